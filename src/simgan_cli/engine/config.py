@@ -1,0 +1,270 @@
+"""Every setting of a training run: its default, bounds and meaning, the recipes and the presets.
+
+This file imports no torch, so that `--help` and every usage error are instant.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
+PSI_NAMES = ("identity", "derivatives", "channel-mean", "blur")
+
+
+def parse_size(value: object) -> object:
+    """Read "HxW" (rows x columns, pixels) as (H, W); anything else is left to the type check."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value.strip())
+        if match is None:
+            raise ValueError(f"{value!r} is not HEIGHTxWIDTH, such as 35x55")
+        return int(match[1]), int(match[2])
+    return value
+
+
+def parse_duration(value: object) -> object:
+    """Read "90s", "30m", "2h" or "1h30m" as seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", value.strip())
+        if match is None or not any(match.groups()):
+            raise ValueError(f"{value!r} is not a duration, such as 90s, 30m or 1h30m")
+        hours, minutes, seconds = (int(group or 0) for group in match.groups())
+        return float(3600 * hours + 60 * minutes + seconds)
+    return value
+
+
+def parse_psi(spec: str) -> list[tuple[str, float]]:
+    """Read "identity=1,derivatives=0.5" as [(name or path, weight), ...]; the weight is 1 where none is given.
+
+    Raises ValueError for an empty or repeated term, or a weight that is not a positive number.
+    """
+    terms: dict[str, float] = {}
+    for term in spec.split(","):
+        name, _, weight_text = term.strip().partition("=")
+        if not name:
+            raise ValueError(f"{spec!r} has an empty term; write NAME=WEIGHT, separated by commas")
+        if name in terms:
+            raise ValueError(f"{name!r} stands twice in {spec!r}")
+        try:
+            terms[name] = float(weight_text or 1)
+        except ValueError:
+            raise ValueError(f"the weight {weight_text!r} of {name!r} is not a number") from None
+        if not 0 < terms[name] < float("inf"):
+            raise ValueError(f"the weight of {name!r} must be a positive number, not {weight_text}")
+    return list(terms.items())
+
+
+def _check_psi(spec: object) -> object:
+    if isinstance(spec, str):
+        parse_psi(spec)
+    return spec
+
+
+Size = Annotated[
+    tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],
+    BeforeValidator(parse_size),
+    PlainSerializer(lambda size: f"{size[0]}x{size[1]}", when_used="json-unless-none"),
+]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Psi = Annotated[str, BeforeValidator(_check_psi)]
+
+
+def setting(
+    default: Any,
+    help: str,
+    panel: str,
+    *,
+    short: str | None = None,
+    metavar: str | None = None,
+    changeable: bool = False,
+    **bounds: Any,
+) -> Any:
+    """Declare a setting; `changeable` ones may differ when a run is resumed, since they alter no result."""
+    extra = {"panel": panel, "short": short, "metavar": metavar, "changeable": changeable}
+    return Field(default, description=help, json_schema_extra=extra, **bounds)
+
+
+class TrainConfig(BaseModel):
+    """The resolved settings of one training run (symbols as in Shrivastava et al., CVPR 2017)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # fmt: off
+    synthetic: Path = setting(..., "Folder of rendered images, searched recursively.", "Data", changeable=True)
+    real: Path = setting(..., "Folder of unlabelled real images, searched recursively.", "Data", changeable=True)
+    out: Path = setting(Path("simgan-run"), "Run folder to write.", "Data", short="-o", changeable=True)
+    size: Size | None = setting(None, "Bring all images to HEIGHTxWIDTH; without it they must share one size.", "Data", metavar="HxW")
+    fit: Literal["resize", "crop", "pad"] | None = setting(None, "How --size is met: stretch (resize, the default), scale and cut (crop), scale and fill with black (pad).", "Data")
+    channels: Literal["1", "3"] | None = setting(None, "Convert all images to grey (1) or colour (3); without it they must agree.", "Data")
+    preprocess: Literal["none", "equalize"] = setting("none", "Applied to both domains and recorded in the model: histogram equalisation.", "Data")
+    flip: bool = setting(False, "Mirror random images of both domains (labels that depend on left and right turn wrong).", "Data")
+    strict: bool = setting(False, "Make an unreadable image an error instead of a warning.", "Data", changeable=True)
+    cache: str | None = setting(None, "Folder of the pixel cache, or 'off'; by default the platform's cache folder.", "Data", metavar="DIR|off", changeable=True)
+    workers: int | None = setting(None, "Threads that decode images; by default one per core.", "Data", ge=1, changeable=True)
+
+    preset: Literal["auto", "eyes", "hands"] = setting("auto", "Networks: eyes (35x55 grey), hands (224x224 depth), auto (the eyes networks at any size).", "Networks")
+    refiner_width: int = setting(64, "Feature maps of the refiner.", "Networks", ge=1)
+    refiner_blocks: int = setting(4, "Residual blocks of the refiner.", "Networks", ge=0)
+    refiner_kernel: int = setting(3, "Filter size of the refiner's first convolution, odd.", "Networks", ge=1)
+    refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd (hands: 7, or 3 for the other reading of the paper).", "Networks", ge=1)
+    refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x) that starts as the identity.", "Networks")
+
+    recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the paper to the letter.", "Objective")
+    adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the whole image at once.", "Objective")
+    lambda_reg: float = setting(3.0, "Weight of self-regularization (Eq. 4), both losses reduced by mean.", "Objective", alias="lambda", ge=0)
+    psi: Psi = setting("identity", "Feature transform of self-regularization: identity, derivatives, channel-mean, blur, the folder of a trained network, or a weighted sum such as identity=1,derivatives=0.5.", "Objective", metavar="SPEC")
+    history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 switches it off.", "Objective", ge=0)
+
+    steps: int = setting(5000, "Iterations of Algorithm 1 (T), after pretraining.", "Algorithm 1", ge=0, changeable=True)
+    pretrain_refiner: int = setting(0, "Steps of the refiner alone on self-regularization, first.", "Algorithm 1", ge=0)
+    pretrain_discriminator: int = setting(100, "Steps of the discriminator alone, second.", "Algorithm 1", ge=0)
+    batch_size: int = setting(32, "Images in a mini-batch (b).", "Algorithm 1", ge=1)
+    refiner_updates: int = setting(2, "Refiner updates in each iteration (K_g).", "Algorithm 1", ge=1)
+    discriminator_updates: int = setting(1, "Discriminator updates in each iteration (K_d).", "Algorithm 1", ge=1)
+    optimizer: Literal["sgd", "adam"] = setting("adam", "Optimizer of both networks.", "Algorithm 1")
+    refiner_lr: float = setting(5e-4, "Learning rate of the refiner.", "Algorithm 1", gt=0)
+    discriminator_lr: float = setting(1e-3, "Learning rate of the discriminator.", "Algorithm 1", gt=0)
+    beta1: float = setting(0.5, "First moment's decay of Adam.", "Algorithm 1", ge=0, lt=1)
+    lr_drop_step: int = setting(0, "Iteration of Algorithm 1 after which both rates are divided by 4; 0 for never.", "Algorithm 1", ge=0)
+    ema: float = setting(0.995, "Decay of the exported moving average of the refiner; 0 exports the last iterate.", "Algorithm 1", ge=0, lt=1)
+    clip_gradient: float = setting(0.0, "Largest norm of a network's gradient; 0 for no clipping.", "Algorithm 1", ge=0)
+
+    seed: int = setting(0, "Seed of the separate streams for data, history and initial weights.", "Runtime", ge=0)
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", metavar="DEVICE", changeable=True)
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks; auto is bf16 on GPUs that have it, else fp32.", "Runtime", changeable=True)
+    deterministic: bool = setting(False, "Only deterministic kernels (slower on a GPU; a CPU is deterministic anyway).", "Runtime", changeable=True)
+    max_time: Duration | None = setting(None, "Save and stop with exit code 75 after this long, such as 30m.", "Runtime", metavar="DURATION", changeable=True)
+
+    log_every: int = setting(25, "Steps between metrics lines.", "Run folder", ge=1, changeable=True)
+    sample_every: int = setting(250, "Steps between pictures of the probe batch; 0 for none.", "Run folder", ge=0, changeable=True)
+    save_every: int = setting(100, "Steps between checkpoints; 0 saves only at the end.", "Run folder", ge=0, changeable=True)
+    keep: int = setting(2, "Newest checkpoints to keep; 0 keeps all.", "Run folder", ge=0, changeable=True)
+    tensorboard: bool = setting(False, "Also write TensorBoard events (pip install 'simgan-cli[tensorboard]').", "Run folder", changeable=True)
+    # fmt: on
+
+    @property
+    def pretraining_steps(self) -> int:
+        """Steps before the first iteration of Algorithm 1."""
+        return self.pretrain_refiner + self.pretrain_discriminator
+
+    @property
+    def total_steps(self) -> int:
+        """All steps of the run, pretraining included; the `step` of metrics and checkpoints counts to this."""
+        return self.pretraining_steps + self.steps
+
+    def phase(self, step: int) -> Phase:
+        """Return the phase that the step after `step` finished steps belongs to."""
+        if step < self.pretrain_refiner:
+            return "pretrain-refiner"
+        return "pretrain-discriminator" if step < self.pretraining_steps else "adversarial"
+
+
+def key_of(name: str) -> str:
+    """Return the name by which people call a field: `lambda_reg` is `lambda`, since `lambda` is a Python keyword."""
+    return TrainConfig.model_fields[name].alias or name
+
+
+def is_changeable(name: str) -> bool:
+    """Say whether a resumed run may have another value for this field."""
+    extra = TrainConfig.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and bool(extra["changeable"])
+
+
+# The paper gives neither lambda, nor B, nor T, and reduces by sum; ours reduce by mean. Its rate 0.001 is kept as
+# printed: for the gradient of a sum over 9x14 patches, pass --refiner-lr 0.126 --discriminator-lr 0.126.
+# lambda_mean = lambda_sum * pixels / patches = 15.3 lambda_sum at 35x55. "K_g = 50" stands in the same sentence as
+# "R twice for each D"; 50 collapses in public ports, so 2.
+RECIPES: dict[str, dict[str, Any]] = {
+    "stable": {},  # the defaults above
+    "paper": {
+        "refiner_output": "tanh",
+        "lambda": 1.0,
+        "history_size": 25_600,
+        "steps": 10_000,
+        "pretrain_refiner": 1_000,
+        "pretrain_discriminator": 200,
+        "batch_size": 512,
+        "refiner_updates": 2,
+        "discriminator_updates": 1,
+        "optimizer": "sgd",
+        "refiner_lr": 1e-3,
+        "discriminator_lr": 1e-3,
+        "ema": 0.0,
+    },
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "eyes": {"size": "35x55", "channels": "1"},
+    "hands": {
+        "size": "224x224",
+        "channels": "1",
+        "refiner_blocks": 10,
+        "refiner_kernel": 7,
+        "refiner_block_kernel": 7,
+    },
+}
+
+# What the paper did otherwise for hands: its rate drops by 4 after 600,000 steps; its batch is not stated, and 512
+# images of 224x224 need more memory than the GPUs of its day had.
+PAPER_HANDS: dict[str, Any] = {
+    "pretrain_refiner": 500,
+    "batch_size": 32,
+    "history_size": 1_600,
+    "steps": 1_000_000,
+    "refiner_lr": 2e-4,
+    "discriminator_lr": 2e-4,
+    "lr_drop_step": 600_000,
+}
+
+
+def defaults_of(recipe: str, preset: str) -> dict[str, Any]:
+    """Return what a recipe and a preset set, by key; unknown names set nothing (validation names them)."""
+    special = PAPER_HANDS if (recipe, preset) == ("paper", "hands") else {}
+    return RECIPES.get(recipe, {}) | PRESETS.get(preset, {}) | special
+
+
+def contradictions(config: TrainConfig) -> list[str]:
+    """Return every problem between settings that are each valid alone, a sentence each."""
+    problems = []
+    synthetic, real, out = (path.resolve() for path in (config.synthetic, config.real, config.out))
+    for name, path in (("synthetic", config.synthetic), ("real", config.real)):
+        if not path.exists():
+            problems.append(f"--{name} {path}: no such folder; give the folder that holds the images")
+        elif not path.is_dir():
+            problems.append(f"--{name} {path}: a file, not a folder; give the folder that holds the images")
+    if synthetic == real:
+        problems.append(f"--synthetic and --real are the same folder {config.real}; the method needs two domains")
+    elif synthetic in real.parents or real in synthetic.parents:
+        problems.append(f"--synthetic {config.synthetic} and --real {config.real}: one lies inside the other")
+    for name, path in (("synthetic", synthetic), ("real", real)):
+        if out == path or path in out.parents:
+            problems.append(f"--out {config.out} lies inside --{name}; its pictures would become training images")
+    if out.exists() and not out.is_dir():
+        problems.append(f"--out {config.out}: a file, not a folder")
+    if config.total_steps == 0:
+        problems.append("--steps 0 without pretraining leaves nothing to do")
+    if 0 < config.history_size < config.batch_size // 2:
+        problems.append(
+            f"--history-size {config.history_size} cannot fill half of --batch-size {config.batch_size}; "
+            f"give at least {config.batch_size // 2}, or 0 for no history"
+        )
+    if config.history_size > 0 and config.batch_size < 2:
+        problems.append("--batch-size 1 leaves no half for the history buffer; give 2 or more, or --history-size 0")
+    problems += [
+        f"--{name.replace('_', '-')} {value} is even; 'same' padding needs an odd filter"
+        for name, value in (
+            ("refiner_kernel", config.refiner_kernel),
+            ("refiner_block_kernel", config.refiner_block_kernel),
+        )
+        if value % 2 == 0
+    ]
+    if config.fit is not None and config.size is None:
+        problems.append(f"--fit {config.fit} says how to meet --size, which is not given")
+    problems += [
+        f"--psi {name}: neither one of {', '.join(PSI_NAMES)} nor a folder with config.json and model.safetensors"
+        for name, _ in parse_psi(config.psi)
+        if name not in PSI_NAMES and not (Path(name) / "config.json").is_file()
+    ]
+    return problems

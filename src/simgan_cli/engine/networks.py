@@ -1,0 +1,223 @@
+"""The refiner R and the discriminator D (Sec. 2 and 3 of the paper), and what can be counted about them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simgan_cli.errors import SettingsError
+
+# A layer of D without its last: (kind, kernel, stride, maps); pooling keeps its maps.
+Layer = tuple[Literal["conv", "pool"], int, int, int]
+
+
+class ResidualBlock(nn.Module):
+    """conv, ReLU, conv, add the input, ReLU."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.conv2 = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.conv2(F.relu(self.conv1(x))), inplace=True)
+
+
+class Refiner(nn.Module):
+    """R_theta: N x C x H x W in [-1, 1] -> the same shape; no striding, pooling or batch norm (Sec. 2.1, 3.1).
+
+    With `output="tanh"` the last convolution passes tanh; with "residual" it is a correction that is added to the
+    input and starts at zero, so that R starts as the identity (values may then leave [-1, 1] a little).
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        width: int = 64,
+        blocks: int = 4,
+        kernel: int = 3,
+        block_kernel: int = 3,
+        output: Literal["tanh", "residual"] = "tanh",
+    ) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {
+            "channels": channels, "width": width, "blocks": blocks,
+            "kernel": kernel, "block_kernel": block_kernel, "output": output,
+        }  # fmt: skip
+        self.residual = output == "residual"
+        self.first = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, block_kernel) for _ in range(blocks)))
+        self.last = nn.Conv2d(width, channels, 1)
+        if self.residual:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the maps before the last convolution, N x width x H x W."""
+        maps: Tensor = self.blocks(F.relu(self.first(x), inplace=True))
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        correction: Tensor = self.last(self.features(x))
+        return x + correction if self.residual else torch.tanh(correction)
+
+
+class Discriminator(nn.Module):
+    """D_phi: N x C x H x W in [-1, 1] -> N x 2 x h x w logits, class 1 = refined, class 0 = real, at each patch.
+
+    `head` is the (height, width) of the last filter: (1, 1) judges every patch (Sec. 2.2); the size of the whole map
+    is one fully connected decision for the image, the "global" loss that the paper compares with.
+    """
+
+    def __init__(self, layers: Sequence[Layer], channels: int = 1, head: tuple[int, int] = (1, 1)) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {"layers": [list(layer) for layer in layers], "channels": channels, "head": list(head)}
+        body: list[nn.Module] = []
+        for kind, kernel, stride, maps in layers:
+            if kind == "pool":
+                body.append(nn.MaxPool2d(kernel, stride, padding=kernel // 2))
+            else:
+                body += [nn.Conv2d(channels, maps, kernel, stride, padding=kernel // 2), nn.ReLU(inplace=True)]
+                channels = maps
+        self.body = nn.Sequential(*body)
+        self.last = nn.Conv2d(channels, 2, tuple(head))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the maps before the last convolution."""
+        maps: Tensor = self.body(x)
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.features(x))
+        return logits
+
+
+# The networks that a config.json may name.
+NETWORKS: dict[str, type[Refiner] | type[Discriminator]] = {"refiner": Refiner, "discriminator": Discriminator}
+
+
+def eyes_layers(strides: tuple[int, int] = (2, 2)) -> list[Layer]:
+    """Return D of the eyes experiment (Sec. 3.1) without its last layer."""
+    return [
+        ("conv", 3, strides[0], 96),
+        ("conv", 3, strides[1], 64),
+        ("pool", 3, 1, 64),
+        ("conv", 3, 1, 32),
+        ("conv", 1, 1, 32),
+    ]
+
+
+def hands_layers() -> list[Layer]:
+    """Return D of the hands experiment (Sec. 3.2) without its last layer."""
+    return [
+        ("conv", 7, 4, 96),
+        ("conv", 5, 2, 64),
+        ("pool", 3, 2, 64),
+        ("conv", 3, 2, 32),
+        ("conv", 1, 1, 32),
+    ]
+
+
+def discriminator_layers(preset: str, size: tuple[int, int]) -> list[Layer]:
+    """Choose D's layers for images of `size` (H, W).
+
+    `auto` takes the eyes network with the largest strides, up to the paper's 2 and 2, whose receptive field stays
+    within 2/3 of the shorter side and whose map has at least 4x4 patches; 35x55 gives the paper's network. Larger
+    images keep 23 px: R sees 19, and a D that sees much further judges what R cannot change.
+    Raises SettingsError where even strides of 1 leave fewer than 4x4 patches.
+    """
+    if preset != "auto":
+        return hands_layers() if preset == "hands" else eyes_layers()
+    for strides in ((2, 2), (2, 1), (1, 1)):
+        network = Discriminator(eyes_layers(strides))
+        if min(map_size(network, size)) >= 4 and (receptive_field(network) <= 2 / 3 * min(size) or strides == (1, 1)):
+            return eyes_layers(strides)
+    raise SettingsError(f"images of {size[0]}x{size[1]} are too small: the discriminator needs at least 4x4 patches")
+
+
+def build_refiner(channels: int, width: int, blocks: int, kernel: int, block_kernel: int, output: Any) -> Refiner:
+    """Build R on the CPU from the global random state."""
+    return Refiner(channels, width, blocks, kernel, block_kernel, output)
+
+
+def build_discriminator(preset: str, adversarial: str, channels: int, size: tuple[int, int]) -> Discriminator:
+    """Build D for images of `size` (H, W) on the CPU from the global random state."""
+    layers = discriminator_layers(preset, size)
+    if adversarial == "local":
+        return Discriminator(layers, channels)
+    with torch.device("meta"):
+        head = map_size(Discriminator(layers, channels), size)
+    return Discriminator(layers, channels, head)
+
+
+def spatial_layers(network: nn.Module) -> Iterator[tuple[tuple[int, int], int]]:
+    """Yield (kernel (H, W), stride) of each convolution and pooling on the path from input to output."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            yield (module.kernel_size[0], module.kernel_size[1]), module.stride[0]
+        elif isinstance(module, nn.MaxPool2d):
+            assert isinstance(module.kernel_size, int) and isinstance(module.stride, int)
+            yield (module.kernel_size, module.kernel_size), module.stride
+
+
+def receptive_field(network: nn.Module) -> int:
+    """Return the side, in pixels, of the window of the input that one output value depends on (the longer side)."""
+    field, jump = 1, 1
+    for kernel, stride in spatial_layers(network):
+        field += (max(kernel) - 1) * jump
+        jump *= stride
+    return field
+
+
+def map_size(network: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
+    """Return (h, w) of the network's output for an input of `size` (H, W), both with 'same' padding."""
+    height, width = size
+    for kernel, stride in spatial_layers(network):
+        if kernel[0] % 2 == 0 or kernel != (kernel[0], kernel[0]):
+            return 1, 1  # the global head covers the map
+        height, width = -(-height // stride), -(-width // stride)
+    return height, width
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of trainable numbers."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One line of a network's layer table; `output` is C x H x W."""
+
+    name: str
+    output: tuple[int, int, int]
+    parameters: int
+
+
+def layer_table(network: nn.Module, channels: int, size: tuple[int, int]) -> list[LayerRow]:
+    """Return a row for each convolution and pooling of `network` on one image of `size` (H, W)."""
+    rows: list[LayerRow] = []
+
+    def note(module: nn.Module, _: object, output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            height, width = module.kernel_size
+            name = f"Conv{height}x{width}/{module.stride[0]}-{module.out_channels}"
+        else:
+            name = f"MaxPool{module.kernel_size}x{module.kernel_size}/{module.stride}"
+        _, maps, rows_, columns = output.shape
+        rows.append(LayerRow(name, (maps, rows_, columns), parameter_count(module)))
+
+    hooks = [
+        module.register_forward_hook(note)
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d)
+    ]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, channels, *size, device=next(network.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return rows

@@ -1,0 +1,68 @@
+"""Every error that simgan raises on purpose, and the exit code it means.
+
+    SimganError              1   something of ours failed: a full disk, no memory, a file that cannot be written
+    ├── SettingsError        2   the command line, a settings file or the environment asks for the impossible
+    ├── DataError            4   images or folders that cannot be used
+    │   └── UnreadableImage  4   one image; skipped and counted unless --strict
+    ├── CheckpointError      4   a checkpoint or model that is damaged or belongs to something else
+    └── DivergedError        4   training produced NaN or infinity
+    Interrupted         75 130   stopped by a signal before there was anything to save
+
+Each message names the path, what was found, what was wanted and what to do.
+"""
+
+from pathlib import Path
+
+EXIT_OK = 0
+EXIT_STOPPED = 75  # EX_TEMPFAIL: saved; run it again to go on
+EXIT_INTERRUPTED = 130  # 128 + SIGINT
+
+
+class SimganError(Exception):
+    """Something went wrong that a person can act on."""
+
+    exit_code = 1
+
+
+class SettingsError(SimganError):
+    """One or more settings are wrong; `problems` holds all of them, a sentence each."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class DataError(SimganError):
+    """Images or folders cannot be used as they are."""
+
+    exit_code = 4
+
+
+class UnreadableImage(DataError):
+    """One image file could not be decoded."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}")
+
+
+class CheckpointError(SimganError):
+    """A checkpoint or an exported model is damaged, incomplete or belongs to other settings."""
+
+    exit_code = 4
+
+
+class DivergedError(SimganError):
+    """A loss or a weight became NaN or infinite."""
+
+    exit_code = 4
+
+
+class Interrupted(BaseException):
+    """A signal arrived while there was nothing to save yet; unwinds like KeyboardInterrupt."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(exit_code)
