@@ -132,15 +132,11 @@ def discriminator_layers(preset: str, size: tuple[int, int]) -> list[Layer]:
     if preset != "auto":
         return hands_layers() if preset == "hands" else eyes_layers()
     for strides in ((2, 2), (2, 1), (1, 1)):
-        network = Discriminator(eyes_layers(strides))
+        with torch.device("meta"):  # counts only: no memory, and no draw from the random state
+            network = Discriminator(eyes_layers(strides))
         if min(map_size(network, size)) >= 4 and (receptive_field(network) <= 2 / 3 * min(size) or strides == (1, 1)):
             return eyes_layers(strides)
     raise SettingsError(f"images of {size[0]}x{size[1]} are too small: the discriminator needs at least 4x4 patches")
-
-
-def build_refiner(channels: int, width: int, blocks: int, kernel: int, block_kernel: int, output: Any) -> Refiner:
-    """Build R on the CPU from the global random state."""
-    return Refiner(channels, width, blocks, kernel, block_kernel, output)
 
 
 def build_discriminator(preset: str, adversarial: str, channels: int, size: tuple[int, int]) -> Discriminator:
@@ -172,13 +168,11 @@ def receptive_field(network: nn.Module) -> int:
     return field
 
 
-def map_size(network: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
-    """Return (h, w) of the network's output for an input of `size` (H, W), both with 'same' padding."""
-    height, width = size
-    for kernel, stride in spatial_layers(network):
-        if kernel[0] % 2 == 0 or kernel != (kernel[0], kernel[0]):
-            return 1, 1  # the global head covers the map
-        height, width = -(-height // stride), -(-width // stride)
+def map_size(network: Refiner | Discriminator, size: tuple[int, int]) -> tuple[int, int]:
+    """Return (h, w) of the network's output for an image of `size` (H, W)."""
+    with torch.no_grad():
+        device = network.last.weight.device
+        height, width = network(torch.zeros(1, network.settings["channels"], *size, device=device)).shape[2:]
     return height, width
 
 
@@ -196,7 +190,7 @@ class LayerRow:
     parameters: int
 
 
-def layer_table(network: nn.Module, channels: int, size: tuple[int, int]) -> list[LayerRow]:
+def layer_table(network: Refiner | Discriminator, size: tuple[int, int]) -> list[LayerRow]:
     """Return a row for each convolution and pooling of `network` on one image of `size` (H, W)."""
     rows: list[LayerRow] = []
 
@@ -215,8 +209,7 @@ def layer_table(network: nn.Module, channels: int, size: tuple[int, int]) -> lis
         if isinstance(module, nn.Conv2d | nn.MaxPool2d)
     ]
     try:
-        with torch.no_grad():
-            network(torch.zeros(1, channels, *size, device=next(network.parameters()).device))
+        map_size(network, size)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,0 +1,148 @@
+"""A folder of images as one memory-mapped array of integers, decoded once and shared by later runs."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import platformdirs
+
+from simgan_cli.data.files import atomic_directory, write_json
+from simgan_cli.data.images import Pixels, Preparation, find_images, read_pixels
+from simgan_cli.errors import DataError, UnreadableImage
+
+FORMAT = 1  # of the cache; raise it when the same files would give other pixels
+CHUNK = 1024  # images decoded ahead of the writer: bounds memory, and how much is read before an error shows
+Progress = Callable[[int, int], None]  # images done, images in all
+
+
+@dataclass(frozen=True)
+class PixelSet:
+    """The images of one folder: `pixels` is N x C x H x W, uint8 or uint16, in the order of their names."""
+
+    folder: Path
+    pixels: Pixels
+    skipped: list[tuple[str, str]]  # path and reason of each unreadable file
+    fingerprint: str  # SHA-256 of shape and pixels: the same for the same images anywhere
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+
+def open_pixels(
+    folder: Path, preparation: Preparation, cache: str | None, workers: int | None, progress: Progress
+) -> PixelSet:
+    """Return the images below `folder`, from the cache if it holds them, else decoded now.
+
+    `cache` is a folder, "off", or None for the platform's. Unreadable images are left out and listed.
+    Raises DataError for a folder that cannot be read, holds no readable image, or mixes sizes, channels or depths.
+    """
+    try:
+        paths = find_images(folder)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions") from error
+    if not paths:
+        raise DataError(
+            f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp and .pgm in it and below"
+        )
+    if cache == "off":
+        with tempfile.TemporaryFile() as file:  # unnamed: gone with the process, even a killed one
+            index = _decode_to(file, paths, preparation, workers, progress)
+            return _open(folder, file, index)
+    entry = cache_folder(cache) / _key(folder, paths, preparation)
+    if not (entry / "index.json").is_file():
+        with atomic_directory(entry) as building:
+            with (building / "pixels.bin").open("w+b") as file:
+                index = _decode_to(file, paths, preparation, workers, progress)
+                file.flush()
+                os.fsync(file.fileno())
+            write_json(building / "index.json", index)
+    return _open(folder, entry / "pixels.bin", json.loads((entry / "index.json").read_text()))
+
+
+def cache_folder(cache: str | None) -> Path:
+    """Return the folder that holds cached pixels."""
+    return Path(cache) if cache else Path(platformdirs.user_cache_dir("simgan", appauthor=False)) / "pixels"
+
+
+def _decode_to(
+    file: BinaryIO, paths: list[Path], preparation: Preparation, workers: int | None, progress: Progress
+) -> dict[str, Any]:
+    """Append the pixels of every readable image to `file`; return the index that describes it."""
+    first: tuple[Path, Pixels] | None = None
+    digest = hashlib.sha256()
+    skipped: list[tuple[str, str]] = []
+    count = 0
+    for done, (path, pixels) in enumerate(_decode(paths, preparation, workers), start=1):
+        if isinstance(pixels, UnreadableImage):
+            skipped.append((str(path), pixels.reason))
+        else:
+            first = first or (path, pixels)
+            _check_alike(first, (path, pixels))
+            data = pixels.tobytes()
+            file.write(data)
+            digest.update(data)
+            count += 1
+        if done % CHUNK == 0 or done == len(paths):
+            progress(done, len(paths))
+    if first is None:
+        path, reason = skipped[0]
+        raise DataError(f"none of {len(paths)} images can be read; the first is {path}: {reason}")
+    shape = [count, *first[1].shape]
+    digest.update(json.dumps([shape, first[1].dtype.name]).encode())
+    return {"shape": shape, "dtype": first[1].dtype.name, "skipped": skipped, "fingerprint": digest.hexdigest()}
+
+
+def _decode(
+    paths: list[Path], preparation: Preparation, workers: int | None
+) -> Iterator[tuple[Path, Pixels | UnreadableImage]]:
+    def read(path: Path) -> Pixels | UnreadableImage:
+        try:
+            return read_pixels(path, preparation)
+        except UnreadableImage as error:
+            return error
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter
+        for start in range(0, len(paths), CHUNK):
+            chunk = paths[start : start + CHUNK]
+            yield from zip(chunk, pool.map(read, chunk), strict=True)
+
+
+def _check_alike(first: tuple[Path, Pixels], other: tuple[Path, Pixels]) -> None:
+    (path_a, a), (path_b, b) = first, other
+    found = f"{path_a} is {describe(a.shape, a.dtype)}, {path_b} is {describe(b.shape, b.dtype)}"
+    if a.shape[0] != b.shape[0]:
+        raise DataError(f"mixed channels: {found}; pass --channels 1 for grey or --channels 3 for colour")
+    if a.shape != b.shape:
+        raise DataError(f"mixed sizes: {found}; pass --size HEIGHTxWIDTH, and --fit for how")
+    if a.dtype != b.dtype:
+        raise DataError(f"mixed bit depths: {found}; convert them to one depth")
+
+
+def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """Return words for pixels of shape C x H x W: "35x55 grey, 8 bits"."""
+    channels, height, width = shape
+    return f"{height}x{width} {'grey' if channels == 1 else 'colour'}, {8 * dtype.itemsize} bits"
+
+
+def _open(folder: Path, source: Path | BinaryIO, index: dict[str, Any]) -> PixelSet:
+    # Copy-on-write, so that torch may wrap it without a warning; nobody writes, and pages stay shared.
+    pixels = np.memmap(source, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
+    return PixelSet(folder, pixels, [(path, reason) for path, reason in index["skipped"]], index["fingerprint"])
+
+
+def _key(folder: Path, paths: list[Path], preparation: Preparation) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, str(folder.resolve()), asdict(preparation)]).encode())
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]

@@ -1,0 +1,156 @@
+"""One image file to one array of pixels, and pixels to and from the networks' range."""
+
+import re
+import warnings
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from simgan_cli.errors import UnreadableImage
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm"})
+MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
+Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
+
+# We refuse by our own limit before anything is decoded; Pillow's warning would come on top of the error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an image is brought into the form that the networks train on; `size` is (H, W)."""
+
+    size: tuple[int, int] | None = None
+    fit: Literal["resize", "crop", "pad"] = "resize"
+    channels: Literal["1", "3"] | None = None
+    preprocess: Literal["none", "equalize"] = "none"
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return the image files below `folder` in natural order, following links to folders but never in circles.
+
+    Raises OSError for a folder that cannot be read.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    pending = deque([folder])
+    while pending:
+        current = pending.popleft()
+        status = current.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in current.iterdir():
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                pending.append(entry)
+            elif entry.suffix.lower() in SUFFIXES and entry.is_file():
+                found.append(entry)
+    return sorted(found, key=_natural)
+
+
+def read_pixels(path: Path, preparation: Preparation) -> Pixels:
+    """Decode `path` and prepare it: C x H x W, uint8 or (16-bit grey) uint16.
+
+    Raises UnreadableImage with the reason; it never lets a decoder's own exception through.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImage(path, f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read")
+            image.load()
+            array = _array(ImageOps.exif_transpose(image), preparation.channels, path)
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(path, f"{error}; at most {MAX_PIXELS:,} pixels are read") from error
+    except PermissionError as error:
+        raise UnreadableImage(path, "permission denied") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error ...
+        raise UnreadableImage(path, _reason(path, error)) from error
+    if preparation.size is not None:
+        array = resize(array, preparation.size, preparation.fit)
+    if preparation.preprocess == "equalize":
+        array = equalize(array)
+    return np.ascontiguousarray(np.atleast_3d(array).transpose(2, 0, 1))
+
+
+def resize(array: Pixels, size: tuple[int, int], fit: Literal["resize", "crop", "pad"]) -> Pixels:
+    """Bring an H x W or H x W x 3 array to `size` (H, W), antialiased; the same array where it has that size.
+
+    resize stretches; crop scales to cover and cuts the middle; pad scales to fit inside and fills with black.
+    """
+    if array.shape[:2] == size:
+        return array
+    height, width = size
+    if array.ndim == 3:
+        return np.stack([resize(array[..., band], size, fit) for band in range(array.shape[2])], axis=-1)
+    image = Image.fromarray(array.astype(np.float32))  # one path for 8 and 16 bits
+    method = Image.Resampling.BICUBIC
+    if fit == "resize":
+        image = image.resize((width, height), method)
+    elif fit == "crop":
+        image = ImageOps.fit(image, (width, height), method)
+    else:
+        image = ImageOps.pad(image, (width, height), method, color=0)
+    return np.clip(np.rint(np.asarray(image)), 0, np.iinfo(array.dtype).max).astype(array.dtype)
+
+
+def equalize(array: Pixels) -> Pixels:
+    """Spread the histogram over the whole range; colour images by their luma, so that hues stay.
+
+    The lookup is that of OpenCV's equalizeHist, which stored the gaze data sets: (cdf - cdf_min) / (n - cdf_min).
+    """
+    if array.ndim == 3:
+        luma, blue, red = Image.fromarray(array).convert("YCbCr").split()
+        luma = Image.fromarray(equalize(np.asarray(luma)))
+        return np.asarray(Image.merge("YCbCr", (luma, blue, red)).convert("RGB"))
+    top = np.iinfo(array.dtype).max
+    cumulative = np.bincount(array.ravel(), minlength=top + 1).cumsum()
+    lowest = cumulative[array.min()]
+    if lowest == array.size:
+        return array  # one grey level has nothing to spread
+    table = np.rint((cumulative - lowest) / (array.size - lowest) * top)
+    return np.clip(table, 0, top).astype(array.dtype)[array]
+
+
+def top_of(dtype: np.dtype[Any]) -> int:
+    """Return the largest value of an integer pixel: 255 or 65535."""
+    return int(np.iinfo(dtype).max)
+
+
+def _array(image: Image.Image, channels: Literal["1", "3"] | None, path: Path) -> Pixels:
+    """Return H x W or H x W x 3 pixels; alpha is left out, palettes and CMYK become colour."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        wide = np.asarray(image)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise UnreadableImage(path, "more than 16 bits a pixel; convert it to 8 or 16 bits")
+        grey = wide.astype(np.uint16)
+        return np.stack([grey] * 3, axis=-1) if channels == "3" else grey
+    if image.mode == "F":
+        raise UnreadableImage(path, "floating-point pixels; convert it to 8 or 16 bits")
+    is_grey = image.mode in {"1", "L", "LA", "La"}
+    mode = {"1": "L", "3": "RGB", None: "L" if is_grey else "RGB"}[channels]
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.asarray(image.convert(mode))
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if path.is_file() and path.stat().st_size == 0:
+        return "empty file"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or one of an unknown format"
+    return str(error) or type(error).__name__
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Sort a/2.png before a/10.png: digits by value, other text as it stands."""
+    runs = re.findall(r"([0-9]+)|([^0-9]+)", str(path))
+    return [(0, int(digits), digits) if digits else (1, 0, other) for digits, other in runs]

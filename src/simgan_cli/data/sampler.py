@@ -1,0 +1,87 @@
+"""Mini-batches for the networks: shuffled, endless, on the device, and resumable from one number."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simgan_cli.data.images import Pixels, top_of
+
+RESIDENT_SHARE = 0.4  # of the device's free memory that one domain's pixels may take
+
+
+def to_network(pixels: Tensor) -> Tensor:
+    """Return integer pixels as float32 in [-1, 1]; 0 is -1, the largest value of the integer type is 1."""
+    half = 127.5 if pixels.dtype == torch.uint8 else 32767.5
+    return pixels.to(torch.float32).div_(half).sub_(1)
+
+
+def to_pixels(images: Tensor, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Pixels:
+    """Return images in [-1, 1] as integers, rounded half to even and clipped: the inverse of `to_network`."""
+    top = top_of(dtype)
+    scaled = (images.detach().to(torch.float32) + 1) * (top / 2)
+    return scaled.round().clamp(0, top).cpu().numpy().astype(dtype)
+
+
+class Sampler:
+    """An endless stream of mini-batches: one shuffled pass over the images after another.
+
+    Pass k is the permutation of the random stream (seed, stream, k), so `position`, the number of images drawn so
+    far, is all that a resume needs; a batch may be larger than the data set. Where the pixels fit they live on the
+    device as integers; otherwise the next batch is gathered and copied by a thread while this one is trained on.
+    """
+
+    def __init__(
+        self, pixels: Pixels, device: torch.device, seed: tuple[int, int], *, flip: bool = False, resident: bool | None = None
+    ) -> None:
+        self.position = 0
+        self._device, self._seed, self._flip = device, seed, flip
+        self._host = torch.from_numpy(pixels)
+        self._pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
+        if resident is None:
+            resident = device.type != "cuda" or pixels.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        self._resident = self._host.to(device) if resident else None
+        self._ahead: tuple[tuple[int, int], Future[Tensor]] | None = None
+        self._thread = None if resident else ThreadPoolExecutor(1)
+
+    def __call__(self, count: int) -> Tensor:
+        """Return the next `count` images, count x C x H x W float32 in [-1, 1]."""
+        position = self.position
+        self.position += count
+        if self._thread is None:
+            batch = self._gather(position, count)
+        else:
+            if self._ahead is None or self._ahead[0] != (position, count):
+                self._ahead = ((position, count), self._thread.submit(self._gather, position, count))
+            batch = self._ahead[1].result()
+            # Batches of one kind follow each other; another count than foreseen is simply gathered again.
+            following = (position + count, count)
+            self._ahead = (following, self._thread.submit(self._gather, *following))
+        batch = to_network(batch.to(self._device, non_blocking=True))
+        if self._flip:
+            mirrored = np.random.default_rng([*self._seed, 1, position]).random(count) < 0.5
+            chosen = torch.from_numpy(mirrored).to(self._device).view(-1, 1, 1, 1)
+            batch = torch.where(chosen, batch.flip(-1), batch)
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def indices(self, position: int, count: int) -> NDArray[np.int64]:
+        """Return which images the stream holds at `position` to `position + count`."""
+        size = len(self._host)
+        parts = []
+        while count > 0:
+            index, offset = divmod(position, size)
+            if self._pass[0] != index:
+                self._pass = index, np.random.default_rng([*self._seed, 0, index]).permutation(size)
+            part = self._pass[1][offset : offset + count]
+            parts.append(part)
+            position, count = position + len(part), count - len(part)
+        return np.concatenate(parts)
+
+    def _gather(self, position: int, count: int) -> Tensor:
+        chosen = torch.from_numpy(self.indices(position, count))
+        if self._resident is not None:
+            return self._resident[chosen.to(self._device, non_blocking=True)]
+        batch = self._host[chosen]
+        return batch.pin_memory() if self._device.type == "cuda" else batch

@@ -1,0 +1,88 @@
+"""A trained network as a folder that stands alone: config.json and model.safetensors, no code and no pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from simgan_cli import __version__
+from simgan_cli.data.files import write_atomic, write_json
+from simgan_cli.engine.networks import NETWORKS, Discriminator, Refiner
+from simgan_cli.errors import CheckpointError
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def save_network(folder: Path, network: Refiner | Discriminator, extra: dict[str, Any], metadata: dict[str, str]) -> None:
+    """Write `network` to `folder`; `extra` goes into config.json, `metadata` into the header of the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = next(name for name, kind in NETWORKS.items() if isinstance(network, kind))
+    config = {"schema": "simgan.network/1", "simgan": __version__, "network": name, "settings": network.settings}
+    write_json(folder / CONFIG, config | extra)
+    write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors_of(network), metadata))
+
+
+def load_network(folder: Path) -> Refiner | Discriminator:
+    """Build the network that `folder` describes and fill in its weights, on the CPU.
+
+    Raises CheckpointError for a missing or damaged file, an unknown network, or weights that do not fit.
+    """
+    config = read_json(folder / CONFIG)
+    kind = NETWORKS.get(str(config.get("network")))
+    if kind is None or not isinstance(config.get("settings"), dict):
+        raise CheckpointError(
+            f"{folder / CONFIG}: found network {config.get('network')!r} where one of {', '.join(NETWORKS)} "
+            "with its settings was wanted; is this a folder that simgan wrote?"
+        )
+    try:
+        network = kind(**config["settings"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: its settings do not describe a {config['network']} ({error})") from error
+    fill(network, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    return network
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights as plain contiguous tensors, whatever memory format they train in."""
+    return {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+
+
+def fill(network: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Copy `tensors` into `network`; raises CheckpointError that lists every one missing, unexpected or misshapen."""
+    expected = network.state_dict()
+    problems = [f"missing {name}" for name in expected if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in expected]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, wanted {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if problems:
+        raise CheckpointError(f"{source} does not fit the network: {'; '.join(problems)}")
+    network.load_state_dict(tensors)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; raises CheckpointError that names it when it is missing or damaged."""
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; the folder is incomplete") from error
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); use another copy") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises CheckpointError that names the file when it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; the folder is incomplete") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}); use another copy") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: found a {type(value).__name__}, wanted a JSON object; use another copy")
+    return value

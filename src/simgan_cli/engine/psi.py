@@ -1,0 +1,71 @@
+"""Feature transforms psi of self-regularization (Eq. 4): what of the rendered image the refined one must keep."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from simgan_cli.engine.config import PSI_NAMES, parse_psi
+from simgan_cli.engine.export import load_network
+
+# N x C x H x W in [-1, 1] -> N x features (any shape after N).
+FeatureTransform = Callable[[Tensor], Tensor]
+
+BLUR_SIGMA = 2.0  # pixels; wide enough to drop texture and noise, narrow enough to keep the pupil in place
+
+
+def identity(images: Tensor) -> Tensor:
+    """Return the pixels themselves, the paper's default."""
+    return images
+
+
+def derivatives(images: Tensor) -> Tensor:
+    """Return horizontal and vertical differences of neighbouring pixels, N x features."""
+    across = images[..., :, 1:] - images[..., :, :-1]
+    down = images[..., 1:, :] - images[..., :-1, :]
+    return torch.cat([across.flatten(1), down.flatten(1)], dim=1)
+
+
+def channel_mean(images: Tensor) -> Tensor:
+    """Return the mean over the colour channels, N x 1 x H x W."""
+    return images.mean(dim=1, keepdim=True)
+
+
+def blur(images: Tensor) -> Tensor:
+    """Return the images under a Gaussian of BLUR_SIGMA pixels, so that fine texture is free to change."""
+    from torchvision.transforms.v2.functional import gaussian_blur  # slow to import, seldom needed
+
+    radius = min(int(3 * BLUR_SIGMA), *(side - 1 for side in images.shape[-2:]))  # reflection needs radius < side
+    blurred: Tensor = gaussian_blur(images, [2 * radius + 1, 2 * radius + 1], [BLUR_SIGMA, BLUR_SIGMA])
+    return blurred
+
+
+def learned(folder: Path, device: torch.device) -> FeatureTransform:
+    """Return the frozen convolutional part of the network in `folder` (config.json, model.safetensors).
+
+    Raises CheckpointError when the folder does not hold one of our networks.
+    """
+    network = load_network(folder).to(device).eval().requires_grad_(False)
+    return network.features
+
+
+_BUILT_IN: dict[str, FeatureTransform] = dict(
+    zip(PSI_NAMES, (identity, derivatives, channel_mean, blur), strict=True)
+)
+
+
+class SelfRegularization(nn.Module):
+    """The weighted sum over transforms of mean |psi(R(x)) - psi(x)|, the second term of Eq. 4 without lambda."""
+
+    def __init__(self, spec: str, device: torch.device) -> None:
+        super().__init__()
+        self.terms = [
+            (_BUILT_IN.get(name) or learned(Path(name), device), weight) for name, weight in parse_psi(spec)
+        ]
+
+    def forward(self, refined: Tensor, synthetic: Tensor) -> Tensor:
+        total = refined.new_zeros((), dtype=torch.float32)
+        for transform, weight in self.terms:
+            total = total + weight * (transform(refined.float()) - transform(synthetic.float())).abs().mean()
+        return total

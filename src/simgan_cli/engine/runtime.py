@@ -1,0 +1,84 @@
+"""The machine: device, precision, random streams, memory."""
+
+import ctypes
+import os
+import resource
+import sys
+import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Literal
+
+import torch
+
+from simgan_cli.errors import SettingsError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`; auto is the first GPU, else Apple's, else the CPU.
+
+    Raises SettingsError when it is not there: a training that silently runs on the CPU costs days.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise SettingsError(f"--device {name}: this machine shows {count} CUDA devices; use auto, cpu or another one")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise SettingsError("--device mps: not available on this machine; use auto or cpu")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return the arithmetic of the networks: auto is bf16 on a GPU that has it, else fp32."""
+    if name == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if name == "bf16" else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """Return what to wrap the networks' forward passes in."""
+    if precision == "bf16":
+        return partial(torch.autocast, device.type, dtype=torch.bfloat16)
+    return nullcontext
+
+
+def prepare_process(device: torch.device, *, deterministic: bool) -> None:
+    """Set the process's switches: TF32, deterministic kernels, and an allocator that keeps what it has."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    if device.type == "cpu":
+        keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Stop glibc from returning every large tensor to the system, only to fault its pages in again a step later."""
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack it
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        mallopt(m_trim_threshold, 2**31 - 1)
+        mallopt(m_mmap_threshold, 2**30)
+
+
+def stream_number(name: str) -> int:
+    """Return a number for a random stream's name, so that (seed, number, ...) seeds it apart from the others."""
+    return zlib.crc32(name.encode())
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the largest memory so far: of the GPU's tensors, or of this process, in MB of 10**6 bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
