@@ -17,7 +17,7 @@ def sample_grid(
 
     All are N x C x H x W in [-1, 1]. The difference is refined - synthetic, doubled, on mid-grey.
     """
-    difference = np.clip(refined, -1, 1) - synthetic
+    difference = 2 * (np.clip(refined, -1, 1) - synthetic)
     columns = [_bytes(synthetic), _bytes(refined), _bytes(difference), _bytes(real)]
     rows, _, height, width = synthetic.shape
     scale = max(1, -(-MIN_WIDTH // width))

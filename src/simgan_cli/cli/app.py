@@ -1,0 +1,38 @@
+"""The `simgan` program."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from simgan_cli import __version__
+from simgan_cli.cli.train import train
+
+app = typer.Typer(
+    name="simgan",
+    help="Make rendered images look real while their labels stay true (SimGAN, Shrivastava et al., CVPR 2017).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"simgan {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make rendered images look real while their labels stay true."""
+
+
+def main() -> None:
+    """Run the program."""
+    app(prog_name="simgan")

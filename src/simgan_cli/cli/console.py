@@ -1,0 +1,73 @@
+"""Talk on stderr, data on stdout, and the one place where an exception becomes an exit code."""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, SimganError
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Return `text` without what could steer a terminal: file names may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str, style: str = "") -> None:
+    """Write a line to stderr."""
+    stderr.print(escape(printable(text)), style=style or None)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Write the one document that --json promises to stdout."""
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def exit_codes(writing: str) -> Iterator[None]:
+    """Turn errors into messages and exit codes (see simgan_cli.errors); `writing` names what was being written."""
+    try:
+        yield
+    except SettingsError as error:
+        for problem in error.problems:
+            say(f"error: {problem}", "bold red")
+        raise typer.Exit(error.exit_code) from error
+    except SimganError as error:
+        say(f"error: {error}", "bold red")
+        raise typer.Exit(error.exit_code) from error
+    except Interrupted as interruption:
+        raise typer.Exit(interruption.exit_code) from interruption
+    except KeyboardInterrupt as interruption:
+        say("interrupted")
+        raise typer.Exit(EXIT_INTERRUPTED) from interruption
+    except OSError as error:
+        say(f"error: {_os_error(error, writing)}", "bold red")
+        raise typer.Exit(1) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        say(f"error: out of memory ({str(error).splitlines()[0]}); lower --batch-size or --history-size", "bold red")
+        raise typer.Exit(1) from error
+
+
+def _os_error(error: OSError, writing: str) -> str:
+    place = str(error.filename or writing)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{place}: {os.strerror(error.errno)}; free some space and run it again with --resume auto: " \
+               "what was saved before is untouched"
+    return f"{place}: {error.strerror or error}; nothing saved before was touched"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    name = type(error).__name__  # torch's own class, without importing torch
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or "allocate memory" in str(error)

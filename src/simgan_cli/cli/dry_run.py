@@ -1,0 +1,64 @@
+"""What `simgan train --dry-run` tells: the data as found and the networks as they would be built."""
+
+from typing import Any
+
+from simgan_cli.data.cache import describe
+from simgan_cli.data.images import Pixels, find_images, read_pixels
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.errors import DataError, UnreadableImage
+
+
+def describe_run(config: TrainConfig) -> dict[str, Any]:
+    """Count the images, read the first of each domain, and build the networks without memory.
+
+    Raises DataError for a folder without a readable image.
+    """
+    import torch
+
+    from simgan_cli.engine.networks import layer_table, map_size, parameter_count, receptive_field
+    from simgan_cli.engine.training import build_networks, preparation_of, resolve_device, resolve_precision
+
+    document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
+    for name, folder in (("synthetic", config.synthetic), ("real", config.real)):
+        paths = find_images(folder)
+        first = _first_readable(paths, config, preparation_of(config))
+        if first is None:
+            raise DataError(f"{folder}: no readable image among {len(paths)} image files")
+        document["data"][name] = {"files": len(paths), "first": describe(first.shape, first.dtype)}
+        channels, *size = first.shape
+    with torch.device("meta"):
+        networks = build_networks(config, channels, (size[0], size[1]))
+    for name, network in zip(("refiner", "discriminator"), networks, strict=True):
+        document["networks"][name] = {
+            "parameters": parameter_count(network),
+            "receptive_field": receptive_field(network),
+            "map": list(map_size(network, (size[0], size[1]))),
+            "layers": [[row.name, list(row.output), row.parameters] for row in layer_table(network, (size[0], size[1]))],
+        }
+    device = resolve_device(config.device)
+    document["device"], document["precision"] = str(device), resolve_precision(config.precision, device)
+    return document
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """Return the description as a page of text."""
+    lines = [f"{name}: {found['files']:,} files, the first is {found['first']}" for name, found in document["data"].items()]
+    for name, network in document["networks"].items():
+        height, width = network["map"]
+        field = network["receptive_field"]
+        lines.append(f"{name}: {network['parameters']:,} parameters, receptive field {field} px, map {height}x{width}")
+        lines += [
+            f"    {layer:<16} {'x'.join(map(str, output)):>14} {parameters:>10,}"
+            for layer, output, parameters in network["layers"]
+        ]
+    return "\n".join([*lines, f"device: {document['device']}, precision {document['precision']}"])
+
+
+def _first_readable(paths: list[Any], config: TrainConfig, preparation: Any) -> Pixels | None:
+    for path in paths:
+        try:
+            return read_pixels(path, preparation)
+        except UnreadableImage:
+            if config.strict:
+                raise
+    return None

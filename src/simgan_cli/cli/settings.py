@@ -1,0 +1,158 @@
+"""Settings from four places: preset and recipe < TOML file < SIMGAN_* environment < flags."""
+
+import difflib
+import functools
+import inspect
+import os
+import tomllib
+import types
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
+from simgan_cli.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "SIMGAN_"
+# Options that say how to run a command, not what to compute; they are no settings of a run.
+SWITCHES = ("config", "resume", "dry_run", "quiet", "verbose", "json")
+
+
+def with_settings(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for each field of `model`, passed on as `flags`: {key: value} of those given."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
+        options = [_option(name, field) for name, field in model.model_fields.items()]
+
+        @functools.wraps(command)
+        def wrapper(**arguments: Any) -> None:
+            flags = {
+                field.alias or name: arguments.pop(name)
+                for name, field in model.model_fields.items()
+                if name in arguments
+            }
+            command(flags={key: value for key, value in flags.items() if value is not None}, **arguments)
+
+        wrapper.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {p.name: p.annotation for p in [*options, *own]}
+        return wrapper
+
+    return decorate
+
+
+def gather(flags: Mapping[str, Any], config_file: Path | None, environment: Mapping[str, str], table: str) -> dict[str, Any]:
+    """Return what the user set explicitly, by key, the stronger place winning. Raises SettingsError for unknown keys."""
+    known = {field.alias or name for name, field in TrainConfig.model_fields.items()}
+    file = _read_toml(config_file, table) if config_file is not None else {}
+    from_environment = {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    problems = [
+        *(f"{config_file}: unknown key {key!r}{_nearest(key, known)}" for key in file if key not in known),
+        *(
+            f"environment: unknown {ENVIRONMENT_PREFIX}{key.upper()}{_nearest(key, known, ENVIRONMENT_PREFIX)}"
+            for key in from_environment
+            if key not in known
+        ),
+    ]
+    if problems:
+        raise SettingsError(*problems)
+    return file | from_environment | dict(flags)
+
+
+def resolve(explicit: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings of a new run. Raises SettingsError that lists everything wrong with them."""
+    recipe, preset = (str(explicit.get(name, TrainConfig.model_fields[name].default)) for name in ("recipe", "preset"))
+    try:
+        config = TrainConfig.model_validate(defaults_of(recipe, preset) | dict(explicit))
+    except ValidationError as error:
+        raise SettingsError(*_problems(error)) from error
+    check(config)
+    return config
+
+
+def check(config: TrainConfig) -> None:
+    """Raise SettingsError that lists every contradiction between settings."""
+    problems = contradictions(config)
+    if config.tensorboard:
+        from importlib.util import find_spec
+
+        if find_spec("tensorboard") is None:
+            problems.append("--tensorboard: not installed; pip install 'simgan-cli[tensorboard]'")
+    if problems:
+        raise SettingsError(*problems)
+
+
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    key = (field.alias or name).replace("_", "-")
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    kind = _plain_type(field.annotation)
+    flags = [f"--{key}/--no-{key}" if kind is bool else f"--{key}"]
+    if extra["short"]:
+        flags.append(str(extra["short"]))
+    default = "required" if field.is_required() else _shown(field.default)
+    option = typer.Option(
+        *flags,
+        help=field.description,
+        rich_help_panel=str(extra["panel"]),
+        metavar=extra["metavar"],  # type: ignore[arg-type]
+        show_default=default,
+    )
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _plain_type(annotation: Any) -> Any:
+    """Return the type that Typer shall read: int, float, bool, Path or a choice; text for what the model parses."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    return annotation if annotation in (int, float, bool, Path) or get_origin(annotation) is Literal else str
+
+
+def _shown(default: Any) -> str | bool:
+    if default is None:
+        return False
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _read_toml(path: Path, table: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"--config {path}: cannot be read as TOML ({error})") from error
+    strangers = [key for key, value in content.items() if key != table or not isinstance(value, dict)]
+    if strangers:
+        raise SettingsError(
+            *(f"--config {path}: unknown table or key {key!r}; settings stand below [{table}]" for key in strangers)
+        )
+    return {key.replace("-", "_"): value for key, value in content.get(table, {}).items()}
+
+
+def _nearest(key: str, known: Iterable[str], prefix: str = "") -> str:
+    match = difflib.get_close_matches(key, list(known), n=1)
+    return f"; did you mean {prefix}{match[0].upper() if prefix else match[0]}?" if match else ""
+
+
+def _problems(error: ValidationError) -> list[str]:
+    problems = []
+    for item in error.errors():
+        flag = "--" + str(item["loc"][0]).replace("_", "-") if item["loc"] else "settings"
+        if item["type"] == "missing":
+            problems.append(f"{flag} is required")
+        else:
+            what = item["msg"].removeprefix("Value error, ")
+            problems.append(f"{flag}: {what}" + (f" (got {item['input']!r})" if "got" not in what else ""))
+    return problems
+
+
+def environment_of_process() -> Mapping[str, str]:
+    """Return the environment that `gather` reads."""
+    return os.environ

@@ -1,0 +1,192 @@
+"""`simgan train`: resolve the settings, print them, train."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from simgan_cli.cli.console import exit_codes, print_json, say, stderr
+from simgan_cli.cli.settings import check, environment_of_process, gather, resolve, with_settings
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config, settings_of
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
+
+if TYPE_CHECKING:
+    from simgan_cli.engine.training import StopRequest, TrainResult
+
+
+@with_settings(TrainConfig)
+def train(
+    flags: dict[str, Any],
+    *,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings from a TOML file, below [train].", metavar="FILE")
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", metavar="auto|latest|PATH", help="Go on: if there is something, from the newest checkpoint, or from a path."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Print settings, networks and data; train nothing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every setting, also those left at their default.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout at the end.")] = False,
+) -> None:
+    """Learn a refiner from a folder of rendered images and a folder of real ones.
+
+    Settings: recipe and preset < TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags.
+
+    Exit codes: 0 finished, 1 failed (disk, memory), 2 usage, 4 bad data or checkpoint or divergence, 75 stopped after
+    saving by SIGTERM, SIGUSR1 or --max-time (run it again with --resume auto), 130 Ctrl-C after saving.
+    """
+    with exit_codes(writing="the run folder"):
+        explicit = gather(flags, config, environment_of_process(), "train")
+        out = Path(explicit.get("out", TrainConfig.model_fields["out"].default))
+        checkpoint = find_checkpoint(RunFolder(out), resume)
+        if checkpoint is None:
+            settings = resolve(explicit)
+        else:
+            settings = resumed_config(checkpoint, explicit | {"out": out})
+            check(settings)
+        if not quiet:
+            _print_settings(settings, everything=verbose or dry_run)
+        if dry_run:
+            from simgan_cli.cli.dry_run import as_text, describe_run
+
+            document = describe_run(settings)
+            print_json(document) if json else sys.stdout.write(as_text(document) + "\n")
+            return
+        _train(settings, checkpoint, quiet=quiet, json=json)
+
+
+def _train(settings: TrainConfig, checkpoint: Path | None, *, quiet: bool, json: bool) -> None:
+    started = time.monotonic()
+    run = RunFolder(settings.out)
+    with _signals() as signals:
+        from simgan_cli.engine.training import StopRequest, train as train_refiner  # torch takes seconds to import
+
+        stop = StopRequest()
+        signals.stop = stop
+        with _ConsoleListener(run, quiet=quiet) as listener:
+            try:
+                result = train_refiner(settings, checkpoint, listener, stop)
+            except Exception:
+                if json:
+                    _print_result(run, "failed", None, time.monotonic() - started)
+                raise
+    if json:
+        _print_result(run, result.status, result.step, result.seconds)
+    _summarize(run, settings, result, quiet=quiet)
+
+
+def _print_result(run: RunFolder, status: str, step: int | None, seconds: float) -> None:
+    last = run.last_metrics()
+    document = {"run": str(run.root), "status": status, "step": step if step is not None else last.get("step", 0)}
+    print_json({"schema": "simgan.train/1"} | document | {"seconds": round(seconds, 3), "metrics": last})
+
+
+def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:
+    if result.status == "finished":
+        if not quiet:
+            say(f"finished {result.step} steps in {result.seconds:.0f} s; refiner: {run.refiner}, pictures: {run.samples}")
+        return
+    if not quiet:
+        say(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
+            "the same command with --resume auto goes on")  # fmt: skip
+    raise typer.Exit(EXIT_INTERRUPTED if result.reason == "interrupt" else EXIT_STOPPED)
+
+
+def _print_settings(settings: TrainConfig, *, everything: bool) -> None:
+    for key, value in settings_of(settings).items():
+        field = next(f for name, f in TrainConfig.model_fields.items() if key in (name, f.alias))
+        if everything or field.is_required() or value != field.default:
+            say(f"{key.replace('_', '-'):>24}  {value}")
+
+
+class _Signals:
+    """What a signal means: before training, leave at once; during it, save after the step at hand."""
+
+    stop: "StopRequest | None" = None
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        interrupt = number == signal.SIGINT
+        if self.stop is None or self.stop.reason == "interrupt":
+            raise Interrupted(EXIT_INTERRUPTED if interrupt else EXIT_STOPPED)
+        self.stop.reason = "interrupt" if interrupt else "signal"
+
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    handler = _Signals()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield handler
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+class _ConsoleListener:
+    """Shows progress as a bar on a terminal and as plain lines elsewhere, and keeps log.txt."""
+
+    def __init__(self, run: RunFolder, *, quiet: bool) -> None:
+        self.run, self.quiet = run, quiet
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
+        )  # fmt: skip
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "_ConsoleListener":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def decoding(self, domain: str, done: int, total: int) -> None:
+        self._bar(f"reading {domain}", done, total)
+        if done == total:
+            self.progress.remove_task(self.tasks.pop(f"reading {domain}"))
+
+    def message(self, text: str) -> None:
+        self._write(text, shown=not self.quiet)
+
+    def warning(self, text: str) -> None:
+        self._write(f"warning: {text}", shown=True, style="yellow")
+
+    def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
+        self.total = total_steps
+        numbers = {
+            "L_R": "loss_refiner", "adv": "loss_adversarial", "reg": "loss_regularization",
+            "L_D": "loss_discriminator", "change": "change", "D real": "accuracy_real",
+            "refined": "accuracy_refined", "history": "accuracy_history",
+        }  # fmt: skip
+        shown = "  ".join(f"{label} {line[name]:.3f}" for label, name in numbers.items() if name in line)
+        speed = f"{line.get('images_per_second', 0):.0f} img/s  {line['peak_memory_mb']:.0f} MB"
+        eta = f"ETA {int(eta_seconds) // 3600}:{int(eta_seconds) // 60 % 60:02}:{int(eta_seconds) % 60:02}"
+        self._write(f"{line['step']:>7}/{total_steps} {line['phase']:<22}  {shown}  {speed}  {eta}", shown=not self.quiet)
+
+    def advanced(self, step: int, total_steps: int) -> None:
+        self._bar("training", step, total_steps)
+
+    def _bar(self, name: str, done: int, total: int) -> None:
+        if name not in self.tasks:
+            self.tasks[name] = self.progress.add_task(name, total=total)
+        self.progress.update(self.tasks[name], completed=done)
+
+    def _write(self, text: str, *, shown: bool, style: str = "") -> None:
+        if shown:
+            say(text, style)
+        with self.run.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")

@@ -1,0 +1,109 @@
+"""Everything that a training needs to go on as if it had never stopped, in one folder of safetensors and JSON."""
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from simgan_cli.data.files import atomic_directory, write_atomic, write_json
+from simgan_cli.data.sampler import Sampler
+from simgan_cli.engine.algorithm import SimGAN
+from simgan_cli.engine.export import fill, read_tensors, tensors_of
+from simgan_cli.engine.metrics import RunningMeans
+from simgan_cli.engine.run import STATE, settings_of, verify_checkpoint, write_manifest
+from simgan_cli.errors import CheckpointError
+
+
+class TrainState:
+    """The moving parts of a training, saved and loaded whole."""
+
+    def __init__(self, gan: SimGAN, synthetic: Sampler, real: Sampler, fingerprints: dict[str, str]) -> None:
+        self.step = 0
+        self.gan = gan
+        self.samplers = {"synthetic": synthetic, "real": real}
+        self.metrics = RunningMeans()
+        self.fingerprints = fingerprints  # of everything outside the run that results depend on
+
+    def is_finite(self) -> bool:
+        """Say whether every weight and measure is a finite number."""
+        tensors = [*self.gan.refiner.parameters(), *self.gan.discriminator.parameters(), *self.metrics.sums.values()]
+        return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint; `folder` appears only once it is complete. Raises OSError, leaving nothing behind."""
+        gan = self.gan
+        parts = {
+            "refiner": tensors_of(gan.refiner),
+            "discriminator": tensors_of(gan.discriminator),
+            "optimizers": _optimizer_tensors(gan),
+        }
+        if gan.average is not None:
+            parts["average"] = tensors_of(gan.average)
+        if gan.history is not None:
+            parts["history"] = gan.history.state_tensors()
+        state = {
+            "schema": "simgan.state/1",
+            "step": self.step,
+            "settings": settings_of(gan.config),
+            "fingerprints": self.fingerprints,
+            "positions": {name: sampler.position for name, sampler in self.samplers.items()},
+            "history_rng": gan.history.rng.bit_generator.state if gan.history is not None else None,
+            "metrics": self.metrics.state(),
+        }
+        with atomic_directory(folder) as building:
+            for name, tensors in parts.items():
+                write_atomic(building / f"{name}.safetensors", safetensors.torch.save(tensors))
+            write_json(building / STATE, state)
+            write_manifest(building)
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote. Raises CheckpointError when it is damaged or belongs to something else."""
+        state = verify_checkpoint(folder)
+        changed = [
+            f"{name} (then {state['fingerprints'].get(name, 'absent')[:12]}, now {now[:12]})"
+            for name, now in self.fingerprints.items()
+            if state["fingerprints"].get(name) != now
+        ]
+        if changed:
+            raise CheckpointError(
+                f"{folder} was made with other inputs: {', '.join(changed)}; restore the images or networks that the "
+                "run started with, or start anew in another --out"
+            )
+        gan = self.gan
+        fill(gan.refiner, read_tensors(folder / "refiner.safetensors"), folder / "refiner.safetensors")
+        fill(gan.discriminator, read_tensors(folder / "discriminator.safetensors"), folder / "discriminator.safetensors")
+        _load_optimizers(gan, read_tensors(folder / "optimizers.safetensors"))
+        if gan.average is not None:
+            fill(gan.average, read_tensors(folder / "average.safetensors"), folder / "average.safetensors")
+        if gan.history is not None:
+            gan.history.load_state(read_tensors(folder / "history.safetensors"), state["history_rng"])
+        for name, sampler in self.samplers.items():
+            sampler.position = state["positions"][name]
+        self.metrics.load_state(state["metrics"], next(gan.refiner.parameters()).device)
+        self.step = state["step"]
+
+
+def _optimizers(gan: SimGAN) -> dict[str, torch.optim.Optimizer]:
+    return {"refiner": gan.refiner_optimizer, "discriminator": gan.discriminator_optimizer}
+
+
+def _optimizer_tensors(gan: SimGAN) -> dict[str, Tensor]:
+    """Return {network.index of the parameter.name: tensor}; rates follow from the settings and the step."""
+    return {
+        f"{network}.{index}.{name}": tensor.contiguous()
+        for network, optimizer in _optimizers(gan).items()
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, tensor in moments.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _load_optimizers(gan: SimGAN, tensors: dict[str, Tensor]) -> None:
+    states: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in _optimizers(gan)}
+    for key, tensor in tensors.items():
+        network, index, name = key.split(".")
+        states[network].setdefault(int(index), {})[name] = tensor
+    for network, optimizer in _optimizers(gan).items():
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": states[network]})

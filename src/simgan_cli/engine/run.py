@@ -1,0 +1,187 @@
+"""The run folder: what lies where, who may write, and which checkpoints exist. Imports no torch."""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from simgan_cli import __version__
+from simgan_cli.data.files import remove_temporaries, sha256_of, write_atomic, write_json
+from simgan_cli.engine.config import TrainConfig, is_changeable, key_of
+from simgan_cli.errors import CheckpointError, SettingsError
+
+MANIFEST, STATE = "manifest.json", "state.json"
+
+
+class RunFolder:
+    """Paths of one run, and the few operations on its files that need no tensors."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.json"
+        self.metrics = root / "metrics.jsonl"
+        self.log = root / "log.txt"
+        self.samples = root / "samples"
+        self.checkpoints = root / "checkpoints"
+        self.refiner = root / "refiner"
+
+    def is_run(self) -> bool:
+        """Say whether the folder holds a run of ours."""
+        return self.config.is_file() and self.checkpoints.is_dir()
+
+    def is_free(self) -> bool:
+        """Say whether a new run may start here: nothing there, or only what an aborted start left."""
+        return not self.root.exists() or all(entry.name == ".lock" for entry in self.root.iterdir())
+
+    def create(self, config: TrainConfig) -> None:
+        """Make the folder with its config.json, or bring that up to date after a resume."""
+        for folder in (self.samples, self.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.config, {"schema": "simgan.run/1", "simgan": __version__, "settings": settings_of(config)})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process alone and clear what a killed one left half written.
+
+        Raises SettingsError when another process trains into it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise SettingsError(f"{self.root}: another process is training into it; wait for it or choose another --out") from error
+            for folder in (self.root, self.samples, self.checkpoints, self.refiner):
+                remove_temporaries(folder)
+            yield
+
+    def checkpoint(self, step: int) -> Path:
+        """Return the folder of the checkpoint at `step`."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def existing_checkpoints(self) -> list[Path]:
+        """Return the complete checkpoints, oldest first; one without a manifest does not exist."""
+        return sorted(path.parent for path in self.checkpoints.glob(f"step-*/{MANIFEST}"))
+
+    def prune(self, keep: int) -> None:
+        """Delete all but the `keep` newest checkpoints; 0 keeps all."""
+        for path in self.existing_checkpoints()[:-keep] if keep else []:
+            (path / MANIFEST).unlink()  # from here on it does not exist, even if we are killed half way
+            shutil.rmtree(path)
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Add one line to metrics.jsonl."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def last_metrics(self) -> dict[str, Any]:
+        """Return the last line of metrics.jsonl, {} where there is none."""
+        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        return dict(json.loads(lines[-1])) if lines else {}
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop the lines after `step`, which a resumed run is about to write again, and a half-written last one."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                break
+        write_atomic(self.metrics, "".join(kept))
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings as JSON values, by the names that flags and files use."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
+    """Return the checkpoint to go on from, None to start anew.
+
+    None refuses to touch an existing run; "auto" goes on if there is something; "latest" and a path (of a
+    checkpoint or a run) fail if there is nothing. Raises SettingsError or CheckpointError.
+    """
+    if resume not in (None, "auto", "latest"):
+        path = Path(resume)
+        if (path / MANIFEST).is_file():
+            return path
+        found = RunFolder(path).existing_checkpoints()
+        if not found:
+            raise CheckpointError(f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run")
+        return found[-1]
+    found = run.existing_checkpoints()
+    if not run.is_run() and not run.is_free():
+        raise SettingsError(f"--out {run.root}: holds something else than a run of simgan; choose another folder")
+    if resume is None and found:
+        raise SettingsError(
+            f"--out {run.root}: holds a run at step {step_of(found[-1])}; --resume auto goes on with it, "
+            "or choose another folder"
+        )
+    if resume == "latest" and not found:
+        raise CheckpointError(f"--resume latest: no complete checkpoint in {run.checkpoints}; start with --resume auto")
+    return found[-1] if found else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a checkpoint's folder is named after."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def write_manifest(folder: Path) -> None:
+    """List every file of a new checkpoint with its size and SHA-256: the last thing written to it."""
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
+    write_json(folder / MANIFEST, {"schema": "simgan.checkpoint/1", "files": files})
+
+
+def verify_checkpoint(folder: Path) -> dict[str, Any]:
+    """Check every file of a checkpoint against its manifest and return its state.json.
+
+    Raises CheckpointError that names the first file which is missing, cut or edited.
+    """
+    advice = f"pass an older one with --resume {folder.parent}/step-... or start anew in another --out"
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        for name, expected in files.items():
+            path = folder / Path(name).name
+            if not path.is_file():
+                raise CheckpointError(f"{path}: missing from the checkpoint; {advice}")
+            if path.stat().st_size != expected["bytes"]:
+                raise CheckpointError(
+                    f"{path}: {path.stat().st_size} bytes, the manifest says {expected['bytes']}; {advice}"
+                )
+            if sha256_of(path) != expected["sha256"]:
+                raise CheckpointError(f"{path}: its content does not match the manifest's SHA-256; {advice}")
+        state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: not a readable checkpoint ({error}); {advice}") from error
+    return state
+
+
+def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
+    """Return the checkpoint's settings with those given now on top.
+
+    Raises SettingsError that lists every setting which differs and would change results.
+    """
+    stored = verify_checkpoint(checkpoint)["settings"]
+    try:
+        before = TrainConfig.model_validate(stored)
+        now = TrainConfig.model_validate(stored | explicit)
+    except ValidationError as error:
+        raise CheckpointError(f"{checkpoint}: its settings are not valid here ({error})") from error
+    different = [
+        f"--{key_of(name).replace('_', '-')}: the run has {getattr(before, name)}, now {getattr(now, name)}; "
+        "leave it out to go on, or choose another --out"
+        for name in TrainConfig.model_fields
+        if not is_changeable(name) and getattr(before, name) != getattr(now, name)
+    ]
+    if different:
+        raise SettingsError(*different)
+    return now
