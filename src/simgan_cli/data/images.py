@@ -78,7 +78,7 @@ def read_pixels(path: Path, preparation: Preparation) -> Pixels:
         array = resize(array, preparation.size, preparation.fit)
     if preparation.preprocess == "equalize":
         array = equalize(array)
-    return np.ascontiguousarray(np.atleast_3d(array).transpose(2, 0, 1))
+    return np.array(np.atleast_3d(array).transpose(2, 0, 1), order="C")  # a copy of its own, that may be written to
 
 
 def resize(array: Pixels, size: tuple[int, int], fit: Literal["resize", "crop", "pad"]) -> Pixels:

@@ -101,9 +101,14 @@ def _optimizer_tensors(gan: SimGAN) -> dict[str, Tensor]:
 
 
 def _load_optimizers(gan: SimGAN, tensors: dict[str, Tensor]) -> None:
-    states: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in _optimizers(gan)}
+    optimizers = _optimizers(gan)
+    states: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in optimizers}
     for key, tensor in tensors.items():
         network, index, name = key.split(".")
+        parameter = optimizers[network].param_groups[0]["params"][int(index)]
+        if tensor.shape == parameter.shape:
+            # Fused optimizers walk memory, not indices: moments must lie in the order of their parameter (channels last).
+            tensor = torch.empty_like(parameter).copy_(tensor)
         states[network].setdefault(int(index), {})[name] = tensor
-    for network, optimizer in _optimizers(gan).items():
+    for network, optimizer in optimizers.items():
         optimizer.load_state_dict(optimizer.state_dict() | {"state": states[network]})

@@ -1,0 +1,218 @@
+"""Algorithm 1: one iteration by hand, who learns in which step, and the shares of history."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simgan_cli.engine.algorithm import SimGAN
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.networks import Discriminator, Refiner
+
+SHAPE = (1, 6, 9)
+
+
+def tiny_config(**settings: Any) -> TrainConfig:
+    plain = {
+        "synthetic": "a", "real": "b", "batch_size": 5, "history_size": 8, "pretrain_discriminator": 0,
+        "refiner_updates": 1, "optimizer": "sgd", "refiner_lr": 0.1, "discriminator_lr": 0.2, "ema": 0.0, "lambda": 0.7,
+    }  # fmt: skip
+    return TrainConfig.model_validate(plain | settings)
+
+
+def tiny_gan(config: TrainConfig) -> SimGAN:
+    torch.manual_seed(5)
+    history = HistoryBuffer(config.history_size, SHAPE, np.random.default_rng(1), torch.device("cpu"))
+    refiner = Refiner(width=3, blocks=1, output="tanh")
+    discriminator = Discriminator([("conv", 3, 2, 4), ("pool", 3, 1, 4), ("conv", 1, 1, 3)])
+    return SimGAN(config, refiner, discriminator, history if config.history_size else None, nullcontext)
+
+
+class Images:
+    """Counts what is drawn and can be asked for the last batch."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.batches: list[Tensor] = []
+
+    def __call__(self, count: int) -> Tensor:
+        self.batches.append(torch.rand(count, *SHAPE, generator=self.generator) * 2 - 1)
+        return self.batches[-1]
+
+
+def copy_of(network: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def unchanged(network: nn.Module, before: list[Tensor]) -> bool:
+    return all(torch.equal(now, then) for now, then in zip(network.parameters(), before, strict=True))
+
+
+def changed_everywhere(network: nn.Module, before: list[Tensor]) -> bool:
+    return not any(torch.equal(now, then) for now, then in zip(network.parameters(), before, strict=True))
+
+
+def cross_entropy(logits: Tensor, label: int) -> Tensor:
+    """The mean over images and patches of -log softmax, written otherwise than in the product."""
+    probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
+    return -probabilities[:, label].log().mean()
+
+
+def stepped(network: nn.Module, loss: Tensor, rate: float) -> list[Tensor]:
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    return [(p - rate * g).detach() for p, g in zip(network.parameters(), gradients, strict=True)]
+
+
+def assert_weights(network: nn.Module, expected: list[Tensor]) -> None:
+    for now, wanted in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(now.detach(), wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_one_iteration_is_the_step_worked_out_by_hand() -> None:
+    config, synthetic, real = tiny_config(), Images(1), Images(2)
+    gan, twin = tiny_gan(config), tiny_gan(config)
+    past = torch.rand(8, *SHAPE) * 2 - 1
+    for each in (gan, twin):
+        assert each.history is not None
+        each.history.replace(past, 0)
+    gan.iteration(0, synthetic, real)
+    x_refiner, x_discriminator = synthetic.batches
+    (y,) = real.batches
+
+    refined = twin.refiner(x_refiner)  # Eq. 4
+    loss = cross_entropy(twin.discriminator(refined), 0) + 0.7 * (refined - x_refiner).abs().mean()
+    theta = stepped(twin.refiner, loss, 0.1)
+    assert_weights(gan.refiner, theta)
+
+    with torch.no_grad():  # Eq. 2, with the theta just found
+        for parameter, value in zip(twin.refiner.parameters(), theta, strict=True):
+            parameter.copy_(value)
+        new = twin.refiner(x_discriminator)
+        assert twin.history is not None
+        fakes = torch.cat([new, twin.history.draw(2)])  # 5 // 2 from history, 3 from the current refiner
+    loss = cross_entropy(twin.discriminator(fakes), 1) + cross_entropy(twin.discriminator(y), 0)
+    assert_weights(gan.discriminator, stepped(twin.discriminator, loss, 0.2))
+
+    twin.history.replace(new[:2], 1)
+    assert gan.history is not None
+    torch.testing.assert_close(gan.history.images, twin.history.images)
+    assert gan.history.made_at.tolist() == twin.history.made_at.tolist()
+
+
+def test_the_refiners_step_leaves_phi_and_changes_every_theta() -> None:
+    gan = tiny_gan(tiny_config())
+    theta, phi = copy_of(gan.refiner), copy_of(gan.discriminator)
+    gan.refiner_step(Images(1)(5))
+    assert unchanged(gan.discriminator, phi)
+    assert changed_everywhere(gan.refiner, theta)
+    assert all(parameter.requires_grad for parameter in gan.discriminator.parameters())
+
+
+def test_the_discriminators_step_leaves_theta_and_changes_every_phi() -> None:
+    gan = tiny_gan(tiny_config())
+    theta, phi = copy_of(gan.refiner), copy_of(gan.discriminator)
+    gan.discriminator_step(Images(1)(5), Images(2)(5))
+    assert unchanged(gan.refiner, theta)
+    # A bias that both classes of one location share cancels in no layer but the last, where it moves apart.
+    assert changed_everywhere(gan.discriminator, phi)
+
+
+def test_the_refiner_feels_the_discriminator() -> None:
+    with_it, without = tiny_gan(tiny_config()), tiny_gan(tiny_config())
+    images = Images(1)(5)
+    with_it.refiner_step(images)
+    without.refiner_step(images, adversarial=False)
+    assert not unchanged(with_it.refiner, copy_of(without.refiner))
+
+
+@pytest.mark.parametrize(("batch", "size"), [(5, 8), (4, 3), (6, 3), (2, 1)])
+def test_shares_of_history_from_the_empty_buffer_on(batch: int, size: int) -> None:
+    gan, synthetic = tiny_gan(tiny_config(batch_size=batch, history_size=size)), Images(1)
+    assert gan.history is not None
+    filled = 0
+    for step in range(6):
+        gan.iteration(step, synthetic, Images(2))
+        from_history = min(batch // 2, filled)
+        assert len(synthetic.batches[-1]) == batch - from_history
+        filled = min(size, filled + batch // 2)
+        assert gan.history.filled == filled
+    assert gan.history.made_at.max() == 6
+
+
+def test_without_history_every_refined_image_is_current() -> None:
+    gan, synthetic = tiny_gan(tiny_config(history_size=0)), Images(1)
+    measures = gan.iteration(0, synthetic, Images(2))
+    assert [len(batch) for batch in synthetic.batches] == [5, 5]
+    assert "accuracy_history" not in measures
+
+
+def test_k_g_and_k_d_count_the_updates_and_history_is_replaced_once() -> None:
+    gan = tiny_gan(tiny_config(refiner_updates=3, discriminator_updates=2))
+    synthetic, real = Images(1), Images(2)
+    gan.iteration(0, synthetic, real)
+    assert len(synthetic.batches) == 5
+    assert len(real.batches) == 2
+    assert gan.history is not None
+    assert gan.history.filled == 2
+
+
+def test_the_phases_train_one_network_each_and_leave_history_empty() -> None:
+    config = tiny_config(pretrain_refiner=2, pretrain_discriminator=2, steps=1)
+    gan, synthetic, real = tiny_gan(config), Images(1), Images(2)
+    phi = copy_of(gan.discriminator)
+    first = gan.step(0, synthetic, real)
+    assert unchanged(gan.discriminator, phi)
+    assert set(first) == {"loss_refiner", "loss_regularization", "change"}
+    theta = copy_of(gan.refiner)
+    second = gan.step(2, synthetic, real)
+    assert unchanged(gan.refiner, theta)
+    assert set(second) == {"loss_discriminator", "accuracy_real", "accuracy_refined"}
+    assert gan.history is not None
+    assert gan.history.filled == 0
+    gan.step(4, synthetic, real)
+    assert gan.history.filled == 2
+
+
+def test_the_moving_average_follows_theta() -> None:
+    gan = tiny_gan(tiny_config(ema=0.75))
+    start = copy_of(gan.refiner)
+    gan.refiner_step(Images(1)(5))
+    assert gan.average is not None
+    expected = [0.75 * then + 0.25 * now for then, now in zip(start, copy_of(gan.refiner), strict=True)]
+    assert_weights(gan.average, expected)
+    assert gan.exported_refiner is gan.average
+
+
+def test_clipping_bounds_the_step() -> None:
+    gan = tiny_gan(tiny_config(clip_gradient=1e-3))
+    before = copy_of(gan.refiner)
+    gan.refiner_step(Images(1)(5))
+    moved = torch.cat([(now - then).flatten() for now, then in zip(gan.refiner.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
+
+
+def test_rates_drop_by_four_after_the_given_iteration() -> None:
+    gan = tiny_gan(tiny_config(lr_drop_step=2, pretrain_refiner=3))
+    rates = []
+    for step in (3, 4, 5, 6):
+        gan.iteration(step, Images(1), Images(2))
+        rates.append(gan.refiner_optimizer.param_groups[0]["lr"])
+    assert rates == [0.1, 0.1, 0.025, 0.025]
+
+
+def test_measures_are_what_they_are_called() -> None:
+    gan = tiny_gan(tiny_config())
+    x, y = Images(1)(5), Images(2)(5)
+    with torch.no_grad():
+        refined = gan.refiner(x)
+        called_refined = gan.discriminator(refined).argmax(dim=1).float().mean().item()
+        called_real = (1 - gan.discriminator(y).argmax(dim=1).float()).mean().item()
+    measures, _ = gan.discriminator_step(x, y)
+    assert measures["accuracy_refined"].item() == pytest.approx(called_refined)
+    assert measures["accuracy_real"].item() == pytest.approx(called_real)
+    change = gan.refiner_step(x)["change"].item()
+    assert change == pytest.approx((refined - x).abs().mean().item() / 2, rel=1e-5)

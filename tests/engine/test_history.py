@@ -1,0 +1,112 @@
+"""The history buffer against a plain model of Sec. 2.3."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from simgan_cli.engine.history import HistoryBuffer
+
+CPU = torch.device("cpu")
+SHAPE = (1, 2, 3)
+
+
+def numbered(numbers: list[int]) -> torch.Tensor:
+    """Images that are recognised by their value; whole numbers below 2048 are exact in float16."""
+    return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, *SHAPE).clone()
+
+
+def numbers_of(images: torch.Tensor) -> list[int]:
+    assert (images == images[:, :1, :1, :1]).all(), "an image was overwritten in part"
+    return [int(value) for value in images[:, 0, 0, 0]]
+
+
+class BufferAgainstModel(RuleBasedStateMachine):
+    """The model is a set of (number, step made, draws)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = HistoryBuffer(7, SHAPE, np.random.default_rng(3), CPU)
+        self.model: dict[int, tuple[int, int]] = {}
+        self.next_number = 0
+        self.step = 0
+
+    @rule(count=st.integers(1, 7))
+    def replace(self, count: int) -> None:
+        self.step += 1
+        before = set(self.model)
+        added = list(range(self.next_number, self.next_number + count))
+        self.next_number += count
+        self.buffer.replace(numbered(added), self.step)
+        held = set(numbers_of(self.buffer.images[: self.buffer.filled].float()))
+        assert set(added) <= held, "every new image is in"
+        assert held - set(added) <= before, "nothing else came in"
+        assert len(held) == min(7, len(before) + count), "nothing leaves while there is room"
+        self.model = {n: self.model.get(n, (self.step, 0)) for n in held}
+
+    @rule(count=st.integers(0, 9))
+    def draw(self, count: int) -> None:
+        drawn = numbers_of(self.buffer.draw(count))
+        assert len(drawn) == min(count, len(self.model))
+        assert len(set(drawn)) == len(drawn), "no image twice in a batch"
+        assert set(drawn) <= set(self.model)
+        for number in drawn:
+            made_at, draws = self.model[number]
+            self.model[number] = made_at, draws + 1
+
+    @precondition(lambda self: self.model)
+    @rule()
+    def save_and_load(self) -> None:
+        rng_state = self.buffer.rng.bit_generator.state
+        restored = HistoryBuffer(7, SHAPE, np.random.default_rng(99), CPU)
+        restored.load_state({name: t.clone() for name, t in self.buffer.state_tensors().items()}, rng_state)
+        self.buffer = restored
+        assert restored.rng.bit_generator.state == rng_state
+
+    @invariant()
+    def agrees(self) -> None:
+        filled = self.buffer.filled
+        held = numbers_of(self.buffer.images[:filled].float())
+        found = {
+            number: (int(self.buffer.made_at[place]), int(self.buffer.draws[place]))
+            for place, number in enumerate(held)
+        }
+        assert found == self.model
+
+
+TestBufferAgainstModel = BufferAgainstModel.TestCase
+
+
+def test_replacement_and_draws_are_uniform() -> None:
+    buffer = HistoryBuffer(50, SHAPE, np.random.default_rng(0), CPU)
+    buffer.replace(numbered([0] * 50), 0)
+    for step in range(1, 4001):
+        buffer.draw(5)
+        buffer.replace(numbered([1] * 5), step)
+    ages = 4000 - buffer.made_at
+    # Each step an entry survives with probability 0.9: the age is geometric with mean 9, sd of the mean of 50 is 1.3.
+    assert 4 < ages.mean() < 14
+    # Each step an entry is drawn with probability 0.1, so as often as it is old.
+    assert 0.05 < buffer.draws.sum() / ages.sum() < 0.15
+
+
+@given(seed=st.integers(0, 100))
+def test_the_stream_is_its_own(seed: int) -> None:
+    def drawn() -> list[int]:
+        buffer = HistoryBuffer(9, SHAPE, np.random.default_rng(seed), CPU)
+        buffer.replace(numbered(list(range(9))), 1)
+        return numbers_of(buffer.draw(4))
+
+    torch.manual_seed(1)
+    first = drawn()
+    torch.rand(10)
+    assert drawn() == first
+
+
+def test_refined_images_are_kept_to_an_eighth_of_a_grey_level() -> None:
+    buffer = HistoryBuffer(1000, (1, 1, 1), np.random.default_rng(0), CPU)
+    images = torch.linspace(-1, 1, 1000).view(-1, 1, 1, 1)
+    buffer.replace(images, 1)
+    error = (buffer.images.float() - images).abs().max().item() * 127.5
+    assert error <= 1 / 8

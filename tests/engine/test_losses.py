@@ -1,0 +1,94 @@
+"""Both losses against plain numpy, on maps that are not square, so that a wrong permute shows."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from simgan_cli.engine.algorithm import loss_if_real, loss_if_refined, refined_log_odds
+from simgan_cli.engine.psi import SelfRegularization
+
+CPU = torch.device("cpu")
+
+
+def softmax_probability_of_refined(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """D(x): the second of two classes, worked out location by location."""
+    images, _, height, width = logits.shape
+    probabilities = np.empty((images, height, width))
+    for n in range(images):
+        for i in range(height):
+            for j in range(width):
+                real, refined = np.exp(logits[n, 0, i, j]), np.exp(logits[n, 1, i, j])
+                probabilities[n, i, j] = refined / (real + refined)
+    return probabilities
+
+
+@given(seed=st.integers(0, 2**16), images=st.integers(1, 3), height=st.integers(1, 5), width=st.integers(1, 7))
+def test_adversarial_losses_are_the_cross_entropies_of_a_softmax_per_patch(
+    seed: int, images: int, height: int, width: int
+) -> None:
+    logits = np.random.default_rng(seed).normal(0, 3, (images, 2, height, width))
+    probability = softmax_probability_of_refined(logits)
+    log_odds = refined_log_odds(torch.from_numpy(logits))
+    assert log_odds.shape == (images, height, width)
+    assert loss_if_refined(log_odds).item() == pytest.approx(-np.log(probability).mean(), rel=1e-4)
+    assert loss_if_real(log_odds).item() == pytest.approx(-np.log(1 - probability).mean(), rel=1e-4)
+
+
+def test_losses_stay_finite_where_a_probability_would_round_to_zero() -> None:
+    log_odds = torch.tensor([[[-200.0, 200.0]]], requires_grad=True)
+    loss = loss_if_refined(log_odds) + loss_if_real(log_odds)
+    loss.backward()
+    assert loss.item() == pytest.approx(200)
+    assert log_odds.grad is not None and torch.isfinite(log_odds.grad).all()
+
+
+def test_losses_are_float32_whatever_the_networks_compute_in() -> None:
+    assert refined_log_odds(torch.zeros(1, 2, 3, 4, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def images_and_refined() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rng = np.random.default_rng(1)
+    return tuple(rng.uniform(-1, 1, (2, 3, 5, 7)).astype(np.float32) for _ in range(2))  # type: ignore[return-value]
+
+
+def regularization(spec: str) -> float:
+    x, refined = images_and_refined()
+    return SelfRegularization(spec, CPU)(torch.from_numpy(refined), torch.from_numpy(x)).item()
+
+
+def test_psi_identity_is_the_mean_absolute_difference_of_pixels() -> None:
+    x, refined = images_and_refined()
+    assert regularization("identity") == pytest.approx(np.abs(refined - x).mean(), rel=1e-5)
+
+
+def test_psi_derivatives_compares_differences_of_neighbours() -> None:
+    x, refined = images_and_refined()
+    differences = [np.diff(refined, axis=axis) - np.diff(x, axis=axis) for axis in (2, 3)]
+    expected = np.concatenate([np.abs(d).ravel() for d in differences]).mean()
+    assert regularization("derivatives") == pytest.approx(expected, rel=1e-5)
+
+
+def test_psi_derivatives_leaves_brightness_free() -> None:
+    x = torch.rand(1, 1, 6, 8)
+    assert SelfRegularization("derivatives", CPU)(x + 0.5, x).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_psi_channel_mean_leaves_hue_free() -> None:
+    x, refined = images_and_refined()
+    assert regularization("channel-mean") == pytest.approx(np.abs(refined.mean(1) - x.mean(1)).mean(), rel=1e-5)
+
+
+def test_psi_blur_forgives_texture_but_not_a_shift_of_brightness() -> None:
+    x = torch.zeros(1, 1, 20, 20)
+    checkerboard = ((torch.arange(20)[:, None] + torch.arange(20)) % 2 * 2.0 - 1).view(1, 1, 20, 20)
+    blur = SelfRegularization("blur", CPU)
+    assert blur(x + checkerboard, x).item() < 0.02
+    assert blur(x + 0.5, x).item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_several_psi_are_summed_with_their_weights() -> None:
+    expected = 2 * regularization("identity") + 0.5 * regularization("derivatives")
+    assert regularization("identity=2,derivatives=0.5") == pytest.approx(expected, rel=1e-6)

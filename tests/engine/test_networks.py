@@ -1,0 +1,111 @@
+"""The layer tables of the paper (Sec. 3.1, 3.2), with counts worked out by hand."""
+
+import pytest
+import torch
+
+from simgan_cli.engine.config import TrainConfig, defaults_of
+from simgan_cli.engine.networks import (
+    Discriminator,
+    Refiner,
+    build_discriminator,
+    discriminator_layers,
+    eyes_layers,
+    hands_layers,
+    layer_table,
+    map_size,
+    parameter_count,
+    receptive_field,
+)
+from simgan_cli.engine.training import build_networks
+from simgan_cli.errors import SettingsError
+
+
+def networks_of(preset: str, size: tuple[int, int], **settings: object) -> tuple[Refiner, Discriminator]:
+    explicit = {"synthetic": "a", "real": "b", "preset": preset} | settings
+    config = TrainConfig.model_validate(defaults_of("stable", preset) | explicit)
+    with torch.device("meta"):
+        return build_networks(config, 1, size)
+
+
+def test_the_eyes_refiner_is_the_papers() -> None:
+    refiner, _ = networks_of("eyes", (35, 55))
+    rows = layer_table(refiner, (35, 55))
+    assert [row.name for row in rows] == ["Conv3x3/1-64"] * 9 + ["Conv1x1/1-1"]
+    assert parameter_count(refiner) == (9 * 64 + 64) + 8 * (9 * 64 * 64 + 64) + (64 + 1) == 296_129
+    assert receptive_field(refiner) == 19
+
+
+def test_the_eyes_discriminator_is_the_papers() -> None:
+    _, discriminator = networks_of("eyes", (35, 55))
+    rows = [(row.name, row.output) for row in layer_table(discriminator, (35, 55))]
+    assert rows == [
+        ("Conv3x3/2-96", (96, 18, 28)),
+        ("Conv3x3/2-64", (64, 9, 14)),
+        ("MaxPool3x3/1", (64, 9, 14)),
+        ("Conv3x3/1-32", (32, 9, 14)),
+        ("Conv1x1/1-32", (32, 9, 14)),
+        ("Conv1x1/1-2", (2, 9, 14)),
+    ]
+    assert parameter_count(discriminator) == 960 + 55_360 + 18_464 + 1_056 + 66 == 75_906
+    assert receptive_field(discriminator) == 23
+
+
+@pytest.mark.parametrize(("block_kernel", "field", "block_parameters"), [(7, 127, 200_768), (3, 47, 36_928)])
+def test_the_hands_refiner_in_both_readings(block_kernel: int, field: int, block_parameters: int) -> None:
+    refiner, _ = networks_of("hands", (224, 224), refiner_block_kernel=block_kernel)
+    assert receptive_field(refiner) == field
+    assert parameter_count(refiner) == (49 * 64 + 64) + 20 * block_parameters + 65
+
+
+def test_the_hands_discriminator_is_the_papers() -> None:
+    _, discriminator = networks_of("hands", (224, 224))
+    assert receptive_field(discriminator) == 71
+    assert map_size(discriminator, (224, 224)) == (7, 7)
+    assert parameter_count(discriminator) == (49 * 96 + 96) + (25 * 96 * 64 + 64) + 18_464 + 1_056 + 66
+
+
+def test_auto_at_the_papers_size_is_the_papers_network() -> None:
+    assert discriminator_layers("auto", (35, 55)) == eyes_layers()
+
+
+@pytest.mark.parametrize("size", [(4, 4), (9, 15), (16, 16), (24, 40), (36, 60), (64, 64), (240, 320)])
+def test_auto_has_at_least_4x4_patches_and_stays_local(size: tuple[int, int]) -> None:
+    network = build_discriminator("auto", "local", 3, size)
+    assert min(map_size(network, size)) >= 4
+    assert receptive_field(network) <= max(9, 2 / 3 * min(size))
+
+
+def test_auto_refuses_images_too_small_for_4x4_patches() -> None:
+    with pytest.raises(SettingsError, match="3x50"):
+        discriminator_layers("auto", (3, 50))
+
+
+def test_the_global_discriminator_decides_once_for_the_image() -> None:
+    network = build_discriminator("auto", "global", 1, (35, 55))
+    assert network(torch.zeros(2, 1, 35, 55)).shape == (2, 2, 1, 1)
+    assert network.last.kernel_size == (9, 14)
+
+
+def test_receptive_fields_are_what_gradients_show() -> None:
+    for network, field in ((Discriminator(eyes_layers()), 23), (Refiner(width=2), 19), (Discriminator(hands_layers()), 71)):
+        images = torch.rand(1, 1, 161, 161, requires_grad=True)
+        maps = network.double()(images.double())
+        # max pooling passes one gradient: the union over many random images would be the field; bound it here
+        maps[..., maps.shape[-2] // 2, maps.shape[-1] // 2].sum().backward()
+        assert images.grad is not None
+        touched = images.grad[0, 0].abs().sum(dim=0).nonzero()
+        assert touched.max() - touched.min() + 1 <= field
+        if isinstance(network, Refiner):
+            assert touched.max() - touched.min() + 1 == field
+
+
+def test_the_residual_refiner_starts_as_the_identity() -> None:
+    images = torch.rand(2, 3, 7, 9) * 2 - 1
+    assert torch.equal(Refiner(3, width=4, output="residual")(images), images)
+
+
+def test_the_tanh_refiner_stays_in_range_at_any_size() -> None:
+    images = 50 * torch.randn(2, 1, 13, 6)
+    refined = Refiner(width=4)(images)
+    assert refined.shape == images.shape
+    assert refined.abs().max() <= 1

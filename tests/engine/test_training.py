@@ -1,0 +1,281 @@
+"""Whole trainings in this process: every option runs, the run folder holds what it should, seeds decide."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from simgan_cli.cli.settings import resolve
+from simgan_cli.data.files import sha256_of
+from simgan_cli.data.images import Preparation, read_pixels
+from simgan_cli.data.sampler import to_network
+from simgan_cli.engine.export import load_network
+from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
+from simgan_cli.engine.training import StopRequest, TrainResult, train
+from simgan_cli.errors import CheckpointError, DivergedError, SettingsError
+
+SIZE = (12, 14)
+
+
+class Quiet:
+    """Listens and says nothing."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def decoding(self, domain: str, done: int, total: int) -> None: ...
+    def message(self, text: str) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def advanced(self, step: int, total_steps: int) -> None: ...
+
+    def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
+        self.lines.append(line)
+
+
+def write_images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = SIZE, dtype: Any = np.uint8) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        pixels = rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Any]:
+    write_images(tmp_path / "synthetic", 9, 1)
+    write_images(tmp_path / "real", 3, 2)  # fewer than a batch
+    return {
+        "synthetic": tmp_path / "synthetic", "real": tmp_path / "real", "out": tmp_path / "run", "cache": "off",
+        "refiner_width": 3, "refiner_blocks": 1, "batch_size": 4, "history_size": 6, "pretrain_discriminator": 1,
+        "steps": 4, "log_every": 2, "sample_every": 0, "save_every": 0,
+    }  # fmt: skip
+
+
+def run(settings: dict[str, Any], resume: str | None = None, stop: StopRequest | None = None) -> TrainResult:
+    checkpoint = find_checkpoint(RunFolder(Path(settings["out"])), resume)
+    config = resumed_config(checkpoint, settings) if checkpoint else resolve(settings)
+    return train(config, checkpoint, Quiet(), stop or StopRequest())
+
+
+def weights(settings: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(Path(settings["out"]) / "refiner" / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_run_folder_holds_exactly_this(folders: dict[str, Any]) -> None:
+    result = run(folders | {"save_every": 2, "sample_every": 5, "keep": 2})
+    assert (result.status, result.step) == ("finished", 5)
+    found = {str(path.relative_to(folders["out"])) for path in folders["out"].rglob("*") if path.is_file()}
+    parts = ("average", "discriminator", "history", "optimizers", "refiner")
+    checkpoints = {
+        f"checkpoints/step-0000000{step}/{name}"
+        for step in (4, 5)
+        for name in (*(f"{part}.safetensors" for part in parts), "manifest.json", "state.json")
+    }
+    refiner = {"refiner/README.md", "refiner/config.json", "refiner/model.safetensors"}
+    others = {".lock", "config.json", "metrics.jsonl", "samples/step-00000005.png"}
+    assert found == checkpoints | refiner | others
+
+
+def test_metrics_lines_have_the_documented_fields(folders: dict[str, Any]) -> None:
+    run(folders | {"pretrain_refiner": 2, "pretrain_discriminator": 2, "steps": 4})
+    lines = [json.loads(line) for line in (folders["out"] / "metrics.jsonl").read_text().splitlines()]
+    speed = {"images_per_second", "peak_memory_mb", "step", "phase"}
+    refiner = {"loss_refiner", "loss_regularization", "change"}
+    discriminator = {"loss_discriminator", "accuracy_real", "accuracy_refined"}
+    assert [(line["step"], line["phase"]) for line in lines] == [
+        (2, "pretrain-refiner"), (4, "pretrain-discriminator"), (6, "adversarial"), (8, "adversarial"),
+    ]  # fmt: skip
+    assert set(lines[0]) == speed | refiner
+    assert set(lines[1]) == speed | discriminator
+    assert set(lines[3]) == speed | refiner | discriminator | {"loss_adversarial", "accuracy_history"}
+
+
+def test_the_seed_decides_everything(folders: dict[str, Any]) -> None:
+    runs = [folders | {"out": folders["out"].with_name(name)} for name in "abc"]
+    for settings, seed in zip(runs, (1, 1, 2), strict=True):
+        run(settings | {"seed": seed})
+    assert same(weights(runs[0]), weights(runs[1]))
+    assert not same(weights(runs[0]), weights(runs[2]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"adversarial": "global"},
+        {"history_size": 0},
+        {"psi": "identity=1,derivatives=0.5"},
+        {"psi": "blur"},
+        {"optimizer": "sgd", "ema": 0.0, "clip_gradient": 1.0},
+        {"refiner_output": "tanh", "pretrain_refiner": 2},
+        {"preprocess": "equalize", "flip": True},
+        {"size": "10x16", "fit": "crop", "channels": "3", "psi": "channel-mean"},
+        {"precision": "bf16"},
+        {"refiner_updates": 3, "discriminator_updates": 2, "batch_size": 5},
+        {"batch_size": 20, "history_size": 10},
+        {"tensorboard": True},
+    ],
+    ids=str,
+)
+def test_every_option_trains(folders: dict[str, Any], settings: dict[str, Any]) -> None:
+    assert run(folders | settings).status == "finished"
+    assert all(torch.isfinite(tensor).all() for tensor in weights(folders).values())
+
+
+def test_deterministic_is_accepted_and_left_behind(folders: dict[str, Any]) -> None:
+    try:
+        run(folders | {"deterministic": True})
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_sixteen_bits_and_colour_train(folders: dict[str, Any], tmp_path: Path) -> None:
+    write_images(tmp_path / "deep", 5, 3, dtype=np.uint16)
+    write_images(tmp_path / "deep-real", 5, 4, dtype=np.uint16)
+    write_images(tmp_path / "colour", 5, 5, (*SIZE, 3))
+    write_images(tmp_path / "colour-real", 5, 6, (*SIZE, 3))
+    run(folders | {"synthetic": tmp_path / "deep", "real": tmp_path / "deep-real"})
+    colour = folders | {"synthetic": tmp_path / "colour", "real": tmp_path / "colour-real", "out": tmp_path / "run3"}
+    run(colour)
+    assert weights(colour)["last.weight"].shape == (3, 3, 1, 1)
+
+
+def test_the_exported_refiner_stands_alone_and_is_the_average(folders: dict[str, Any], tmp_path: Path) -> None:
+    run(folders)
+    folder = folders["out"] / "refiner"
+    copied = tmp_path / "elsewhere"
+    folder.rename(copied)
+    refiner = load_network(copied)
+    average = safetensors.torch.load_file(folders["out"] / "checkpoints/step-00000005/average.safetensors")
+    assert same(dict(refiner.state_dict()), average)
+    assert not same(average, safetensors.torch.load_file(folders["out"] / "checkpoints/step-00000005/refiner.safetensors"))
+    pixels = read_pixels(folders["synthetic"] / "0.png", Preparation())
+    refined = refiner(to_network(torch.from_numpy(pixels[None])))
+    assert refined.shape == (1, 1, *SIZE)
+
+
+def test_the_exported_config_records_what_was_done_to_images(folders: dict[str, Any]) -> None:
+    run(folders | {"preprocess": "equalize"})
+    config = json.loads((folders["out"] / "refiner" / "config.json").read_text())
+    assert config["preprocess"] == "equalize"
+    assert config["network"] == "refiner"
+    assert config["training_images"] == {"synthetic": 9, "real": 3}
+
+
+def test_a_trained_network_serves_as_psi(folders: dict[str, Any], tmp_path: Path) -> None:
+    run(folders)
+    learned = folders | {"out": tmp_path / "second", "psi": f"identity=0.5,{folders['out'] / 'refiner'}=2"}
+    assert run(learned).status == "finished"
+    (folders["out"] / "refiner" / "model.safetensors").write_bytes(b"edited")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+        run(learned | {"steps": 6}, resume="latest")
+
+
+def test_weights_that_do_not_fit_are_all_listed(folders: dict[str, Any]) -> None:
+    run(folders)
+    path = folders["out"] / "refiner" / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    tensors["first.weight"] = tensors["first.weight"][:, :, :2].contiguous()
+    tensors["stranger"] = tensors.pop("last.bias")
+    safetensors.torch.save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=r"missing last\.bias.*unexpected stranger.*first\.weight is \(3, 1, 2, 3\)"):
+        load_network(path.parent)
+
+
+def test_more_steps_extend_a_finished_run_and_none_do_nothing(folders: dict[str, Any]) -> None:
+    run(folders)
+    before = sha256_of(folders["out"] / "checkpoints/step-00000005/manifest.json")
+    assert run(folders, resume="auto").step == 5
+    assert sha256_of(folders["out"] / "checkpoints/step-00000005/manifest.json") == before
+    assert run(folders | {"steps": 6}, resume="auto").step == 7
+
+
+def test_a_stop_saves_without_ending_the_metrics_line(folders: dict[str, Any]) -> None:
+    stopped, whole = folders, folders | {"out": folders["out"].with_name("whole")}
+    result = run(stopped, stop=StopRequest("signal"))
+    assert (result.status, result.step) == ("stopped", 0)
+    run(stopped, resume="auto")
+    run(whole)
+    assert same(weights(stopped), weights(whole))
+
+
+def test_divergence_names_the_last_good_checkpoint(folders: dict[str, Any]) -> None:
+    run(folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "steps": 0})
+    with pytest.raises(DivergedError, match="step-00000001.*--clip-gradient"):
+        run(folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "log_every": 1}, resume="auto")
+    assert [path.name for path in RunFolder(folders["out"]).existing_checkpoints()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("name", ["history.safetensors", "refiner.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["cut", "edited", "missing"])
+def test_a_damaged_checkpoint_is_named(folders: dict[str, Any], name: str, damage: str) -> None:
+    run(folders)
+    path = folders["out"] / "checkpoints/step-00000005" / name
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[:-7])
+    elif damage == "edited":
+        path.write_bytes(content[:-7] + bytes([content[-7] ^ 1]) + content[-6:])
+    else:
+        path.unlink()
+    with pytest.raises(CheckpointError, match=name):
+        run(folders | {"steps": 6}, resume="auto")
+
+
+def test_a_checkpoint_without_a_manifest_does_not_exist(folders: dict[str, Any]) -> None:
+    run(folders | {"save_every": 3})
+    (folders["out"] / "checkpoints/step-00000005/manifest.json").unlink()
+    found = find_checkpoint(RunFolder(folders["out"]), "latest")
+    assert found is not None
+    assert found.name == "step-00000003"
+
+
+def test_other_settings_are_listed_all_at_once(folders: dict[str, Any]) -> None:
+    run(folders)
+    with pytest.raises(SettingsError) as caught:
+        run(folders | {"lambda": 9.0, "batch_size": 6, "steps": 9}, resume="auto")
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["--lambda", "--batch-size"]
+
+
+def test_other_images_are_refused_but_moved_ones_are_not(folders: dict[str, Any], tmp_path: Path) -> None:
+    run(folders)
+    moved = tmp_path / "scratch"
+    folders["real"].rename(moved)
+    assert run(folders | {"real": moved, "steps": 5}, resume="auto").step == 6
+    (moved / "0.png").unlink()
+    with pytest.raises(CheckpointError, match=r"other inputs: real"):
+        run(folders | {"real": moved, "steps": 6}, resume="auto")
+
+
+def test_an_existing_run_is_not_touched_without_resume(folders: dict[str, Any]) -> None:
+    run(folders)
+    with pytest.raises(SettingsError, match="holds a run at step 5; --resume auto"):
+        run(folders)
+
+
+def test_latest_needs_something_to_resume(folders: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
+        run(folders, resume="latest")
+
+
+def test_a_path_resumes_the_checkpoint_it_names(folders: dict[str, Any]) -> None:
+    run(folders | {"save_every": 3})
+    whole = weights(folders)
+    run(folders, resume=str(folders["out"] / "checkpoints/step-00000003"))
+    assert same(weights(folders), whole)
+    lines = (folders["out"] / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 5]
+
+
+def test_the_average_is_a_refiner(folders: dict[str, Any]) -> None:
+    run(folders)
+    assert isinstance(load_network(folders["out"] / "refiner"), Refiner)
