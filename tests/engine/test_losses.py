@@ -40,7 +40,7 @@ def test_adversarial_losses_are_the_cross_entropies_of_a_softmax_per_patch(
 def test_losses_stay_finite_where_a_probability_would_round_to_zero() -> None:
     log_odds = torch.tensor([[[-200.0, 200.0]]], requires_grad=True)
     loss = loss_if_refined(log_odds) + loss_if_real(log_odds)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == pytest.approx(200)
     assert log_odds.grad is not None and torch.isfinite(log_odds.grad).all()
 
@@ -56,7 +56,7 @@ def images_and_refined() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def regularization(spec: str) -> float:
     x, refined = images_and_refined()
-    return SelfRegularization(spec, CPU)(torch.from_numpy(refined), torch.from_numpy(x)).item()
+    return float(SelfRegularization(spec, CPU)(torch.from_numpy(refined), torch.from_numpy(x)))
 
 
 def test_psi_identity_is_the_mean_absolute_difference_of_pixels() -> None:

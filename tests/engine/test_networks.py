@@ -87,7 +87,11 @@ def test_the_global_discriminator_decides_once_for_the_image() -> None:
 
 
 def test_receptive_fields_are_what_gradients_show() -> None:
-    for network, field in ((Discriminator(eyes_layers()), 23), (Refiner(width=2), 19), (Discriminator(hands_layers()), 71)):
+    for network, field in (
+        (Discriminator(eyes_layers()), 23),
+        (Refiner(width=2), 19),
+        (Discriminator(hands_layers()), 71),
+    ):
         images = torch.rand(1, 1, 161, 161, requires_grad=True)
         maps = network.double()(images.double())
         # max pooling passes one gradient: the union over many random images would be the field; bound it here

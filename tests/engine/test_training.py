@@ -144,7 +144,11 @@ def test_sixteen_bits_and_colour_train(folders: dict[str, Any], tmp_path: Path) 
     write_images(tmp_path / "colour", 5, 5, (*SIZE, 3))
     write_images(tmp_path / "colour-real", 5, 6, (*SIZE, 3))
     run(folders | {"synthetic": tmp_path / "deep", "real": tmp_path / "deep-real"})
-    colour = folders | {"synthetic": tmp_path / "colour", "real": tmp_path / "colour-real", "out": tmp_path / "run3"}
+    colour = folders | {
+        "synthetic": tmp_path / "colour",
+        "real": tmp_path / "colour-real",
+        "out": tmp_path / "run3",
+    }
     run(colour)
     assert weights(colour)["last.weight"].shape == (3, 3, 1, 1)
 
@@ -157,7 +161,9 @@ def test_the_exported_refiner_stands_alone_and_is_the_average(folders: dict[str,
     refiner = load_network(copied)
     average = safetensors.torch.load_file(folders["out"] / "checkpoints/step-00000005/average.safetensors")
     assert same(dict(refiner.state_dict()), average)
-    assert not same(average, safetensors.torch.load_file(folders["out"] / "checkpoints/step-00000005/refiner.safetensors"))
+    assert not same(
+        average, safetensors.torch.load_file(folders["out"] / "checkpoints/step-00000005/refiner.safetensors")
+    )
     pixels = read_pixels(folders["synthetic"] / "0.png", Preparation())
     refined = refiner(to_network(torch.from_numpy(pixels[None])))
     assert refined.shape == (1, 1, *SIZE)
@@ -187,7 +193,9 @@ def test_weights_that_do_not_fit_are_all_listed(folders: dict[str, Any]) -> None
     tensors["first.weight"] = tensors["first.weight"][:, :, :2].contiguous()
     tensors["stranger"] = tensors.pop("last.bias")
     safetensors.torch.save_file(tensors, path)
-    with pytest.raises(CheckpointError, match=r"missing last\.bias.*unexpected stranger.*first\.weight is \(3, 1, 2, 3\)"):
+    with pytest.raises(
+        CheckpointError, match=r"missing last\.bias.*unexpected stranger.*first\.weight is \(3, 1, 2, 3\)"
+    ):
         load_network(path.parent)
 
 
@@ -210,7 +218,7 @@ def test_a_stop_saves_without_ending_the_metrics_line(folders: dict[str, Any]) -
 
 def test_divergence_names_the_last_good_checkpoint(folders: dict[str, Any]) -> None:
     run(folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "steps": 0})
-    with pytest.raises(DivergedError, match="step-00000001.*--clip-gradient"):
+    with pytest.raises(DivergedError, match=r"step-00000001.*--clip-gradient"):
         run(folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "log_every": 1}, resume="auto")
     assert [path.name for path in RunFolder(folders["out"]).existing_checkpoints()] == ["step-00000001"]
 

@@ -56,15 +56,20 @@ def exit_codes(writing: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        say(f"error: out of memory ({str(error).splitlines()[0]}); lower --batch-size or --history-size", "bold red")
+        say(
+            f"error: out of memory ({str(error).splitlines()[0]}); lower --batch-size or --history-size",
+            "bold red",
+        )
         raise typer.Exit(1) from error
 
 
 def _os_error(error: OSError, writing: str) -> str:
     place = str(error.filename or writing)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{place}: {os.strerror(error.errno)}; free some space and run it again with --resume auto: " \
-               "what was saved before is untouched"
+        return (
+            f"{place}: {os.strerror(error.errno)}; free some space and run it again with --resume auto: "
+            "what was saved before is untouched"
+        )
     return f"{place}: {error.strerror or error}; nothing saved before was touched"
 
 

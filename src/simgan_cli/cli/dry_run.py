@@ -16,7 +16,8 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     import torch
 
     from simgan_cli.engine.networks import layer_table, map_size, parameter_count, receptive_field
-    from simgan_cli.engine.training import build_networks, preparation_of, resolve_device, resolve_precision
+    from simgan_cli.engine.runtime import resolve_device, resolve_precision
+    from simgan_cli.engine.training import build_networks, preparation_of
 
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
     for name, folder in (("synthetic", config.synthetic), ("real", config.real)):
@@ -27,13 +28,15 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         document["data"][name] = {"files": len(paths), "first": describe(first.shape, first.dtype)}
         channels, *size = first.shape
     with torch.device("meta"):
-        networks = build_networks(config, channels, (size[0], size[1]))
-    for name, network in zip(("refiner", "discriminator"), networks, strict=True):
+        refiner, discriminator = build_networks(config, channels, (size[0], size[1]))
+    for name, network in {"refiner": refiner, "discriminator": discriminator}.items():
         document["networks"][name] = {
             "parameters": parameter_count(network),
             "receptive_field": receptive_field(network),
             "map": list(map_size(network, (size[0], size[1]))),
-            "layers": [[row.name, list(row.output), row.parameters] for row in layer_table(network, (size[0], size[1]))],
+            "layers": [
+                [row.name, list(row.output), row.parameters] for row in layer_table(network, (size[0], size[1]))
+            ],
         }
     device = resolve_device(config.device)
     document["device"], document["precision"] = str(device), resolve_precision(config.precision, device)
@@ -42,7 +45,9 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
 
 def as_text(document: dict[str, Any]) -> str:
     """Return the description as a page of text."""
-    lines = [f"{name}: {found['files']:,} files, the first is {found['first']}" for name, found in document["data"].items()]
+    lines = [
+        f"{name}: {found['files']:,} files, the first is {found['first']}" for name, found in document["data"].items()
+    ]
     for name, network in document["networks"].items():
         height, width = network["map"]
         field = network["receptive_field"]

@@ -8,7 +8,7 @@ import tomllib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -45,8 +45,13 @@ def with_settings(model: type[BaseModel]) -> Callable[[Callable[..., None]], Cal
     return decorate
 
 
-def gather(flags: Mapping[str, Any], config_file: Path | None, environment: Mapping[str, str], table: str) -> dict[str, Any]:
-    """Return what the user set explicitly, by key, the stronger place winning. Raises SettingsError for unknown keys."""
+def gather(
+    flags: Mapping[str, Any], config_file: Path | None, environment: Mapping[str, str], table: str
+) -> dict[str, Any]:
+    """Return what the user set explicitly, by key, the stronger place winning.
+
+    Raises SettingsError for unknown keys.
+    """
     known = {field.alias or name for name, field in TrainConfig.model_fields.items()}
     file = _read_toml(config_file, table) if config_file is not None else {}
     from_environment = {
@@ -92,21 +97,20 @@ def check(config: TrainConfig) -> None:
 
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     key = (field.alias or name).replace("_", "-")
-    extra = field.json_schema_extra
-    assert isinstance(extra, dict)
+    extra = cast("dict[str, Any]", field.json_schema_extra)  # engine.config.setting puts it there
     kind = _plain_type(field.annotation)
     flags = [f"--{key}/--no-{key}" if kind is bool else f"--{key}"]
     if extra["short"]:
-        flags.append(str(extra["short"]))
+        flags.append(extra["short"])
     default = "required" if field.is_required() else _shown(field.default)
     option = typer.Option(
         *flags,
         help=field.description,
-        rich_help_panel=str(extra["panel"]),
-        metavar=extra["metavar"],  # type: ignore[arg-type]
+        rich_help_panel=extra["panel"],
+        metavar=extra["metavar"],
         show_default=default,
     )
-    annotation = Annotated[kind | None, option]
+    annotation: Any = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

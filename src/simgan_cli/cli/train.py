@@ -27,19 +27,24 @@ def train(
     flags: dict[str, Any],
     *,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Settings from a TOML file, below [train].", metavar="FILE")
+        Path | None,
+        typer.Option("--config", help="Settings from a TOML file, below [train].", metavar="FILE"),
     ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
-            "--resume", metavar="auto|latest|PATH", help="Go on: if there is something, from the newest checkpoint, or from a path."
+            "--resume",
+            metavar="auto|latest|PATH",
+            help="Go on: if there is something, from the newest checkpoint, or from a path.",
         ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print settings, networks and data; train nothing.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every setting, also those left at their default.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Every setting, also those left at their default.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout at the end.")] = False,
 ) -> None:
     """Learn a refiner from a folder of rendered images and a folder of real ones.
@@ -73,7 +78,12 @@ def _train(settings: TrainConfig, checkpoint: Path | None, *, quiet: bool, json:
     started = time.monotonic()
     run = RunFolder(settings.out)
     with _signals() as signals:
-        from simgan_cli.engine.training import StopRequest, train as train_refiner  # torch takes seconds to import
+        from simgan_cli.engine.training import (
+            StopRequest,
+        )  # torch takes seconds to import
+        from simgan_cli.engine.training import (
+            train as train_refiner,
+        )
 
         stop = StopRequest()
         signals.stop = stop
@@ -91,14 +101,19 @@ def _train(settings: TrainConfig, checkpoint: Path | None, *, quiet: bool, json:
 
 def _print_result(run: RunFolder, status: str, step: int | None, seconds: float) -> None:
     last = run.last_metrics()
-    document = {"run": str(run.root), "status": status, "step": step if step is not None else last.get("step", 0)}
+    document = {
+        "run": str(run.root),
+        "status": status,
+        "step": step if step is not None else last.get("step", 0),
+    }
     print_json({"schema": "simgan.train/1"} | document | {"seconds": round(seconds, 3), "metrics": last})
 
 
 def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:
     if result.status == "finished":
         if not quiet:
-            say(f"finished {result.step} steps in {result.seconds:.0f} s; refiner: {run.refiner}, pictures: {run.samples}")
+            say(f"finished {result.step} steps in {result.seconds:.0f} s")
+            say(f"refiner: {run.refiner}, pictures: {run.samples}")
         return
     if not quiet:
         say(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
@@ -175,7 +190,10 @@ class _ConsoleListener:
         shown = "  ".join(f"{label} {line[name]:.3f}" for label, name in numbers.items() if name in line)
         speed = f"{line.get('images_per_second', 0):.0f} img/s  {line['peak_memory_mb']:.0f} MB"
         eta = f"ETA {int(eta_seconds) // 3600}:{int(eta_seconds) // 60 % 60:02}:{int(eta_seconds) % 60:02}"
-        self._write(f"{line['step']:>7}/{total_steps} {line['phase']:<22}  {shown}  {speed}  {eta}", shown=not self.quiet)
+        self._write(
+            f"{line['step']:>7}/{total_steps} {line['phase']:<22}  {shown}  {speed}  {eta}",
+            shown=not self.quiet,
+        )
 
     def advanced(self, step: int, total_steps: int) -> None:
         self._bar("training", step, total_steps)

@@ -49,7 +49,9 @@ def open_pixels(
     try:
         paths = find_images(folder)
     except OSError as error:
-        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions") from error
+        raise DataError(
+            f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
     if not paths:
         raise DataError(
             f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp and .pgm in it and below"
@@ -95,11 +97,16 @@ def _decode_to(
         if done % CHUNK == 0 or done == len(paths):
             progress(done, len(paths))
     if first is None:
-        path, reason = skipped[0]
-        raise DataError(f"none of {len(paths)} images can be read; the first is {path}: {reason}")
+        bad, reason = skipped[0]
+        raise DataError(f"none of {len(paths)} images can be read; the first is {bad}: {reason}")
     shape = [count, *first[1].shape]
     digest.update(json.dumps([shape, first[1].dtype.name]).encode())
-    return {"shape": shape, "dtype": first[1].dtype.name, "skipped": skipped, "fingerprint": digest.hexdigest()}
+    return {
+        "shape": shape,
+        "dtype": first[1].dtype.name,
+        "skipped": skipped,
+        "fingerprint": digest.hexdigest(),
+    }
 
 
 def _decode(
@@ -144,5 +151,7 @@ def _key(folder: Path, paths: list[Path], preparation: Preparation) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, str(folder.resolve()), asdict(preparation)]).encode())
     for path in paths:
         status = path.stat()
-        digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(
+            f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+        )
     return digest.hexdigest()[:32]

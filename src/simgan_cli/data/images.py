@@ -72,7 +72,9 @@ def read_pixels(path: Path, preparation: Preparation) -> Pixels:
         raise UnreadableImage(path, f"{error}; at most {MAX_PIXELS:,} pixels are read") from error
     except PermissionError as error:
         raise UnreadableImage(path, "permission denied") from error
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error ...
+    except (
+        Exception
+    ) as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error ...
         raise UnreadableImage(path, _reason(path, error)) from error
     if preparation.size is not None:
         array = resize(array, preparation.size, preparation.fit)
@@ -99,7 +101,8 @@ def resize(array: Pixels, size: tuple[int, int], fit: Literal["resize", "crop", 
         image = ImageOps.fit(image, (width, height), method)
     else:
         image = ImageOps.pad(image, (width, height), method, color=0)
-    return np.clip(np.rint(np.asarray(image)), 0, np.iinfo(array.dtype).max).astype(array.dtype)
+    resized: Pixels = np.clip(np.rint(np.asarray(image)), 0, top_of(array.dtype)).astype(array.dtype)
+    return resized
 
 
 def equalize(array: Pixels) -> Pixels:
@@ -111,13 +114,14 @@ def equalize(array: Pixels) -> Pixels:
         luma, blue, red = Image.fromarray(array).convert("YCbCr").split()
         luma = Image.fromarray(equalize(np.asarray(luma)))
         return np.asarray(Image.merge("YCbCr", (luma, blue, red)).convert("RGB"))
-    top = np.iinfo(array.dtype).max
+    top = top_of(array.dtype)
     cumulative = np.bincount(array.ravel(), minlength=top + 1).cumsum()
     lowest = cumulative[array.min()]
     if lowest == array.size:
         return array  # one grey level has nothing to spread
     table = np.rint((cumulative - lowest) / (array.size - lowest) * top)
-    return np.clip(table, 0, top).astype(array.dtype)[array]
+    equalized: Pixels = np.clip(table, 0, top).astype(array.dtype)[array]
+    return equalized
 
 
 def top_of(dtype: np.dtype[Any]) -> int:

@@ -34,7 +34,13 @@ class Sampler:
     """
 
     def __init__(
-        self, pixels: Pixels, device: torch.device, seed: tuple[int, int], *, flip: bool = False, resident: bool | None = None
+        self,
+        pixels: Pixels,
+        device: torch.device,
+        seed: tuple[int, int],
+        *,
+        flip: bool = False,
+        resident: bool | None = None,
     ) -> None:
         self.position = 0
         self._device, self._seed, self._flip = device, seed, flip

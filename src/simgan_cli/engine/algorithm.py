@@ -154,7 +154,7 @@ class SimGAN:
 
     def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.config.clip_gradient:
             torch.nn.utils.clip_grad_norm_(network.parameters(), self.config.clip_gradient)
         optimizer.step()

@@ -28,7 +28,11 @@ class TrainState:
 
     def is_finite(self) -> bool:
         """Say whether every weight and measure is a finite number."""
-        tensors = [*self.gan.refiner.parameters(), *self.gan.discriminator.parameters(), *self.metrics.sums.values()]
+        tensors = [
+            *self.gan.refiner.parameters(),
+            *self.gan.discriminator.parameters(),
+            *self.metrics.sums.values(),
+        ]
         return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
 
     def save(self, folder: Path) -> None:
@@ -73,7 +77,11 @@ class TrainState:
             )
         gan = self.gan
         fill(gan.refiner, read_tensors(folder / "refiner.safetensors"), folder / "refiner.safetensors")
-        fill(gan.discriminator, read_tensors(folder / "discriminator.safetensors"), folder / "discriminator.safetensors")
+        fill(
+            gan.discriminator,
+            read_tensors(folder / "discriminator.safetensors"),
+            folder / "discriminator.safetensors",
+        )
         _load_optimizers(gan, read_tensors(folder / "optimizers.safetensors"))
         if gan.average is not None:
             fill(gan.average, read_tensors(folder / "average.safetensors"), folder / "average.safetensors")
@@ -107,7 +115,7 @@ def _load_optimizers(gan: SimGAN, tensors: dict[str, Tensor]) -> None:
         network, index, name = key.split(".")
         parameter = optimizers[network].param_groups[0]["params"][int(index)]
         if tensor.shape == parameter.shape:
-            # Fused optimizers walk memory, not indices: moments must lie in the order of their parameter (channels last).
+            # Fused optimizers walk memory, not indices: moments must lie in their parameter's order (channels last).
             tensor = torch.empty_like(parameter).copy_(tensor)
         states[network].setdefault(int(index), {})[name] = tensor
     for network, optimizer in optimizers.items():

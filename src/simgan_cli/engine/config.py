@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
 Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
 PSI_NAMES = ("identity", "derivatives", "channel-mean", "blur")
@@ -72,7 +72,7 @@ Psi = Annotated[str, BeforeValidator(_check_psi)]
 
 def setting(
     default: Any,
-    help: str,
+    meaning: str,
     panel: str,
     *,
     short: str | None = None,
@@ -81,8 +81,8 @@ def setting(
     **bounds: Any,
 ) -> Any:
     """Declare a setting; `changeable` ones may differ when a run is resumed, since they alter no result."""
-    extra = {"panel": panel, "short": short, "metavar": metavar, "changeable": changeable}
-    return Field(default, description=help, json_schema_extra=extra, **bounds)
+    extra: dict[str, JsonValue] = {"panel": panel, "short": short, "metavar": metavar, "changeable": changeable}
+    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 
 
 class TrainConfig(BaseModel):

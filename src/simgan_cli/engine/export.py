@@ -16,11 +16,18 @@ from simgan_cli.errors import CheckpointError
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-def save_network(folder: Path, network: Refiner | Discriminator, extra: dict[str, Any], metadata: dict[str, str]) -> None:
+def save_network(
+    folder: Path, network: Refiner | Discriminator, extra: dict[str, Any], metadata: dict[str, str]
+) -> None:
     """Write `network` to `folder`; `extra` goes into config.json, `metadata` into the header of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, kind in NETWORKS.items() if isinstance(network, kind))
-    config = {"schema": "simgan.network/1", "simgan": __version__, "network": name, "settings": network.settings}
+    config = {
+        "schema": "simgan.network/1",
+        "simgan": __version__,
+        "network": name,
+        "settings": network.settings,
+    }
     write_json(folder / CONFIG, config | extra)
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors_of(network), metadata))
 
@@ -40,7 +47,9 @@ def load_network(folder: Path) -> Refiner | Discriminator:
     try:
         network = kind(**config["settings"])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: its settings do not describe a {config['network']} ({error})") from error
+        raise CheckpointError(
+            f"{folder / CONFIG}: its settings do not describe a {config['network']} ({error})"
+        ) from error
     fill(network, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     return network
 

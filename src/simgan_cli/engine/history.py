@@ -1,5 +1,6 @@
 """The history of refined images that keeps the discriminator from forgetting (Sec. 2.3)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ class HistoryBuffer:
     discriminator a staircase that refined images do not have. The buffer draws from its own random stream.
     """
 
-    def __init__(self, capacity: int, shape: tuple[int, int, int], rng: np.random.Generator, device: torch.device) -> None:
+    def __init__(
+        self, capacity: int, shape: tuple[int, int, int], rng: np.random.Generator, device: torch.device
+    ) -> None:
         self.capacity = capacity
         self.filled = 0
         self.images = torch.zeros((capacity, *shape), dtype=torch.float16, device=device)
@@ -50,7 +53,7 @@ class HistoryBuffer:
             "draws": torch.from_numpy(self.draws[: self.filled]),
         }
 
-    def load_state(self, tensors: dict[str, Tensor], rng_state: dict[str, Any]) -> None:
+    def load_state(self, tensors: dict[str, Tensor], rng_state: Mapping[str, Any]) -> None:
         """Restore what `state_tensors` and `rng.bit_generator.state` gave; the capacity must be large enough."""
         self.filled = len(tensors["images"])
         self.images[: self.filled] = tensors["images"].to(self.images.device)

@@ -8,9 +8,7 @@ def model_card(facts: dict[str, Any], step: int, metrics: dict[str, Any]) -> str
     height, width = facts["size"]
     images = facts["training_images"]
     rows = "\n".join(f"| `{key}` | {value} |" for key, value in facts["training_settings"].items())
-    numbers = "\n".join(
-        f"| `{key}` | {value:.4g} |" for key, value in metrics.items() if isinstance(value, float)
-    )
+    numbers = "\n".join(f"| `{key}` | {value:.4g} |" for key, value in metrics.items() if isinstance(value, float))
     return f"""---
 library_name: simgan
 tags: [simgan, synthetic-data, image-to-image]

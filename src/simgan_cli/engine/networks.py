@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -72,18 +72,25 @@ class Discriminator(nn.Module):
     is one fully connected decision for the image, the "global" loss that the paper compares with.
     """
 
-    def __init__(self, layers: Sequence[Layer], channels: int = 1, head: tuple[int, int] = (1, 1)) -> None:
+    def __init__(self, layers: Sequence[Layer], channels: int = 1, head: Sequence[int] = (1, 1)) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {"layers": [list(layer) for layer in layers], "channels": channels, "head": list(head)}
+        self.settings: dict[str, Any] = {
+            "layers": [list(layer) for layer in layers],
+            "channels": channels,
+            "head": list(head),
+        }
         body: list[nn.Module] = []
         for kind, kernel, stride, maps in layers:
             if kind == "pool":
                 body.append(nn.MaxPool2d(kernel, stride, padding=kernel // 2))
             else:
-                body += [nn.Conv2d(channels, maps, kernel, stride, padding=kernel // 2), nn.ReLU(inplace=True)]
+                body += [
+                    nn.Conv2d(channels, maps, kernel, stride, padding=kernel // 2),
+                    nn.ReLU(inplace=True),
+                ]
                 channels = maps
         self.body = nn.Sequential(*body)
-        self.last = nn.Conv2d(channels, 2, tuple(head))
+        self.last = nn.Conv2d(channels, 2, (head[0], head[1]))
 
     def features(self, x: Tensor) -> Tensor:
         """Return the maps before the last convolution."""
@@ -96,7 +103,10 @@ class Discriminator(nn.Module):
 
 
 # The networks that a config.json may name.
-NETWORKS: dict[str, type[Refiner] | type[Discriminator]] = {"refiner": Refiner, "discriminator": Discriminator}
+NETWORKS: dict[str, type[Refiner] | type[Discriminator]] = {
+    "refiner": Refiner,
+    "discriminator": Discriminator,
+}
 
 
 def eyes_layers(strides: tuple[int, int] = (2, 2)) -> list[Layer]:
@@ -155,8 +165,8 @@ def spatial_layers(network: nn.Module) -> Iterator[tuple[tuple[int, int], int]]:
         if isinstance(module, nn.Conv2d):
             yield (module.kernel_size[0], module.kernel_size[1]), module.stride[0]
         elif isinstance(module, nn.MaxPool2d):
-            assert isinstance(module.kernel_size, int) and isinstance(module.stride, int)
-            yield (module.kernel_size, module.kernel_size), module.stride
+            side, stride = cast("tuple[int, int]", (module.kernel_size, module.stride))  # ours are square
+            yield (side, side), stride
 
 
 def receptive_field(network: nn.Module) -> int:

@@ -34,7 +34,7 @@ def channel_mean(images: Tensor) -> Tensor:
 
 def blur(images: Tensor) -> Tensor:
     """Return the images under a Gaussian of BLUR_SIGMA pixels, so that fine texture is free to change."""
-    from torchvision.transforms.v2.functional import gaussian_blur  # slow to import, seldom needed
+    from torchvision.transforms.v2.functional import gaussian_blur  # type: ignore[import-untyped]  # slow to import, seldom needed
 
     radius = min(int(3 * BLUR_SIGMA), *(side - 1 for side in images.shape[-2:]))  # reflection needs radius < side
     blurred: Tensor = gaussian_blur(images, [2 * radius + 1, 2 * radius + 1], [BLUR_SIGMA, BLUR_SIGMA])
@@ -50,9 +50,7 @@ def learned(folder: Path, device: torch.device) -> FeatureTransform:
     return network.features
 
 
-_BUILT_IN: dict[str, FeatureTransform] = dict(
-    zip(PSI_NAMES, (identity, derivatives, channel_mean, blur), strict=True)
-)
+_BUILT_IN: dict[str, FeatureTransform] = dict(zip(PSI_NAMES, (identity, derivatives, channel_mean, blur), strict=True))
 
 
 class SelfRegularization(nn.Module):
@@ -60,9 +58,7 @@ class SelfRegularization(nn.Module):
 
     def __init__(self, spec: str, device: torch.device) -> None:
         super().__init__()
-        self.terms = [
-            (_BUILT_IN.get(name) or learned(Path(name), device), weight) for name, weight in parse_psi(spec)
-        ]
+        self.terms = [(_BUILT_IN.get(name) or learned(Path(name), device), weight) for name, weight in parse_psi(spec)]
 
     def forward(self, refined: Tensor, synthetic: Tensor) -> Tensor:
         total = refined.new_zeros((), dtype=torch.float32)

@@ -55,7 +55,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise SettingsError(f"{self.root}: another process is training into it; wait for it or choose another --out") from error
+                raise SettingsError(
+                    f"{self.root}: another process is training into it; wait for it or choose another --out"
+                ) from error
             for folder in (self.root, self.samples, self.checkpoints, self.refiner):
                 remove_temporaries(folder)
             yield
@@ -115,7 +117,9 @@ def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
             return path
         found = RunFolder(path).existing_checkpoints()
         if not found:
-            raise CheckpointError(f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run")
+            raise CheckpointError(
+                f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run"
+            )
         return found[-1]
     found = run.existing_checkpoints()
     if not run.is_run() and not run.is_free():
@@ -171,6 +175,7 @@ def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     Raises SettingsError that lists every setting which differs and would change results.
     """
     stored = verify_checkpoint(checkpoint)["settings"]
+    stored.pop("max_time", None)  # it limits one invocation, not the run
     try:
         before = TrainConfig.model_validate(stored)
         now = TrainConfig.model_validate(stored | explicit)

@@ -28,7 +28,9 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise SettingsError(f"--device {name}: this machine shows {count} CUDA devices; use auto, cpu or another one")
+            raise SettingsError(
+                f"--device {name}: this machine shows {count} CUDA devices; use auto, cpu or another one"
+            )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("--device mps: not available on this machine; use auto or cpu")
     return device

@@ -108,7 +108,9 @@ def open_domains(config: TrainConfig, listener: Listener) -> dict[str, PixelSet]
             config.workers,
             lambda done, total, name=name: listener.decoding(name, done, total),  # type: ignore[misc]
         )
-        listener.message(f"{name}: {len(pixels.pixels):,} images of {describe(pixels.shape, pixels.pixels.dtype)}, {folder}")
+        listener.message(
+            f"{name}: {len(pixels.pixels):,} images of {describe(pixels.shape, pixels.pixels.dtype)}, {folder}"
+        )
         _report_skipped(pixels, strict=config.strict, listener=listener)
         domains[name] = pixels
     synthetic, real = domains["synthetic"], domains["real"]
@@ -257,7 +259,9 @@ class Loop:
             )
             for name, domain in self.domains.items()
         }
-        synthetic, real = (to_network(torch.from_numpy(self.domains[name].pixels[chosen[name]])) for name in self.domains)
+        synthetic, real = (
+            to_network(torch.from_numpy(self.domains[name].pixels[chosen[name]])) for name in self.domains
+        )
         refined = self.state.gan.exported_refiner(synthetic.to(self._device)).float().cpu()
         title = f"step {self.state.step}" + (" (moving average)" if self.config.ema else "")
         path = self.run_folder.samples / f"step-{self.state.step:08d}.png"
@@ -278,7 +282,9 @@ class Loop:
             "preprocess": self.config.preprocess,
             "size": list(self.domains["synthetic"].shape[1:]),
             "training_images": {name: len(domain.pixels) for name, domain in self.domains.items()},
-            "training_settings": self.config.model_dump(mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"}),
+            "training_settings": self.config.model_dump(
+                mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"}
+            ),
         }
         save_network(self.run_folder.refiner, refiner, facts, {"step": str(self.state.step)})
         card = model_card(facts, self.state.step, self.run_folder.last_metrics())
@@ -290,7 +296,8 @@ class Loop:
         numbers = {name: value for name, value in self.state.metrics.means().items() if not np.isfinite(value)}
         good = self.run_folder.existing_checkpoints()
         raise DivergedError(
-            f"training diverged before step {self.state.step}: {', '.join(numbers) or 'the weights'} became NaN or infinite. "
+            f"training diverged before step {self.state.step}: {', '.join(numbers) or 'the weights'} became NaN or "
+            "infinite. "
             f"Last good checkpoint: {good[-1] if good else 'none was saved yet'}. Lower --refiner-lr "
             f"({self.config.refiner_lr:g}) and --discriminator-lr ({self.config.discriminator_lr:g}), or clip with "
             "--clip-gradient 1" + ("" if self.config.precision == "fp32" else ", or pass --precision fp32")
@@ -306,10 +313,12 @@ def _report_skipped(pixels: PixelSet, *, strict: bool, listener: Listener) -> No
     for line in lines[:10]:
         listener.warning(f"skipped {line}")
     if lines:
-        listener.warning(f"skipped {len(lines)} unreadable images of {len(lines) + len(pixels.pixels)} in {pixels.folder}")
+        listener.warning(
+            f"skipped {len(lines)} unreadable images of {len(lines) + len(pixels.pixels)} in {pixels.folder}"
+        )
 
 
 def _tensorboard(run: RunFolder) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(run.root / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(run.root / "tensorboard"))

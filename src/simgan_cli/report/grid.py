@@ -38,4 +38,5 @@ def sample_grid(
 
 
 def _bytes(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    levels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+    return np.moveaxis(levels, 1, -1)

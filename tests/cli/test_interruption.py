@@ -1,0 +1,148 @@
+"""Real processes that are killed, stopped and resumed: the result is that of an undisturbed run, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SIMGAN = str(Path(sys.executable).with_name("simgan"))
+# Slow enough (0.1 s a step) that a signal arrives before the end; lines of metrics cross the checkpoints.
+SETTINGS = [
+    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "64",
+    "--history-size", "100", "--pretrain-discriminator", "2", "--steps", "10", "--log-every", "3",
+    "--sample-every", "0", "--save-every", "5", "--keep", "0", "--cache", "off", "--resume", "auto",
+]  # fmt: skip
+TIMINGS = ("images_per_second", "peak_memory_mb")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with both domains and an undisturbed run of 12 steps."""
+    root = tmp_path_factory.mktemp("interruption")
+    rng = np.random.default_rng(0)
+    for name, count in (("synthetic", 40), ("real", 11)):
+        (root / name).mkdir()
+        for number in range(count):
+            Image.fromarray(rng.integers(0, 256, (30, 40), dtype=np.uint8)).save(root / name / f"{number}.png")
+    subprocess.run(command("undisturbed"), cwd=root, check=True, capture_output=True)
+    yield root
+
+
+def command(out: str, *more: str) -> list[str]:
+    return [SIMGAN, "train", *SETTINGS, "--out", out, *more]
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
+    """The last checkpoint's tensors and state and the metrics, less what depends on the clock or the name."""
+    last = checkpoint(run, 12)
+    tensors = {path.name: path.read_bytes() for path in last.glob("*.safetensors")}
+    state = json.loads((last / "state.json").read_text())
+    state["settings"].pop("out")
+    state["settings"].pop("max_time")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return tensors, state, [{key: line[key] for key in line if key not in TIMINGS} for line in lines]
+
+
+def start_and_wait_for_step_5(place: Path, out: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(command(out), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (checkpoint(place / out, 5) / "manifest.json").exists():
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.005)
+    return process
+
+
+def resume(place: Path, out: str) -> None:
+    subprocess.run(command(out), cwd=place, check=True, capture_output=True)
+
+
+def assert_same_as_undisturbed(place: Path, out: str) -> None:
+    tensors, state, metrics = content(place / out)
+    expected_tensors, expected_state, expected_metrics = content(place / "undisturbed")
+    assert metrics == expected_metrics
+    assert state == expected_state
+    assert [name for name in tensors if tensors[name] != expected_tensors[name]] == []
+    assert set(tensors) == set(expected_tensors)
+
+
+def test_kill_9_and_resume_is_an_identity(place: Path) -> None:
+    process = start_and_wait_for_step_5(place, "killed")
+    process.kill()
+    process.communicate()
+    assert not checkpoint(place / "killed", 12).exists(), "the process was too quick to be killed"
+    resume(place, "killed")
+    assert_same_as_undisturbed(place, "killed")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)],
+    ids=lambda value: str(value),
+)
+def test_signals_save_and_exit_and_resume_is_an_identity(place: Path, number: signal.Signals, code: int) -> None:
+    out = f"stopped-{number.name}"
+    process = start_and_wait_for_step_5(place, out)
+    os.kill(process.pid, number)
+    _, errors = process.communicate()
+    assert process.returncode == code, errors.decode()
+    assert "--resume auto" in errors.decode()
+    steps = sorted(path.name for path in (place / out / "checkpoints").iterdir())
+    assert steps[-1] > "step-00000005"
+    assert steps[-1] < "step-00000012"
+    resume(place, out)
+    assert_same_as_undisturbed(place, out)
+
+
+def test_max_time_saves_and_exits_75_until_done(place: Path) -> None:
+    stopped = subprocess.run(
+        [*command("timed", "--max-time", "1s"), "--json"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert stopped.returncode == 75, stopped.stderr
+    document = json.loads(stopped.stdout)
+    assert document["schema"] == "simgan.train/1"
+    assert document["status"] == "stopped"
+    assert checkpoint(place / "timed", document["step"]).is_dir() or document["step"] == 0
+    resume(place, "timed")
+    assert_same_as_undisturbed(place, "timed")
+
+
+def test_two_trainings_into_one_run_are_refused(place: Path) -> None:
+    process = start_and_wait_for_step_5(place, "shared")
+    second = subprocess.run(command("shared"), cwd=place, capture_output=True, text=True, check=False)
+    process.communicate()
+    assert process.returncode == 0
+    if "another process is training" in second.stderr:
+        assert second.returncode == 2
+    else:  # the first was done by the time that the second had imported torch
+        assert second.returncode == 0, second.stderr
+    assert_same_as_undisturbed(place, "shared")
+
+
+def test_half_written_leftovers_are_ignored_and_removed(place: Path) -> None:
+    process = start_and_wait_for_step_5(place, "leftovers")
+    process.kill()
+    process.communicate()
+    checkpoints = place / "leftovers" / "checkpoints"
+    (checkpoints / ".tmp-dead").mkdir()
+    (checkpoints / ".tmp-dead" / "refiner.safetensors").write_bytes(b"half")
+    with (place / "leftovers" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    resume(place, "leftovers")
+    assert not list(checkpoints.glob(".tmp-*"))
+    assert_same_as_undisturbed(place, "leftovers")
