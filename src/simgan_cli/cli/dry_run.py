@@ -15,7 +15,14 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     """
     import torch
 
-    from simgan_cli.engine.networks import layer_table, map_size, parameter_count, receptive_field
+    from simgan_cli.engine.networks import (
+        Discriminator,
+        Refiner,
+        layer_table,
+        map_size,
+        parameter_count,
+        receptive_field,
+    )
     from simgan_cli.engine.runtime import resolve_device, resolve_precision
     from simgan_cli.engine.training import build_networks, preparation_of
 
@@ -29,7 +36,8 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         channels, *size = first.shape
     with torch.device("meta"):
         refiner, discriminator = build_networks(config, channels, (size[0], size[1]))
-    for name, network in {"refiner": refiner, "discriminator": discriminator}.items():
+    networks: dict[str, Refiner | Discriminator] = {"refiner": refiner, "discriminator": discriminator}
+    for name, network in networks.items():
         document["networks"][name] = {
             "parameters": parameter_count(network),
             "receptive_field": receptive_field(network),

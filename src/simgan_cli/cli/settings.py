@@ -110,7 +110,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         metavar=extra["metavar"],
         show_default=default,
     )
-    annotation: Any = Annotated[kind | None, option]  # type: ignore[valid-type]
+    annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

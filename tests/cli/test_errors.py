@@ -1,0 +1,259 @@
+"""Bad input to the installed program: the right exit code, the path, the advice, no traceback."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Domains
+from tests.helpers import TINY, simgan, write_images
+
+
+def assert_fails(
+    code: int, domains: Domains, *more: str, says: tuple[str, ...], env: dict[str, str] | None = None
+) -> None:
+    result = simgan("train", *domains.flags, *TINY, *more, env=env)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    for words in says:
+        assert words in result.stderr
+
+
+def billion_pixels(path: Path) -> None:
+    """A PNG of 66 bytes that says it is 40000 x 30000."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 40_000, 30_000, 8, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+def test_a_missing_folder(domains: Domains) -> None:
+    shutil.rmtree(domains.real)
+    assert_fails(2, domains, says=(str(domains.real), "no such folder"))
+
+
+def test_a_file_where_a_folder_is_wanted(domains: Domains) -> None:
+    shutil.rmtree(domains.real)
+    domains.real.write_text("")
+    assert_fails(2, domains, says=(str(domains.real), "a file, not a folder"))
+
+
+def test_an_empty_folder(domains: Domains) -> None:
+    shutil.rmtree(domains.real)
+    domains.real.mkdir()
+    assert_fails(4, domains, says=(str(domains.real), "no image among its files", ".png"))
+
+
+def test_a_folder_without_images(domains: Domains) -> None:
+    shutil.rmtree(domains.synthetic)
+    domains.synthetic.mkdir()
+    (domains.synthetic / "labels.csv").write_text("file\n")
+    assert_fails(4, domains, says=(str(domains.synthetic), "no image among its files"))
+
+
+def test_an_unreadable_folder(domains: Domains) -> None:
+    prefix = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    if prefix and shutil.which("setpriv") is None:
+        pytest.skip("root reads everything, and setpriv is not here to lay that down")
+    inner = write_images(domains.synthetic / "locked", 1, 3)
+    inner.chmod(0)
+    try:
+        result = simgan("train", *domains.flags, *TINY, prefix=prefix)
+    finally:
+        inner.chmod(0o755)
+    assert result.returncode == 4, result.stderr
+    assert f"{inner}: cannot be read (Permission denied)" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def spoil(folder: Path) -> None:
+    (folder / "zero.png").touch()
+    (folder / "corrupt.png").write_bytes(b"this is no image")
+    whole = (folder / "0.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    billion_pixels(folder / "billion.png")
+
+
+def test_unreadable_images_are_skipped_named_and_counted(domains: Domains) -> None:
+    spoil(domains.synthetic)
+    result = simgan("train", *domains.flags, *TINY)
+    assert result.returncode == 0, result.stderr
+    assert f"{domains.synthetic / 'zero.png'}: empty file" in result.stderr
+    assert f"{domains.synthetic / 'corrupt.png'}: not an image" in result.stderr
+    assert f"{domains.synthetic / 'truncated.png'}: " in result.stderr
+    assert f"{domains.synthetic / 'billion.png'}: " in result.stderr
+    assert "100,000,000" in result.stderr
+    assert "skipped 4 unreadable images of 16" in result.stderr
+
+
+def test_strict_makes_an_unreadable_image_an_error(domains: Domains) -> None:
+    spoil(domains.synthetic)
+    assert_fails(4, domains, "--strict", says=(str(domains.synthetic / "billion.png"), "and 3 more", "--strict"))
+
+
+def test_nothing_but_unreadable_images(domains: Domains) -> None:
+    for path in domains.real.iterdir():
+        path.write_bytes(b"")
+    assert_fails(4, domains, says=("none of 3 images can be read", str(domains.real / "0.png"), "empty file"))
+
+
+def test_mixed_sizes_need_size(domains: Domains) -> None:
+    write_images(domains.synthetic / "larger", 1, 3, (32, 40))
+    assert_fails(4, domains, says=("mixed sizes", "16x20", "32x40", "larger/0.png", "--size"))
+    assert simgan("train", *domains.flags, *TINY, "--size", "16x20").returncode == 0
+
+
+def test_mixed_channels_need_channels(domains: Domains) -> None:
+    write_images(domains.synthetic / "colour", 1, 3, (16, 20, 3))
+    assert_fails(4, domains, says=("mixed channels", "colour/0.png", "--channels"))
+    assert simgan("train", *domains.flags, *TINY, "--channels", "1").returncode == 0
+
+
+def test_domains_of_different_sizes(domains: Domains) -> None:
+    shutil.rmtree(domains.real)
+    write_images(domains.real, 3, 3, (20, 24))
+    assert_fails(4, domains, says=("16x20", "20x24", "--size"))
+
+
+def test_the_same_folder_twice(domains: Domains) -> None:
+    assert_fails(2, domains, "--real", f"{domains.synthetic}/../synthetic", says=("same folder",))
+
+
+def test_a_folder_inside_the_other(domains: Domains) -> None:
+    inner = write_images(domains.synthetic / "photos", 1, 3)
+    assert_fails(2, domains, "--real", str(inner), says=("one lies inside the other",))
+
+
+def test_out_inside_a_domain(domains: Domains) -> None:
+    assert_fails(2, domains, "--out", str(domains.real / "run"), says=("--out", "inside --real"))
+
+
+def test_out_that_holds_something_else_stays_as_it_is(domains: Domains) -> None:
+    domains.out.mkdir()
+    (domains.out / "thesis.tex").write_text("years of work")
+    assert_fails(2, domains, "--resume", "auto", says=(str(domains.out), "holds something else"))
+    assert [path.name for path in domains.out.iterdir()] == ["thesis.tex"]
+
+
+def test_all_contradictions_are_reported_at_once(domains: Domains) -> None:
+    more = ["--refiner-kernel", "4", "--fit", "crop", "--history-size", "1", "--psi", "dreams", "--batch-size", "8"]
+    assert_fails(2, domains, *more, says=("--refiner-kernel 4", "--fit crop", "--history-size 1", "--psi dreams"))
+
+
+def test_all_values_out_of_bounds_are_reported_at_once(domains: Domains) -> None:
+    more = ["--steps", "-1", "--size", "big", "--psi", "identity=x", "--ema", "1.5", "--max-time", "soon"]
+    assert_fails(2, domains, *more, says=("--steps:", "--size:", "--psi:", "--ema:", "--max-time:", "HEIGHTxWIDTH"))
+
+
+def test_an_unknown_option_and_a_wrong_type(domains: Domains) -> None:
+    assert_fails(2, domains, "--lamda", "3", says=("--lamda",))
+    assert_fails(2, domains, "--steps", "many", says=("--steps",))
+
+
+def test_an_unknown_key_of_a_file_suggests_the_nearest(domains: Domains, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[train]\nbatchsize = 3\n")
+    assert_fails(2, domains, "--config", str(file), says=("settings.toml", "'batchsize'", "did you mean batch_size?"))
+    file.write_text("[train\n")
+    assert_fails(2, domains, "--config", str(file), says=("settings.toml", "TOML"))
+
+
+def test_an_unknown_variable_suggests_the_nearest(domains: Domains) -> None:
+    assert_fails(2, domains, env={"SIMGAN_STEP": "3"}, says=("SIMGAN_STEP", "did you mean SIMGAN_STEPS?"))
+
+
+def test_an_absent_device_is_an_error(domains: Domains) -> None:
+    if torch.cuda.device_count() > 99:
+        pytest.skip("a machine with a hundred GPUs")
+    assert_fails(2, domains, "--device", "cuda:99", says=("--device cuda:99", "use auto, cpu"))
+
+
+def test_settings_come_from_recipe_file_environment_and_flags_in_this_order(domains: Domains, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('[train]\nrecipe = "paper"\nbeta1 = 0.1\nema = 0.1\nbatch-size = 6\nhistory_size = 9\nsteps = 1\n')
+    more = ["--ema", "0.3", "--pretrain-refiner", "0", "--pretrain-discriminator", "0", "--refiner-width", "2"]
+    env = {"SIMGAN_BETA1": "0.2", "SIMGAN_EMA": "0.2"}
+    result = simgan("train", *domains.flags, *more, "--config", file, env=env)
+    assert result.returncode == 0, result.stderr
+    settings = json.loads((domains.out / "config.json").read_text())["settings"]
+    from_recipe = settings["optimizer"], settings["refiner_output"], settings["lambda"]
+    assert from_recipe == ("sgd", "tanh", 1.0)
+    assert settings["batch_size"] == 6
+    assert (settings["beta1"], settings["ema"]) == (0.2, 0.3)
+
+
+def test_names_cannot_steer_the_terminal(domains: Domains) -> None:
+    (domains.real / "\x1b[31mred.png").write_bytes(b"")
+    result = simgan("train", *domains.flags, *TINY)
+    assert result.returncode == 0
+    assert "\x1b" not in result.stderr
+    assert "\\x1b[31mred.png: empty file" in result.stderr
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_good(domains: Domains) -> None:
+    """The limit on file sizes fails a write as a full disk does, in the middle of a file."""
+    few = ["--save-every", "1", "--history-size", "400", "--batch-size", "40", "--keep", "0", "--optimizer", "sgd"]
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (330_000, 330_000))
+
+    flags = [*domains.flags, *TINY, *few, "--steps", "60", "--cache", "off", "--log-every", "100"]
+    failed = simgan("train", *flags, preexec=limit)
+    assert failed.returncode == 1, failed.stderr
+    assert "File too large" in failed.stderr
+    assert "--resume auto" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    saved = sorted(path.name for path in (domains.out / "checkpoints").iterdir())
+    assert saved
+    assert not any(name.startswith(".tmp") for name in saved)
+    resumed = simgan("train", *flags, "--resume", "auto", "--steps", str(int(saved[-1][-8:])), "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed {domains.out / 'checkpoints' / saved[-1]}" in resumed.stderr
+
+
+def test_json_is_one_document_also_after_a_failure(domains: Domains) -> None:
+    Image.new("L", (9, 9)).save(domains.real / "odd.png")
+    result = simgan("train", *domains.flags, *TINY, "--json")
+    assert result.returncode == 4
+    document = json.loads(result.stdout)
+    assert (document["schema"], document["status"], document["step"]) == ("simgan.train/1", "failed", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["train", "--help"], 0),
+        (["train", "--no-such-option"], 2),
+        (["train"], 2),
+        (["train", "--synthetic", "nowhere", "--real", "nowhere", "--steps", "-4"], 2),
+        (["train", "--synthetic", "nowhere", "--real", "nowhere", "--resume", "latest"], 4),
+    ],
+    ids=str,
+)
+def test_help_and_usage_errors_do_not_import_torch(arguments: list[str], code: int, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from simgan_cli.cli.app import app\n"
+        "try:\n    app(sys.argv[1:], prog_name='simgan')\n"
+        "except SystemExit as exit:\n    code = exit.code\n"
+        "print('torch' in sys.modules or 'torchvision' in sys.modules, code or 0, file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert result.stderr.splitlines()[-1] == f"False {code}"

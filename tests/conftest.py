@@ -1,0 +1,34 @@
+"""Fixtures of all tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import write_images
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Two folders of tiny images, the real ones fewer than many a batch."""
+
+    synthetic: Path
+    real: Path
+    out: Path
+
+    @property
+    def flags(self) -> list[str]:
+        """The arguments that name them."""
+        return ["--synthetic", str(self.synthetic), "--real", str(self.real), "--out", str(self.out)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's cache out of the tests, and what they set in the environment."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def domains(tmp_path: Path) -> Domains:
+    """Twelve synthetic and three real images of 16x20."""
+    return Domains(write_images(tmp_path / "synthetic", 12, 1), write_images(tmp_path / "real", 3, 2), tmp_path / "run")

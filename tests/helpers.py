@@ -1,0 +1,50 @@
+"""What several tests share: the installed program, tiny images, and where real data may lie."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SIMGAN = str(Path(sys.executable).with_name("simgan"))
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+needs_shared_data = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the evaluation images, whose licences forbid copying them, are not beside the checkout"
+)
+# A training of a second or two.
+TINY = [
+    "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8",
+    "--pretrain-discriminator", "2", "--steps", "3", "--log-every", "1", "--sample-every", "0",
+]  # fmt: skip
+
+
+def simgan(
+    *arguments: str | Path,
+    env: dict[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    preexec: Callable[[], None] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed executable to its end."""
+    return subprocess.run(
+        [*prefix, SIMGAN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | (env or {}),
+        preexec_fn=preexec,
+    )
+
+
+def write_images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = (16, 20), dtype: Any = np.uint8) -> Path:
+    """Write `count` PNGs of noise of `shape` (H, W) or (H, W, 3)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        pixels = rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
