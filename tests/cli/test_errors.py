@@ -204,13 +204,13 @@ def test_names_cannot_steer_the_terminal(domains: Domains) -> None:
 
 def test_a_full_disk_leaves_the_previous_checkpoint_good(domains: Domains) -> None:
     """The limit on file sizes fails a write as a full disk does, in the middle of a file."""
-    few = ["--save-every", "1", "--history-size", "400", "--batch-size", "40", "--keep", "0", "--optimizer", "sgd"]
+    few = ["--save-every", "4", "--history-size", "800", "--batch-size", "80", "--keep", "0", "--optimizer", "sgd"]
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (330_000, 330_000))
 
-    flags = [*domains.flags, *TINY, *few, "--steps", "60", "--cache", "off", "--log-every", "100"]
+    flags = [*domains.flags, *TINY, *few, "--steps", "40", "--cache", "off", "--log-every", "100"]
     failed = simgan("train", *flags, preexec=limit)
     assert failed.returncode == 1, failed.stderr
     assert "File too large" in failed.stderr

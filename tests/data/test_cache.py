@@ -1,0 +1,74 @@
+"""The pixel cache: the same pixels with and without it, decoded once, never stale."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simgan_cli.data.cache import PixelSet, open_pixels
+from simgan_cli.data.images import Preparation
+from simgan_cli.errors import DataError
+from tests.helpers import write_images
+
+
+def opened(folder: Path, cache: str | None, **preparation: object) -> PixelSet:
+    return open_pixels(folder, Preparation(**preparation), cache, 2, lambda done, total: None)  # type: ignore[arg-type]
+
+
+def test_pixels_are_those_of_the_files_with_and_without_a_cache(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", 12, 1)
+    expected = np.stack([np.asarray(Image.open(folder / f"{n}.png")) for n in range(12)])[:, None]
+    for cache in ("off", str(tmp_path / "cache"), str(tmp_path / "cache")):
+        found = opened(folder, cache)
+        assert np.array_equal(found.pixels, expected)
+        assert found.shape == (1, 16, 20)
+
+
+def test_the_default_cache_is_the_platforms(tmp_path: Path) -> None:
+    opened(write_images(tmp_path / "images", 2, 1), None)
+    assert list((Path(os.environ["XDG_CACHE_HOME"]) / "simgan" / "pixels").glob("*/index.json"))
+
+
+def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(tmp_path: Path) -> None:
+    folder, cache = write_images(tmp_path / "images", 3, 1), str(tmp_path / "cache")
+    before = opened(folder, cache)
+    file = folder / "1.png"
+    status = file.stat()
+    file.write_bytes(b"x" * status.st_size)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size and time: only decoding would notice
+    assert opened(folder, cache).fingerprint == before.fingerprint
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert [path for path, _ in opened(folder, cache).skipped] == [str(file)]
+
+
+def test_the_fingerprint_is_of_the_pixels_alone(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", 3, 1)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert opened(folder, "off").fingerprint == opened(tmp_path / "copy", "off").fingerprint
+    other = write_images(tmp_path / "other", 3, 2)
+    assert opened(folder, "off").fingerprint != opened(other, "off").fingerprint
+
+
+def test_another_preparation_is_another_entry(tmp_path: Path) -> None:
+    folder, cache = write_images(tmp_path / "images", 3, 1), str(tmp_path / "cache")
+    plain, equalized = opened(folder, cache), opened(folder, cache, preprocess="equalize")
+    assert plain.fingerprint != equalized.fingerprint
+    assert opened(folder, cache, size=(8, 10)).shape == (1, 8, 10)
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
+    write_images(folder / "larger", 1, 1, (30, 30))
+    with pytest.raises(DataError, match="mixed sizes"):
+        opened(folder, str(cache))
+    assert list(cache.iterdir()) == []
+
+
+def test_mixed_depths_name_both_files(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", 2, 1)
+    write_images(folder / "deep", 1, 1, dtype=np.uint16)
+    with pytest.raises(DataError, match=r"mixed bit depths: .*0\.png is .*8 bits, .*deep/0\.png is .*16 bits"):
+        opened(folder, "off")

@@ -1,0 +1,62 @@
+"""The stream of mini-batches: complete, repeatable, resumable."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simgan_cli.data.sampler import Sampler
+
+CPU = torch.device("cpu")
+
+
+def images(count: int) -> Any:
+    """Images of 1x2x3 that are recognised by their value, brighter on the right."""
+    return (np.arange(count, dtype=np.uint8)[:, None, None, None] + np.array([0, 50, 100], np.uint8)).repeat(2, axis=2)
+
+
+def sampler(count: int, seed: int = 0, **options: Any) -> Sampler:
+    return Sampler(images(count), CPU, (seed, 7), **options)
+
+
+@given(count=st.integers(1, 20), passes=st.integers(1, 3))
+def test_every_pass_has_every_image_once(count: int, passes: int) -> None:
+    stream = sampler(count).indices(0, count * passes).reshape(passes, count)
+    assert all(sorted(part) == list(range(count)) for part in stream.tolist())
+
+
+@given(count=st.integers(1, 9), batches=st.lists(st.integers(1, 25), min_size=1, max_size=6))
+def test_how_the_stream_is_cut_into_batches_does_not_matter(count: int, batches: list[int]) -> None:
+    cut, whole = sampler(count), sampler(count)
+    parts = torch.cat([cut(size) for size in batches])
+    assert torch.equal(parts, whole(sum(batches)))
+    assert cut.position == sum(batches)
+
+
+@given(before=st.integers(0, 30), size=st.integers(1, 12))
+def test_the_position_is_all_that_a_resume_needs(before: int, size: int) -> None:
+    undisturbed, resumed = sampler(5, flip=True), sampler(5, flip=True)
+    if before:
+        undisturbed(before)
+    resumed.position = before
+    assert torch.equal(undisturbed(size), resumed(size))
+
+
+@given(batches=st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_streaming_gives_what_resident_pixels_give(batches: list[int]) -> None:
+    streaming, resident = sampler(7, resident=False), sampler(7, resident=True)
+    for size in batches:
+        assert torch.equal(streaming(size), resident(size))
+
+
+def test_seeds_differ() -> None:
+    assert sampler(50, seed=1).indices(0, 50).tolist() != sampler(50, seed=2).indices(0, 50).tolist()
+
+
+def test_flips_mirror_some_images_and_change_no_pixel() -> None:
+    plain, flipped = sampler(9)(400), sampler(9, flip=True)(400)
+    mirrored = (flipped[:, 0, 0, 0] > flipped[:, 0, 0, 2]).float()
+    assert 0.4 < mirrored.mean() < 0.6
+    assert torch.equal(flipped.sort(dim=-1).values, plain)
