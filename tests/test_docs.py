@@ -1,0 +1,52 @@
+"""What the documentation tells people to type works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import Domains
+from tests.helpers import SIMGAN, TINY, simgan, write_images
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^(?:.*&& )?(?:\.venv/bin/)?simgan (train .*)$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readmes_commands_are_understood(command: str, tmp_path: Path) -> None:
+    write_images(tmp_path / "renders", 2, 1)
+    write_images(tmp_path / "photos", 2, 2)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    result = subprocess.run(
+        [SIMGAN, *shlex.split(command), "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "discriminator: 75,906 parameters" in result.stdout
+
+
+def test_the_readme_has_the_commands_it_should() -> None:
+    assert len(COMMANDS) >= 5
+    assert "<!-- the test command -->" in README
+
+
+def test_the_run_folder_is_as_documented(domains: Domains) -> None:
+    result = simgan("train", *domains.flags, *TINY, "--sample-every", "5")
+    assert result.returncode == 0, result.stderr
+    documented = set(re.findall(r"^run/([a-z.]+)", README, re.MULTILINE))
+    assert {path.name for path in domains.out.iterdir()} == documented | {".lock"}
+
+
+def test_the_discs_example_runs_and_draws_its_sheet(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "examples" / "discs.py"), str(tmp_path)]
+    quick = ["--steps", "2", "--pretrain-discriminator", "1", "--batch-size", "4", "--sample-every", "3"]
+    result = subprocess.run([*script, *quick, "--cache", "off"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    sheet = np.asarray(Image.open(tmp_path / "run" / "samples" / "step-00000003.png"))
+    assert sheet.shape[1] > 4 * 150
+    assert sheet.std() > 30
