@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -224,12 +225,42 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(domains: Domains) -> No
     assert f"resumed {domains.out / 'checkpoints' / saved[-1]}" in resumed.stderr
 
 
+def test_divergence_exits_4_and_names_the_last_good_checkpoint(domains: Domains) -> None:
+    more = ["--optimizer", "sgd", "--ema", "0", "--refiner-lr", "1e38", "--save-every", "2"]
+    good = str(domains.out / "checkpoints" / "step-00000002")
+    assert_fails(4, domains, *more, says=("diverged before step", good, "--clip-gradient"))
+
+
+def test_a_bad_checkpoint_is_named_and_left_alone(domains: Domains) -> None:
+    assert simgan("train", *domains.flags, *TINY).returncode == 0
+    folder = domains.out / "checkpoints" / "step-00000005"
+    damages: dict[str, Callable[[bytes], bytes]] = {
+        "history.safetensors": lambda content: content[:-9],
+        "refiner.safetensors": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        "state.json": lambda content: content.replace(b'"step": 5', b'"step": 4'),
+    }
+    for name, spoiled in damages.items():
+        path = folder / name
+        content = path.read_bytes()
+        path.write_bytes(spoiled(content))
+        assert_fails(4, domains, "--resume", "auto", "--steps", "9", says=(str(path), "manifest", "--resume"))
+        path.write_bytes(content)
+    assert_fails(2, domains, "--resume", "auto", "--lambda", "8", says=("--lambda", "3.0", "8.0"))
+    assert simgan("train", *domains.flags, *TINY, "--resume", "auto", "--steps", "4").returncode == 0
+
+
 def test_json_is_one_document_also_after_a_failure(domains: Domains) -> None:
     Image.new("L", (9, 9)).save(domains.real / "odd.png")
     result = simgan("train", *domains.flags, *TINY, "--json")
     assert result.returncode == 4
     document = json.loads(result.stdout)
     assert (document["schema"], document["status"], document["step"]) == ("simgan.train/1", "failed", 0)
+
+
+def test_help_shows_brackets_as_they_are() -> None:
+    text = simgan("train", "--help").stdout
+    assert "below [train]" in text
+    assert "simgan-cli[tensorboard]" in text
 
 
 @pytest.mark.parametrize(

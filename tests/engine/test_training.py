@@ -18,7 +18,7 @@ from simgan_cli.engine.export import load_network
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
 from simgan_cli.engine.training import StopRequest, TrainResult, train
-from simgan_cli.errors import CheckpointError, DivergedError, SettingsError
+from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
 
 SIZE = (12, 14)
 
@@ -268,6 +268,30 @@ def test_an_existing_run_is_not_touched_without_resume(folders: dict[str, Any]) 
     run(folders)
     with pytest.raises(SettingsError, match="holds a run at step 5; --resume auto"):
         run(folders)
+
+
+def test_a_start_that_failed_on_the_images_does_not_block_the_next(folders: dict[str, Any], tmp_path: Path) -> None:
+    write_images(tmp_path / "larger", 3, 3, (20, 20))
+    with pytest.raises(DataError, match="domains differ"):
+        run(folders | {"real": tmp_path / "larger"})
+    assert run(folders).status == "finished"
+
+
+def test_another_run_is_not_overwritten_by_a_resume_from_elsewhere(folders: dict[str, Any], tmp_path: Path) -> None:
+    other = folders | {"out": tmp_path / "other"}
+    run(folders)
+    run(other)
+    with pytest.raises(SettingsError, match="holds another run"):
+        run(folders, resume=str(other["out"]))
+    branch = folders | {"out": tmp_path / "branch", "steps": 5}
+    assert run(branch, resume=str(other["out"])).step == 6
+
+
+def test_a_folder_with_some_other_config_json_is_not_taken_for_a_run(folders: dict[str, Any]) -> None:
+    folders["out"].mkdir()
+    (folders["out"] / "config.json").write_text('{"model_type": "other"}')
+    with pytest.raises(SettingsError, match="holds something else"):
+        run(folders, resume="auto")
 
 
 def test_latest_needs_something_to_resume(folders: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ def exit_codes(writing: str) -> Iterator[None]:
         say(f"error: {error}", "bold red")
         raise typer.Exit(error.exit_code) from error
     except Interrupted as interruption:
+        say("interrupted before there was anything new to save")
         raise typer.Exit(interruption.exit_code) from interruption
     except KeyboardInterrupt as interruption:
         say("interrupted")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from simgan_cli.data.cache import describe
-from simgan_cli.data.images import Pixels, find_images, read_pixels
+from simgan_cli.data.cache import describe, list_images
+from simgan_cli.data.images import Pixels, read_pixels
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.errors import DataError, UnreadableImage
 
@@ -28,7 +28,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
 
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
     for name, folder in (("synthetic", config.synthetic), ("real", config.real)):
-        paths = find_images(folder)
+        paths = list_images(folder)
         first = _first_readable(paths, config, preparation_of(config))
         if first is None:
             raise DataError(f"{folder}: no readable image among {len(paths)} image files")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from rich.markup import escape
 
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
 from simgan_cli.errors import SettingsError
@@ -102,10 +103,10 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     flags = [f"--{key}/--no-{key}" if kind is bool else f"--{key}"]
     if extra["short"]:
         flags.append(extra["short"])
-    default = "required" if field.is_required() else _shown(field.default)
+    default = False if field.is_required() else _shown(field.default)
     option = typer.Option(
         *flags,
-        help=field.description,
+        help=escape(field.description or "") + (" Required." if field.is_required() else ""),
         rich_help_panel=extra["panel"],
         metavar=extra["metavar"],
         show_default=default,

@@ -28,7 +28,7 @@ def train(
     *,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Settings from a TOML file, below [train].", metavar="FILE"),
+        typer.Option("--config", help=r"Settings from a TOML file, below \[train].", metavar="FILE"),
     ] = None,
     resume: Annotated[
         str | None,
@@ -51,8 +51,9 @@ def train(
 
     Settings: recipe and preset < TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags.
 
-    Exit codes: 0 finished, 1 failed (disk, memory), 2 usage, 4 bad data or checkpoint or divergence, 75 stopped after
-    saving by SIGTERM, SIGUSR1 or --max-time (run it again with --resume auto), 130 Ctrl-C after saving.
+    Exit codes: 0 finished; 1 failed (disk, memory); 2 usage; 4 bad data, bad checkpoint or divergence;
+
+    75 saved and stopped by SIGTERM, SIGUSR1 or --max-time: run it again with --resume auto; 130 Ctrl-C, saved.
     """
     with exit_codes(writing="the run folder"):
         explicit = gather(flags, config, environment_of_process(), "train")
@@ -78,19 +79,13 @@ def _train(settings: TrainConfig, checkpoint: Path | None, *, quiet: bool, json:
     started = time.monotonic()
     run = RunFolder(settings.out)
     with _signals() as signals:
-        from simgan_cli.engine.training import (
-            StopRequest,
-        )  # torch takes seconds to import
-        from simgan_cli.engine.training import (
-            train as train_refiner,
-        )
+        from simgan_cli.engine import training  # torch takes seconds to import
 
-        stop = StopRequest()
-        signals.stop = stop
+        signals.stop = training.StopRequest()
         with _ConsoleListener(run, quiet=quiet) as listener:
             try:
-                result = train_refiner(settings, checkpoint, listener, stop)
-            except Exception:
+                result = training.train(settings, checkpoint, listener, signals.stop)
+            except (Exception, Interrupted):
                 if json:
                     _print_result(run, "failed", None, time.monotonic() - started)
                 raise
@@ -129,13 +124,16 @@ def _print_settings(settings: TrainConfig, *, everything: bool) -> None:
 
 
 class _Signals:
-    """What a signal means: before training, leave at once; during it, save after the step at hand."""
+    """What a signal means: before the first step, leave at once; then, save after the step at hand.
+
+    A second one after Ctrl-C leaves at once, too.
+    """
 
     stop: "StopRequest | None" = None
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         interrupt = number == signal.SIGINT
-        if self.stop is None or self.stop.reason == "interrupt":
+        if self.stop is None or not self.stop.heeded or self.stop.reason == "interrupt":
             raise Interrupted(EXIT_INTERRUPTED if interrupt else EXIT_STOPPED)
         self.stop.reason = "interrupt" if interrupt else "signal"
 

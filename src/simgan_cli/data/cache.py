@@ -46,16 +46,7 @@ def open_pixels(
     `cache` is a folder, "off", or None for the platform's. Unreadable images are left out and listed.
     Raises DataError for a folder that cannot be read, holds no readable image, or mixes sizes, channels or depths.
     """
-    try:
-        paths = find_images(folder)
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions"
-        ) from error
-    if not paths:
-        raise DataError(
-            f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp and .pgm in it and below"
-        )
+    paths = list_images(folder)
     if cache == "off":
         with tempfile.TemporaryFile() as file:  # unnamed: gone with the process, even a killed one
             index = _decode_to(file, paths, preparation, workers, progress)
@@ -69,6 +60,21 @@ def open_pixels(
                 os.fsync(file.fileno())
             write_json(building / "index.json", index)
     return _open(folder, entry / "pixels.bin", json.loads((entry / "index.json").read_text()))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the image files below `folder` in natural order; raises DataError where there is none or no access."""
+    try:
+        paths = find_images(folder)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    if not paths:
+        raise DataError(
+            f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp and .pgm in it and below"
+        )
+    return paths
 
 
 def cache_folder(cache: str | None) -> Path:

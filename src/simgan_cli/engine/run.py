@@ -16,6 +16,7 @@ from simgan_cli.engine.config import TrainConfig, is_changeable, key_of
 from simgan_cli.errors import CheckpointError, SettingsError
 
 MANIFEST, STATE = "manifest.json", "state.json"
+RUN_SCHEMA = "simgan.run/1"
 
 
 class RunFolder:
@@ -31,18 +32,21 @@ class RunFolder:
         self.refiner = root / "refiner"
 
     def is_run(self) -> bool:
-        """Say whether the folder holds a run of ours."""
-        return self.config.is_file() and self.checkpoints.is_dir()
+        """Say whether the folder holds a run of ours, if only one that failed before its first checkpoint."""
+        try:
+            return bool(json.loads(self.config.read_text())["schema"] == RUN_SCHEMA)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def is_free(self) -> bool:
-        """Say whether a new run may start here: nothing there, or only what an aborted start left."""
+        """Say whether nothing is there but, at most, the lock of a start that got no further."""
         return not self.root.exists() or all(entry.name == ".lock" for entry in self.root.iterdir())
 
     def create(self, config: TrainConfig) -> None:
         """Make the folder with its config.json, or bring that up to date after a resume."""
+        write_json(self.config, {"schema": RUN_SCHEMA, "simgan": __version__, "settings": settings_of(config)})
         for folder in (self.samples, self.checkpoints):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.config, {"schema": "simgan.run/1", "simgan": __version__, "settings": settings_of(config)})
+            folder.mkdir(exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -111,19 +115,11 @@ def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
     None refuses to touch an existing run; "auto" goes on if there is something; "latest" and a path (of a
     checkpoint or a run) fail if there is nothing. Raises SettingsError or CheckpointError.
     """
-    if resume not in (None, "auto", "latest"):
-        path = Path(resume)
-        if (path / MANIFEST).is_file():
-            return path
-        found = RunFolder(path).existing_checkpoints()
-        if not found:
-            raise CheckpointError(
-                f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run"
-            )
-        return found[-1]
-    found = run.existing_checkpoints()
     if not run.is_run() and not run.is_free():
         raise SettingsError(f"--out {run.root}: holds something else than a run of simgan; choose another folder")
+    found = run.existing_checkpoints()
+    if resume not in (None, "auto", "latest"):
+        return _checkpoint_at(Path(resume), run)
     if resume is None and found:
         raise SettingsError(
             f"--out {run.root}: holds a run at step {step_of(found[-1])}; --resume auto goes on with it, "
@@ -132,6 +128,17 @@ def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
     if resume == "latest" and not found:
         raise CheckpointError(f"--resume latest: no complete checkpoint in {run.checkpoints}; start with --resume auto")
     return found[-1] if found else None
+
+
+def _checkpoint_at(path: Path, run: RunFolder) -> Path:
+    found = [path] if (path / MANIFEST).is_file() else RunFolder(path).existing_checkpoints()
+    if not found:
+        raise CheckpointError(
+            f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run"
+        )
+    if run.existing_checkpoints() and run.root.resolve() not in found[-1].resolve().parents:
+        raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
+    return found[-1]
 
 
 def step_of(checkpoint: Path) -> int:

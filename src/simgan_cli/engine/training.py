@@ -56,9 +56,13 @@ class Listener(Protocol):
 
 @dataclass
 class StopRequest:
-    """Set `reason` from anywhere, a signal handler too, to save and stop after the step at hand."""
+    """Set `reason` from anywhere, a signal handler too, to save and stop after the step at hand.
+
+    `heeded` says that training has come so far as to look at it.
+    """
 
     reason: Literal["signal", "interrupt", "max-time"] | None = None
+    heeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,13 @@ def train(config: TrainConfig, checkpoint: Path | None, listener: Listener, stop
     with run.locked(), ExitStack() as stack:
         device = resolve_device(config.device)
         prepare_process(device, deterministic=config.deterministic)
+        if checkpoint is None:
+            run.create(config)  # before anything can fail, so that the next attempt knows the folder as a run
         domains = open_domains(config, listener)
         state = build_state(config, domains, device)
-        run.create(config)
         if checkpoint is not None:
             state.load(checkpoint)
+            run.create(config)
             listener.message(f"resumed {checkpoint} at step {state.step}")
         run.cut_metrics(state.step)
         board = stack.enter_context(_tensorboard(run)) if config.tensorboard else None
@@ -199,6 +205,7 @@ class Loop:
     def run(self) -> Literal["signal", "interrupt", "max-time"] | None:
         """Go on until all steps are done or a stop is requested; return its reason."""
         config, state = self.config, self.state
+        self.stop.heeded = True
         while True:
             finished = state.step >= config.total_steps
             if self.deadline and time.monotonic() >= self.deadline and not self.stop.reason:
