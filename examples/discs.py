@@ -2,7 +2,8 @@
 
 python examples/discs.py FOLDER [any option of simgan train, such as --steps 300]
 
-Look at FOLDER/run/samples: the refined discs get the camera's blur, grain and grey, and stay where they were drawn.
+Look at FOLDER/run/samples: the refined discs take on the camera's blur and grey and stay where they were drawn; its grain, which
+is another in every photo, a refiner without a source of chance cannot draw.
 """
 
 import subprocess
@@ -26,7 +27,7 @@ def disc(rng: np.random.Generator) -> NDArray[np.uint8]:
 def seen_by_a_camera(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the image blurred, of low contrast and grainy."""
     blurred = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1.5)), dtype=float)
-    return np.clip(90 + 0.4 * blurred + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+    return np.clip(50 + 0.7 * blurred + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
 def main() -> int:
@@ -40,7 +41,7 @@ def main() -> int:
                 image = seen_by_a_camera(image, rng)
             Image.fromarray(image).save(folder / name / f"{number:03}.png")
     command = [sys.executable, "-m", "simgan_cli", "train", "--out", str(folder / "run")]
-    command += ["--synthetic", str(folder / "renders"), "--real", str(folder / "photos"), "--refiner-width", "16"]
+    command += ["--synthetic", str(folder / "renders"), "--real", str(folder / "photos"), "--refiner-width", "16", "--lambda", "1"]
     return subprocess.run([*command, *sys.argv[2:]], check=False).returncode
 
 
