@@ -2,8 +2,8 @@
 
 python examples/discs.py FOLDER [any option of simgan train, such as --steps 300]
 
-Look at FOLDER/run/samples: the refined discs take on the camera's blur and grey and stay where they were drawn; its grain, which
-is another in every photo, a refiner without a source of chance cannot draw.
+Look at FOLDER/run/samples: the refined discs take on the camera's blur and grey and stay where they were drawn; its
+grain, which is another in every photo, a refiner without a source of chance cannot draw.
 """
 
 import subprocess
@@ -41,7 +41,16 @@ def main() -> int:
                 image = seen_by_a_camera(image, rng)
             Image.fromarray(image).save(folder / name / f"{number:03}.png")
     command = [sys.executable, "-m", "simgan_cli", "train", "--out", str(folder / "run")]
-    command += ["--synthetic", str(folder / "renders"), "--real", str(folder / "photos"), "--refiner-width", "16", "--lambda", "1"]
+    command += [
+        "--synthetic",
+        str(folder / "renders"),
+        "--real",
+        str(folder / "photos"),
+        "--refiner-width",
+        "16",
+        "--lambda",
+        "1",
+    ]
     return subprocess.run([*command, *sys.argv[2:]], check=False).returncode
 
 

@@ -108,6 +108,12 @@ def test_the_residual_refiner_starts_as_the_identity() -> None:
     assert torch.equal(Refiner(3, width=4, output="residual")(images), images)
 
 
+def test_replicated_edges_leave_a_flat_image_flat() -> None:
+    flat = torch.full((1, 1, 24, 30), 0.3)
+    assert Refiner(width=4, padding="replicate")(flat).std() < 1e-6
+    assert Refiner(width=4, padding="zeros")(flat).std() > 1e-4
+
+
 def test_the_tanh_refiner_stays_in_range_at_any_size() -> None:
     images = 50 * torch.randn(2, 1, 13, 6)
     refined = Refiner(width=4)(images)

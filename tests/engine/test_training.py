@@ -116,7 +116,7 @@ def test_the_seed_decides_everything(folders: dict[str, Any]) -> None:
         {"psi": "identity=1,derivatives=0.5"},
         {"psi": "blur"},
         {"optimizer": "sgd", "ema": 0.0, "clip_gradient": 1.0},
-        {"refiner_output": "tanh", "pretrain_refiner": 2},
+        {"refiner_output": "tanh", "pretrain_refiner": 2, "refiner_padding": "zeros"},
         {"preprocess": "equalize", "flip": True},
         {"size": "10x16", "fit": "crop", "channels": "3", "psi": "channel-mean"},
         {"precision": "bf16"},

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
+from simgan_cli.engine.run import resumed_config
 from simgan_cli.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
@@ -78,6 +79,16 @@ def resolve(explicit: Mapping[str, Any]) -> TrainConfig:
     recipe, preset = (str(explicit.get(name, TrainConfig.model_fields[name].default)) for name in ("recipe", "preset"))
     try:
         config = TrainConfig.model_validate(defaults_of(recipe, preset) | dict(explicit))
+    except ValidationError as error:
+        raise SettingsError(*_problems(error)) from error
+    check(config)
+    return config
+
+
+def resolve_resumed(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
+    """Return the settings of a run that goes on. Raises SettingsError or, for a bad checkpoint, CheckpointError."""
+    try:
+        config = resumed_config(checkpoint, explicit)
     except ValidationError as error:
         raise SettingsError(*_problems(error)) from error
     check(config)

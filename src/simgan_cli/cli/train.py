@@ -13,9 +13,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from simgan_cli.cli.console import exit_codes, print_json, say, stderr
-from simgan_cli.cli.settings import check, environment_of_process, gather, resolve, with_settings
+from simgan_cli.cli.settings import environment_of_process, gather, resolve, resolve_resumed, with_settings
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config, settings_of
+from simgan_cli.engine.run import RunFolder, find_checkpoint, settings_of
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
 
 if TYPE_CHECKING:
@@ -57,13 +57,12 @@ def train(
     """
     with exit_codes(writing="the run folder"):
         explicit = gather(flags, config, environment_of_process(), "train")
-        out = Path(explicit.get("out", TrainConfig.model_fields["out"].default))
+        out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
         checkpoint = find_checkpoint(RunFolder(out), resume)
         if checkpoint is None:
             settings = resolve(explicit)
         else:
-            settings = resumed_config(checkpoint, explicit | {"out": out})
-            check(settings)
+            settings = resolve_resumed(checkpoint, {"out": out} | explicit)
         if not quiet:
             _print_settings(settings, everything=verbose or dry_run)
         if dry_run:

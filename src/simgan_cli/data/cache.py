@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def open_pixels(
             index = _decode_to(file, paths, preparation, workers, progress)
             return _open(folder, file, index)
     entry = cache_folder(cache) / _key(folder, paths, preparation)
-    if not (entry / "index.json").is_file():
+    if not _is_whole(entry):
         with atomic_directory(entry) as building:
             with (building / "pixels.bin").open("w+b") as file:
                 index = _decode_to(file, paths, preparation, workers, progress)
@@ -145,6 +146,16 @@ def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     """Return words for pixels of shape C x H x W: "35x55 grey, 8 bits"."""
     channels, height, width = shape
     return f"{height}x{width} {'grey' if channels == 1 else 'colour'}, {8 * dtype.itemsize} bits"
+
+
+def _is_whole(entry: Path) -> bool:
+    """Say whether a cache entry is there in full: people and tools that clean caches delete single files."""
+    try:
+        index = json.loads((entry / "index.json").read_text())
+        size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
+        return bool((entry / "pixels.bin").stat().st_size == size)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _open(folder: Path, source: Path | BinaryIO, index: dict[str, Any]) -> PixelSet:

@@ -36,7 +36,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    # File names that are not UTF-8 hold lone surrogates; "backslashreplace" spells them as JSON's own escapes.
+    write_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager

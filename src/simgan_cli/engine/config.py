@@ -110,6 +110,8 @@ class TrainConfig(BaseModel):
     refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd (hands: 7, or 3 for the other reading of the paper).", "Networks", ge=1)
     refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x) that starts as the identity.", "Networks")
 
+    refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "What the refiner sees beyond the edge: zeros leave faint strips, replicate does not.", "Networks")
+
     recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the paper to the letter.", "Objective")
     adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the whole image at once.", "Objective")
     lambda_reg: float = setting(3.0, "Weight of self-regularization (Eq. 4), both losses reduced by mean.", "Objective", alias="lambda", ge=0)
@@ -179,6 +181,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "stable": {},  # the defaults above
     "paper": {
         "refiner_output": "tanh",
+        "refiner_padding": "zeros",
         "lambda": 1.0,
         "history_size": 25_600,
         "steps": 10_000,

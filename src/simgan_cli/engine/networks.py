@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from simgan_cli.errors import SettingsError
 
+Padding = Literal["zeros", "replicate"]
 # A layer of D without its last: (kind, kernel, stride, maps); pooling keeps its maps.
 Layer = tuple[Literal["conv", "pool"], int, int, int]
 
@@ -17,10 +18,10 @@ Layer = tuple[Literal["conv", "pool"], int, int, int]
 class ResidualBlock(nn.Module):
     """conv, ReLU, conv, add the input, ReLU."""
 
-    def __init__(self, width: int, kernel: int) -> None:
+    def __init__(self, width: int, kernel: int, padding: Padding) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, kernel, padding=kernel // 2)
-        self.conv2 = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.conv1 = nn.Conv2d(width, width, kernel, padding=kernel // 2, padding_mode=padding)
+        self.conv2 = nn.Conv2d(width, width, kernel, padding=kernel // 2, padding_mode=padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.conv2(F.relu(self.conv1(x))), inplace=True)
@@ -30,7 +31,9 @@ class Refiner(nn.Module):
     """R_theta: N x C x H x W in [-1, 1] -> the same shape; no striding, pooling or batch norm (Sec. 2.1, 3.1).
 
     With `output="tanh"` the last convolution passes tanh; with "residual" it is a correction that is added to the
-    input and starts at zero, so that R starts as the identity (values may then leave [-1, 1] a little).
+    input and starts at zero, so that R starts as the identity (values may then leave [-1, 1] a little). The paper does
+    not say what lies beyond the edge: "zeros" is what ports choose, "replicate" repeats the last pixel and leaves no
+    strips along the edges.
     """
 
     def __init__(
@@ -41,15 +44,16 @@ class Refiner(nn.Module):
         kernel: int = 3,
         block_kernel: int = 3,
         output: Literal["tanh", "residual"] = "tanh",
+        padding: Padding = "zeros",
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
             "channels": channels, "width": width, "blocks": blocks,
-            "kernel": kernel, "block_kernel": block_kernel, "output": output,
+            "kernel": kernel, "block_kernel": block_kernel, "output": output, "padding": padding,
         }  # fmt: skip
         self.residual = output == "residual"
-        self.first = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
-        self.blocks = nn.Sequential(*(ResidualBlock(width, block_kernel) for _ in range(blocks)))
+        self.first = nn.Conv2d(channels, width, kernel, padding=kernel // 2, padding_mode=padding)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, block_kernel, padding) for _ in range(blocks)))
         self.last = nn.Conv2d(width, channels, 1)
         if self.residual:
             nn.init.zeros_(self.last.weight)

@@ -39,8 +39,8 @@ class RunFolder:
             return False
 
     def is_free(self) -> bool:
-        """Say whether nothing is there but, at most, the lock of a start that got no further."""
-        return not self.root.exists() or all(entry.name == ".lock" for entry in self.root.iterdir())
+        """Say whether no folder is there, or one with at most the lock of a start that got no further."""
+        return not self.root.is_dir() or all(entry.name == ".lock" for entry in self.root.iterdir())
 
     def create(self, config: TrainConfig) -> None:
         """Make the folder with its config.json, or bring that up to date after a resume."""
@@ -179,15 +179,16 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
 def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     """Return the checkpoint's settings with those given now on top.
 
-    Raises SettingsError that lists every setting which differs and would change results.
+    Raises SettingsError that lists every setting which differs and would change results, and pydantic's
+    ValidationError for values given now that are wrong by themselves.
     """
     stored = verify_checkpoint(checkpoint)["settings"]
     stored.pop("max_time", None)  # it limits one invocation, not the run
     try:
         before = TrainConfig.model_validate(stored)
-        now = TrainConfig.model_validate(stored | explicit)
     except ValidationError as error:
         raise CheckpointError(f"{checkpoint}: its settings are not valid here ({error})") from error
+    now = TrainConfig.model_validate(stored | explicit)
     different = [
         f"--{key_of(name).replace('_', '-')}: the run has {getattr(before, name)}, now {getattr(now, name)}; "
         "leave it out to go on, or choose another --out"

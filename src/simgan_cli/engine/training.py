@@ -176,6 +176,7 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
             config.refiner_kernel,
             config.refiner_block_kernel,
             config.refiner_output,
+            config.refiner_padding,
         )
         return refiner, build_discriminator(config.preset, config.adversarial, channels, size)
 

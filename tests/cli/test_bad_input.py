@@ -1,0 +1,144 @@
+"""More bad input to the installed program: settings files, names that are not text, caches with holes.
+
+test_errors.py has the folders and images; this file has what surrounds them.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import Domains
+from tests.helpers import TINY, simgan, write_images
+
+# As root nothing is unreadable, so that the program runs without root's capabilities.
+UNPRIVILEGED = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+needs_permissions = pytest.mark.skipif(
+    bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root reads everything, and setpriv is not here"
+)
+
+
+def assert_usage_error(*arguments: str | Path, says: tuple[str, ...], env: dict[str, str] | None = None) -> None:
+    result = simgan("train", *arguments, env=env)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    for words in says:
+        assert words in result.stderr
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+@needs_permissions
+def test_an_image_without_permission_is_skipped_and_named(domains: Domains) -> None:
+    locked = domains.synthetic / "3.png"
+    locked.chmod(0)
+    result = simgan("train", *domains.flags, *TINY, prefix=UNPRIVILEGED)
+    assert result.returncode == 0, result.stderr
+    assert f"{locked}: permission denied" in result.stderr
+    assert "skipped 1 unreadable images of 12" in result.stderr
+
+
+@needs_permissions
+def test_an_out_folder_without_permission(domains: Domains) -> None:
+    domains.out.mkdir()
+    domains.out.chmod(0o500)
+    result = simgan("train", *domains.flags, *TINY, prefix=UNPRIVILEGED)
+    assert result.returncode == 1, result.stderr
+    assert f"{domains.out}" in result.stderr
+    assert "Permission denied" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_out_is_a_file(domains: Domains) -> None:
+    domains.out.write_text("years of work")
+    assert_usage_error(*domains.flags, says=(f"--out {domains.out}: a file, not a folder",))
+    assert domains.out.read_text() == "years of work"
+
+
+def test_out_inside_the_synthetic_folder(domains: Domains) -> None:
+    out = domains.synthetic / "run"
+    assert_usage_error(*domains.flags, "--out", out, says=(str(out), "inside --synthetic"))
+    assert not out.exists()
+
+
+def test_all_wrong_types_of_a_file_are_reported_at_once(domains: Domains, tmp_path: Path) -> None:
+    file = toml(tmp_path, '[train]\nsteps = "many"\nbatch-size = 2.5\nflip = "maybe"\nsize = [3]\nout = 3\nreal = 4\n')
+    folders = ["--synthetic", domains.synthetic]
+    assert_usage_error(
+        *folders, "--config", file, says=("--steps:", "--batch-size:", "--flip:", "--size", "--out:", "--real:")
+    )
+
+
+def test_settings_outside_their_table(domains: Domains, tmp_path: Path) -> None:
+    file = toml(tmp_path, "steps = 3\n")
+    assert_usage_error(*domains.flags, "--config", file, says=(str(file), "'steps'", "below [train]"))
+
+
+def test_a_settings_file_that_is_a_folder_or_not_text(domains: Domains, tmp_path: Path) -> None:
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path, binary):
+        assert_usage_error(*domains.flags, "--config", path, says=(str(path), "cannot be read as TOML"))
+
+
+def test_a_wrong_value_in_the_environment(domains: Domains) -> None:
+    assert_usage_error(*domains.flags, env={"SIMGAN_FLIP": "perhaps"}, says=("--flip:", "perhaps"))
+
+
+def test_cuda_on_a_machine_without_it(domains: Domains) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    assert_usage_error(*domains.flags, *TINY, "--device", "cuda", says=("--device cuda", "cpu"))
+
+
+def test_wrong_values_on_resuming_are_usage_errors(domains: Domains) -> None:
+    assert simgan("train", *domains.flags, *TINY).returncode == 0
+    more = ["--resume", "auto", "--lambda", "-1", "--size", "big"]
+    assert_usage_error(*domains.flags, *more, says=("--lambda: ", "--size: 'big' is not HEIGHTxWIDTH"))
+
+
+def test_presets_yield_to_a_file_and_files_to_flags(domains: Domains, tmp_path: Path) -> None:
+    file = toml(tmp_path, '[train]\npreset = "hands"\nrefiner_kernel = 5\nrefiner_blocks = 2\nflip = true\n')
+    more = ["--refiner-blocks", "1", "--no-flip", "--dry-run"]
+    result = simgan("train", *domains.flags, "--config", file, *more)
+    assert result.returncode == 0, result.stderr
+    shown = dict(line.split() for line in result.stderr.splitlines() if len(line.split()) == 2)
+    found = [shown[key] for key in ("size", "refiner-block-kernel", "refiner-kernel", "refiner-blocks", "flip")]
+    assert found == ["224x224", "7", "5", "1", "False"]
+    assert not domains.out.exists()
+
+
+def test_names_that_are_not_utf8(domains: Domains, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"render\xff")
+    domains.synthetic.rename(folder)
+    (folder / os.fsdecode(b"broken\xfe.png")).write_bytes(b"")
+    flags = ["--synthetic", folder, *domains.flags[2:], *TINY]
+    result = simgan("train", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "broken\\udcfe.png: empty file" in result.stderr
+    resumed = simgan("train", *domains.flags[2:], "--resume", "auto", "--steps", "4")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+@pytest.mark.parametrize("damage", ["cut", "deleted"])
+def test_a_cache_entry_with_holes_is_made_again(domains: Domains, tmp_path: Path, damage: str) -> None:
+    cache = tmp_path / "cache"
+    flags = [*domains.flags, *TINY, "--cache", str(cache)]
+    assert simgan("train", *flags).returncode == 0
+    for path in cache.glob("*/pixels.bin"):
+        path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
+    resumed = simgan("train", *flags, "--resume", "auto", "--steps", "4")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_images_too_small_for_the_networks(domains: Domains) -> None:
+    for folder in (domains.synthetic, domains.real):
+        shutil.rmtree(folder)
+        write_images(folder, 4, 1 if folder == domains.real else 2, (2, 2))
+    assert_usage_error(*domains.flags, *TINY, says=("images of 2x2 are too small",))
