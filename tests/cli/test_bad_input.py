@@ -69,7 +69,7 @@ def test_out_inside_the_synthetic_folder(domains: Domains) -> None:
 
 def test_all_wrong_types_of_a_file_are_reported_at_once(domains: Domains, tmp_path: Path) -> None:
     file = toml(tmp_path, '[train]\nsteps = "many"\nbatch-size = 2.5\nflip = "maybe"\nsize = [3]\nout = 3\nreal = 4\n')
-    folders = ["--synthetic", domains.synthetic]
+    folders = ["--synthetic", str(domains.synthetic)]
     assert_usage_error(
         *folders, "--config", file, says=("--steps:", "--batch-size:", "--flip:", "--size", "--out:", "--real:")
     )
@@ -118,7 +118,7 @@ def test_names_that_are_not_utf8(domains: Domains, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"render\xff")
     domains.synthetic.rename(folder)
     (folder / os.fsdecode(b"broken\xfe.png")).write_bytes(b"")
-    flags = ["--synthetic", folder, *domains.flags[2:], *TINY]
+    flags = ["--synthetic", str(folder), *domains.flags[2:], *TINY]
     result = simgan("train", *flags)
     assert result.returncode == 0, result.stderr
     assert "broken\\udcfe.png: empty file" in result.stderr

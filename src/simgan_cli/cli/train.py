@@ -59,10 +59,7 @@ def train(
         explicit = gather(flags, config, environment_of_process(), "train")
         out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
         checkpoint = find_checkpoint(RunFolder(out), resume)
-        if checkpoint is None:
-            settings = resolve(explicit)
-        else:
-            settings = resolve_resumed(checkpoint, {"out": out} | explicit)
+        settings = resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit)
         if not quiet:
             _print_settings(settings, everything=verbose or dry_run)
         if dry_run:
