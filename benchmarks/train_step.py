@@ -26,7 +26,7 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.networks import Discriminator, Refiner
-from simgan_cli.engine.runtime import peak_memory_mb, prepare_process, resolve_device
+from simgan_cli.engine.runtime import autocast, peak_memory_mb, prepare_process, resolve_device, resolve_precision
 from simgan_cli.engine.training import build_networks, build_state
 
 SIZE = (35, 55)
@@ -63,21 +63,26 @@ def bare_iteration(config: TrainConfig, device: torch.device) -> Callable[[], No
     b = config.batch_size
     images = torch.rand(b, 1, *SIZE, device=device).contiguous(memory_format=torch.channels_last) * 2 - 1
     both = torch.cat([images, images])
+    in_precision = autocast(resolve_precision(config.precision, device), device)  # as the product computes
 
     def loss(logits: Tensor) -> Tensor:
-        return F.softplus(logits[:, 1] - logits[:, 0]).mean()
+        return F.softplus(logits[:, 1].float() - logits[:, 0].float()).mean()
 
     def iteration() -> None:
         discriminator.requires_grad_(False)
         for _ in range(config.refiner_updates):
-            refined = refiner(images)
-            (loss(discriminator(refined)) + (refined - images).abs().mean()).backward()
+            with in_precision():
+                refined = refiner(images)
+                logits = discriminator(refined)
+            (loss(logits) + (refined.float() - images).abs().mean()).backward()
             refiner.zero_grad(set_to_none=True)
         discriminator.requires_grad_(True)
         for _ in range(config.discriminator_updates):
-            with torch.no_grad():
+            with torch.no_grad(), in_precision():
                 refiner(images[: b - b // 2])
-            loss(discriminator(both)).backward()  # type: ignore[no-untyped-call]
+            with in_precision():
+                logits = discriminator(both)
+            loss(logits).backward()  # type: ignore[no-untyped-call]
             discriminator.zero_grad(set_to_none=True)
 
     return iteration
