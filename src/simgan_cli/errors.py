@@ -14,6 +14,7 @@ Each message names the path, what was found, what was wanted and what to do.
 from pathlib import Path
 
 EXIT_OK = 0
+EXIT_SOME_FAILED = 3  # some images of a batch; the rest are done
 EXIT_STOPPED = 75  # EX_TEMPFAIL: saved; run it again to go on
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from simgan_cli.data.images import Preparation, equalize, find_images, read_pixels, resize
+from simgan_cli.data.images import Preparation, equalize, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
+from simgan_cli.data.tree import read_tree
 
 PLAIN = Preparation()
 
@@ -26,7 +27,7 @@ def test_a_link_to_a_folder_is_followed_and_a_broken_one_left_out(tmp_path: Path
     (elsewhere / "1.png").touch()
     (folder / "more").symlink_to(elsewhere)
     (folder / "gone.png").symlink_to(tmp_path / "nothing")
-    assert [str(path.relative_to(folder)) for path in find_images(folder)] == ["more/1.png"]
+    assert read_tree(folder).images == ["more/1.png"]
 
 
 @pytest.mark.parametrize(

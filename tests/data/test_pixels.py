@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from simgan_cli.data.images import Preparation, equalize, find_images, read_pixels, resize
+from simgan_cli.data.images import Preparation, equalize, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
+from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import UnreadableImage
 
 PLAIN = Preparation()
@@ -27,7 +28,7 @@ def test_files_come_in_natural_order_from_all_folders(tmp_path: Path) -> None:
     for name in ("b/10.png", "b/9.png", "a/2.JPG", "1.tif", ".hidden.png", "b/labels.csv", ".thumbs/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)]
+    found = read_tree(tmp_path).images
     assert found == ["1.tif", "a/2.JPG", "b/9.png", "b/10.png"]
 
 
@@ -35,7 +36,7 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").touch()
     (tmp_path / "a" / "again").symlink_to(tmp_path)
-    assert len(find_images(tmp_path)) == 1
+    assert len(read_tree(tmp_path).images) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.export import load_network
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
-from simgan_cli.engine.training import StopRequest, TrainResult, train
+from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.training import TrainResult, train
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
 
 SIZE = (12, 14)

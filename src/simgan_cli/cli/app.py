@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from simgan_cli import __version__
+from simgan_cli.cli.refine import refine
 from simgan_cli.cli.train import train
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
+app.command()(refine)
 
 
 def _version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, SimganError
 
@@ -33,9 +35,44 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+class ProgressLine:
+    """A bar with rate and time left on a terminal; elsewhere a plain line every `every` units."""
+
+    def __init__(self, verb: str, unit: str, every: int, *, quiet: bool) -> None:
+        self._verb, self._unit, self._every, self._quiet = verb, unit, every, quiet
+        self._started = time.monotonic()
+        self._told = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(), console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task(verb, total=None, rate="")
+
+    def __enter__(self) -> "ProgressLine":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show that `done` of `total` are finished."""
+        rate = done / max(1e-9, time.monotonic() - self._started)
+        self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
+        if not self._quiet and not stderr.is_terminal and done >= self._told + self._every:
+            self._told = done
+            left = int((total - done) / rate)
+            say(
+                f"{self._verb} {done:,}/{total:,} {self._unit}, {rate:.0f}/s, ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+            )
+
+
 @contextmanager
-def exit_codes(writing: str) -> Iterator[None]:
-    """Turn errors into messages and exit codes (see simgan_cli.errors); `writing` names what was being written."""
+def exit_codes(writing: str, again: str, smaller: str) -> Iterator[None]:
+    """Turn errors into messages and exit codes (see simgan_cli.errors).
+
+    `writing` names what was being written, `again` what goes on after a full disk, `smaller` what takes less memory.
+    """
     try:
         yield
     except SettingsError as error:
@@ -52,23 +89,23 @@ def exit_codes(writing: str) -> Iterator[None]:
         say("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from interruption
     except OSError as error:
-        say(f"error: {_os_error(error, writing)}", "bold red")
+        say(f"error: {_os_error(error, writing, again)}", "bold red")
         raise typer.Exit(1) from error
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         say(
-            f"error: out of memory ({str(error).splitlines()[0]}); lower --batch-size or --history-size",
+            f"error: out of memory ({str(error).splitlines()[0]}); lower {smaller}",
             "bold red",
         )
         raise typer.Exit(1) from error
 
 
-def _os_error(error: OSError, writing: str) -> str:
+def _os_error(error: OSError, writing: str, again: str) -> str:
     place = str(error.filename or writing)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return (
-            f"{place}: {os.strerror(error.errno)}; free some space and run it again with --resume auto: "
+            f"{place}: {os.strerror(error.errno)}; free some space and run it again with {again}: "
             "what was saved before is untouched"
         )
     return f"{place}: {error.strerror or error}; nothing saved before was touched"

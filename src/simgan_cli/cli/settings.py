@@ -8,20 +8,22 @@ import tomllib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
+from simgan_cli.cli.console import say
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
+from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.run import resumed_config
 from simgan_cli.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
-# Options that say how to run a command, not what to compute; they are no settings of a run.
-SWITCHES = ("config", "resume", "dry_run", "quiet", "verbose", "json")
+COMMANDS: dict[str, type[BaseModel]] = {"train": TrainConfig, "refine": RefineConfig}
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def with_settings(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -48,14 +50,15 @@ def with_settings(model: type[BaseModel]) -> Callable[[Callable[..., None]], Cal
 
 
 def gather(
-    flags: Mapping[str, Any], config_file: Path | None, environment: Mapping[str, str], table: str
+    command: str, flags: Mapping[str, Any], config_file: Path | None, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what the user set explicitly, by key, the stronger place winning.
+    """Return what the user set explicitly for `command`, by key, the stronger place winning.
 
-    Raises SettingsError for unknown keys.
+    The environment and a TOML file may hold settings of other commands, too. Raises SettingsError for unknown keys.
     """
-    known = {field.alias or name for name, field in TrainConfig.model_fields.items()}
-    file = _read_toml(config_file, table) if config_file is not None else {}
+    known = _keys(command)
+    known_to_any = set().union(*map(_keys, COMMANDS))
+    file = _read_toml(config_file, command) if config_file is not None else {}
     from_environment = {
         name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
         for name, value in environment.items()
@@ -64,23 +67,28 @@ def gather(
     problems = [
         *(f"{config_file}: unknown key {key!r}{_nearest(key, known)}" for key in file if key not in known),
         *(
-            f"environment: unknown {ENVIRONMENT_PREFIX}{key.upper()}{_nearest(key, known, ENVIRONMENT_PREFIX)}"
+            f"environment: unknown {ENVIRONMENT_PREFIX}{key.upper()}{_nearest(key, known_to_any, ENVIRONMENT_PREFIX)}"
             for key in from_environment
-            if key not in known
+            if key not in known_to_any
         ),
     ]
     if problems:
         raise SettingsError(*problems)
-    return file | from_environment | dict(flags)
+    return file | {key: value for key, value in from_environment.items() if key in known} | dict(flags)
+
+
+def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Return the settings that `values` make. Raises SettingsError that lists everything wrong with them."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingsError(*_problems(error)) from error
 
 
 def resolve(explicit: Mapping[str, Any]) -> TrainConfig:
     """Return the settings of a new run. Raises SettingsError that lists everything wrong with them."""
     recipe, preset = (str(explicit.get(name, TrainConfig.model_fields[name].default)) for name in ("recipe", "preset"))
-    try:
-        config = TrainConfig.model_validate(defaults_of(recipe, preset) | dict(explicit))
-    except ValidationError as error:
-        raise SettingsError(*_problems(error)) from error
+    config = validated(TrainConfig, defaults_of(recipe, preset) | dict(explicit))
     check(config)
     return config
 
@@ -107,10 +115,27 @@ def check(config: TrainConfig) -> None:
         raise SettingsError(*problems)
 
 
+def print_settings(config: BaseModel, *, everything: bool) -> None:
+    """Write the settings that are not at their default, or all of them, to stderr."""
+    fields = {field.alias or name: field for name, field in type(config).model_fields.items()}
+    for key, value in config.model_dump(mode="json", by_alias=True).items():
+        if everything or fields[key].is_required() or value != fields[key].default:
+            say(f"{key.replace('_', '-'):>24}  {value}")
+
+
+def _keys(command: str) -> set[str]:
+    return {field.alias or name for name, field in COMMANDS[command].model_fields.items()}
+
+
 def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     key = (field.alias or name).replace("_", "-")
     extra = cast("dict[str, Any]", field.json_schema_extra)  # engine.config.setting puts it there
-    kind = _plain_type(field.annotation)
+    if extra["argument"]:
+        argument = typer.Argument(help=escape(field.description or ""), metavar=extra["metavar"], show_default=False)
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[list[str] | None, argument]
+        )
+    kind, metavar = _plain_type(field.annotation)
     flags = [f"--{key}/--no-{key}" if kind is bool else f"--{key}"]
     if extra["short"]:
         flags.append(extra["short"])
@@ -119,18 +144,27 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         *flags,
         help=escape(field.description or "") + (" Required." if field.is_required() else ""),
         rich_help_panel=extra["panel"],
-        metavar=extra["metavar"],
+        metavar=extra["metavar"] or metavar,
         show_default=default,
     )
     annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _plain_type(annotation: Any) -> Any:
-    """Return the type that Typer shall read: int, float, bool, Path or a choice; text for what the model parses."""
+def _plain_type(annotation: Any) -> tuple[Any, str | None]:
+    """Return the type that Typer shall read, and how help calls it: numbers, switches and choices; else text.
+
+    Paths are text, too: the model says what is wrong with an empty one.
+    """
     if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(part for part in get_args(annotation) if part is not type(None))
-    return annotation if annotation in (int, float, bool, Path) or get_origin(annotation) is Literal else str
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        choices = [choice for part in parts for choice in get_args(part)]
+        annotation = Literal[tuple(choices)] if get_origin(parts[0]) is Literal else parts[0]
+    if get_origin(annotation) is Annotated:  # what the model parses itself
+        return str, "PATH" if get_args(annotation)[0] is Path else None
+    if annotation in (int, float, bool) or get_origin(annotation) is Literal:
+        return annotation, None
+    return str, "PATH" if annotation is Path else None
 
 
 def _shown(default: Any) -> str | bool:
@@ -144,7 +178,7 @@ def _read_toml(path: Path, table: str) -> dict[str, Any]:
         content = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise SettingsError(f"--config {path}: cannot be read as TOML ({error})") from error
-    strangers = [key for key, value in content.items() if key != table or not isinstance(value, dict)]
+    strangers = [key for key, value in content.items() if key not in COMMANDS or not isinstance(value, dict)]
     if strangers:
         raise SettingsError(
             *(f"--config {path}: unknown table or key {key!r}; settings stand below [{table}]" for key in strangers)

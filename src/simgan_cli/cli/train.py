@@ -1,25 +1,29 @@
 """`simgan train`: resolve the settings, print them, train."""
 
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from simgan_cli.cli.console import exit_codes, print_json, say, stderr
-from simgan_cli.cli.settings import environment_of_process, gather, resolve, resolve_resumed, with_settings
+from simgan_cli.cli.settings import (
+    environment_of_process,
+    gather,
+    print_settings,
+    resolve,
+    resolve_resumed,
+    with_settings,
+)
+from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.run import RunFolder, find_checkpoint, settings_of
+from simgan_cli.engine.run import RunFolder, find_checkpoint
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
 
 if TYPE_CHECKING:
-    from simgan_cli.engine.training import StopRequest, TrainResult
+    from simgan_cli.engine.training import TrainResult
 
 
 @with_settings(TrainConfig)
@@ -55,13 +59,13 @@ def train(
 
     75 saved and stopped by SIGTERM, SIGUSR1 or --max-time: run it again with --resume auto; 130 Ctrl-C, saved.
     """
-    with exit_codes(writing="the run folder"):
-        explicit = gather(flags, config, environment_of_process(), "train")
+    with exit_codes(writing="the run folder", again="--resume auto", smaller="--batch-size or --history-size"):
+        explicit = gather("train", flags, config, environment_of_process())
         out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
         checkpoint = find_checkpoint(RunFolder(out), resume)
         settings = resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit)
         if not quiet:
-            _print_settings(settings, everything=verbose or dry_run)
+            print_settings(settings, everything=verbose or dry_run)
         if dry_run:
             from simgan_cli.cli.dry_run import as_text, describe_run
 
@@ -74,13 +78,12 @@ def train(
 def _train(settings: TrainConfig, checkpoint: Path | None, *, quiet: bool, json: bool) -> None:
     started = time.monotonic()
     run = RunFolder(settings.out)
-    with _signals() as signals:
+    with stop_on_signals() as stop:
         from simgan_cli.engine import training  # torch takes seconds to import
 
-        signals.stop = training.StopRequest()
         with _ConsoleListener(run, quiet=quiet) as listener:
             try:
-                result = training.train(settings, checkpoint, listener, signals.stop)
+                result = training.train(settings, checkpoint, listener, stop)
             except (Exception, Interrupted):
                 if json:
                     _print_result(run, "failed", None, time.monotonic() - started)
@@ -110,39 +113,6 @@ def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, 
         say(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
             "the same command with --resume auto goes on")  # fmt: skip
     raise typer.Exit(EXIT_INTERRUPTED if result.reason == "interrupt" else EXIT_STOPPED)
-
-
-def _print_settings(settings: TrainConfig, *, everything: bool) -> None:
-    for key, value in settings_of(settings).items():
-        field = next(f for name, f in TrainConfig.model_fields.items() if key in (name, f.alias))
-        if everything or field.is_required() or value != field.default:
-            say(f"{key.replace('_', '-'):>24}  {value}")
-
-
-class _Signals:
-    """What a signal means: before the first step, leave at once; then, save after the step at hand.
-
-    A second one after Ctrl-C leaves at once, too.
-    """
-
-    stop: "StopRequest | None" = None
-
-    def __call__(self, number: int, _: FrameType | None) -> None:
-        interrupt = number == signal.SIGINT
-        if self.stop is None or not self.stop.heeded or self.stop.reason == "interrupt":
-            raise Interrupted(EXIT_INTERRUPTED if interrupt else EXIT_STOPPED)
-        self.stop.reason = "interrupt" if interrupt else "signal"
-
-
-@contextmanager
-def _signals() -> Iterator[_Signals]:
-    handler = _Signals()
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield handler
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
 
 
 class _ConsoleListener:

@@ -15,7 +15,8 @@ import numpy as np
 import platformdirs
 
 from simgan_cli.data.files import atomic_directory, write_json
-from simgan_cli.data.images import Pixels, Preparation, find_images, read_pixels
+from simgan_cli.data.images import Pixels, Preparation, read_pixels
+from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError, UnreadableImage
 
 FORMAT = 1  # of the cache; raise it when the same files would give other pixels
@@ -66,7 +67,7 @@ def open_pixels(
 def list_images(folder: Path) -> list[Path]:
     """Return the image files below `folder` in natural order; raises DataError where there is none or no access."""
     try:
-        paths = find_images(folder)
+        paths = [folder / path for path in read_tree(folder).images]
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions"

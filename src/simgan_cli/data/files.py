@@ -1,37 +1,83 @@
 """Writing files so that a reader finds the old content or the new, never half of it."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX = ".tmp-"
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace `path` by `content` in one step: temporary file beside it, fsync, rename.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new file beside `path` that becomes `path` when the block ends well: fsync, then rename.
 
-    Raises OSError; the earlier file is then untouched and the temporary one removed.
+    Its name depends on `path` alone, so that what a killed process left half written is replaced when the work is
+    done again, and it is locked, so that two writers of one path take turns. Raises OSError; `path` is then untouched
+    and the new file removed.
     """
-    data = content.encode() if isinstance(content, str) else content
-    descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
-    temporary = Path(name)
+    temporary = _temporary_of(path)
+    descriptor = _open_locked(temporary)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.truncate()
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide results from a group
-        temporary.replace(path)
+            temporary.replace(path)  # while it is still locked
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Replace `path` by `content` in one step. Raises OSError; the earlier file is then untouched."""
+    with atomic_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def copy_atomic(source: Path, path: Path) -> None:
+    """Replace `path` by a copy of `source` with its times and permissions, in one step. Raises OSError."""
+    with atomic_file(path) as file, source.open("rb") as original:
+        shutil.copyfileobj(original, file)
+        file.flush()
+        shutil.copystat(source, _temporary_of(path))
+
+
+def link_atomic(source: Path, path: Path) -> None:
+    """Replace `path` by a hard link to `source`, in one step. Raises OSError."""
+    temporary = _temporary_of(path)
+    temporary.unlink(missing_ok=True)
+    os.link(source.resolve(), temporary)
+    temporary.replace(path)
+    temporary.unlink(missing_ok=True)  # a rename between two names of one file does nothing
+
+
+def _temporary_of(path: Path) -> Path:
+    # A digest, since a name of 255 bytes leaves no room for more.
+    return path.with_name(TEMPORARY_PREFIX + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
+
+
+def _open_locked(path: Path) -> int:
+    """Return a descriptor of `path`, made where there is none, that this process alone holds."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another writer renamed or removed it meanwhile
 
 
 def write_json(path: Path, value: Any) -> None:

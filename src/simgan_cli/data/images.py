@@ -1,8 +1,9 @@
 """One image file to one array of pixels, and pixels to and from the networks' range."""
 
-import re
+import io
 import warnings
-from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from simgan_cli.errors import UnreadableImage
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm"})
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
 Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
 
@@ -31,41 +31,31 @@ class Preparation:
     preprocess: Literal["none", "equalize"] = "none"
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Return the image files below `folder` in natural order, following links to folders but never in circles.
-
-    Raises OSError for a folder that cannot be read.
-    """
-    found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    pending = deque([folder])
-    while pending:
-        current = pending.popleft()
-        status = current.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in current.iterdir():
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                pending.append(entry)
-            elif entry.suffix.lower() in SUFFIXES and entry.is_file():
-                found.append(entry)
-    return sorted(found, key=_natural)
-
-
 def read_pixels(path: Path, preparation: Preparation) -> Pixels:
     """Decode `path` and prepare it: C x H x W, uint8 or (16-bit grey) uint16.
 
-    Raises UnreadableImage with the reason; it never lets a decoder's own exception through.
+    Raises UnreadableImage with the reason.
+    """
+    with decoding(path) as image:
+        array = pixel_array(ImageOps.exif_transpose(image), preparation.channels, path)
+    if preparation.size is not None:
+        array = resize(array, preparation.size, preparation.fit)
+    if preparation.preprocess == "equalize":
+        array = equalize(array)
+    return channels_first(array)
+
+
+@contextmanager
+def decoding(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Yield the image of `path`, its pixels not yet decoded; the file's `content` may have been read before.
+
+    Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(path, f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read")
-            image.load()
-            array = _array(ImageOps.exif_transpose(image), preparation.channels, path)
+            yield image
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
@@ -76,11 +66,11 @@ def read_pixels(path: Path, preparation: Preparation) -> Pixels:
         Exception
     ) as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error ...
         raise UnreadableImage(path, _reason(path, error)) from error
-    if preparation.size is not None:
-        array = resize(array, preparation.size, preparation.fit)
-    if preparation.preprocess == "equalize":
-        array = equalize(array)
-    return np.array(np.atleast_3d(array).transpose(2, 0, 1), order="C")  # a copy of its own, that may be written to
+
+
+def channels_first(array: Pixels) -> Pixels:
+    """Return H x W or H x W x C pixels as C x H x W: a copy of its own, that may be written to."""
+    return np.array(np.atleast_3d(array).transpose(2, 0, 1), order="C")
 
 
 def resize(array: Pixels, size: tuple[int, int], fit: Literal["resize", "crop", "pad"]) -> Pixels:
@@ -129,9 +119,12 @@ def top_of(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).max)
 
 
-def _array(image: Image.Image, channels: Literal["1", "3"] | None, path: Path) -> Pixels:
-    """Return H x W or H x W x 3 pixels; alpha is left out, palettes and CMYK become colour."""
-    if image.mode.startswith("I;16") or image.mode == "I":
+def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Path) -> Pixels:
+    """Return H x W or H x W x 3 pixels; alpha is left out, palettes and CMYK become colour.
+
+    Raises UnreadableImage for pixels of more than 16 bits.
+    """
+    if is_deep(image):
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise UnreadableImage(path, "more than 16 bits a pixel; convert it to 8 or 16 bits")
@@ -146,15 +139,14 @@ def _array(image: Image.Image, channels: Literal["1", "3"] | None, path: Path) -
     return np.asarray(image.convert(mode))
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Say whether an image has more than 8 bits a pixel: grey always, in Pillow."""
+    return image.mode.startswith("I;16") or image.mode == "I"
+
+
 def _reason(path: Path, error: Exception) -> str:
     if path.is_file() and path.stat().st_size == 0:
         return "empty file"
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or one of an unknown format"
     return str(error) or type(error).__name__
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort a/2.png before a/10.png: digits by value, other text as it stands."""
-    runs = re.findall(r"([0-9]+)|([^0-9]+)", str(path))
-    return [(0, int(digits), digits) if digits else (1, 0, other) for digits, other in runs]

@@ -61,6 +61,16 @@ def _check_psi(spec: object) -> object:
     return spec
 
 
+def _check_path(value: object) -> object:
+    if value == "":
+        raise ValueError("it is empty; '.' means the current folder")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("no path holds a NUL character")
+    return value
+
+
+PathSetting = Annotated[Path, BeforeValidator(_check_path)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],
     BeforeValidator(parse_size),
@@ -77,11 +87,17 @@ def setting(
     *,
     short: str | None = None,
     metavar: str | None = None,
+    argument: bool = False,
     changeable: bool = False,
     **bounds: Any,
 ) -> Any:
-    """Declare a setting; `changeable` ones may differ when a run is resumed, since they alter no result."""
-    extra: dict[str, JsonValue] = {"panel": panel, "short": short, "metavar": metavar, "changeable": changeable}
+    """Declare a setting: an option of its command, or an `argument` that stands without a name.
+
+    `changeable` ones may differ when a run is resumed, since they alter no result.
+    """
+    extra: dict[str, JsonValue] = {
+        "panel": panel, "short": short, "metavar": metavar, "argument": argument, "changeable": changeable,
+    }  # fmt: skip
     return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 
 
@@ -91,9 +107,9 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # fmt: off
-    synthetic: Path = setting(..., "Folder of rendered images, searched recursively.", "Data", changeable=True)
-    real: Path = setting(..., "Folder of unlabelled real images, searched recursively.", "Data", changeable=True)
-    out: Path = setting(Path("simgan-run"), "Run folder to write.", "Data", short="-o", changeable=True)
+    synthetic: PathSetting = setting(..., "Folder of rendered images, searched recursively.", "Data", changeable=True)
+    real: PathSetting = setting(..., "Folder of unlabelled real images, searched recursively.", "Data", changeable=True)
+    out: PathSetting = setting(Path("simgan-run"), "Run folder to write.", "Data", short="-o", changeable=True)
     size: Size | None = setting(None, "Bring all images to HEIGHTxWIDTH; without it they must share one size.", "Data", metavar="HxW")
     fit: Literal["resize", "crop", "pad"] | None = setting(None, "How --size is met: stretch (resize, the default), scale and cut (crop), scale and fill with black (pad).", "Data")
     channels: Literal["1", "3"] | None = setting(None, "Convert all images to grey (1) or colour (3); without it they must agree.", "Data")
@@ -133,7 +149,7 @@ class TrainConfig(BaseModel):
     clip_gradient: float = setting(0.0, "Largest norm of a network's gradient; 0 for no clipping.", "Algorithm 1", ge=0)
 
     seed: int = setting(0, "Seed of the separate streams for data, history and initial weights.", "Runtime", ge=0)
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", metavar="DEVICE", changeable=True)
+    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", metavar="DEVICE", changeable=True)
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks; auto is bf16 on GPUs that have it, else fp32.", "Runtime", changeable=True)
     deterministic: bool = setting(False, "Only deterministic kernels (slower on a GPU; a CPU is deterministic anyway).", "Runtime", changeable=True)
     max_time: Duration | None = setting(None, "Save and stop with exit code 75 after this long, such as 30m.", "Runtime", metavar="DURATION", changeable=True)
@@ -154,6 +170,18 @@ class TrainConfig(BaseModel):
     def total_steps(self) -> int:
         """All steps of the run, pretraining included; the `step` of metrics and checkpoints counts to this."""
         return self.pretraining_steps + self.steps
+
+    def refiner_settings(self, channels: int) -> dict[str, Any]:
+        """Return what `networks.Refiner` is built from."""
+        return {
+            "channels": channels,
+            "width": self.refiner_width,
+            "blocks": self.refiner_blocks,
+            "kernel": self.refiner_kernel,
+            "block_kernel": self.refiner_block_kernel,
+            "output": self.refiner_output,
+            "padding": self.refiner_padding,
+        }
 
     def phase(self, step: int) -> Phase:
         """Return the phase that the step after `step` finished steps belongs to."""

@@ -37,21 +37,23 @@ def load_network(folder: Path) -> Refiner | Discriminator:
 
     Raises CheckpointError for a missing or damaged file, an unknown network, or weights that do not fit.
     """
-    config = read_json(folder / CONFIG)
+    network = build_network(read_json(folder / CONFIG), folder / CONFIG)
+    fill(network, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    return network
+
+
+def build_network(config: dict[str, Any], source: Path) -> Refiner | Discriminator:
+    """Build the network that a config.json describes. Raises CheckpointError where it describes none."""
     kind = NETWORKS.get(str(config.get("network")))
     if kind is None or not isinstance(config.get("settings"), dict):
         raise CheckpointError(
-            f"{folder / CONFIG}: found network {config.get('network')!r} where one of {', '.join(NETWORKS)} "
+            f"{source}: found network {config.get('network')!r} where one of {', '.join(NETWORKS)} "
             "with its settings was wanted; is this a folder that simgan wrote?"
         )
     try:
-        network = kind(**config["settings"])
+        return kind(**config["settings"])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{folder / CONFIG}: its settings do not describe a {config['network']} ({error})"
-        ) from error
-    fill(network, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    return network
+        raise CheckpointError(f"{source}: its settings do not describe a {config['network']} ({error})") from error
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
@@ -76,20 +78,29 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file; raises CheckpointError that names it when it is missing or damaged."""
+    return parse_tensors(read_content(path), path)
+
+
+def read_content(path: Path) -> bytes:
+    """Read a file of a model; raises CheckpointError that names it when it is missing."""
     try:
-        return safetensors.torch.load_file(path)
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; the folder is incomplete") from error
+
+
+def parse_tensors(content: bytes, source: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file's content; raises CheckpointError when it is damaged."""
+    try:
+        return safetensors.torch.load(content)
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); use another copy") from error
+        raise CheckpointError(f"{source} is damaged ({error}); use another copy") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError that names the file when it is missing or damaged."""
     try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; the folder is incomplete") from error
+        value = json.loads(read_content(path))
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}); use another copy") from error
     if not isinstance(value, dict):

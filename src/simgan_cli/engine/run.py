@@ -157,7 +157,7 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
 
     Raises CheckpointError that names the first file which is missing, cut or edited.
     """
-    advice = f"pass an older one with --resume {folder.parent}/step-... or start anew in another --out"
+    advice = f"use an older checkpoint of {folder.parent}, or start anew in another --out"
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
         for name, expected in files.items():
@@ -176,6 +176,14 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
     return state
 
 
+def stored_config(settings: dict[str, Any], source: Path) -> TrainConfig:
+    """Return the settings that `source` holds. Raises CheckpointError where they are not valid in this version."""
+    try:
+        return TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        raise CheckpointError(f"{source}: its settings are not valid here ({error})") from error
+
+
 def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     """Return the checkpoint's settings with those given now on top.
 
@@ -184,10 +192,7 @@ def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     """
     stored = verify_checkpoint(checkpoint)["settings"]
     stored.pop("max_time", None)  # it limits one invocation, not the run
-    try:
-        before = TrainConfig.model_validate(stored)
-    except ValidationError as error:
-        raise CheckpointError(f"{checkpoint}: its settings are not valid here ({error})") from error
+    before = stored_config(stored, checkpoint)
     now = TrainConfig.model_validate(stored | explicit)
     different = [
         f"--{key_of(name).replace('_', '-')}: the run has {getattr(before, name)}, now {getattr(now, name)}; "

@@ -29,6 +29,7 @@ from simgan_cli.engine.runtime import (
     resolve_precision,
     stream_number,
 )
+from simgan_cli.engine.stop import StopReason, StopRequest
 from simgan_cli.errors import DataError, DivergedError
 from simgan_cli.report.grid import sample_grid
 
@@ -54,17 +55,6 @@ class Listener(Protocol):
         """A step was finished."""
 
 
-@dataclass
-class StopRequest:
-    """Set `reason` from anywhere, a signal handler too, to save and stop after the step at hand.
-
-    `heeded` says that training has come so far as to look at it.
-    """
-
-    reason: Literal["signal", "interrupt", "max-time"] | None = None
-    heeded: bool = False
-
-
 @dataclass(frozen=True)
 class TrainResult:
     """How a training ended."""
@@ -72,7 +62,7 @@ class TrainResult:
     status: Literal["finished", "stopped"]
     step: int
     seconds: float
-    reason: Literal["signal", "interrupt", "max-time"] | None
+    reason: StopReason | None
 
 
 def train(config: TrainConfig, checkpoint: Path | None, listener: Listener, stop: StopRequest) -> TrainResult:
@@ -169,15 +159,7 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
     """Build both networks on the CPU, the same for a seed whatever the device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("init")]).generate_state(1)[0])
-        refiner = Refiner(
-            channels,
-            config.refiner_width,
-            config.refiner_blocks,
-            config.refiner_kernel,
-            config.refiner_block_kernel,
-            config.refiner_output,
-            config.refiner_padding,
-        )
+        refiner = Refiner(**config.refiner_settings(channels))
         return refiner, build_discriminator(config.preset, config.adversarial, channels, size)
 
 
@@ -203,7 +185,7 @@ class Loop:
         self.logged_at = state.step
         self.logged_time = time.monotonic()
 
-    def run(self) -> Literal["signal", "interrupt", "max-time"] | None:
+    def run(self) -> StopReason | None:
         """Go on until all steps are done or a stop is requested; return its reason."""
         config, state = self.config, self.state
         self.stop.heeded = True

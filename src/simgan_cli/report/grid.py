@@ -1,13 +1,16 @@
 """Pictures of what the refiner does."""
 
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-COLUMNS = ("synthetic", "refined", "difference x2", "real")
-GAP, HEADER, MIN_WIDTH = 4, 16, 150  # pixels
+GAP, HEADER = 4, 16  # pixels
+MIN_WIDTH, MAX_WIDTH = 150, 480  # of a picture in a sheet
+Levels = NDArray[np.uint8]  # H x W or H x W x 3
 
 
 def sample_grid(
@@ -17,26 +20,55 @@ def sample_grid(
 
     All are N x C x H x W in [-1, 1]. The difference is refined - synthetic, doubled, on mid-grey.
     """
-    difference = 2 * (np.clip(refined, -1, 1) - synthetic)
-    columns = [_bytes(synthetic), _bytes(refined), _bytes(difference), _bytes(real)]
-    rows, _, height, width = synthetic.shape
-    scale = max(1, -(-MIN_WIDTH // width))
-    cell_height, cell_width = height * scale + GAP, width * scale + GAP
-    sheet = Image.new("RGB", (4 * cell_width + GAP, rows * cell_height + GAP + 2 * HEADER), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    rows = [
+        [_levels(before), _levels(after), _levels(2 * (np.clip(after, -1, 1) - before)), _levels(photo)]
+        for before, after, photo in zip(synthetic, refined, real, strict=True)
+    ]
+    return sheet(["synthetic", "refined", "difference x2", "real"], rows, title)
+
+
+def before_and_after(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> bytes:
+    """Return a PNG with a row for each pair of C x H x W uint8 or uint16: before | after | difference.
+
+    The difference is after - before, doubled, on mid-grey.
+    """
+    rows = []
+    for pair in pairs:
+        before, after = (image.astype(np.float32) / (np.iinfo(image.dtype).max / 2) - 1 for image in pair)
+        rows.append([_levels(before), _levels(after), _levels(2 * (after - before))])
+    return sheet(["before", "after", "difference x2"], rows, f"{len(rows)} images")
+
+
+def sheet(columns: Sequence[str], rows: Sequence[Sequence[Levels]], title: str) -> bytes:
+    """Return a PNG of `rows` of pictures under the names of their `columns`; small ones are enlarged in whole steps."""
+    pictures = [[_scaled(Image.fromarray(levels)) for levels in row] for row in rows]
+    width = max(picture.width for row in pictures for picture in row) + GAP
+    heights = [max(picture.height for picture in row) + GAP for row in pictures]
+    page = Image.new("RGB", (len(columns) * width + GAP, sum(heights) + GAP + 2 * HEADER), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(12)
     draw.text((GAP, 1), title, "black", font)
-    for column, (name, images) in enumerate(zip(COLUMNS, columns, strict=True)):
-        x = GAP + column * cell_width
-        draw.text((x, HEADER), name, "black", font)
-        for row, image in enumerate(images):
-            picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-            larger = picture.resize((width * scale, height * scale), Image.Resampling.NEAREST)
-            sheet.paste(larger, (x, 2 * HEADER + GAP + row * cell_height))
+    for column, name in enumerate(columns):
+        draw.text((GAP + column * width, HEADER), name, "black", font)
+    y = 2 * HEADER + GAP
+    for row, height in zip(pictures, heights, strict=True):
+        for column, picture in enumerate(row):
+            page.paste(picture, (GAP + column * width, y))
+        y += height
     file = io.BytesIO()
-    sheet.save(file, "PNG")
+    page.save(file, "PNG")
     return file.getvalue()
 
 
-def _bytes(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    levels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
-    return np.moveaxis(levels, 1, -1)
+def _scaled(picture: Image.Image) -> Image.Image:
+    scale = max(1, -(-MIN_WIDTH // picture.width))
+    if scale > 1:
+        return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    if picture.width > MAX_WIDTH:
+        return picture.resize((MAX_WIDTH, max(1, picture.height * MAX_WIDTH // picture.width)))
+    return picture
+
+
+def _levels(image: NDArray[np.float32]) -> Levels:
+    """Return C x H x W in [-1, 1] as H x W or H x W x 3 bytes."""
+    levels = np.rint((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
+    return levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)

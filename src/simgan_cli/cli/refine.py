@@ -1,0 +1,254 @@
+"""`simgan refine`: settle what goes where, print it, refine."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printable, say
+from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
+from simgan_cli.cli.signals import stop_on_signals
+from simgan_cli.data.pictures import QUALITY
+from simgan_cli.data.plan import Plan, check_existing, folders_in, make_plan
+from simgan_cli.engine.ranks import Ranks
+from simgan_cli.engine.refine_config import RefineConfig
+from simgan_cli.engine.stop import StopRequest
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, SettingsError
+
+if TYPE_CHECKING:
+    from simgan_cli.engine.folders import Report
+    from simgan_cli.engine.model import RefinerModel
+    from simgan_cli.engine.refining import ImageRefiner
+
+WARNINGS_SHOWN = 20
+LARGE_DRIFT = 1.0  # pixels
+
+
+@with_settings(RefineConfig)
+def refine(
+    flags: dict[str, Any],
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help=r"Settings from a TOML file, below \[refine].", metavar="FILE"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="List what would be made of what; write nothing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Every setting, also those left at their default.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout at the end.")] = False,
+) -> None:
+    """Make folders of rendered images realistic, file for file, labels carried along.
+
+    Settings: TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags. Under torchrun the ranks share the work.
+
+    Exit codes: 0 done; 1 failed (disk, memory): what is written is whole; 2 usage; 3 some images failed, the rest are
+    done; 4 no image, bad model, or --fail-fast;
+
+    75 stopped by SIGTERM or SIGUSR1: run it again with --skip-existing to go on; 130 Ctrl-C, the same.
+    """
+    ranks = Ranks.of_process()
+    with exit_codes(writing="the results", again="--skip-existing", smaller="--batch-size or --tile"):
+        settings = validated(RefineConfig, gather("refine", flags, config, environment_of_process()))
+        quiet = quiet or not ranks.is_first
+        plan = _plan(settings, ranks)
+        if not quiet:
+            print_settings(settings, everything=verbose)
+        with stop_on_signals() as stop:
+            refiner = _open_refiner(settings, plan)
+            if not quiet:
+                say(_about(refiner.model, plan, settings))
+                for warning in _warnings(plan, settings):
+                    say(f"warning: {warning}", "yellow")
+            if dry_run:
+                _list(plan, settings, refiner.model, json=json)
+                return
+            report = _run(settings, plan, refiner, stop, ranks, quiet=quiet, json=json and ranks.is_first)
+        if not quiet:
+            _summarize(report, settings)
+        if report.stopped:
+            raise typer.Exit(EXIT_INTERRUPTED if report.stopped == "interrupt" else EXIT_STOPPED)
+        if report.failed:
+            raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _plan(settings: RefineConfig, ranks: Ranks) -> Plan:
+    """Settle all files. Raises SettingsError or DataError before anything is written."""
+    if settings.skip_existing and settings.overwrite:
+        raise SettingsError("--skip-existing and --overwrite contradict each other; give one of them")
+    listed = folders_in(settings.from_file) if settings.from_file is not None else []
+    part, parts = settings.shard or (1, 1)
+    share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
+    wanted = None if settings.format == "same" else settings.format
+    plan = make_plan([*settings.inputs, *listed], settings.out, wanted, share)
+    if not (settings.skip_existing or settings.overwrite):
+        check_existing(plan, settings.out, labels=settings.labels)
+    return plan
+
+
+def _open_refiner(settings: RefineConfig, plan: Plan) -> "ImageRefiner":
+    from simgan_cli.engine.folders import check_first_image  # torch takes seconds to import
+    from simgan_cli.engine.model import open_model
+    from simgan_cli.engine.refining import ImageRefiner
+    from simgan_cli.engine.runtime import prepare_process, resolve_device
+
+    model = open_model(settings.model, settings.step)
+    if settings.channels is not None and int(settings.channels) != model.channels:
+        raise SettingsError(
+            f"--channels {settings.channels}: the model maps {model.channels}; leave it out or give that"
+        )
+    device = resolve_device(settings.device)
+    prepare_process(device, deterministic=False)
+    refiner = ImageRefiner(
+        model,
+        device,
+        precision="fp32" if settings.precision == "auto" else settings.precision,
+        batch_size=settings.batch_size or (32 if device.type == "cpu" else 512),
+        tile=settings.tile,
+        strength=settings.strength,
+    )
+    check_first_image(plan, refiner, settings.channels)
+    return refiner
+
+
+def _run(
+    settings: RefineConfig,
+    plan: Plan,
+    refiner: "ImageRefiner",
+    stop: StopRequest,
+    ranks: Ranks,
+    *,
+    quiet: bool,
+    json: bool,
+) -> "Report":
+    from simgan_cli.engine.folders import FolderJob, Report
+
+    with ProgressLine("refining", "images", settings.log_every, quiet=quiet) as progress, ranks.connected():
+        job = FolderJob(settings, plan, refiner, _Listener(progress), stop)
+        try:
+            report = Report.total(ranks.gather(job.run(ranks)))
+        except Exception:
+            if json:
+                print_json(_document(job.report, refiner.model, "failed"))
+            raise
+    if json:
+        print_json(_document(report, refiner.model, "stopped" if report.stopped else "finished"))
+    return report
+
+
+class _Listener:
+    """Shows progress, and each warning up to a number that a person reads."""
+
+    def __init__(self, progress: ProgressLine) -> None:
+        self._progress = progress
+        self._warnings = 0
+
+    def advanced(self, done: int, total: int) -> None:
+        self._progress.update(done, total)
+
+    def warning(self, text: str) -> None:
+        self._warnings += 1
+        if self._warnings <= WARNINGS_SHOWN:
+            say(f"warning: {text}", "yellow")
+        if self._warnings == WARNINGS_SHOWN:
+            say("warning: further ones are only counted; --json and --manifest list every failed image", "yellow")
+
+
+def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
+    """Return what goes through which weights."""
+    size = f", trained at {model.trained_size[0]}x{model.trained_size[1]}" if model.trained_size else ""
+    step = f"step {model.step:,}" if model.step is not None else "of unknown step"
+    shape = ", ".join(f"{name} {value}" for name, value in model.network.settings.items())
+    inputs = ", ".join(str(source.folder) for source in plan.sources)
+    others = sum(1 for _ in plan.label_jobs()) if settings.labels else 0
+    part = f" (part {plan.part[0] + 1} of {plan.part[1]})" if plan.part[1] > 1 else ""
+    return (
+        f"model: {model.weights}, {step}{size}, preprocess {model.preprocess}\n"
+        f"       {shape}\n"
+        f"       sha256 {model.sha256}\n"
+        f"{plan.images:,} images and {others:,} other files{part} of {inputs} -> {settings.out}"
+    )
+
+
+def _warnings(plan: Plan, settings: RefineConfig) -> list[str]:
+    """Return what a person may not expect of this plan."""
+    warnings = []
+    if settings.labels and (foreign := plan.foreign_images()):
+        listed = ", ".join(f"{count:,} {suffix}" for suffix, count in foreign.items())
+        warnings.append(
+            f"{listed} files look like images but are not of a format that is read: carried along unrefined"
+        )
+    if settings.format != "same" and any(source.tree.others for source in plan.sources):
+        warnings.append(f"--format {settings.format} may change suffixes; label files that name images do not follow")
+    return warnings
+
+
+def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bool) -> None:
+    """Write what would be made of what to stdout."""
+    images = [[str(job.source), str(job.output)] for job in plan.image_jobs()]
+    labels = [[str(job.source), str(job.output)] for job in plan.label_jobs()] if settings.labels else []
+    if json:
+        document = {"images": len(images), "labels": len(labels), "model_sha256": model.sha256}
+        print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": labels})
+        return
+    for verb, jobs in (("refine", images), ("link" if settings.link else "copy", labels)):
+        for source, output in jobs:
+            sys.stdout.write(printable(f"{verb} {source} -> {output}") + "\n")
+
+
+def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str, Any]:
+    drift = (
+        {"mean": report.mean_drift, "p95": report.p95_drift, "images": len(report.shifts)} if report.shifts else None
+    )
+    return {
+        "schema": "simgan.refine/1",
+        "status": status,
+        "images": report.images,
+        "refined": report.refined,
+        "skipped": report.skipped,
+        "failed": report.failed,
+        "labels": report.labels,
+        "drift_pixels": drift,
+        "seconds": round(report.seconds, 3),
+        "images_per_second": round(report.images_per_second, 1),
+        "model_sha256": model.sha256,
+    }
+
+
+def _summarize(report: "Report", settings: RefineConfig) -> None:
+    say(
+        f"refined {report.refined:,} of {report.images:,} images in {report.seconds:.1f} s "
+        f"({report.images_per_second:.1f} images/s), skipped {report.skipped:,}, failed {len(report.failed):,}; "
+        f"carried {report.labels:,} other files along"
+    )
+    if report.waited and report.refined:
+        whole = sum(report.waited.values())
+        shares = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in report.waited.items())
+        say(f"time went to: {shares} (the network, or waiting for the others)")
+    if report.lossy:
+        say(
+            f"{report.lossy:,} results are lossy (JPEG or lossy WebP at quality {QUALITY}), as asked for or as their input"
+        )
+    for what, count in report.converted.items():
+        say(f"{count:,} {what} images became plain grey or colour")
+    if settings.compare is not None:
+        say(f"before and after: {settings.compare}")
+    if report.shifts:
+        say(
+            f"drift of content: mean {report.mean_drift:.3f} px, 95th percentile {report.p95_drift:.3f} px "
+            f"over {len(report.shifts):,} images"
+        )
+        if max(report.mean_drift, report.p95_drift) > LARGE_DRIFT:
+            say(
+                f"warning: content moved by more than {LARGE_DRIFT:g} px; labels that name places may be wrong: "
+                "look at --compare, and train with a higher --lambda",
+                "yellow",
+            )
+    if report.failed:
+        say(f"{len(report.failed):,} images failed; mend them and run again with --skip-existing", "yellow")
+    if report.stopped:
+        say(f"stopped ({report.stopped}); the same command with --skip-existing goes on")

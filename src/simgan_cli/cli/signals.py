@@ -1,0 +1,31 @@
+"""SIGINT, SIGTERM and SIGUSR1 as a request to stop."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from simgan_cli.engine.stop import StopRequest
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Yield a request that signals set: before the job heeds it, leave at once; then, stop after the work at hand.
+
+    A second signal after Ctrl-C leaves at once, too. Raises Interrupted where the signal arrives.
+    """
+    stop = StopRequest()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        interrupt = number == signal.SIGINT
+        if not stop.heeded or stop.reason == "interrupt":
+            raise Interrupted(EXIT_INTERRUPTED if interrupt else EXIT_STOPPED)
+        stop.reason = "interrupt" if interrupt else "signal"
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield stop
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -1,0 +1,444 @@
+"""A whole refining job: folders of images in, folders of refined images out, other files carried along."""
+
+import errno
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import torch
+
+from simgan_cli.data.files import atomic_file, copy_atomic, link_atomic, sha256_of, write_atomic, write_json
+from simgan_cli.data.images import Pixels, Preparation, read_pixels
+from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
+from simgan_cli.data.pipeline import WriteBehind, read_ahead
+from simgan_cli.data.plan import Job, Plan
+from simgan_cli.engine.drift import SMALLEST_SIDE, drift
+from simgan_cli.engine.ranks import Ranks
+from simgan_cli.engine.refine_config import RefineConfig
+from simgan_cli.engine.refining import ImageRefiner, luma
+from simgan_cli.engine.stop import StopReason, StopRequest
+from simgan_cli.errors import DataError, SettingsError, UnreadableImage
+from simgan_cli.report.grid import before_and_after
+
+STOCK = 64_000_000  # bytes of decoded images that may wait in front of the network, and as many behind it
+PATIENCE = 4096  # images read after which one of a rare size no longer waits for company
+COMPARED = 8  # rows of --compare
+RECORD = ".simgan-refine.json"
+
+
+class Listener(Protocol):
+    """Who wants to know how a job goes."""
+
+    def advanced(self, done: int, total: int) -> None:
+        """So many images are done, failed or skipped."""
+
+    def warning(self, text: str) -> None:
+        """Something a person should look at happened."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image."""
+
+    job: Job
+    status: str  # refined, skipped or failed
+    reason: str = ""
+    source_sha256: str | None = None
+    output_sha256: str | None = None
+    converted: str | None = None
+    lossy: bool = False
+
+
+@dataclass
+class Report:
+    """What a job did; those of several ranks add up."""
+
+    images: int = 0
+    refined: int = 0
+    skipped: int = 0
+    failed: list[dict[str, str]] = field(default_factory=list)
+    labels: int = 0
+    lossy: int = 0
+    converted: dict[str, int] = field(default_factory=dict)
+    shifts: list[float] = field(default_factory=list)  # pixels, of each image measured
+    seconds: float = 0.0
+    waited: dict[str, float] = field(default_factory=dict)  # seconds of the network, of waiting to read and to write
+    stopped: StopReason | None = None
+
+    def note(self, outcome: Outcome) -> None:
+        """Count one image."""
+        if outcome.status == "failed":
+            self.failed.append({"path": str(outcome.job.source), "reason": outcome.reason})
+            return
+        if outcome.status == "skipped":
+            self.skipped += 1
+            return
+        self.refined += 1
+        self.lossy += outcome.lossy
+        if outcome.converted:
+            self.converted[outcome.converted] = self.converted.get(outcome.converted, 0) + 1
+
+    @property
+    def images_per_second(self) -> float:
+        """Images refined in a second of the whole job."""
+        return self.refined / self.seconds if self.seconds else 0.0
+
+    @property
+    def mean_drift(self) -> float:
+        """Mean shift of the measured images, in pixels."""
+        return float(np.mean(self.shifts))
+
+    @property
+    def p95_drift(self) -> float:
+        """95th percentile of the shifts, in pixels."""
+        return float(np.percentile(self.shifts, 95))
+
+    @property
+    def done(self) -> int:
+        """Images that need nothing more."""
+        return self.refined + self.skipped + len(self.failed)
+
+    @classmethod
+    def total(cls, parts: list["Report"]) -> "Report":
+        """Add the parts of all ranks; the time is that of the slowest."""
+        whole = cls()
+        for part in parts:
+            whole.images += part.images
+            whole.refined += part.refined
+            whole.skipped += part.skipped
+            whole.failed += part.failed
+            whole.labels += part.labels
+            whole.lossy += part.lossy
+            whole.shifts += part.shifts
+            whole.seconds = max(whole.seconds, part.seconds)
+            whole.stopped = whole.stopped or part.stopped
+            for name, count in part.converted.items():
+                whole.converted[name] = whole.converted.get(name, 0) + count
+            for name, seconds in part.waited.items():
+                whole.waited[name] = whole.waited.get(name, 0.0) + seconds / len(parts)
+        return whole
+
+
+class _Waiting:
+    """Pictures that wait for others of their size, so that the network gets full batches."""
+
+    def __init__(self, refiner: ImageRefiner) -> None:
+        self._refiner = refiner
+        self._groups: dict[tuple[Any, ...], list[tuple[Job, Picture]]] = {}
+        self._since: dict[tuple[Any, ...], int] = {}
+        self._bytes = self._seen = 0
+
+    def add(self, job: Job, picture: Picture) -> Iterator[list[tuple[Job, Picture]]]:
+        """Take a picture in and yield the groups that are due: full, overdue, or too much for memory."""
+        pixels = picture.pixels
+        key = (pixels.dtype, *pixels.shape)
+        self._seen += 1
+        self._since.setdefault(key, self._seen)
+        self._groups.setdefault(key, []).append((job, picture))
+        self._bytes += pixels.nbytes
+        if len(self._groups[key]) >= self._refiner.capacity((pixels.shape[1], pixels.shape[2])):
+            yield self._take(key)
+        oldest = next(iter(self._since), None)  # in the order of their first picture
+        if oldest is not None and self._seen - self._since[oldest] > PATIENCE:
+            yield self._take(oldest)
+        if self._bytes > STOCK:
+            yield self._take(max(self._groups, key=lambda key: len(self._groups[key]) * int(np.prod(key[1:]))))
+
+    def rest(self) -> Iterator[list[tuple[Job, Picture]]]:
+        """Yield what is left."""
+        while self._groups:
+            yield self._take(next(iter(self._groups)))
+
+    def _take(self, key: tuple[Any, ...]) -> list[tuple[Job, Picture]]:
+        del self._since[key]
+        group = self._groups.pop(key)
+        self._bytes -= sum(picture.pixels.nbytes for _, picture in group)
+        return group
+
+
+class _Manifest:
+    """JSON lines in the order of the images, whatever the order in which they get done."""
+
+    def __init__(self, file: BinaryIO, model_sha256: str) -> None:
+        self._file, self._model = file, model_sha256
+        self._early: dict[int, Outcome] = {}
+        self._next = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Write the line of an image, once those before it are there."""
+        self._early[outcome.job.number] = outcome
+        while self._next in self._early:
+            self._write(self._early.pop(self._next))
+            self._next += 1
+
+    def close(self) -> None:
+        """Write what still waits for images that were not reached."""
+        for number in sorted(self._early):
+            self._write(self._early.pop(number))
+
+    def _write(self, outcome: Outcome) -> None:
+        line = {
+            "source": str(outcome.job.source),
+            "output": str(outcome.job.output),
+            "status": outcome.status,
+            "source_sha256": outcome.source_sha256,
+            "output_sha256": outcome.output_sha256,
+            "model_sha256": self._model,
+        }
+        if outcome.reason:
+            line["reason"] = outcome.reason
+        self._file.write(json.dumps(line).encode() + b"\n")
+
+
+class FolderJob:
+    """One process's part of a refining job: read, refine and write at the same time, in bounded memory."""
+
+    def __init__(
+        self, config: RefineConfig, plan: Plan, refiner: ImageRefiner, listener: Listener, stop: StopRequest
+    ) -> None:
+        self.config, self.plan, self.refiner, self.listener, self.stop = config, plan, refiner, listener, stop
+        self.format = plan.format
+        self.threads = config.workers or min(16, os.cpu_count() or 1)
+        self.report = Report()
+        self.manifest: _Manifest | None = None
+
+    def run(self, ranks: Ranks) -> Report:
+        """Do the job. Raises OSError where a result cannot be written, DataError with --fail-fast.
+
+        Whatever is raised, every result that exists is whole.
+        """
+        started = time.monotonic()
+        self._prepare_output()
+        self.stop.heeded = True
+        self._note_unusable()
+        with self._open_manifest(ranks):
+            self._refine_images()
+        if self.config.labels and not self.stop.reason:
+            self._carry_labels()
+        self.report.stopped = self.stop.reason
+        self.report.seconds = time.monotonic() - started
+        if self.config.compare is not None and ranks.is_first:
+            self._draw_comparison(self.config.compare)
+        return self.report
+
+    def _prepare_output(self) -> None:
+        """Make --out and note what refines its images, so that no later call mixes two models in it unasked."""
+        out = self.config.out
+        out.mkdir(parents=True, exist_ok=True)
+        record = {
+            "schema": "simgan.refined/1",
+            "model_sha256": self.refiner.model.sha256,
+            "strength": self.config.strength,
+            "format": self.config.format,
+            "channels": self.config.channels,
+        }
+        earlier = _read_record(out / RECORD)
+        different = [
+            f"{name} {earlier[name]}, now {value}"
+            for name, value in record.items()
+            if earlier.get(name, value) != value
+        ]
+        if different and not self.config.overwrite:
+            raise SettingsError(
+                f"--out {out}: holds results of other settings ({'; '.join(different)}); choose another folder, "
+                "or replace them with --overwrite"
+            )
+        if earlier != record:
+            write_json(out / RECORD, record)
+
+    def _note_unusable(self) -> None:
+        unusable = self.plan.unusable()
+        self.report.images = self.plan.images + sum(is_image for _, _, is_image in unusable)
+        for path, reason, is_image in unusable:
+            self.listener.warning(f"{path}: {reason}" + ("" if is_image else "; not carried along"))
+            if is_image:
+                self.report.failed.append({"path": path, "reason": reason})
+                self._fail_fast(path, reason)
+
+    @contextmanager
+    def _open_manifest(self, ranks: Ranks) -> Iterator[None]:
+        path = self.config.manifest
+        if path is None:
+            yield
+            return
+        if ranks.count > 1:
+            path = path.with_name(f"{path.stem}-rank-{ranks.rank}-of-{ranks.count}{path.suffix}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            self.manifest = _Manifest(file, self.refiner.model.sha256)
+            yield
+            self.manifest.close()
+
+    def _refine_images(self) -> None:
+        waiting = _Waiting(self.refiner)
+        with (
+            WriteBehind(self._write, self._cost_of_writing, STOCK, self.threads) as self.writer,
+            closing(read_ahead(self._read, self.plan.image_jobs(), self._cost_of_reading, STOCK, self.threads)) as read,
+        ):
+            while not self.stop.reason:
+                with self._timed("reading"):
+                    item = next(read, None)
+                if item is None:
+                    break
+                if isinstance(item, Outcome):
+                    self._note(item)
+                    continue
+                for group in waiting.add(*item):
+                    self._refine(group)
+            for group in waiting.rest():
+                if self.stop.reason:
+                    break
+                self._refine(group)
+            with self._timed("writing"):
+                outcomes = self.writer.drained()
+            for outcome in outcomes:
+                self._note(outcome)
+
+    def _read(self, job: Job) -> Outcome | tuple[Job, Picture]:
+        """Read one image, in one of the reading threads."""
+        if self.config.skip_existing and job.output.exists():
+            hashes = (sha256_of(job.source), sha256_of(job.output)) if self.manifest else (None, None)
+            return Outcome(job, "skipped", source_sha256=hashes[0], output_sha256=hashes[1])
+        try:
+            picture = read_picture(job.source)
+            check_channels(picture, self.refiner, self.config.channels)
+        except UnreadableImage as error:
+            return Outcome(job, "failed", error.reason)
+        return job, picture
+
+    def _refine(self, group: list[tuple[Job, Picture]]) -> None:
+        with self._timed("network"):
+            pixels = np.stack([picture.pixels for _, picture in group])
+            refined = self.refiner.refine(pixels)
+        if self.config.check_labels and min(pixels.shape[2:]) >= SMALLEST_SIDE:
+            self.report.shifts += drift(_grey(pixels), _grey(refined)).tolist()
+        with self._timed("writing"):
+            for (job, picture), result in zip(group, refined, strict=True):
+                self.writer.put((job, picture, result))
+        for outcome in self.writer.finished():
+            self._note(outcome)
+
+    def _write(self, item: tuple[Job, Picture, Pixels]) -> Outcome:
+        """Write one image, in one of the writing threads."""
+        job, picture, refined = item
+        try:
+            content = write_picture(picture, refined, self.format)
+        except UnreadableImage as error:
+            return Outcome(job, "failed", error.reason)
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(job.output, content)
+        return Outcome(
+            job,
+            "refined",
+            source_sha256=picture.sha256 if self.manifest else None,
+            output_sha256=hashlib.sha256(content).hexdigest() if self.manifest else None,
+            converted=picture.converted,
+            lossy=is_written_lossy(picture, self.format),
+        )
+
+    def _note(self, outcome: Outcome) -> None:
+        self.report.note(outcome)
+        if self.manifest is not None:
+            self.manifest.add(outcome)
+        self.listener.advanced(self.report.done, self.report.images)
+        if outcome.status == "failed":
+            self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
+            self._fail_fast(str(outcome.job.source), outcome.reason)
+
+    def _fail_fast(self, path: str, reason: str) -> None:
+        if self.config.fail_fast:
+            raise DataError(f"{path}: {reason}; --fail-fast stopped here, --skip-existing goes on when it is mended")
+
+    def _carry_labels(self) -> None:
+        carry = link_atomic if self.config.link else copy_atomic
+
+        def work(job: Job) -> int:
+            if self.config.skip_existing and job.output.exists():
+                return 1
+            job.output.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                carry(job.source, job.output)
+            except OSError as error:
+                if not self.config.link or error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP):
+                    raise
+                raise SettingsError(
+                    f"--link: {job.source} cannot be linked to {job.output} ({error.strerror}); leave it out to copy"
+                ) from error
+            return 1
+
+        with closing(read_ahead(work, self.plan.label_jobs(), lambda _: 1, 256, self.threads)) as carried:
+            for _ in carried:
+                self.report.labels += 1
+                if self.stop.reason:
+                    return
+
+    def _draw_comparison(self, path: Path) -> None:
+        """Draw images from all over the job that have a result, refined now or earlier."""
+        step = max(1, self.plan.images // COMPARED)
+        chosen = [job for job in self.plan.image_jobs() if job.number % step == 0 and job.output.exists()][:COMPARED]
+        rows = []
+        for job in chosen:
+            try:
+                rows.append(tuple(read_pixels(file, Preparation()) for file in (job.source, job.output)))
+            except UnreadableImage as error:
+                self.listener.warning(f"not compared: {error}")
+        if not rows:
+            self.listener.warning(f"{path}: not drawn, since no image has a result")
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, before_and_after([(before, after) for before, after in rows]))
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.report.waited[name] = self.report.waited.get(name, 0.0) + time.perf_counter() - started
+
+    def _cost_of_reading(self, item: Outcome | tuple[Job, Picture]) -> int:
+        """Count bytes, and small images as if they were larger: no use in reading far ahead."""
+        least = STOCK // (4 * self.refiner.batch_size)
+        return least if isinstance(item, Outcome) else max(least, item[1].pixels.nbytes + len(item[1].content))
+
+    def _cost_of_writing(self, item: tuple[Job, Picture, Pixels]) -> int:
+        return max(STOCK // (4 * self.refiner.batch_size), 2 * item[2].nbytes)
+
+
+def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | None) -> None:
+    """Raise UnreadableImage for an image whose channels the model cannot take unasked."""
+    found, wanted = len(picture.pixels), refiner.model.channels
+    if found == wanted or converted_to is not None:
+        return
+    names = {1: "grey", 3: "colour"}
+    raise UnreadableImage(
+        picture.path, f"{names[found]}, and the model maps {names[wanted]} images; pass --channels {wanted}"
+    )
+
+
+def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | None) -> None:
+    """Raise UnreadableImage where the first image that can be read does not fit the model: nor will the others."""
+    for job in plan.image_jobs():
+        try:
+            picture = read_picture(job.source)
+        except UnreadableImage:
+            continue
+        check_channels(picture, refiner, converted_to)
+        return
+
+
+def _grey(pixels: Pixels) -> torch.Tensor:
+    return torch.from_numpy((luma(pixels) if pixels.shape[1] == 3 else pixels).astype(np.float32))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

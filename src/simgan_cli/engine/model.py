@@ -1,0 +1,117 @@
+"""Find a trained refiner, check that its weights are the ones its settings ask for, and say which ones they are."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simgan_cli.engine.export import CONFIG, WEIGHTS, build_network, fill, parse_tensors, read_content, read_json
+from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.run import MANIFEST, RunFolder, step_of, stored_config, verify_checkpoint
+from simgan_cli.errors import CheckpointError, SettingsError
+
+
+@dataclass(frozen=True)
+class RefinerModel:
+    """A refiner on the CPU with where it came from; `sha256` is that of its weights' file."""
+
+    network: Refiner
+    weights: Path
+    sha256: str
+    step: int | None  # None where the weights do not say
+    preprocess: str
+    trained_size: tuple[int, int] | None  # H, W
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that it maps: 1 or 3."""
+        return int(self.network.settings["channels"])
+
+
+def open_model(path: Path, step: int | None = None) -> RefinerModel:
+    """Return the refiner at `path`: a run (its newest export, or its checkpoint at `step`), a checkpoint, an export.
+
+    Raises SettingsError where there is no such thing, CheckpointError where it is incomplete, damaged or no refiner.
+    """
+    if not path.is_dir():
+        found = "a file, not a folder" if path.exists() else "no such folder"
+        raise SettingsError(f"--model {path}: {found}; give a run or the folder of an exported refiner")
+    run = RunFolder(path)
+    if run.is_run():
+        return _from_checkpoint(_checkpoint_of(run, step)) if step is not None else _from_export(_export_of(run))
+    if step is not None:
+        raise SettingsError(f"--step {step}: {path} is not a run, which alone has several steps; leave it out")
+    return _from_checkpoint(path) if (path / MANIFEST).is_file() else _from_export(path)
+
+
+def _export_of(run: RunFolder) -> Path:
+    if not (run.refiner / CONFIG).is_file():
+        raise CheckpointError(f"{run.root}: this run has exported no refiner yet; train on to its first checkpoint")
+    return run.refiner
+
+
+def _checkpoint_of(run: RunFolder, step: int) -> Path:
+    checkpoint = run.checkpoint(step)
+    existing = run.existing_checkpoints()
+    if checkpoint not in existing:
+        steps = ", ".join(str(step_of(path)) for path in existing) or "none"
+        raise CheckpointError(f"{run.root}: no checkpoint at step {step}; it has {steps} (train --keep 0 keeps all)")
+    return checkpoint
+
+
+def _from_export(folder: Path) -> RefinerModel:
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder}: found no {CONFIG}; wanted a run of simgan or the folder of a refiner")
+    config = read_json(folder / CONFIG)
+    network = build_network(config, folder / CONFIG)
+    size = config.get("size")
+    content = read_content(folder / WEIGHTS)
+    model = _filled(network, content, folder / WEIGHTS)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    step = header.get("__metadata__", {}).get("step")
+    return RefinerModel(
+        network=model,
+        weights=folder / WEIGHTS,
+        sha256=hashlib.sha256(content).hexdigest(),
+        step=int(step) if str(step).isdecimal() else None,
+        preprocess=_known_preprocess(config.get("preprocess", "none"), folder / CONFIG),
+        trained_size=(int(size[0]), int(size[1])) if isinstance(size, list) and len(size) == 2 else None,
+    )
+
+
+def _from_checkpoint(folder: Path) -> RefinerModel:
+    state = verify_checkpoint(folder)
+    config = stored_config(state["settings"], folder)
+    weights = folder / ("average.safetensors" if config.ema else "refiner.safetensors")  # what an export would hold
+    content = read_content(weights)
+    first = parse_tensors(content, weights).get("first.weight")
+    if first is None or first.ndim != 4:
+        raise CheckpointError(f"{weights}: missing first.weight; use another checkpoint")
+    return RefinerModel(
+        network=_filled(Refiner(**config.refiner_settings(first.shape[1])), content, weights),
+        weights=weights,
+        sha256=hashlib.sha256(content).hexdigest(),
+        step=state["step"],
+        preprocess=config.preprocess,
+        trained_size=config.size,
+    )
+
+
+def _filled(network: Any, content: bytes, source: Path) -> Refiner:
+    if not isinstance(network, Refiner):
+        raise CheckpointError(f"{source}: holds a {type(network).__name__.lower()}, wanted a refiner")
+    tensors = parse_tensors(content, source)
+    fill(network, tensors, source)
+    bad = [name for name, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise CheckpointError(f"{source}: NaN or infinite weights in {', '.join(bad)}; use another copy or step")
+    return network.eval().requires_grad_(False)
+
+
+def _known_preprocess(value: object, source: Path) -> str:
+    if value not in ("none", "equalize"):
+        raise CheckpointError(f"{source}: preprocess {value!r}, wanted none or equalize")
+    return str(value)

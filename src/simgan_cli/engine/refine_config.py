@@ -1,0 +1,62 @@
+"""Every setting of `simgan refine`: its default, bounds and meaning. Imports no torch."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from simgan_cli.data.pictures import FormatName
+from simgan_cli.engine.config import Device, PathSetting, setting
+
+
+def parse_shard(value: object) -> object:
+    """Read "I/N", part I of N counted from 1, as (I, N)."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise ValueError(f"{value!r} is not I/N with I from 1 to N, such as 1/8")
+        return int(match[1]), int(match[2])
+    return value
+
+
+Shard = Annotated[
+    tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]],
+    BeforeValidator(parse_shard),
+    PlainSerializer(lambda shard: f"{shard[0]}/{shard[1]}", when_used="json-unless-none"),
+]
+
+
+class RefineConfig(BaseModel):
+    """The resolved settings of one refining job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # fmt: off
+    inputs: tuple[PathSetting, ...] = setting((), "Folders of rendered images, refined with everything below them.", "Data", metavar="DIR...", argument=True)
+    from_file: PathSetting | None = setting(None, "File with one more input folder a line; '-' reads standard input.", "Data", metavar="LIST")
+    model: PathSetting = setting(..., "A run, one of its checkpoints, or an exported refiner folder.", "Data", short="-m")
+    step: int | None = setting(None, "Take the run's checkpoint at this step instead of its newest export.", "Data", ge=0)
+    out: PathSetting = setting(..., "Folder to write; with several inputs, each gets a folder of its name in it.", "Data", short="-o")
+
+    format: Literal["same"] | FormatName = setting("same", "File format of the results. All but jpeg are lossless; same keeps that of the input, JPEG as JPEG at quality 95.", "Images")
+    channels: Literal["1", "3"] | None = setting(None, "What the model sees, where images do not have its channels: 1, the luma of colour images, whose hue stays; 3, grey as three equal channels. Results keep their input's mode.", "Images")
+    strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input, 1 the refiner.", "Images", ge=0, le=1, metavar="A")
+
+    labels: bool = setting(True, "Carry every file that is not an image along.", "Labels")
+    link: bool = setting(False, "Hard-link those files instead of copying them.", "Labels")
+    check_labels: bool = setting(False, "Measure how far refining moves image content, in pixels.", "Labels")
+
+    skip_existing: bool = setting(False, "Leave results that exist: goes on after an interruption.", "Job")
+    overwrite: bool = setting(False, "Replace results that exist.", "Job")
+    fail_fast: bool = setting(False, "Stop at the first image that fails (exit code 4).", "Job")
+    shard: Shard | None = setting(None, "Do part I of N, such as 1/8: the parts together are the whole.", "Job", metavar="I/N")
+    manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model.", "Job", metavar="FILE.jsonl")
+    compare: PathSetting | None = setting(None, "Draw before | after | difference of a few images.", "Job", metavar="FILE.png")
+
+    batch_size: int | None = setting(None, "Images, or tiles of large ones, that the network sees at once; by default 32 on a CPU, 512 on a GPU.", "Runtime", ge=1)
+    tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", "Runtime", ge=32)
+    workers: int | None = setting(None, "Threads that read, and as many that write; by default one per core, at most 16.", "Runtime", ge=1)
+    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", metavar="DEVICE")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the network; auto is fp32 (TF32 on GPUs that have it).", "Runtime")
+    log_every: int = setting(1000, "Images between lines of progress where there is no terminal.", "Runtime", ge=1)
+    # fmt: on
