@@ -29,6 +29,11 @@ def say(text: str, style: str = "") -> None:
     stderr.print(escape(printable(text)), style=style or None)
 
 
+def hours(seconds: float) -> str:
+    """Return a duration as h:mm:ss."""
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Write the one document that --json promises to stdout."""
     sys.stdout.write(json.dumps(document) + "\n")
@@ -61,10 +66,8 @@ class ProgressLine:
         self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
         if not self._quiet and not stderr.is_terminal and done >= self._told + self._every:
             self._told = done
-            left = int((total - done) / rate)
-            say(
-                f"{self._verb} {done:,}/{total:,} {self._unit}, {rate:.0f}/s, ETA {left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-            )
+            left = hours((total - done) / rate)
+            say(f"{self._verb} {done:,}/{total:,} {self._unit}, {rate:.0f}/s, ETA {left}")
 
 
 @contextmanager

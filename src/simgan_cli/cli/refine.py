@@ -98,9 +98,7 @@ def _open_refiner(settings: RefineConfig, plan: Plan) -> "ImageRefiner":
 
     model = open_model(settings.model, settings.step)
     if settings.channels is not None and int(settings.channels) != model.channels:
-        raise SettingsError(
-            f"--channels {settings.channels}: the model maps {model.channels}; leave it out or give that"
-        )
+        raise SettingsError(f"--channels {settings.channels}: the model maps {model.channels}; leave it out")
     device = resolve_device(settings.device)
     prepare_process(device, deterministic=False)
     refiner = ImageRefiner(
@@ -179,9 +177,7 @@ def _warnings(plan: Plan, settings: RefineConfig) -> list[str]:
     warnings = []
     if settings.labels and (foreign := plan.foreign_images()):
         listed = ", ".join(f"{count:,} {suffix}" for suffix, count in foreign.items())
-        warnings.append(
-            f"{listed} files look like images but are not of a format that is read: carried along unrefined"
-        )
+        warnings.append(f"{listed} files look like images but have a format that is not read: not refined")
     if settings.format != "same" and any(source.tree.others for source in plan.sources):
         warnings.append(f"--format {settings.format} may change suffixes; label files that name images do not follow")
     return warnings
@@ -201,9 +197,9 @@ def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bo
 
 
 def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str, Any]:
-    drift = (
-        {"mean": report.mean_drift, "p95": report.p95_drift, "images": len(report.shifts)} if report.shifts else None
-    )
+    drift = None
+    if report.shifts:
+        drift = {"mean": report.mean_drift, "p95": report.p95_drift, "images": len(report.shifts)}
     return {
         "schema": "simgan.refine/1",
         "status": status,
@@ -230,9 +226,7 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
         shares = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in report.waited.items())
         say(f"time went to: {shares} (the network, or waiting for the others)")
     if report.lossy:
-        say(
-            f"{report.lossy:,} results are lossy (JPEG or lossy WebP at quality {QUALITY}), as asked for or as their input"
-        )
+        say(f"{report.lossy:,} results are lossy, at quality {QUALITY}, as their inputs or as asked for")
     for what, count in report.converted.items():
         say(f"{count:,} {what} images became plain grey or colour")
     if settings.compare is not None:

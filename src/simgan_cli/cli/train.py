@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from simgan_cli.cli.console import exit_codes, print_json, say, stderr
+from simgan_cli.cli.console import exit_codes, hours, print_json, say, stderr
 from simgan_cli.cli.settings import (
     environment_of_process,
     gather,
@@ -153,9 +153,8 @@ class _ConsoleListener:
         }  # fmt: skip
         shown = "  ".join(f"{label} {line[name]:.3f}" for label, name in numbers.items() if name in line)
         speed = f"{line.get('images_per_second', 0):.0f} img/s  {line['peak_memory_mb']:.0f} MB"
-        eta = f"ETA {int(eta_seconds) // 3600}:{int(eta_seconds) // 60 % 60:02}:{int(eta_seconds) % 60:02}"
         self._write(
-            f"{line['step']:>7}/{total_steps} {line['phase']:<22}  {shown}  {speed}  {eta}",
+            f"{line['step']:>7}/{total_steps} {line['phase']:<22}  {shown}  {speed}  ETA {hours(eta_seconds)}",
             shown=not self.quiet,
         )
 
