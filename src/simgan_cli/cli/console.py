@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, SimganError
 
+REFRESH = 0.1  # seconds between two looks of a bar; many small images pass in that time
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -46,7 +47,7 @@ class ProgressLine:
     def __init__(self, verb: str, unit: str, every: int, *, quiet: bool) -> None:
         self._verb, self._unit, self._every, self._quiet = verb, unit, every, quiet
         self._started = time.monotonic()
-        self._told = 0
+        self._told, self._shown_at = 0, 0.0
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(), console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
@@ -62,7 +63,11 @@ class ProgressLine:
 
     def update(self, done: int, total: int) -> None:
         """Show that `done` of `total` are finished."""
-        rate = done / max(1e-9, time.monotonic() - self._started)
+        now = time.monotonic()
+        if now < self._shown_at + REFRESH and done < total:
+            return
+        self._shown_at = now
+        rate = done / max(1e-9, now - self._started)
         self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
         if not self._quiet and not stderr.is_terminal and done >= self._told + self._every:
             self._told = done

@@ -105,7 +105,7 @@ def _open_refiner(settings: RefineConfig, plan: Plan) -> "ImageRefiner":
         model,
         device,
         precision="fp32" if settings.precision == "auto" else settings.precision,
-        batch_size=settings.batch_size or (32 if device.type == "cpu" else 512),
+        batch_size=settings.batch_size,
         tile=settings.tile,
         strength=settings.strength,
     )

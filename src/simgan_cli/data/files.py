@@ -15,9 +15,10 @@ TEMPORARY_PREFIX = ".tmp-"
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """Yield a new file beside `path` that becomes `path` when the block ends well: fsync, then rename.
 
+    Unless `synced`, it is left to the caller to make the rename survive a power cut (`sync_directory`): for many files.
     Its name depends on `path` alone, so that what a killed process left half written is replaced when the work is
     done again, and it is locked, so that two writers of one path take turns. Raises OSError; `path` is then untouched
     and the new file removed.
@@ -34,18 +35,22 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if synced:
+        sync_directory(path.parent)
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, *, synced: bool = True) -> None:
     """Replace `path` by `content` in one step. Raises OSError; the earlier file is then untouched."""
-    with atomic_file(path) as file:
+    with atomic_file(path, synced=synced) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def copy_atomic(source: Path, path: Path) -> None:
-    """Replace `path` by a copy of `source` with its times and permissions, in one step. Raises OSError."""
-    with atomic_file(path) as file, source.open("rb") as original:
+    """Replace `path` by a copy of `source` with its times and permissions, in one step. Raises OSError.
+
+    The caller makes the renames survive a power cut (`sync_directory`).
+    """
+    with atomic_file(path, synced=False) as file, source.open("rb") as original:
         shutil.copyfileobj(original, file)
         file.flush()
         shutil.copystat(source, _temporary_of(path))

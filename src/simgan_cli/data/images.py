@@ -136,7 +136,7 @@ def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Pa
     mode = {"1": "L", "3": "RGB", None: "L" if is_grey else "RGB"}[channels]
     if image.mode == "P" or "transparency" in image.info:
         image = image.convert("RGBA")
-    return np.asarray(image.convert(mode))
+    return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def is_deep(image: Image.Image) -> bool:

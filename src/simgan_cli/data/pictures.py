@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,13 +74,13 @@ def read_picture(path: Path) -> Picture:
         stored = image.format
         lossy = _is_lossy(image, content)
         mode = image.mode
-        orientation = image.getexif().get(ORIENTATION, 1)
         compression = image.info.get("compression")
         image.load()
-        turned = ImageOps.exif_transpose(image)
-        alpha = _alpha(turned)
-        array = pixel_array(turned, None, path)
-        info = _kept(turned, stored, compression)
+        turned = _is_turned(image)
+        upright = ImageOps.exif_transpose(image) if turned else image
+        alpha = _alpha(upright)
+        array = pixel_array(upright, None, path)
+        info = _kept(upright, stored, compression)
     return Picture(
         path=path,
         content=content,
@@ -88,7 +89,7 @@ def read_picture(path: Path) -> Picture:
         format=_format_of(stored, array),
         lossy=lossy,
         converted=_conversion(mode),
-        turned=orientation != 1,
+        turned=turned,
         info=info,
     )
 
@@ -129,9 +130,10 @@ def _read_settled(path: Path) -> bytes:
     """Return a file's content, once it stays the same while it is read."""
     try:
         for _ in range(2):
-            before = path.stat()
-            content = path.read_bytes()
-            after = path.stat()
+            with path.open("rb", buffering=0) as file:
+                before = os.fstat(file.fileno())
+                content = file.readall()
+                after = os.fstat(file.fileno())
             if (before.st_mtime_ns, before.st_size, len(content)) == (after.st_mtime_ns, after.st_size, after.st_size):
                 return content
     except PermissionError as error:
@@ -172,6 +174,12 @@ def _has_webp_chunk(content: bytes, wanted: bytes) -> bool:
         size = int.from_bytes(content[position + 4 : position + 8], "little")
         position += 8 + size + size % 2
     return False
+
+
+def _is_turned(image: Image.Image) -> bool:
+    # Pillow parses EXIF each time it is asked; few images have any.
+    told = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"} & image.info.keys()
+    return (image.format == "TIFF" or bool(told)) and image.getexif().get(ORIENTATION, 1) != 1
 
 
 def _alpha(image: Image.Image) -> NDArray[np.uint8] | None:

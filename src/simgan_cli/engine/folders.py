@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,15 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import torch
 
-from simgan_cli.data.files import atomic_file, copy_atomic, link_atomic, sha256_of, write_atomic, write_json
+from simgan_cli.data.files import (
+    atomic_file,
+    copy_atomic,
+    link_atomic,
+    sha256_of,
+    sync_directory,
+    write_atomic,
+    write_json,
+)
 from simgan_cli.data.images import Pixels, Preparation, read_pixels
 from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
@@ -29,6 +39,7 @@ from simgan_cli.report.grid import before_and_after
 
 STOCK = 64_000_000  # bytes of decoded images that may wait in front of the network, and as many behind it
 PATIENCE = 4096  # images read after which one of a rare size no longer waits for company
+GROUPS_AT_ONCE = 2  # in the network
 COMPARED = 8  # rows of --compare
 RECORD = ".simgan-refine.json"
 
@@ -208,6 +219,8 @@ class FolderJob:
         self.threads = config.workers or min(16, os.cpu_count() or 1)
         self.report = Report()
         self.manifest: _Manifest | None = None
+        self.refining: deque[tuple[list[tuple[Job, Picture]], Pixels, Future[Pixels]]] = deque()
+        self._folders: set[Path] = set()  # written to
 
     def run(self, ranks: Ranks) -> Report:
         """Do the job. Raises OSError where a result cannot be written, DataError with --fail-fast.
@@ -222,6 +235,8 @@ class FolderJob:
             self._refine_images()
         if self.config.labels and not self.stop.reason:
             self._carry_labels()
+        for folder in self._folders:
+            sync_directory(folder)  # once for all its files
         self.report.stopped = self.stop.reason
         self.report.seconds = time.monotonic() - started
         if self.config.compare is not None and ranks.is_first:
@@ -279,6 +294,7 @@ class FolderJob:
     def _refine_images(self) -> None:
         waiting = _Waiting(self.refiner)
         with (
+            ThreadPoolExecutor(GROUPS_AT_ONCE) as self.network,
             WriteBehind(self._write, self._cost_of_writing, STOCK, self.threads) as self.writer,
             closing(read_ahead(self._read, self.plan.image_jobs(), self._cost_of_reading, STOCK, self.threads)) as read,
         ):
@@ -296,6 +312,8 @@ class FolderJob:
                 if self.stop.reason:
                     break
                 self._refine(group)
+            while self.refining:
+                self._collect()
             with self._timed("writing"):
                 outcomes = self.writer.drained()
             for outcome in outcomes:
@@ -314,9 +332,17 @@ class FolderJob:
         return job, picture
 
     def _refine(self, group: list[tuple[Job, Picture]]) -> None:
+        """Begin with a group; the next is at hand when its last passes leave cores idle."""
+        if len(self.refining) == GROUPS_AT_ONCE:
+            self._collect()
+        pixels = np.stack([picture.pixels for _, picture in group])
+        self.refining.append((group, pixels, self.network.submit(self.refiner.refine, pixels)))
+
+    def _collect(self) -> None:
+        """Hand the results of the oldest group to the writers."""
+        group, pixels, future = self.refining.popleft()
         with self._timed("network"):
-            pixels = np.stack([picture.pixels for _, picture in group])
-            refined = self.refiner.refine(pixels)
+            refined = future.result()
         if self.config.check_labels and min(pixels.shape[2:]) >= SMALLEST_SIDE:
             self.report.shifts += drift(_grey(pixels), _grey(refined)).tolist()
         with self._timed("writing"):
@@ -332,8 +358,8 @@ class FolderJob:
             content = write_picture(picture, refined, self.format)
         except UnreadableImage as error:
             return Outcome(job, "failed", error.reason)
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(job.output, content)
+        self._make_folder(job.output.parent)
+        write_atomic(job.output, content, synced=False)
         return Outcome(
             job,
             "refined",
@@ -362,7 +388,7 @@ class FolderJob:
         def work(job: Job) -> int:
             if self.config.skip_existing and job.output.exists():
                 return 1
-            job.output.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(job.output.parent)
             try:
                 carry(job.source, job.output)
             except OSError as error:
@@ -378,6 +404,11 @@ class FolderJob:
                 self.report.labels += 1
                 if self.stop.reason:
                     return
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder not in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
 
     def _draw_comparison(self, path: Path) -> None:
         """Draw images from all over the job that have a result, refined now or earlier."""

@@ -53,7 +53,7 @@ class RefineConfig(BaseModel):
     manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model.", "Job", metavar="FILE.jsonl")
     compare: PathSetting | None = setting(None, "Draw before | after | difference of a few images.", "Job", metavar="FILE.png")
 
-    batch_size: int | None = setting(None, "Images, or tiles of large ones, that the network sees at once; by default 32 on a CPU, 512 on a GPU.", "Runtime", ge=1)
+    batch_size: int | None = setting(None, "Images, or tiles of large ones, that are refined together; by default 32 for each core, or 512 on a GPU.", "Runtime", ge=1)
     tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", "Runtime", ge=32)
     workers: int | None = setting(None, "Threads that read, and as many that write; by default one per core, at most 16.", "Runtime", ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", metavar="DEVICE")

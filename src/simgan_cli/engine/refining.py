@@ -1,8 +1,8 @@
 """Apply a refiner to images of any size: channels, preprocessing, batches, tiles, strength, memory."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
@@ -15,16 +15,20 @@ from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.model import RefinerModel
 from simgan_cli.engine.networks import receptive_field
 from simgan_cli.engine.runtime import autocast
+from simgan_cli.engine.tiling import in_tiles
 from simgan_cli.errors import DataError
 
 SMALLEST_TILE = 64  # pixels; where even this does not fit into memory, nothing would
+# One core refines a part of a batch alone: several at one convolution wait for each other whenever one of them is
+# needed to read or write a file. From 16 images on, PyTorch takes another kernel on a single core.
+IMAGES_ON_A_CORE = 8
 
 
 class ImageRefiner:
     """Maps images to refined images of the same shape, type and range (see `__call__`).
 
-    On a CPU an image's result does not depend on the images beside it, nor on `batch_size`, bit for bit; tiles change
-    it by rounding only.
+    On a CPU an image's result depends neither on the images beside it, nor on `batch_size` or the number of cores, bit
+    for bit; tiles change it by rounding only.
     """
 
     def __init__(
@@ -33,17 +37,25 @@ class ImageRefiner:
         device: torch.device,
         *,
         precision: str = "fp32",
-        batch_size: int = 32,
+        batch_size: int | None = None,
         tile: int = 512,
         strength: float = 1.0,
     ) -> None:
         self.model, self.device, self.strength = model, device, strength
-        self.batch_size = batch_size
         self._network = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._autocast: Callable[[], AbstractContextManager[object]] = autocast(precision, device)
         self._margin = receptive_field(model.network) // 2
-        self._tile = max(tile, 4 * self._margin)
-        self._pixels_at_once = (16 if device.type == "cuda" else 2) * self._tile**2
+        self._smallest_tile = max(SMALLEST_TILE, 4 * self._margin)
+        self._tile = max(tile, self._smallest_tile)
+        self._pixels_in_a_pass = (16 if device.type == "cuda" else 1) * self._tile**2
+        self._streams = torch.get_num_threads() if device.type == "cpu" else 1
+        self.batch_size = batch_size or (IMAGES_ON_A_CORE * 4 * self._streams if device.type == "cpu" else 512)
+        self._images_in_a_pass = IMAGES_ON_A_CORE if device.type == "cpu" else self.batch_size
+        self._pool = (
+            ThreadPoolExecutor(self._streams, initializer=torch.set_num_threads, initargs=(1,))
+            if self._streams > 1
+            else None
+        )
 
     @overload
     def __call__(self, images: NDArray[Any]) -> NDArray[Any]: ...
@@ -99,66 +111,41 @@ class ImageRefiner:
         return result
 
     def capacity(self, size: tuple[int, int]) -> int:
-        """Return how many images of `size` (H, W) make a full batch; large ones are cut into tiles, one at a time."""
-        return max(1, min(self.batch_size, self._pixels_at_once // (size[0] * size[1])))
+        """Return how many images of `size` (H, W) are worth being refined together."""
+        return max(1, min(self.batch_size, 2 * self._streams * self._pixels_in_a_pass // (size[0] * size[1])))
 
     @torch.no_grad()
     def _blend(self, x: Tensor) -> Tensor:
-        """Return x + A (R(x) - x), N x C x H x W float32 on the CPU; halve what is done at once where memory ends."""
+        """Return x + A (R(x) - x), N x C x H x W float32 on the CPU; do half as much at once where memory ends."""
         if self.strength == 0:
             return x
         while True:
             try:
-                refined = self._tiled(x)
+                refined = in_tiles(self._in_passes, x, self._tile, self._margin)
                 return refined if self.strength == 1 else x + self.strength * (refined - x)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or self._pixels_at_once <= 2 * self._smallest_tile**2:
+                if not _is_out_of_memory(error) or self._tile <= self._smallest_tile:
                     raise
-            self._halve()  # out here, where the failed attempt's tensors are gone
+            self._pixels_in_a_pass //= 2  # out here, where the failed attempt's tensors are gone
+            self._tile = max(self._smallest_tile, min(self._tile, int(self._pixels_in_a_pass**0.5)))
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
-    def _halve(self) -> None:
-        """Make room: half as many pixels at once, by smaller batches and then by smaller tiles."""
-        self._pixels_at_once //= 2
-        self._tile = max(self._smallest_tile, min(self._tile, int((self._pixels_at_once / 2) ** 0.5)))
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+    def _in_passes(self, x: Tensor) -> Tensor:
+        """Return R(x) in [-1, 1] on the CPU, a part at a time on a GPU, a part on each core at a time on a CPU."""
+        part = max(1, min(self._images_in_a_pass, self._pixels_in_a_pass // (x.shape[2] * x.shape[3])))
+        # Kernels are chosen by shape: on a GPU any batch size may take another one, on a CPU a single image does.
+        # A part that is filled up gives an image the same result in any company.
+        filled = part if self.device.type == "cuda" else min(2, part)
+        parts = [(images, filled) for images in torch.split(x, part)]
+        if self._pool is None:
+            return torch.cat([self._pass(*images) for images in parts])
+        results = list(self._pool.map(lambda images: self._pass(*images), parts))
+        torch.set_num_threads(self._streams)  # what the pool's threads set is the default of later ones, too
+        return torch.cat(results)
 
-    @property
-    def _smallest_tile(self) -> int:
-        return max(SMALLEST_TILE, 4 * self._margin)
-
-    def _tiled(self, x: Tensor) -> Tensor:
-        counts = [cuts_needed(length, self._tile, self._margin) for length in x.shape[2:]]
-        if counts == [1, 1]:
-            return self._batched(x)
-        if counts[0] * counts[1] % 2:  # an even number leaves no tile alone in a pass, which would cost that of two
-            counts[counts.index(max(counts))] += 1
-        rows, columns = (cuts(length, count, self._margin) for length, count in zip(x.shape[2:], counts, strict=True))
-        # All tiles have one shape, so they make batches; each keeps what no artificial edge can reach.
-        tiles = [(image, row, column) for image in range(len(x)) for row in rows for column in columns]
-        refined = torch.empty_like(x)
-        at_once = self._at_once(rows[0].length * columns[0].length)
-        for start in range(0, len(tiles), at_once):
-            group = tiles[start : start + at_once]
-            cut = torch.stack([x[image, :, row.window, column.window] for image, row, column in group])
-            for (image, row, column), tile in zip(group, self._batched(cut), strict=True):
-                refined[image, :, row.kept, column.kept] = tile[:, row.inner, column.inner]
-        return refined
-
-    def _batched(self, x: Tensor) -> Tensor:
-        at_once = self._at_once(x.shape[2] * x.shape[3])
-        return torch.cat([self._pass(part, at_once) for part in torch.split(x, at_once)])
-
-    def _at_once(self, pixels: int) -> int:
-        return max(2, min(self.batch_size, self._pixels_at_once // pixels))
-
-    def _pass(self, x: Tensor, full: int) -> Tensor:
-        """Return R(x) in [-1, 1] on the CPU.
-
-        Kernels are chosen by shape: a single image of one channel takes another one than a batch on a CPU, and on a
-        GPU every batch size may. A batch filled up gives an image the same result in any company.
-        """
-        filled = full if self.device.type == "cuda" else 2
+    @torch.no_grad()
+    def _pass(self, x: Tensor, filled: int) -> Tensor:
         count = len(x)
         if count < filled:
             x = torch.cat([x, x[-1:].expand(filled - count, -1, -1, -1)])
@@ -166,43 +153,6 @@ class ImageRefiner:
         with self._autocast():
             refined: Tensor = self._network(x)
         return refined[:count].float().clamp(-1, 1).cpu()
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One window along an axis: what the network sees, what of the whole it decides, and where that lies inside."""
-
-    window: slice
-    kept: slice
-
-    @property
-    def length(self) -> int:
-        """Pixels of the window."""
-        return int(self.window.stop - self.window.start)
-
-    @property
-    def inner(self) -> slice:
-        """The kept part, counted from the window's start."""
-        return slice(self.kept.start - self.window.start, self.kept.stop - self.window.start)
-
-
-def cuts_needed(length: int, longest: int, margin: int) -> int:
-    """Return how few windows of at most `longest` > 2 `margin` pixels cover `length` with `margin` of overlap."""
-    return 1 if length <= longest else -(-(length - 2 * margin) // (longest - 2 * margin))
-
-
-def cuts(length: int, count: int, margin: int) -> list[Cut]:
-    """Return `count` windows of one length whose kept parts make up `length` pixels.
-
-    Each kept part lies `margin` or more within its window, but for the ends of the whole.
-    """
-    window = length if count == 1 else -(-(length - 2 * margin) // count) + 2 * margin
-    starts = [index * (length - window) // max(1, count - 1) for index in range(count)]
-    edges = [0, *(start + margin for start in starts[1:]), length]
-    return [
-        Cut(slice(start, start + window), slice(first, last))
-        for start, first, last in zip(starts, edges, edges[1:], strict=False)
-    ]
 
 
 def luma(pixels: Pixels) -> Pixels:

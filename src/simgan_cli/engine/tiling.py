@@ -1,0 +1,63 @@
+"""Cut large images into overlapping tiles of one shape, so that every pixel is decided as if there were no cut."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def in_tiles(run: Callable[[Tensor], Tensor], x: Tensor, longest: int, margin: int) -> Tensor:
+    """Return what `run` makes of x, N x C x H x W, giving it tiles of at most `longest` > 2 `margin` pixels a side.
+
+    `run` maps a batch to one of the same shape, and its outputs depend on inputs up to `margin` pixels away. Each
+    image is cut alone, so that its tiles do not depend on the images beside it.
+    """
+    counts = [cuts_needed(length, longest, margin) for length in x.shape[2:]]
+    if counts == [1, 1]:
+        return run(x)
+    rows, columns = (cuts(length, count, margin) for length, count in zip(x.shape[2:], counts, strict=True))
+    places = [(row, column) for row in rows for column in columns]
+    whole = torch.empty_like(x)
+    for image, result in zip(x, whole, strict=True):
+        tiles = run(torch.stack([image[:, row.window, column.window] for row, column in places]))
+        for (row, column), tile in zip(places, tiles, strict=True):
+            result[:, row.kept, column.kept] = tile[:, row.inner, column.inner]
+    return whole
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One window along an axis: what the network sees, what of the whole it decides, and where that lies inside."""
+
+    window: slice
+    kept: slice
+
+    @property
+    def length(self) -> int:
+        """Pixels of the window."""
+        return int(self.window.stop - self.window.start)
+
+    @property
+    def inner(self) -> slice:
+        """The kept part, counted from the window's start."""
+        return slice(self.kept.start - self.window.start, self.kept.stop - self.window.start)
+
+
+def cuts_needed(length: int, longest: int, margin: int) -> int:
+    """Return how few windows of at most `longest` > 2 `margin` pixels cover `length` with `margin` of overlap."""
+    return 1 if length <= longest else -(-(length - 2 * margin) // (longest - 2 * margin))
+
+
+def cuts(length: int, count: int, margin: int) -> list[Cut]:
+    """Return `count` windows of one length whose kept parts make up `length` pixels.
+
+    Each kept part lies `margin` or more within its window, but for the ends of the whole.
+    """
+    window = length if count == 1 else -(-(length - 2 * margin) // count) + 2 * margin
+    starts = [index * (length - window) // max(1, count - 1) for index in range(count)]
+    edges = [0, *(start + margin for start in starts[1:]), length]
+    return [
+        Cut(slice(start, start + window), slice(first, last))
+        for start, first, last in zip(starts, edges, edges[1:], strict=False)
+    ]
