@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from simgan_cli.engine.export import save_network
+from simgan_cli.engine.networks import Refiner
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -48,3 +52,18 @@ def write_images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = (
         pixels = rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
+
+
+def write_refiner(folder: Path, channels: int = 1, preprocess: str = "none", **settings: Any) -> Path:
+    """Export a small refiner of random weights that changes images a good deal."""
+    torch.manual_seed(0)
+    small: dict[str, Any] = {"width": 8, "blocks": 1, "output": "residual", "padding": "replicate"}
+    network = Refiner(channels, **small | settings)
+    torch.nn.init.normal_(network.last.weight, std=0.3)
+    save_network(folder, network, {"preprocess": preprocess, "size": [16, 20]}, {"step": "7"})
+    return folder
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file below `folder` by its relative path, hidden ones too."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

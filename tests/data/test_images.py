@@ -10,7 +10,6 @@ from PIL import Image
 
 from simgan_cli.data.images import Preparation, equalize, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
-from simgan_cli.data.tree import read_tree
 
 PLAIN = Preparation()
 
@@ -18,16 +17,6 @@ PLAIN = Preparation()
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
     return path
-
-
-def test_a_link_to_a_folder_is_followed_and_a_broken_one_left_out(tmp_path: Path) -> None:
-    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "images"
-    elsewhere.mkdir()
-    folder.mkdir()
-    (elsewhere / "1.png").touch()
-    (folder / "more").symlink_to(elsewhere)
-    (folder / "gone.png").symlink_to(tmp_path / "nothing")
-    assert read_tree(folder).images == ["more/1.png"]
 
 
 @pytest.mark.parametrize(

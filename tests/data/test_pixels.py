@@ -13,7 +13,6 @@ from PIL import Image
 
 from simgan_cli.data.images import Preparation, equalize, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
-from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import UnreadableImage
 
 PLAIN = Preparation()
@@ -22,21 +21,6 @@ PLAIN = Preparation()
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
     return path
-
-
-def test_files_come_in_natural_order_from_all_folders(tmp_path: Path) -> None:
-    for name in ("b/10.png", "b/9.png", "a/2.JPG", "1.tif", ".hidden.png", "b/labels.csv", ".thumbs/1.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = read_tree(tmp_path).images
-    assert found == ["1.tif", "a/2.JPG", "b/9.png", "b/10.png"]
-
-
-def test_links_in_circles_end(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "1.png").touch()
-    (tmp_path / "a" / "again").symlink_to(tmp_path)
-    assert len(read_tree(tmp_path).images) == 1
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,8 @@ def read_picture(path: Path) -> Picture:
         lossy = _is_lossy(image, content)
         mode = image.mode
         compression = image.info.get("compression")
+        turned = _is_turned(image)  # asked first: Pillow turns a TIFF while it loads it
         image.load()
-        turned = _is_turned(image)
         upright = ImageOps.exif_transpose(image) if turned else image
         alpha = _alpha(upright)
         array = pixel_array(upright, None, path)

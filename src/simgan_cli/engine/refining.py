@@ -73,17 +73,20 @@ class ImageRefiner:
         """
         if isinstance(images, Tensor):
             batch = images.detach().cpu()
-            return self._refine_batch(batch if batch.ndim == 4 else batch[None]).reshape(images.shape).to(images.device)
-        array = images[..., None] if images.ndim == 2 else images
-        array = array if array.ndim == 4 else array[None]
-        refined = self._refine_batch(torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 1))))
+            batch = batch[None] if batch.ndim == 3 else batch
+        else:
+            array = np.asarray(images)
+            array = array[..., None] if array.ndim == 2 else array
+            array = array[None] if array.ndim == 3 else array
+            batch = _tensor_of(np.moveaxis(array, -1, 1) if array.ndim == 4 else array)
+        if batch.ndim != 4 or batch.shape[1] != self.model.channels or 0 in batch.shape:
+            raise DataError(f"images of shape {tuple(images.shape)}; this refiner maps {self.model.channels} channels")
+        refined = self._refine_batch(batch)
+        if isinstance(images, Tensor):
+            return refined.reshape(images.shape).to(images.device)
         return np.ascontiguousarray(np.moveaxis(refined.numpy(), 1, -1)).reshape(images.shape)
 
     def _refine_batch(self, batch: Tensor) -> Tensor:
-        if batch.ndim != 4 or batch.shape[1] != self.model.channels or 0 in batch.shape:
-            raise DataError(
-                f"a batch of shape {tuple(batch.shape)} where N x C x H x W with C = {self.model.channels} was wanted"
-            )
         if batch.dtype in (torch.uint8, torch.uint16):
             return torch.from_numpy(self.refine(batch.numpy()))
         if not batch.is_floating_point():
@@ -160,6 +163,13 @@ def luma(pixels: Pixels) -> Pixels:
     wide = pixels.astype(np.int64)
     red, green, blue = wide[:, 0:1], wide[:, 1:2], wide[:, 2:3]
     return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(pixels.dtype)
+
+
+def _tensor_of(array: NDArray[Any]) -> Tensor:
+    try:
+        return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+    except TypeError as error:
+        raise DataError(f"images of type {array.dtype}; wanted uint8, uint16 or floating point") from error
 
 
 def _equalized(pixels: Pixels) -> Pixels:

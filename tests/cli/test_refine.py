@@ -1,0 +1,299 @@
+"""`simgan refine` from folders to folders."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import simgan_cli
+from simgan_cli.cli.app import app
+from simgan_cli.engine.folders import RECORD
+from tests.helpers import files_below, simgan, write_images, write_refiner
+
+Refine = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_refiner(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def renders(tmp_path: Path) -> Path:
+    """Seven grey images of two sizes in two folders, with labels."""
+    folder = write_images(tmp_path / "renders", 5, 1)
+    write_images(folder / "deep er", 2, 2, shape=(20, 16))
+    (folder / "labels.csv").write_text("file,pitch\n")
+    for number in range(2):
+        (folder / "deep er" / f"{number}.json").write_text(f'{{"n": {number}}}')
+    return folder
+
+
+@pytest.fixture
+def refine(model: Path, renders: Path, tmp_path: Path) -> Refine:
+    """Run `simgan refine` in this process, by default on `renders` into `out`."""
+
+    def run(*arguments: str | Path, inputs: tuple[Path, ...] = (renders,), out: str = "out", code: int = 0) -> Result:
+        command = ["refine", *inputs, "--model", model, "--out", tmp_path / out, *arguments]
+        result = CliRunner().invoke(app, [str(word) for word in command], env={"COLUMNS": "200"})
+        assert result.exit_code == code, result.stderr
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return run
+
+
+def pixels(path: Path) -> Any:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def test_every_file_has_its_counterpart(refine: Refine, renders: Path, model: Path, tmp_path: Path) -> None:
+    before = files_below(renders)
+    result = refine()
+    after = files_below(tmp_path / "out")
+    assert set(after) == set(before) | {RECORD}
+    assert files_below(renders) == before
+    expected = simgan_cli.load_refiner(model, device="cpu")
+    for name, content in before.items():
+        if name.endswith(".png"):
+            assert np.array_equal(pixels(tmp_path / "out" / name), expected(pixels(renders / name)))
+        else:
+            assert after[name] == content
+    sha256 = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    for words in (sha256, "step 7", "width 8", "refined 7 of 7", "carried 3 other files"):
+        assert words in result.stderr
+    assert result.stdout == ""
+
+
+def test_mixed_folders_go_through_in_one_call(refine: Refine, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    write_images(mixed / "grey", 2, 1, shape=(48, 64))
+    write_images(mixed / "colour", 2, 2, shape=(24, 32, 3))
+    write_images(mixed / "alpha", 1, 3, shape=(24, 32, 4))
+    write_images(mixed / "deep" / "deeper", 2, 4, shape=(24, 32), dtype=np.uint16)
+    (mixed / "deep" / "0.json").write_text("{}")
+    refine("--channels", "1", inputs=(mixed,))
+    for path in mixed.rglob("*.png"):
+        before, after = pixels(path), pixels(tmp_path / "out" / path.relative_to(mixed))
+        assert (before.shape, before.dtype) == (after.shape, after.dtype)
+        assert not np.array_equal(before[..., :3], after[..., :3])
+        if before.shape[-1] == 4:
+            assert np.array_equal(before[..., 3], after[..., 3])
+    assert (tmp_path / "out" / "deep" / "0.json").read_text() == "{}"
+
+
+def test_channels_that_differ_are_an_error_that_says_what_to_do(refine: Refine, tmp_path: Path) -> None:
+    colour = write_images(tmp_path / "colour", 2, 1, shape=(16, 20, 3))
+    assert "--channels 1" in refine(inputs=(colour,), code=4).stderr
+    assert not (tmp_path / "out").exists()
+    write_images(colour / "0", 1, 1)  # now the first is not the one that does not fit
+    (colour / "0" / "0.png").rename(colour / "-.png")
+    result = refine("--json", inputs=(colour,), code=3)
+    assert [Path(item["path"]).name for item in json.loads(result.stdout)["failed"]] == ["0.png", "1.png"]
+    assert "the model maps 1" in refine("--channels", "3", out="out2", code=2).stderr
+
+
+def test_failing_images_are_reported_and_the_rest_are_done(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    (renders / "2.png").write_bytes((renders / "2.png").read_bytes()[:60])
+    (renders / "empty.png").touch()
+    (renders / "gone.png").symlink_to(tmp_path / "nothing")
+    result = refine("--json", "--manifest", tmp_path / "m.jsonl", code=3)
+    document = json.loads(result.stdout)
+    assert {Path(item["path"]).name for item in document["failed"]} == {"2.png", "empty.png", "gone.png"}
+    assert (document["images"], document["refined"], document["skipped"]) == (9, 6, 0)
+    assert "empty file" in result.stderr
+    assert "leads nowhere" in result.stderr
+    assert not (tmp_path / "out" / "2.png").exists()
+    lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["refined"] * 2 + ["failed"] + ["refined"] * 2 + ["failed"] + [
+        "refined"
+    ] * 2
+    refine("--fail-fast", out="out2", code=4)
+
+
+def test_existing_results_are_kept_replaced_or_an_error(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    refine()
+    whole = files_below(tmp_path / "out")
+    assert "--skip-existing" in refine(code=2).stderr
+    (tmp_path / "out" / "3.png").unlink()
+    (tmp_path / "out" / "labels.csv").unlink()
+    (tmp_path / "out" / "1.png").write_bytes(b"mine")
+    document = json.loads(refine("--skip-existing", "--json").stdout)
+    assert (document["refined"], document["skipped"]) == (1, 6)
+    assert (tmp_path / "out" / "1.png").read_bytes() == b"mine"
+    refine("--overwrite")
+    assert files_below(tmp_path / "out") == whole
+    assert "contradict" in refine("--overwrite", "--skip-existing", code=2).stderr
+
+
+def test_results_of_two_models_are_not_mixed_unasked(refine: Refine, model: Path, tmp_path: Path) -> None:
+    refine()
+    (tmp_path / "out" / "3.png").unlink()
+    assert "strength 1.0, now 0.5" in refine("--skip-existing", "--strength", "0.5", code=2).stderr
+    other = write_refiner(tmp_path / "other", width=4)
+    assert "model_sha256" in refine("--skip-existing", "--model", other, code=2).stderr
+    refine("--overwrite", "--model", other)
+    refine("--skip-existing", "--model", other)
+
+
+def test_labels_can_be_left_or_linked(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    refine("--no-labels")
+    assert set(files_below(tmp_path / "out")) == {RECORD, *(n for n in files_below(renders) if n.endswith("png"))}
+    for extra in ((), ("--overwrite",)):
+        refine("--link", *extra, out="linked")
+        assert (tmp_path / "linked" / "labels.csv").samefile(renders / "labels.csv")
+    assert not list((tmp_path / "linked").glob(".tmp*"))
+    os.utime(renders / "labels.csv", (1e9, 1e9))
+    refine(out="copied")
+    assert (tmp_path / "copied" / "labels.csv").stat().st_mtime == 1e9
+
+
+def test_strength_0_copies_every_byte_even_of_lossy_images(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(renders / "9.jpg", quality=70)
+    refine("--strength", "0")
+    after = files_below(tmp_path / "out")
+    assert {name: after[name] for name in files_below(renders)} == files_below(renders)
+
+
+def test_lossy_results_are_said(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(renders / "9.jpg", quality=70)
+    assert "1 results are lossy" in refine().stderr
+    assert pixels(tmp_path / "out" / "9.jpg").shape == (256, 256)
+    result = refine("--format", "png", out="png")
+    assert "are lossy" not in result.stderr
+    assert "label files that name images do not follow" in result.stderr
+    assert (tmp_path / "png" / "9.png").exists()
+    assert "8 results are lossy" in refine("--format", "jpeg", out="jpeg").stderr
+    assert (tmp_path / "jpeg" / "deep er" / "0.jpg").exists()
+
+
+def test_the_manifest_and_the_json_tell_all(refine: Refine, renders: Path, model: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "logs" / "m.jsonl"
+    document = json.loads(refine("--json", "--manifest", manifest, "--check-labels").stdout)
+    sha256 = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    assert document["schema"] == "simgan.refine/1"
+    assert (document["images"], document["refined"], document["failed"]) == (7, 7, [])
+    assert document["model_sha256"] == sha256
+    assert document["drift_pixels"]["images"] == 7
+    assert 0 <= document["drift_pixels"]["mean"] <= document["drift_pixels"]["p95"]
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert len(lines) == 7
+    for line in lines:
+        assert line["source_sha256"] == hashlib.sha256(Path(line["source"]).read_bytes()).hexdigest()
+        assert line["output_sha256"] == hashlib.sha256(Path(line["output"]).read_bytes()).hexdigest()
+        assert (line["status"], line["model_sha256"]) == ("refined", sha256)
+    refine("--manifest", manifest, "--skip-existing")
+    again = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert again == [line | {"status": "skipped"} for line in lines]
+
+
+def test_a_dry_run_lists_and_writes_nothing(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    lines = refine("--dry-run").stdout.splitlines()
+    assert len(lines) == 10
+    assert f"refine {renders / '0.png'} -> {tmp_path / 'out' / '0.png'}" in lines
+    assert f"copy {renders / 'labels.csv'} -> {tmp_path / 'out' / 'labels.csv'}" in lines
+    document = json.loads(refine("-n", "--json").stdout)
+    assert (document["images"], document["labels"]) == (7, 3)
+    Image.linear_gradient("L").save(renders / "0.jpg")
+    assert "collide" in refine("-n", "--format", "png", code=2).stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_together_are_the_whole(refine: Refine, tmp_path: Path) -> None:
+    refine()
+    for part in (1, 2, 3):
+        refine("--shard", f"{part}/3", out="parts")
+    assert files_below(tmp_path / "parts") == files_below(tmp_path / "out")
+    assert "0/3" in refine("--shard", "0/3", out="x", code=2).stderr
+
+
+def test_ranks_share_the_work_and_the_first_one_talks(
+    refine: Refine, renders: Path, model: Path, tmp_path: Path
+) -> None:
+    refine()
+    (renders / "bad.png").write_bytes(b"bad")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    script = Path(sys.executable).with_name("simgan")
+    command = [*torchrun, script, "refine", renders, "--model", model, "--out", tmp_path / "ranks", "--json"]
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    document = json.loads(result.stdout)
+    assert (document["images"], document["refined"], len(document["failed"])) == (8, 7, 1)
+    assert result.returncode != 0
+    assert "exitcode  : 3" in result.stderr
+    assert result.stderr.count("model:") == 1
+    assert files_below(tmp_path / "ranks") == files_below(tmp_path / "out")
+
+
+def test_several_folders_and_a_list_of_them(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    more = write_images(tmp_path / "more", 1, 5)
+    (tmp_path / "list").write_text(f"{renders}\n{more}\n")
+    refine(inputs=(renders, more))
+    refine("--from-file", tmp_path / "list", inputs=(), out="listed")
+    assert (tmp_path / "out" / "more" / "0.png").exists()
+    assert (tmp_path / "out" / "renders" / "deep er" / "0.json").exists()
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "listed")
+
+
+def test_a_sheet_compares_before_and_after(refine: Refine, tmp_path: Path) -> None:
+    refine("--compare", tmp_path / "sheets" / "sheet.png")
+    sheet = pixels(tmp_path / "sheets" / "sheet.png")
+    assert sheet.shape[1] > 3 * 150
+    assert sheet.std() > 30
+
+
+def test_files_that_look_like_images_are_pointed_out(refine: Refine, renders: Path) -> None:
+    (renders / "a.exr").write_bytes(b"v/1\x01")
+    assert "1 .exr files look like images" in refine().stderr
+
+
+def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path, refine: Refine) -> None:
+    """A refiner whose first layer looks to the left moves content to the right."""
+    import torch
+
+    from simgan_cli.engine.export import save_network
+    from simgan_cli.engine.networks import Refiner
+
+    network = Refiner(1, width=1, blocks=0, kernel=5, output="tanh")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.first.weight[0, 0, 2, 0] = 0.5
+        network.state_dict()["first.bias"] += 0.5  # so that ReLU cuts nothing
+        network.state_dict()["last.weight"] += 1
+        network.state_dict()["last.bias"] -= 0.5
+    save_network(tmp_path / "shift", network, {"preprocess": "none"}, {})
+    result = refine("--model", tmp_path / "shift", "--check-labels", "--json")
+    assert json.loads(result.stdout)["drift_pixels"]["mean"] == pytest.approx(2, abs=0.1)
+    assert "moved by more than 1 px" in result.stderr
+
+
+def test_settings_come_from_file_environment_and_flags(model: Path, renders: Path, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        f'[train]\nsteps = 3\n[refine]\ninputs = ["{renders}"]\nmodel = "{model}"\nstrength = 0.1\nbatch-size = 3\n'
+    )
+    result = simgan(
+        "refine", "--config", file, "--out", tmp_path / "out", "--dry-run", "--strength", "0.3",
+        env={"SIMGAN_STRENGTH": "0.2", "SIMGAN_BATCH_SIZE": "5", "SIMGAN_STEPS": "9"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    shown = dict(line.split(maxsplit=1) for line in result.stderr.splitlines()[:6])
+    assert (shown["strength"], shown["batch-size"]) == ("0.3", "5")
+    for bad, words in (
+        ({"SIMGAN_STRENGHT": "1"}, "did you mean SIMGAN_STRENGTH"),
+        ({"SIMGAN_MODEL": ""}, "--model: it is empty"),
+        ({"SIMGAN_SHARD": "3/2"}, "--shard:"),
+    ):
+        result = simgan("refine", renders, "--out", tmp_path / "out", env={"SIMGAN_MODEL": str(model)} | bad)
+        assert result.returncode == 2, result.stderr
+        assert words in result.stderr

@@ -1,0 +1,120 @@
+"""Where results go, and what is refused before anything is written."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simgan_cli.data.pictures import FormatName
+from simgan_cli.data.plan import Plan, Source, _ignores_case, check_existing, folders_in, make_plan, output_name
+from simgan_cli.data.tree import Tree
+from simgan_cli.errors import DataError, SettingsError
+
+
+def folder(path: Path, *names: str) -> Path:
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
+    return path
+
+
+def outputs(plan: Plan) -> list[Path]:
+    return [job.output for job in plan.image_jobs()]
+
+
+def test_one_folder_goes_to_out_and_several_to_folders_of_their_names(tmp_path: Path) -> None:
+    a, b = folder(tmp_path / "in" / "a", "x/1.png"), folder(tmp_path / "in" / "b", "1.png")
+    out = tmp_path / "out"
+    assert outputs(make_plan([a], out, None, (0, 1))) == [out / "x/1.png"]
+    assert outputs(make_plan([a, b], out, None, (0, 1))) == [out / "a/x/1.png", out / "b/1.png"]
+
+
+def test_a_list_of_folders_is_read(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("one\n\ntwo words\n")
+    assert folders_in(tmp_path / "list") == [Path("one"), Path("two words")]
+    (tmp_path / "empty").write_text("\n")
+    for name in ("empty", "nowhere"):
+        with pytest.raises(SettingsError, match=name):
+            folders_in(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "expected"),
+    [
+        ("a/1.PNG", None, "a/1.PNG"), ("a/1.PNG", "png", "a/1.PNG"), ("a/1.jpeg", "jpeg", "a/1.jpeg"),
+        ("a.b/1.tif", "png", "a.b/1.png"), ("1.x.bmp", "tiff", "1.x.tif"),
+    ],
+)  # fmt: skip
+def test_suffixes_change_only_where_they_must(name: str, wanted: FormatName | None, expected: str) -> None:
+    assert output_name(name, wanted) == expected
+
+
+def test_out_may_not_touch_an_input(tmp_path: Path) -> None:
+    a = folder(tmp_path / "in" / "a", "1.png")
+    b = folder(tmp_path / "in" / "b", "1.png")
+    for out in (a, a / "refined", tmp_path / "in", tmp_path):
+        with pytest.raises(SettingsError, match="one lies inside the other"):
+            make_plan([a], out, None, (0, 1))
+    with pytest.raises(SettingsError, match="one lies inside the other"):
+        make_plan([a, b], tmp_path / "in", None, (0, 1))  # would overwrite both
+    (tmp_path / "link").symlink_to(a)
+    with pytest.raises(SettingsError, match="one lies inside the other"):
+        make_plan([a], tmp_path / "link", None, (0, 1))
+
+
+def test_every_problem_of_folders_is_named_at_once(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", "1.png")
+    also = folder(tmp_path / "b" / "a", "1.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError) as caught:
+        make_plan([a, also, tmp_path / "nowhere", tmp_path / "file"], tmp_path / "file", None, (0, 1))
+    text = str(caught.value)
+    for words in ("nowhere: no such folder", "file: a file, not a folder", "--out", "an --out each"):
+        assert words in text
+
+
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image"):
+        make_plan([folder(tmp_path / "a", "labels.csv")], tmp_path / "out", None, (0, 1))
+
+
+def test_names_that_would_collide_are_named(tmp_path: Path) -> None:
+    a = folder(tmp_path / "a", "1.png", "1.jpg", "x/2.bmp", "x/2.webp", "3.PNG")
+    with pytest.raises(SettingsError, match="collide") as caught:
+        make_plan([a], tmp_path / "out", "png", (0, 1))
+    assert "1.jpg and" in str(caught.value)
+    assert "2.webp" in str(caught.value)
+    make_plan([a], tmp_path / "out", None, (0, 1))
+    folder(a, "3.png")
+    make_plan([a], tmp_path / "out", None, (0, 1))  # where case counts, these are two files
+
+
+def test_a_file_system_that_ignores_case_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "Some" / "out").mkdir(parents=True)
+    assert not _ignores_case(tmp_path / "Some" / "new" / "deep")
+    (tmp_path / "sOME").symlink_to(tmp_path / "Some")  # as such a file system would answer
+    assert _ignores_case(tmp_path / "Some" / "123")
+
+
+def test_existing_results_need_a_word(tmp_path: Path) -> None:
+    plan = make_plan([folder(tmp_path / "a", "1.png", "2.png", "labels.csv")], tmp_path / "out", None, (0, 1))
+    check_existing(plan, tmp_path / "out", labels=True)
+    folder(tmp_path / "out", "labels.csv")
+    check_existing(plan, tmp_path / "out", labels=False)
+    with pytest.raises(SettingsError, match=r"1 of the results exist.*--skip-existing.*--overwrite"):
+        check_existing(plan, tmp_path / "out", labels=True)
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(1, 6))
+def test_parts_of_a_plan_make_up_the_whole_and_count_from_0(sizes: list[int], parts: int) -> None:
+    sources = [
+        Source(Path(f"in{n}"), Path(f"out/{n}"), Tree(images=[f"{i}.png" for i in range(size)], others=["labels.csv"]))
+        for n, size in enumerate(sizes)
+    ]
+    whole = [job.output for job in Plan(sources, None).image_jobs()]
+    split = [Plan(sources, None, (index, parts)) for index in range(parts)]
+    assert sorted(output for plan in split for output in outputs(plan)) == sorted(whole)
+    assert sum(len(list(plan.label_jobs())) for plan in split) == len(sizes)
+    for plan in split:
+        assert [job.number for job in plan.image_jobs()] == list(range(plan.images))

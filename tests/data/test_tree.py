@@ -1,0 +1,58 @@
+"""Which files lie below a folder, and in which order."""
+
+import os
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simgan_cli.data.tree import part_of, read_tree
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_files_come_in_natural_order_folder_by_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "b/10.png", "b/9.png", "a/2.JPG", "1.tif", ".hidden.png", "b/labels.csv", ".thumbs/1.png", "10.csv")
+    tree = read_tree(tmp_path)
+    assert tree.images == ["1.tif", "a/2.JPG", "b/9.png", "b/10.png"]
+    assert tree.others == ["10.csv", "b/labels.csv"]
+    assert tree.unusable == []
+
+
+def test_links_in_circles_end_and_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "itself.png").symlink_to("itself.png")
+    tree = read_tree(tmp_path)
+    assert tree.images == ["a/1.png"]
+    assert dict(tree.unusable) == {
+        "itself.png": "a link that leads nowhere",
+        "a/again": "a link to a folder above it; not followed",
+    }
+
+
+def test_a_folder_that_is_linked_twice_is_there_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "left/1.png")
+    (tmp_path / "right").symlink_to(tmp_path / "left")
+    assert read_tree(tmp_path).images == ["left/1.png", "right/1.png"]
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert sorted(read_tree(tmp_path).unusable) == [
+        ("gone.png", "a link that leads nowhere"),
+        ("pipe.png", "neither a file nor a folder"),
+    ]
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_parts_are_balanced_and_make_up_the_whole(count: int, parts: int) -> None:
+    items = list(range(count))
+    split = [part_of(items, index, parts) for index in range(parts)]
+    assert sorted(item for part in split for item in part) == items
+    assert max(map(len, split)) - min(map(len, split)) <= 1

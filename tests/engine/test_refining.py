@@ -1,0 +1,211 @@
+"""Images of any size, type and channels through a refiner: against the network itself, and against each other."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+import simgan_cli
+from simgan_cli.engine.model import open_model
+from simgan_cli.engine.refining import ImageRefiner, luma
+from simgan_cli.errors import DataError, SettingsError
+from tests.helpers import write_refiner
+
+RNG = np.random.default_rng(0)
+
+
+def noise(*shape: int, dtype: Any = np.uint8) -> NDArray[Any]:
+    return RNG.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_refiner(tmp_path_factory.mktemp("grey"))
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_refiner(tmp_path_factory.mktemp("colour"), channels=3)
+
+
+@pytest.fixture(scope="module")
+def unchanging(grey: Path) -> ImageRefiner:
+    return simgan_cli.load_refiner(grey, device="cpu", strength=0.0)
+
+
+def by_hand(model: Path, pixels: NDArray[Any], strength: float = 1.0) -> NDArray[Any]:
+    """Return N x C x H x W through the network in float64: scale, refine, clip, blend, round half to even."""
+    network = open_model(model).network.double()
+    top = np.iinfo(pixels.dtype).max
+    x = pixels / (top / 2) - 1
+    with torch.no_grad():
+        refined = network(torch.from_numpy(x)).clamp(-1, 1).numpy()
+    blended = x + strength * (refined - x)
+    levels: NDArray[Any] = np.clip(np.rint((blended + 1) * (top / 2)), 0, top).astype(pixels.dtype)
+    return levels
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_pixels_are_those_of_the_network(grey: Path, dtype: Any, strength: float) -> None:
+    refiner = simgan_cli.load_refiner(grey, device="cpu", strength=strength)
+    images = noise(3, 14, 19, 1, dtype=dtype)
+    expected = by_hand(grey, np.moveaxis(images, -1, 1), strength)
+    found = np.moveaxis(refiner(images), -1, 1)
+    assert found.dtype == dtype
+    assert np.abs(found.astype(int) - expected).max() <= (1 if dtype == np.uint16 else 0)
+    assert np.abs(found.astype(int) - np.moveaxis(images, -1, 1)).mean() > np.iinfo(dtype).max / 100  # it does refine
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_strength_0_is_the_input(unchanging: ImageRefiner, image: NDArray[np.uint8]) -> None:
+    assert np.array_equal(unchanging(image), image)
+
+
+def test_strength_0_is_the_input_for_every_16_bit_value(unchanging: ImageRefiner) -> None:
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(unchanging(every), every)
+    assert np.array_equal(unchanging(every.astype(">u2")), every)
+
+
+def test_arrays_and_tensors_of_one_image_and_of_several(colour: Path) -> None:
+    refiner = simgan_cli.load_refiner(colour, device="cpu")
+    images = noise(4, 10, 12, 3)
+    refined = refiner(images)
+    assert np.array_equal(refiner(images[2]), refined[2])
+    tensors = torch.from_numpy(np.moveaxis(images, -1, 1).copy())
+    assert torch.equal(refiner(tensors), torch.from_numpy(np.moveaxis(refined, -1, 1).copy()))
+    assert torch.equal(refiner(tensors[1]), refiner(tensors)[1])
+    scaled = tensors.double() / 127.5 - 1
+    floats = refiner(scaled)
+    assert floats.dtype == torch.float32
+    assert np.array_equal(((floats + 1) * 127.5).round().byte().numpy(), refiner(tensors).numpy())
+    mirrored = np.flip(images, axis=2)  # negative strides, not writeable
+    mirrored.flags.writeable = False
+    assert refiner(mirrored).shape == images.shape
+    floats.requires_grad_(True).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> None:
+    refiner = simgan_cli.load_refiner(grey, device="cpu")
+    wrong: list[Any] = [
+        noise(4, 5, 3), np.zeros((2, 2, 2, 2, 2), np.uint8), np.zeros((0, 5), np.uint8), noise(4, 5).astype(np.int32),
+        np.full((4, 5), 2.0), np.full((4, 5), np.nan), torch.zeros(4, 5), torch.zeros(3, 4, 5), np.zeros(3),
+            noise(4, 5).astype(object), noise(4, 5) > 9,
+    ]  # fmt: skip
+    for images in wrong:
+        with pytest.raises(DataError):
+            refiner(images)
+    with pytest.raises(DataError, match="3 channels"):
+        simgan_cli.load_refiner(colour)(noise(4, 5))
+    with pytest.raises(SettingsError, match="nowhere"):
+        simgan_cli.load_refiner(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("model", ["grey", "colour"])
+def test_an_image_does_not_depend_on_its_company(model: str, request: pytest.FixtureRequest) -> None:
+    refiner = simgan_cli.load_refiner(request.getfixturevalue(model), device="cpu")
+    images = noise(19, 3 if model == "colour" else 1, 35, 55)
+    together = refiner.refine(images)
+    for start, stop in ((0, 1), (3, 5), (7, 18), (18, 19)):
+        assert np.array_equal(refiner.refine(images[start:stop]), together[start:stop])
+    other = ImageRefiner(refiner.model, torch.device("cpu"), batch_size=3)
+    assert np.array_equal(other.refine(images), together)
+
+
+def test_the_number_of_cores_changes_no_bit(grey: Path) -> None:
+    script = (
+        "import hashlib, numpy as np, simgan_cli, sys;"
+        "x = np.random.default_rng(0).integers(0, 65536, (5, 120, 97, 1), dtype=np.uint16);"
+        "print(hashlib.sha256(simgan_cli.load_refiner(sys.argv[1], device='cpu')(x)).hexdigest())"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", script, str(grey)],
+            env={"OMP_NUM_THREADS": cores}, capture_output=True, text=True, check=True,
+        ).stdout
+        for cores in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("model", ["grey", "colour"])
+def test_tiles_change_no_pixel_by_more_than_one_level(model: str, request: pytest.FixtureRequest) -> None:
+    loaded = open_model(request.getfixturevalue(model))
+    whole = ImageRefiner(loaded, torch.device("cpu"), tile=1000)
+    tiled = ImageRefiner(loaded, torch.device("cpu"), tile=64)
+    for size in ((150, 65), (64, 400), (131, 257)):
+        images = noise(2, loaded.channels, *size)
+        assert np.abs(tiled.refine(images).astype(int) - whole.refine(images)).max() <= 1
+
+
+def test_luma_is_pillows(grey: Path) -> None:
+    image = noise(40, 50, 3)
+    expected = np.asarray(Image.fromarray(image).convert("L"))
+    assert np.array_equal(luma(np.moveaxis(image, -1, 0)[None])[0, 0], expected)
+    deep = np.repeat(np.arange(65536, dtype=np.uint16).reshape(1, 1, 256, 256), 3, axis=1)
+    assert np.array_equal(luma(deep)[:, 0], deep[:, 0])
+
+
+def test_colour_through_a_grey_model_changes_only_its_luma(grey: Path) -> None:
+    refiner = simgan_cli.load_refiner(grey, device="cpu")
+    images = noise(2, 3, 12, 15) // 4 + 96  # away from the ends, where clipping would come in
+    refined = refiner.refine(images)
+    change = refined.astype(int) - images
+    assert (change == change[:, :1]).all()
+    assert np.array_equal(change[:, 0], refiner.refine(luma(images)).astype(int)[:, 0] - luma(images)[:, 0])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_through_a_colour_model_stays_grey(colour: Path, dtype: Any) -> None:
+    refiner = simgan_cli.load_refiner(colour, device="cpu")
+    images = noise(2, 1, 12, 15, dtype=dtype)
+    refined = refiner.refine(images)
+    assert (refined.shape, refined.dtype) == (images.shape, dtype)
+    assert np.array_equal(refined, luma(refiner.refine(np.repeat(images, 3, axis=1))))
+
+
+def test_images_are_preprocessed_as_in_training(tmp_path: Path) -> None:
+    refiner = simgan_cli.load_refiner(write_refiner(tmp_path, preprocess="equalize"), device="cpu", strength=0.0)
+    image = np.array([[10, 10, 20], [20, 20, 30]], np.uint8)
+    # by hand: (cdf - 2) / (6 - 2) * 255 with cdf 2, 5, 6
+    assert refiner(image).tolist() == [[0, 0, 191], [191, 191, 255]]
+
+
+LITTLE_MEMORY = """
+import resource, sys
+import numpy as np, torch
+from pathlib import Path
+from simgan_cli.engine.model import open_model
+from simgan_cli.engine.refining import ImageRefiner
+
+model = open_model(Path(sys.argv[1]))
+small = ImageRefiner(model, torch.device("cpu"), tile=128)
+image = np.random.default_rng(0).integers(0, 256, (1, 1, 900, 900), dtype=np.uint8)
+expected = small.refine(image)
+large = ImageRefiner(model, torch.device("cpu"), tile=2000)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000, -1))  # one layer of the whole image takes 207 MB
+found = large.refine(image)
+assert large._tile < 900, large._tile
+assert np.abs(found.astype(int) - expected).max() <= 1
+print("refined")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as only Linux does")
+def test_where_memory_ends_less_is_done_at_once(tmp_path: Path) -> None:
+    model = write_refiner(tmp_path, width=64)
+    result = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, str(model)], capture_output=True, text=True, check=False
+    )
+    assert result.stdout.strip() == "refined", result.stderr
