@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from simgan_cli.cli.app import app
 from tests.conftest import Domains
-from tests.helpers import SIMGAN, TINY, simgan, write_images
+from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^(?:.*&& )?(?:\.venv/bin/)?simgan (train .*)$", README, re.MULTILINE)
+COMMANDS, REFINING = (
+    re.findall(rf"^(?:.*&& )?(?:\.venv/bin/)?simgan ({name} .*)$", README, re.MULTILINE) for name in ("train", "refine")
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -30,8 +34,30 @@ def test_the_readmes_commands_are_understood(command: str, tmp_path: Path) -> No
     assert "discriminator: 75,906 parameters" in result.stdout
 
 
+@pytest.mark.parametrize("command", REFINING)
+def test_the_readmes_refining_works(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "renders", 2, 1)
+    write_refiner(tmp_path / "run" / "refiner")
+    (tmp_path / "run" / "config.json").write_text('{"schema": "simgan.run/1"}')
+    result = CliRunner().invoke(app, shlex.split(command))
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "refined" / "0.png").exists() == ("--dry-run" not in command)
+
+
+def test_the_readmes_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_refiner(tmp_path / "run" / "refiner")
+    (tmp_path / "run" / "config.json").write_text('{"schema": "simgan.run/1"}')
+    snippet = README.split("```python\n")[1].split("```")[0]
+    names = {"images": np.zeros((2, 5, 6, 1), np.uint8)}
+    exec(snippet, names)
+    assert names["refined"].shape == (2, 5, 6, 1)
+
+
 def test_the_readme_has_the_commands_it_should() -> None:
     assert len(COMMANDS) >= 5
+    assert len(REFINING) >= 5
     assert "<!-- the test command -->" in README
 
 

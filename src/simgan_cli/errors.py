@@ -8,6 +8,9 @@
     └── DivergedError        4   training produced NaN or infinity
     Interrupted         75 130   stopped by a signal before there was anything to save
 
+Two more codes belong to jobs that ended as they should: 3, some images of a batch failed and the rest are done, and
+75 or 130, stopped by a signal after saving.
+
 Each message names the path, what was found, what was wanted and what to do.
 """
 

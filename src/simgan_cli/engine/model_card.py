@@ -20,15 +20,18 @@ true. Trained with `simgan train` for {step} steps on {images["synthetic"]:,} sy
 images of {height}x{width} (height x width). Method: Shrivastava et al., *Learning from Simulated and Unsupervised
 Images through Adversarial Training*, CVPR 2017.
 
-```python
-from pathlib import Path
-from simgan_cli.engine.export import load_network
-
-refiner = load_network(Path("."))  # this folder
-refined = refiner(images).clamp(-1, 1)  # N x C x H x W, float32 in [-1, 1], any height and width
+```sh
+simgan refine renders/ --model . --out refined/
 ```
 
-Images were preprocessed with: {facts["preprocess"]}. Nothing here shows that refining helps your task: measure it.
+```python
+import simgan_cli
+
+refiner = simgan_cli.load_refiner(".")  # this folder
+refined = refiner(images)  # H x W, H x W x C or N x H x W x C of uint8, uint16, or floats in [-1, 1]
+```
+
+Both preprocess images as in training: {facts["preprocess"]}. Nothing here shows that refining helps your task: measure it.
 
 ## Last metrics
 | | |
