@@ -1,12 +1,12 @@
 """`simgan refine`: settle what goes where, print it, refine."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printable, say
+from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.pictures import QUALITY
@@ -29,27 +29,21 @@ LARGE_DRIFT = 1.0  # pixels
 def refine(
     flags: dict[str, Any],
     *,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help=r"Settings from a TOML file, below \[refine].", metavar="FILE"),
-    ] = None,
+    config: ConfigFile = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="List what would be made of what; write nothing.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Every setting, also those left at their default.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout at the end.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json: Json = False,
 ) -> None:
     """Make folders of rendered images realistic, file for file, labels carried along.
 
     Settings: TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags. Under torchrun the ranks share the work.
 
-    Exit codes: 0 done; 1 failed (disk, memory): what is written is whole; 2 usage; 3 some images failed, the rest are
-    done; 4 no image, bad model, or --fail-fast;
-
-    75 stopped by SIGTERM or SIGUSR1: run it again with --skip-existing to go on; 130 Ctrl-C, the same.
+    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 3 some images failed, the rest are done; 4 no image, bad model,
+    or --fail-fast; 75 stopped by SIGTERM or SIGUSR1, and 130 by Ctrl-C: --skip-existing goes on. What is written is
+    whole in every case.
     """
     ranks = Ranks.of_process()
     with exit_codes(writing="the results", again="--skip-existing", smaller="--batch-size or --tile"):

@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from simgan_cli.cli.console import exit_codes, hours, print_json, say, stderr
+from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import (
     environment_of_process,
     gather,
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
 def train(
     flags: dict[str, Any],
     *,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help=r"Settings from a TOML file, below \[train].", metavar="FILE"),
-    ] = None,
+    config: ConfigFile = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -45,11 +43,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print settings, networks and data; train nothing.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Every setting, also those left at their default.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout at the end.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json: Json = False,
 ) -> None:
     """Learn a refiner from a folder of rendered images and a folder of real ones.
 
