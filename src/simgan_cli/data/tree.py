@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ FOREIGN_SUFFIXES = frozenset(
     {".gif", ".exr", ".hdr", ".tga", ".jp2", ".avif", ".heic", ".heif", ".jxl", ".psd", ".dds", ".pbm", ".pnm", ".pam"}
 )
 Item = TypeVar("Item")
+FILE, FOLDER = "file", "folder"
 Identity = tuple[int, int]  # device and inode
 
 
@@ -39,15 +40,15 @@ def read_tree(folder: Path) -> Tree:
         if identity in above:
             tree.unusable.append((place, "a link to a folder above it; not followed"))
             continue
-        with os.scandir(folder / place) as entries:
-            found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=_natural)
         folders = []
-        for entry in found:
-            path = f"{place}/{entry.name}" if place else entry.name
-            if _leads_to_folder(entry):
+        for name, kind in _entries(folder / place):
+            path = f"{place}/{name}" if place else name
+            if kind == FOLDER:
                 folders.append((path, (*above, identity)))
+            elif kind == FILE:
+                (tree.images if is_image(name) else tree.others).append(path)
             else:
-                _sort_in(tree, path, entry)
+                tree.unusable.append((path, kind))
         pending += reversed(folders)
     return tree
 
@@ -62,27 +63,32 @@ def part_of(items: Sequence[Item], index: int, count: int) -> Sequence[Item]:
     return items[index::count]
 
 
-def _leads_to_folder(entry: "os.DirEntry[str]") -> bool:
+def _entries(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and kind of what lies in a folder, in natural order.
+
+    Each entry is one string while it is sorted, since a folder may hold a million.
+    """
+    with os.scandir(folder) as entries:
+        lines = [f"{_natural(entry.name)}\0{entry.name}\0{_kind(entry)}" for entry in entries if entry.name[0] != "."]
+    lines.sort()
+    for line in lines:
+        _, name, kind = line.split("\0")
+        yield name, kind
+
+
+def _kind(entry: "os.DirEntry[str]") -> str:
+    """Return FILE, FOLDER, or why it is neither."""
     try:
-        return entry.is_dir()
+        if entry.is_dir():
+            return FOLDER
+        if entry.is_file():
+            return FILE
+        is_link = entry.is_symlink()
     except OSError:  # a link in a circle
-        return False
+        is_link = True
+    return "a link that leads nowhere" if is_link else "neither a file nor a folder"
 
 
-def _sort_in(tree: Tree, path: str, entry: "os.DirEntry[str]") -> None:
-    try:
-        is_file, is_link = entry.is_file(), entry.is_symlink()
-    except OSError:
-        is_file, is_link = False, True
-    if not is_file:
-        reason = "a link that leads nowhere" if is_link else "neither a file nor a folder"
-        tree.unusable.append((path, reason))
-    elif is_image(entry.name):
-        tree.images.append(path)
-    else:
-        tree.others.append(path)
-
-
-def _natural(entry: "os.DirEntry[str]") -> tuple[str, str]:
-    """Sort 2.png before 10.png: digits by value, other text as it stands."""
-    return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), entry.name), entry.name
+def _natural(name: str) -> str:
+    """Return what sorts 2.png before 10.png: digits by value, other text as it stands."""
+    return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name)
