@@ -1,0 +1,1 @@
+"""Gaze: labels, directions and errors."""
