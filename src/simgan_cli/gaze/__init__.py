@@ -1,1 +1,0 @@
-"""Gaze: labels, directions and errors."""
