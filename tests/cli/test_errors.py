@@ -258,9 +258,7 @@ def test_json_is_one_document_also_after_a_failure(domains: Domains) -> None:
 
 
 def test_help_shows_brackets_as_they_are() -> None:
-    text = simgan("train", "--help").stdout
-    assert "below [train]" in text
-    assert "simgan-cli[tensorboard]" in text
+    assert "simgan-cli[tensorboard]" in simgan("train", "--help").stdout
 
 
 @pytest.mark.parametrize(

@@ -92,15 +92,19 @@ def test_receptive_fields_are_what_gradients_show() -> None:
         (Refiner(width=2), 19),
         (Discriminator(hands_layers()), 71),
     ):
-        images = torch.rand(1, 1, 161, 161, requires_grad=True)
-        maps = network.double()(images.double())
-        # max pooling passes one gradient: the union over many random images would be the field; bound it here
+        with torch.no_grad():
+            # Positive weights leave no ReLU closed, so no path is lost by chance.
+            for parameter in network.parameters():
+                parameter.abs_()
+        images = torch.rand(1, 1, 161, 161, dtype=torch.float64, requires_grad=True)
+        network.double()
+        maps = network.features(images) if isinstance(network, Refiner) else network(images)
         maps[..., maps.shape[-2] // 2, maps.shape[-1] // 2].sum().backward()
         assert images.grad is not None
         touched = images.grad[0, 0].abs().sum(dim=0).nonzero()
-        assert touched.max() - touched.min() + 1 <= field
-        if isinstance(network, Refiner):
-            assert touched.max() - touched.min() + 1 == field
+        size = touched.max() - touched.min() + 1
+        # Max pooling passes one gradient of its window, so the discriminators' field is only bounded.
+        assert size == field if isinstance(network, Refiner) else size <= field
 
 
 def test_the_residual_refiner_starts_as_the_identity() -> None:
