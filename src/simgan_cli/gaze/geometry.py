@@ -1,0 +1,76 @@
+"""Directions of gaze: one convention inside, angles only at the edges.
+
+Inside, gaze is a unit vector in the camera's frame: x right, y down, z away from the camera; looking into the camera is
+(0, 0, -1). Angles are radians.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float64]  # N x 3
+Angles = NDArray[np.float64]  # N x 2, in the order of their convention
+Convention = Literal["mpiigaze", "gazehub", "xgaze"]
+
+
+def vectors_from_angles(angles: Angles, convention: Convention) -> Vectors:
+    """Return unit vectors N x 3 of angles N x 2 as files of `convention` hold them.
+
+    mpiigaze (hysts, ptgaze): (pitch, yaw) with pitch = asin(-y), yaw = atan2(-x, -z). gazehub: the same angles as
+    (yaw, pitch). xgaze (ETH-XGaze, GazeML): (pitch, yaw) with pitch = asin(y), yaw = atan2(x, z); files of that
+    convention may hold the reversed vector (see `facing_camera`).
+    """
+    return _FROM_ANGLES[convention](np.asarray(angles, dtype=np.float64))
+
+
+def angles_from_vectors(vectors: Vectors, convention: Convention) -> Angles:
+    """Return the angles N x 2 of vectors N x 3 of any length but 0: the inverse of `vectors_from_angles`."""
+    x, y, z = unit(vectors).T
+    sign = 1.0 if convention == "xgaze" else -1.0
+    pitch, yaw = np.arcsin(np.clip(sign * y, -1, 1)), np.arctan2(sign * x, sign * z)
+    return np.stack([yaw, pitch] if convention == "gazehub" else [pitch, yaw], axis=1)
+
+
+def facing_camera(vectors: Vectors) -> Vectors:
+    """Return vectors N x 3, all reversed if most point away from the camera.
+
+    ETH-XGaze and GazeML take their angles of the vector from what is looked at to the eye, so that looking into the
+    camera is yaw 0; an eye that a camera sees looks towards it, which tells the two apart.
+    """
+    return -vectors if np.median(vectors[:, 2]) > 0 else vectors
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Return vectors of length 1; those of length 0 stay."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length == 0, 1, length)
+
+
+def angular_error(a: Vectors, b: Vectors) -> NDArray[np.float64]:
+    """Return the angle between each pair of vectors N x 3, in degrees, N.
+
+    atan2(|a x b|, a . b): exact for equal and for opposite vectors, where the arc cosine of a rounded dot product is
+    NaN or wrong.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    across = np.linalg.norm(np.cross(a, b), axis=1)
+    return np.degrees(np.arctan2(across, np.einsum("ij,ij->i", a, b)))
+
+
+def mirrored(vectors: Vectors) -> Vectors:
+    """Return vectors N x 3 as they look in an image that is flipped left to right."""
+    return np.asarray(vectors, dtype=np.float64) * np.array([-1.0, 1.0, 1.0])
+
+
+def _from_pitch_yaw(pitch: NDArray[np.float64], yaw: NDArray[np.float64], sign: float) -> Vectors:
+    return sign * np.stack([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)], axis=1)
+
+
+_FROM_ANGLES: dict[Convention, Callable[[Angles], Vectors]] = {
+    "mpiigaze": lambda angles: _from_pitch_yaw(angles[:, 0], angles[:, 1], -1.0),
+    "gazehub": lambda angles: _from_pitch_yaw(angles[:, 1], angles[:, 0], -1.0),
+    "xgaze": lambda angles: _from_pitch_yaw(angles[:, 0], angles[:, 1], 1.0),
+}

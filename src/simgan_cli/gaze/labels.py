@@ -1,0 +1,225 @@
+"""Labelled images of eyes: what a reader found, brought to one size and checked."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simgan_cli.data.images import equalize, resize, top_of
+from simgan_cli.errors import DataError
+from simgan_cli.gaze.geometry import Convention, Vectors, angles_from_vectors, unit
+
+Target = Literal["gaze", "pupil"]
+Grey = NDArray[np.uint8]  # H x W
+NOT_UNIT = 0.01  # a vector whose length is off by more has not merely been rounded
+DECODED_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """How labelled images are read; `size` is (H, W), None that of the first image."""
+
+    target: Target = "gaze"
+    size: tuple[int, int] | None = None
+    preprocess: Literal["none", "equalize"] = "none"
+    convention: Convention = "mpiigaze"
+    degrees: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image, its pixels not yet read.
+
+    `target` is a gaze vector (x, y, z) or the pupil's centre (x, y) in pixels of that image, pixel centres at +0.5.
+    """
+
+    file: str
+    pixels: Callable[[], NDArray[Any]]  # H x W or H x W x 3, uint8 or uint16
+    target: Sequence[float]
+    person: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Grey images N x H x W with a target each: unit vectors N x 3, or pupil centres N x 2 in pixels."""
+
+    source: Path
+    reader: str
+    target: Target
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.float64]
+    files: list[str]
+    persons: list[str] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+    def part(self, index: NDArray[np.int64]) -> "LabelledImages":
+        """Return the images at `index`."""
+        return replace(
+            self,
+            pixels=self.pixels[index],
+            targets=self.targets[index],
+            files=[self.files[i] for i in index],
+            persons=None if self.persons is None else [self.persons[i] for i in index],
+        )
+
+    def coordinates(self) -> dict[str, NDArray[np.float64]]:
+        """Return what a person reads of the targets: pitch and yaw in degrees, or x and y in pixels."""
+        return coordinates_of(self.targets, self.target)
+
+    def fingerprint(self) -> str:
+        """Return a hash of all pixels and targets."""
+        digest = hashlib.sha256(self.pixels.tobytes())
+        digest.update(self.targets.tobytes())
+        return digest.hexdigest()
+
+    def describe(self) -> str:
+        """Return count, size, labels, persons, ranges and brightness in words."""
+        unit_name = "deg" if self.target == "gaze" else "px"
+        ranges = ", ".join(
+            f"{name} {values.min():.1f} to {values.max():.1f} {unit_name}" for name, values in self.coordinates().items()
+        )
+        who = f", {len(set(self.persons))} persons" if self.persons is not None else ""
+        height, width = self.size
+        return (
+            f"{len(self):,} images of {height}x{width} ({self.reader}: {self.source}){who}; {ranges}; "
+            f"grey {self.pixels.mean():.0f} +- {self.pixels.std():.0f}"
+        )
+
+
+def coordinates_of(targets: NDArray[np.float64], target: Target) -> dict[str, NDArray[np.float64]]:
+    """Return targets as named coordinates: pitch and yaw (`mpiigaze`) in degrees, or x and y in pixels."""
+    if target == "pupil":
+        return {"x": targets[:, 0], "y": targets[:, 1]}
+    pitch, yaw = np.degrees(angles_from_vectors(targets, "mpiigaze")).T
+    return {"pitch": pitch, "yaw": yaw}
+
+
+def collect(
+    samples: Iterable[Sample], source: Path, reader: str, options: Options, warnings: Sequence[str] = ()
+) -> LabelledImages:
+    """Read the pixels of `samples`, bring them to one size, and check the targets.
+
+    Raises DataError for no sample, an unreadable image, or a target that is not finite or has no length.
+    """
+    found = list(samples)
+    if not found:
+        raise DataError(f"{source}: no labelled image ({reader}); give a folder or file with images and their labels")
+    first = found[0].pixels()
+    size = options.size or (int(first.shape[0]), int(first.shape[1]))
+    pixels = np.empty((len(found), *size), np.uint8)
+    scales = np.empty((len(found), 2))
+    with ThreadPoolExecutor() as pool:
+        waiting = iter(enumerate(found))
+        while batch := list(islice(waiting, DECODED_AT_ONCE)):  # decoded images of any size are not kept
+            for (index, _), image in zip(batch, pool.map(lambda item: item[1].pixels(), batch), strict=True):
+                pixels[index] = _prepared(image, size, options)
+                scales[index] = size[1] / image.shape[1], size[0] / image.shape[0]
+    targets = np.array([sample.target for sample in found], np.float64)
+    files, persons = [sample.file for sample in found], [sample.person for sample in found]
+    _check_finite(targets, files, source, options.target)
+    notes = list(warnings)
+    if options.target == "gaze":
+        notes += _length_warnings(targets, source)
+        targets = unit(targets)
+    else:
+        targets = targets * scales
+        _check_inside(targets, size, files, source)
+    known = [person for person in persons if person]
+    return LabelledImages(
+        source, reader, options.target, pixels, targets, files, known if len(known) == len(found) else None, notes
+    )
+
+
+def check_apart(train: LabelledImages, test: LabelledImages) -> None:
+    """Raise DataError where the two share an image: the test would then measure memory."""
+
+    def digests(images: LabelledImages) -> dict[bytes, str]:
+        return {
+            hashlib.blake2b(image.tobytes(), digest_size=16).digest(): file
+            for image, file in zip(images.pixels, images.files, strict=True)
+            if image.std() > 0  # empty frames may well be equal
+        }
+
+    ours, theirs = digests(train), digests(test)
+    shared = [f"{ours[key]} = {theirs[key]}" for key in ours.keys() & theirs.keys()]
+    if shared:
+        raise DataError(
+            f"{train.source} and {test.source} share {len(shared):,} images ({', '.join(sorted(shared)[:3])}): an "
+            "estimator must not be trained on what it is tested on; take them out of one of the two"
+        )
+
+
+def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
+    """Say where the labels' ranges or the images' brightness are far apart."""
+    warnings = []
+    theirs = test.coordinates()
+    for name, values in train.coordinates().items():
+        low, high = np.percentile(values, [1, 99])
+        outside = float(np.mean((theirs[name] < low) | (theirs[name] > high)))
+        if outside > 0.2:
+            warnings.append(
+                f"{outside:.0%} of the test's {name} lie outside the range {low:.1f} to {high:.1f} that "
+                f"{train.source} has: render that range, or check --convention"
+            )
+    brightness, contrast = test.pixels.mean() - train.pixels.mean(), test.pixels.std() / max(1e-9, train.pixels.std())
+    if abs(brightness) > 40 or not 0.6 < contrast < 1.6:
+        warnings.append(
+            f"grey values of {train.source} ({train.pixels.mean():.0f} +- {train.pixels.std():.0f}) and {test.source} "
+            f"({test.pixels.mean():.0f} +- {test.pixels.std():.0f}) are far apart: try --preprocess equalize"
+        )
+    return warnings
+
+
+def _prepared(image: NDArray[Any], size: tuple[int, int], options: Options) -> Grey:
+    if image.dtype != np.uint8:
+        image = np.rint(image * (255 / top_of(image.dtype))).astype(np.uint8)
+    image = resize(image, size, "resize")
+    return equalize(image) if options.preprocess == "equalize" else image
+
+
+def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, target: Target) -> None:
+    bad = ~np.isfinite(targets).all(axis=1)
+    if target == "gaze":
+        bad |= np.linalg.norm(targets, axis=1) < 1e-6
+    if bad.any():
+        named = ", ".join(files[i] for i in np.flatnonzero(bad)[:3])
+        raise DataError(
+            f"{source}: {int(bad.sum()):,} labels are NaN, infinite or of length 0 ({named}); correct or remove them"
+        )
+
+
+def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
+    outside = ((targets < 0) | (targets > (size[1], size[0]))).any(axis=1)
+    if outside.mean() > 0.5:
+        raise DataError(
+            f"{source}: {int(outside.sum()):,} pupil centres lie outside their image ({files[int(outside.argmax())]}); "
+            "wanted pixels of the image file, x to the right and y down"
+        )
+
+
+def _length_warnings(vectors: Vectors, source: Path) -> list[str]:
+    warnings = []
+    off = int((np.abs(np.linalg.norm(vectors, axis=1) - 1) > NOT_UNIT).sum())
+    if off:
+        warnings.append(f"{source}: {off:,} gaze vectors are not of length 1; normalised")
+    if np.median(unit(vectors)[:, 2]) > 0:
+        warnings.append(
+            f"{source}: most gaze vectors point away from the camera (z > 0); wanted x right, y down, z away, "
+            "so that looking into the camera is (0, 0, -1)"
+        )
+    return warnings
+

@@ -1,0 +1,442 @@
+"""Readers of labelled eyes: labels.csv, UnityEyes, MPIIGaze, MPIIFaceGaze-style HDF5, npz.
+
+Each yields samples of what its layout holds; `read` finds the layout out and brings them to one form.
+"""
+
+import csv
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from simgan_cli.data.images import decoding, pixel_array
+from simgan_cli.data.tree import read_tree
+from simgan_cli.errors import DataError, SettingsError, UnreadableImage
+from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
+from simgan_cli.gaze.labels import LabelledImages, Options, Sample, collect
+
+Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
+Samples = tuple[list[Sample], list[str]]  # with what is worth a warning
+HDF5_SUFFIXES = {".h5", ".hdf5", ".hdf"}
+HDF5_SIGNATURE = b"\x89HDF"
+EYE_SIZE = (35, 55)  # H, W of the paper's eyes
+EYE_WINDOW = 1.6  # width of the window round an eye, in widths of the box of its lid margin
+IMAGE_KEYS = ("x", "image", "images", "data", "face_patch")
+GAZE_KEYS = ("gaze", "gazes", "label", "face_gaze")
+PERSON_KEYS = ("person", "persons", "subject_index")
+NAMED = 3  # examples in a message
+
+
+def read(path: Path, options: Options, layout: Layout | Literal["auto"] = "auto") -> LabelledImages:
+    """Read the labelled images at `path`: a folder, an .npz or an HDF5 file.
+
+    Raises SettingsError for a path that is not there, DataError for labels or images that cannot be used.
+    """
+    if not path.exists():
+        raise SettingsError(f"{path}: no such file or folder; give labelled images")
+    found = _recognised(path) if layout == "auto" else layout
+    samples, warnings = _READERS[found](path, options)
+    if found == "unityeyes":
+        options = replace(options, size=options.size or EYE_SIZE)
+    return collect(samples, path, found, options, warnings)
+
+
+def _recognised(path: Path) -> Layout:
+    if path.is_file():
+        if zipfile.is_zipfile(path):
+            return "npz"
+        with path.open("rb") as file:
+            if file.read(4) == HDF5_SIGNATURE:
+                return "hdf5"
+    elif (path / "labels.csv").is_file():
+        return "csv"
+    elif _mpiigaze_days(path):
+        return "mpiigaze"
+    elif _hdf5_files(path):
+        return "hdf5"
+    elif any(re.fullmatch(r"\d+\.json", entry.name) for entry in path.iterdir()):
+        return "unityeyes"
+    raise DataError(
+        f"{path}: no labels found; wanted labels.csv beside the images, UnityEyes' N.json beside N.jpg, MPIIGaze's "
+        "Data/Normalized, an HDF5 file, or an .npz with x and gaze; --labels names the layout"
+    )
+
+
+# labels.csv
+
+
+def _read_csv(folder: Path, options: Options) -> Samples:
+    table = folder / "labels.csv"
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.DictReader(file)
+            columns = lines.fieldnames or []
+            rows = list(lines)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read as a table ({error})") from error
+    wanted = _columns(columns, options, table)
+    numbers = [[_number(row[name], name, table, line) for name in wanted] for line, row in enumerate(rows, 2)]
+    targets = np.array(numbers, np.float64).reshape(len(rows), len(wanted))
+    if wanted == ["pitch", "yaw"]:
+        angles = targets[:, ::-1] if options.convention == "gazehub" else targets
+        targets = _vectors(angles, options, table)
+    files = [row["file"] or "" for row in rows]
+    _check_files(folder, files, table)
+    unlabelled = len(set(read_tree(folder).images) - set(files))
+    warnings = [f"{folder}: {unlabelled:,} images have no label; left out"] if unlabelled else []
+    persons = [row.get("person") or None for row in rows]
+    if "person" in columns and not all(persons):
+        raise DataError(f"{table}: line {persons.index(None) + 2} names no person; fill the column in or remove it")
+    samples = [
+        Sample(file, partial(_decode, folder / file), target, person)
+        for file, target, person in zip(files, targets, persons, strict=True)
+    ]
+    return samples, warnings
+
+
+def _columns(columns: Sequence[str], options: Options, table: Path) -> list[str]:
+    choices = [["pupil_x", "pupil_y"]] if options.target == "pupil" else [["gx", "gy", "gz"], ["pitch", "yaw"]]
+    for choice in choices:
+        if {"file", *choice} <= set(columns):
+            return choice
+    wanted = " or ".join(",".join(["file", *choice]) for choice in choices)
+    raise DataError(f"{table}: has the columns {', '.join(columns) or '(none)'}; wanted {wanted}")
+
+
+def _number(text: str | None, column: str, table: Path, line: int) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise DataError(f"{table}: line {line}: {column} is {text!r}, wanted a number") from None
+
+
+def _check_files(folder: Path, files: list[str], table: Path) -> None:
+    if len(set(files)) < len(files):
+        twice = sorted({file for file in files if files.count(file) > 1})[:NAMED]
+        raise DataError(f"{table}: {', '.join(twice)} stand there more than once; keep one line for each image")
+    root = folder.resolve()
+    missing = [file for file in files if not file or not (folder / file).is_file()]
+    if missing:
+        raise DataError(
+            f"{table}: {len(missing):,} of {len(files):,} labels have no image ({', '.join(missing[:NAMED])}); "
+            "restore the images or remove the lines"
+        )
+    for file in files:
+        if not (folder / file).resolve().is_relative_to(root):
+            raise DataError(f"{table}: {file} lies outside the folder; give paths below {folder}")
+
+
+# UnityEyes
+
+
+def _read_unityeyes(folder: Path, options: Options) -> Samples:
+    tree = read_tree(folder)
+    images = {str(Path(name).with_suffix("")): name for name in tree.images}
+    labels = {name.removesuffix(".json"): name for name in tree.others if re.fullmatch(r"(.*/)?\d+\.json", name)}
+    alone = sorted(labels.keys() - images.keys())
+    if alone:
+        named = ", ".join(labels[stem] for stem in alone[:NAMED])
+        raise DataError(f"{folder}: {len(alone):,} labels have no image ({named}); restore or remove them")
+    unlabelled = len(images.keys() - labels.keys())
+    warnings = [f"{folder}: {unlabelled:,} images have no label; left out"] if unlabelled else []
+    size = options.size or EYE_SIZE
+    samples = [_unityeyes_sample(folder, images[stem], labels[stem], size, options) for stem in images if stem in labels]
+    return samples, warnings
+
+
+def _unityeyes_sample(folder: Path, image: str, label: str, size: tuple[int, int], options: Options) -> Sample:
+    path = folder / label
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        margin = np.array([parse_vector(text)[:2] for text in content["interior_margin_2d"]])
+        if options.target == "gaze":
+            x, y, z = parse_vector(content["eye_details"]["look_vec"])[:3]
+        else:
+            iris = np.array([parse_vector(text)[:2] for text in content["iris_2d"]])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error})") from error
+    if margin.ndim != 2 or len(margin) < 2 or np.ptp(margin[:, 0]) <= 0:
+        raise DataError(f"{path}: interior_margin_2d spans no box; remove this render")
+    with decoding(folder / image) as opened:
+        height = opened.height
+    left, top, width, rows = eye_window(margin, height, size)
+    crop = partial(_cropped, folder / image, (left, top, width, rows), size)
+    if options.target == "gaze":
+        return Sample(image, crop, (x, -y, z))  # Unity's y points up
+    centre = iris.mean(axis=0)
+    return Sample(
+        image, crop, ((centre[0] - left) * size[1] / width, (height - centre[1] - top) * size[0] / rows)
+    )
+
+
+def parse_vector(text: str) -> list[float]:
+    """Return the numbers of "(x, y, z)". Raises ValueError for anything else; nothing is evaluated."""
+    match = re.fullmatch(r"\s*\(([^()]*)\)\s*", text)
+    if match is None:
+        raise ValueError(f"{text[:40]!r} is not (x, y, z)")
+    numbers = [float(part) for part in match[1].split(",")]
+    if len(numbers) < 2:
+        raise ValueError(f"{text[:40]!r} has too few numbers")
+    return numbers
+
+
+def eye_window(margin: NDArray[np.float64], height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the window round an eye as left, top, width, height in pixels, y down.
+
+    It has the aspect of `size` (H, W), the centre of the box of the lid's margin (points with y up, in an image of
+    `height`) and 1.6 times that box's width.
+    """
+    low, high = margin.min(axis=0), margin.max(axis=0)
+    (x, y), width = (low + high) / 2, EYE_WINDOW * (high[0] - low[0])
+    rows = width * size[0] / size[1]
+    return float(x - width / 2), float(height - y - rows / 2), float(width), float(rows)
+
+
+def _cropped(path: Path, window: tuple[float, float, float, float], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the window of an image, antialiased, as H x W grey; beyond the edges the last pixels go on."""
+    grey = _decode(path)
+    left, top, width, rows = window
+    # A window far outside would ask for endless padding: it is no eye.
+    if max(-left, -top, left + width - grey.shape[1], top + rows - grey.shape[0]) > max(grey.shape):
+        raise UnreadableImage(path, "its landmarks lie far outside the image; remove this render")
+    pad = int(np.ceil(max(0.0, -left, -top, left + width - grey.shape[1], top + rows - grey.shape[0])))
+    padded = Image.fromarray(np.pad(grey, pad, mode="edge"))
+    box = (left + pad, top + pad, left + pad + width, top + pad + rows)
+    return np.asarray(padded.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
+
+
+# MPIIGaze
+
+
+def _mpiigaze_days(folder: Path) -> list[Path]:
+    """Return the pXX/dayYY.mat at a folder, its Data/Normalized or Normalized."""
+    for root in (folder, folder / "Data" / "Normalized", folder / "Normalized"):
+        days = sorted(root.glob("p[0-9][0-9]/day*.mat"))
+        if days:
+            return days
+    return []
+
+
+def _read_mpiigaze(folder: Path, options: Options) -> Samples:
+    _needs_gaze(folder, options)
+    days = _mpiigaze_days(folder)
+    if not days:
+        raise DataError(f"{folder}: no pXX/dayYY.mat; wanted MPIIGaze's Data/Normalized or a folder that holds it")
+    subset = _evaluation_subset(days[0].parents[1])
+    samples = [sample for day in days for sample in _mpiigaze_day(day)]
+    warnings = []
+    if subset is None:
+        warnings.append(f"{folder}: no list of the evaluation subset found; all {len(samples):,} eyes are used")
+    else:
+        by_name = {sample.file: sample for sample in samples}
+        missing = [name for name in subset if name not in by_name]
+        if missing:
+            raise DataError(
+                f"{folder}: {len(missing):,} eyes of the evaluation subset are not there ({', '.join(missing[:NAMED])})"
+            )
+        samples = [by_name[name] for name in subset]
+    empty = {day.parent.name for day in days} - {sample.person for sample in samples}
+    warnings += [f"{folder}: {person} has no eyes" for person in sorted(empty)]
+    return samples, warnings
+
+
+def _mpiigaze_day(path: Path) -> Iterator[Sample]:
+    """Yield the eyes of one day: left ones as they are, right ones mirrored to left ones."""
+    io = _optional("scipy.io", path)
+    try:
+        content = io.loadmat(path, struct_as_record=False, squeeze_me=True)
+        names = np.atleast_1d(content["filenames"])
+        for side in ("left", "right"):
+            eyes = getattr(content["data"], side)
+            images = np.asarray(eyes.image, np.uint8).reshape(len(names), *np.shape(eyes.image)[-2:])
+            gazes = np.asarray(eyes.gaze, np.float64).reshape(len(names), 3)
+            if side == "right":
+                images, gazes = images[:, :, ::-1], mirrored(gazes)
+            for name, image, gaze in zip(names, images, gazes, strict=True):
+                file = f"{path.parent.name}/{path.stem}/{name} {side}"
+                yield Sample(file, partial(np.ascontiguousarray, image), gaze, path.parent.name)
+    except NotImplementedError as error:
+        raise DataError(f"{path}: a .mat of version 7.3 (HDF5); MPIIGaze's own are version 5: load it again") from error
+    except (KeyError, AttributeError, ValueError, TypeError, OSError) as error:
+        raise DataError(
+            f"{path}: not a day of MPIIGaze ({type(error).__name__}: {error}); wanted data.left and data.right with "
+            "image (N, 36, 60) and gaze (N, 3), and filenames"
+        ) from error
+
+
+def _evaluation_subset(normalized: Path) -> list[str] | None:
+    """Return the names of the eyes that the data set's authors evaluate on, if their lists lie at the usual place."""
+    for root in list(normalized.parents)[:2] + [normalized]:
+        lists = sorted((root / "Evaluation Subset" / "sample list for eye image").glob("p[0-9][0-9].txt"))
+        if lists:
+            lines = [(path, line.split()) for path in lists for line in path.read_text().splitlines() if line.strip()]
+            for path, words in lines:
+                if len(words) != 2 or words[1] not in ("left", "right"):
+                    raise DataError(f"{path}: {' '.join(words)[:60]!r} is not 'dayNN/file.jpg left|right'")
+            return [f"{path.stem}/{name} {side}" for path, (name, side) in lines]
+    return None
+
+
+# npz and HDF5
+
+
+def _read_npz(path: Path, options: Options) -> Samples:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            wanted = {*IMAGE_KEYS, *GAZE_KEYS, *PERSON_KEYS, "pupil", "pupils", "file", "files"}
+            arrays = {key: archive[key] for key in archive.files if key in wanted}
+            keys = ", ".join(archive.files)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{path}: cannot be read as .npz without pickles ({error})") from error
+    return _from_arrays(arrays, path, path.stem, options, keys), []
+
+
+def _from_arrays(
+    arrays: dict[str, NDArray[Any]], path: Path, name: str, options: Options, keys: str, person: str | None = None
+) -> list[Sample]:
+    images = _first(arrays, IMAGE_KEYS)
+    labels = _first(arrays, GAZE_KEYS if options.target == "gaze" else ("pupil", "pupils"))
+    if images is None or labels is None:
+        wanted = "x and gaze" if options.target == "gaze" else "x and pupil"
+        raise DataError(f"{path}: holds {keys or 'nothing'}; wanted {wanted}, one row for each image")
+    images = _grey_batch(np.asarray(images), path)
+    labels = np.asarray(labels, np.float64)
+    if labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] < 2:
+        raise DataError(f"{path}: {len(images):,} images but labels of shape {labels.shape}; wanted a row for each")
+    if options.target == "pupil":
+        targets = labels[:, :2]
+    else:
+        # Longer rows begin with the angles (MPIIFaceGaze's label holds the head and landmarks, too).
+        targets = labels if labels.shape[1] == 3 else _vectors(labels[:, :2], options, path)
+    people = _first(arrays, PERSON_KEYS)
+    files = _first(arrays, ("file", "files"))
+    for what, column in (("persons", people), ("files", files)):
+        if column is not None and np.shape(column) != (len(images),):
+            raise DataError(f"{path}: {what} of shape {np.shape(column)} for {len(images):,} images")
+    return [
+        Sample(
+            f"{name}/{index:05}" if files is None else str(files[index]),
+            partial(np.asarray, image),
+            target,
+            person if people is None else str(people[index]),
+        )
+        for index, (image, target) in enumerate(zip(images, targets, strict=True))
+    ]
+
+
+def _hdf5_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in HDF5_SUFFIXES)
+
+
+def _read_hdf5(path: Path, options: Options) -> Samples:
+    h5py = _optional("h5py", path)
+    files = _hdf5_files(path) if path.is_dir() else [path]
+    samples: list[Sample] = []
+    for file in files:
+        try:
+            with h5py.File(file, "r") as content:
+                groups = _labelled_groups(content, content.name)
+                if not groups:
+                    raise DataError(f"{file}: holds {', '.join(content) or 'nothing'}; wanted images and gaze")
+                for name, group in groups:
+                    arrays = {key.lower(): _stacked(group[key]) for key in group if key.lower() in _KNOWN}
+                    person = name.strip("/").split("/")[0] if name.strip("/") else None
+                    if person in (None, "Data", "data"):  # a file for each person
+                        person = file.stem if len(files) > 1 else None
+                    samples += _from_arrays(arrays, file, name.strip("/") or file.stem, options, "", person)
+        except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+            raise DataError(f"{file}: cannot be read as HDF5 ({error})") from error
+    return samples, []
+
+
+_KNOWN = {*IMAGE_KEYS, *GAZE_KEYS, *PERSON_KEYS, "pupil", "pupils"}
+
+
+def _labelled_groups(group: Any, name: str) -> list[tuple[str, Any]]:
+    """Return the groups, at most three deep, that hold images beside labels."""
+    keys = {key.lower() for key in group}
+    if keys & set(IMAGE_KEYS) and keys & {*GAZE_KEYS, "pupil", "pupils"}:
+        return [(name, group)]
+    if name.count("/") > 3:
+        return []
+    inner = [(f"{name.rstrip('/')}/{key}", group[key]) for key in sorted(group) if hasattr(group[key], "keys")]
+    return [found for key, child in inner for found in _labelled_groups(child, key)]
+
+
+def _stacked(item: Any) -> NDArray[Any]:
+    """Return a dataset, or a group of numbered datasets (a row each), as one array."""
+    if hasattr(item, "keys"):
+        return np.stack([np.asarray(item[key]) for key in sorted(item)])
+    return np.asarray(item)
+
+
+def _grey_batch(images: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Return N x H x W grey of arrays with or without channels, first or last."""
+    if images.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: images of type {images.dtype}; wanted uint8, or uint16")
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3):
+        images = np.moveaxis(images, 1, -1)
+    if images.ndim == 4 and images.shape[-1] == 3:
+        weights = np.array([0.299, 0.587, 0.114])
+        return np.stack([np.rint(image @ weights).astype(images.dtype) for image in images])
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if images.ndim != 3 or 0 in images.shape:
+        raise DataError(f"{path}: images of shape {images.shape}; wanted N x H x W, or with 1 or 3 channels")
+    return images
+
+
+# What they share
+
+
+def _vectors(angles: NDArray[np.float64], options: Options, source: Path) -> Vectors:
+    """Return vectors of angles N x 2 in the order of the convention; raises DataError for degrees without --degrees."""
+    largest = float(np.nanmax(np.abs(angles), initial=0))
+    if options.degrees:
+        angles = np.radians(angles)
+    elif np.isfinite(largest) and largest > np.pi + 1e-6:
+        raise DataError(
+            f"{source}: angles up to {largest:.1f}: these are degrees; say so with --degrees, or convert them to radians"
+        )
+    vectors = vectors_from_angles(angles, options.convention)
+    return facing_camera(vectors) if options.convention == "xgaze" else vectors
+
+
+def _decode(path: Path) -> NDArray[Any]:
+    with decoding(path) as image:
+        return pixel_array(ImageOps.exif_transpose(image), "1", path)
+
+
+def _needs_gaze(path: Path, options: Options) -> None:
+    if options.target != "gaze":
+        raise DataError(f"{path}: MPIIGaze holds no pupil centres; use --target gaze, or other data")
+
+
+def _first(arrays: dict[str, NDArray[Any]], keys: Sequence[str]) -> NDArray[Any] | None:
+    return next((arrays[key] for key in keys if key in arrays), None)
+
+
+def _optional(module: str, path: Path) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise SettingsError(f"{path}: reading it needs {module}; pip install 'simgan-cli[gaze]'") from error
+
+
+_READERS: dict[Layout, Callable[[Path, Options], Samples]] = {
+    "csv": _read_csv,
+    "unityeyes": _read_unityeyes,
+    "mpiigaze": _read_mpiigaze,
+    "hdf5": _read_hdf5,
+    "npz": _read_npz,
+}
