@@ -12,7 +12,7 @@ import torch
 
 from simgan_cli.engine.export import load_network, save_network
 from simgan_cli.engine.model import open_model
-from simgan_cli.engine.networks import Discriminator, eyes_layers
+from simgan_cli.engine.networks import Discriminator, Refiner, eyes_layers
 from simgan_cli.errors import CheckpointError, SettingsError
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan, write_refiner
@@ -97,6 +97,7 @@ def test_what_is_no_refiner_is_refused(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     folder = write_refiner(tmp_path / "refiner")
     network = load_network(folder)
+    assert isinstance(network, Refiner)
     with torch.no_grad():
         network.last.weight[0, 0] = float("nan")
     config = json.loads((folder / "config.json").read_text())

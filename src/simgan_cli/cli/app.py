@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from simgan_cli import __version__
+from simgan_cli.cli.eval_gaze import eval_gaze
 from simgan_cli.cli.refine import refine
 from simgan_cli.cli.train import train
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(refine)
+app.command("eval-gaze")(eval_gaze)
 
 
 def _version(wanted: bool) -> None:

@@ -20,9 +20,10 @@ from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.run import resumed_config
 from simgan_cli.errors import SettingsError
+from simgan_cli.gaze.config import EvalGazeConfig
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
-COMMANDS: dict[str, type[BaseModel]] = {"train": TrainConfig, "refine": RefineConfig}
+COMMANDS: dict[str, type[BaseModel]] = {"train": TrainConfig, "refine": RefineConfig, "eval-gaze": EvalGazeConfig}
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -40,7 +41,7 @@ def with_settings(model: type[BaseModel]) -> Callable[[Callable[..., None]], Cal
                 for name, field in model.model_fields.items()
                 if name in arguments
             }
-            command(flags={key: value for key, value in flags.items() if value is not None}, **arguments)
+            command(flags={key: value for key, value in flags.items() if value not in (None, [])}, **arguments)
 
         wrapper.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
         wrapper.__annotations__ = {p.name: p.annotation for p in [*options, *own]}
@@ -117,9 +118,11 @@ def check(config: TrainConfig) -> None:
 
 def print_settings(config: BaseModel, *, everything: bool) -> None:
     """Write the settings that are not at their default, or all of them, to stderr."""
-    fields = {field.alias or name: field for name, field in type(config).model_fields.items()}
-    for key, value in config.model_dump(mode="json", by_alias=True).items():
-        if everything or fields[key].is_required() or value != fields[key].default:
+    shown = config.model_dump(mode="json", by_alias=True)
+    for name, field in type(config).model_fields.items():
+        if everything or field.is_required() or getattr(config, name) != field.default:
+            key = field.alias or name
+            value = ", ".join(shown[key]) if isinstance(shown[key], list) else shown[key]
             say(f"{key.replace('_', '-'):>24}  {value}")
 
 
@@ -135,11 +138,12 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         return inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[list[str] | None, argument]
         )
-    kind, metavar = _plain_type(field.annotation)
+    repeated = isinstance(field.default, tuple)
+    kind, metavar = (list[str], None) if repeated else _plain_type(field.annotation)
     flags = [f"--{key}/--no-{key}" if kind is bool else f"--{key}"]
     if extra["short"]:
         flags.append(extra["short"])
-    default = False if field.is_required() else _shown(field.default)
+    default = False if field.is_required() else _shown(", ".join(field.default) or None if repeated else field.default)
     option = typer.Option(
         *flags,
         help=escape(field.description or "") + (" Required." if field.is_required() else ""),

@@ -10,15 +10,21 @@ from torch import Tensor, nn
 
 from simgan_cli import __version__
 from simgan_cli.data.files import write_atomic, write_json
-from simgan_cli.engine.networks import NETWORKS, Discriminator, Refiner
+from simgan_cli.engine.estimator import Estimator
+from simgan_cli.engine.networks import Discriminator, Refiner
 from simgan_cli.errors import CheckpointError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+Network = Refiner | Discriminator | Estimator
+# What a config.json may name.
+NETWORKS: dict[str, type[Refiner] | type[Discriminator] | type[Estimator]] = {
+    "refiner": Refiner,
+    "discriminator": Discriminator,
+    "estimator": Estimator,
+}
 
 
-def save_network(
-    folder: Path, network: Refiner | Discriminator, extra: dict[str, Any], metadata: dict[str, str]
-) -> None:
+def save_network(folder: Path, network: Network, extra: dict[str, Any], metadata: dict[str, str]) -> None:
     """Write `network` to `folder`; `extra` goes into config.json, `metadata` into the header of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, kind in NETWORKS.items() if isinstance(network, kind))
@@ -32,7 +38,7 @@ def save_network(
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors_of(network), metadata))
 
 
-def load_network(folder: Path) -> Refiner | Discriminator:
+def load_network(folder: Path) -> Network:
     """Build the network that `folder` describes and fill in its weights, on the CPU.
 
     Raises CheckpointError for a missing or damaged file, an unknown network, or weights that do not fit.
@@ -42,7 +48,7 @@ def load_network(folder: Path) -> Refiner | Discriminator:
     return network
 
 
-def build_network(config: dict[str, Any], source: Path) -> Refiner | Discriminator:
+def build_network(config: dict[str, Any], source: Path) -> Network:
     """Build the network that a config.json describes. Raises CheckpointError where it describes none."""
     kind = NETWORKS.get(str(config.get("network")))
     if kind is None or not isinstance(config.get("settings"), dict):
@@ -52,7 +58,7 @@ def build_network(config: dict[str, Any], source: Path) -> Refiner | Discriminat
         )
     try:
         return kind(**config["settings"])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{source}: its settings do not describe a {config['network']} ({error})") from error
 
 

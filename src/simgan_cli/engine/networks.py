@@ -106,13 +106,6 @@ class Discriminator(nn.Module):
         return logits
 
 
-# The networks that a config.json may name.
-NETWORKS: dict[str, type[Refiner] | type[Discriminator]] = {
-    "refiner": Refiner,
-    "discriminator": Discriminator,
-}
-
-
 def eyes_layers(strides: tuple[int, int] = (2, 2)) -> list[Layer]:
     """Return D of the eyes experiment (Sec. 3.1) without its last layer."""
     return [

@@ -57,12 +57,14 @@ def angular_error(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     across = np.linalg.norm(np.cross(a, b), axis=1)
-    return np.degrees(np.arctan2(across, np.einsum("ij,ij->i", a, b)))
+    angle: NDArray[np.float64] = np.degrees(np.arctan2(across, np.einsum("ij,ij->i", a, b)))
+    return angle
 
 
 def mirrored(vectors: Vectors) -> Vectors:
     """Return vectors N x 3 as they look in an image that is flipped left to right."""
-    return np.asarray(vectors, dtype=np.float64) * np.array([-1.0, 1.0, 1.0])
+    flipped: Vectors = np.asarray(vectors, dtype=np.float64) * np.array([-1.0, 1.0, 1.0])
+    return flipped
 
 
 def _from_pitch_yaw(pitch: NDArray[np.float64], yaw: NDArray[np.float64], sign: float) -> Vectors:

@@ -41,7 +41,7 @@ class Sample:
 
     file: str
     pixels: Callable[[], NDArray[Any]]  # H x W or H x W x 3, uint8 or uint16
-    target: Sequence[float]
+    target: Sequence[float] | NDArray[np.float64]
     person: str | None = None
 
 
@@ -90,7 +90,8 @@ class LabelledImages:
         """Return count, size, labels, persons, ranges and brightness in words."""
         unit_name = "deg" if self.target == "gaze" else "px"
         ranges = ", ".join(
-            f"{name} {values.min():.1f} to {values.max():.1f} {unit_name}" for name, values in self.coordinates().items()
+            f"{name} {values.min():.1f} to {values.max():.1f} {unit_name}"
+            for name, values in self.coordinates().items()
         )
         who = f", {len(set(self.persons))} persons" if self.persons is not None else ""
         height, width = self.size
@@ -222,4 +223,3 @@ def _length_warnings(vectors: Vectors, source: Path) -> list[str]:
             "so that looking into the camera is (0, 0, -1)"
         )
     return warnings
-

@@ -1,0 +1,325 @@
+"""One evaluation: read the sets, refine where asked, train and test every estimator, write what came of it."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from simgan_cli.data.files import atomic_directory, write_atomic, write_json
+from simgan_cli.engine.drift import drift
+from simgan_cli.engine.estimator import Architecture, Estimator
+from simgan_cli.engine.export import CONFIG, load_network, read_json, save_network
+from simgan_cli.engine.model import open_model
+from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
+from simgan_cli.errors import CheckpointError, DataError, SettingsError
+from simgan_cli.gaze import scores
+from simgan_cli.gaze.config import EvalGazeConfig
+from simgan_cli.gaze.fitting import Schedule, constant_guess, fit, nearest_neighbours, predict
+from simgan_cli.gaze.labels import LabelledImages, Options, apart_warnings, check_apart
+from simgan_cli.gaze.readers import read
+from simgan_cli.gaze.scores import Row, errors_of
+from simgan_cli.report.gaze import curve, error_map, plots_available, worst_images
+
+REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"
+LEFT_OUT = "leave-one-person-out"
+MOST_COMPARED = 2000  # pairs of x and R(x) whose drift is measured
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation found; `document` is results.json."""
+
+    config: EvalGazeConfig
+    sets: dict[str, LabelledImages]
+    test: LabelledImages | None  # None where persons are left out in turn
+    device: torch.device
+    warnings: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    preservation: dict[str, Any] | None = None
+
+    @property
+    def tested(self) -> LabelledImages:
+        """The images that errors are of."""
+        return self.test if self.test is not None else next(iter(self.sets.values()))
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the estimators' convolutions."""
+        return resolve_precision(self.config.precision, self.device)
+
+
+def prepare(config: EvalGazeConfig) -> Evaluation:
+    """Read all sets and check them against each other; nothing is written.
+
+    Raises SettingsError for a contradiction, DataError for sets that cannot be used.
+    """
+    _check(config)
+    device = resolve_device(config.device)
+    prepare_process(device, deterministic=device.type == "cpu")
+    options = Options(config.target, config.size, config.preprocess, config.convention, config.degrees)
+    sets: dict[str, LabelledImages] = {}
+    for name, path in config.train:
+        sets[name] = read(path, options, config.labels)
+        options = replace(options, size=sets[name].size)
+    if config.model is not None:
+        sets[REFINED] = _refined(config, next(iter(sets.values())), device)
+    real = replace(options, convention=config.test_convention or config.convention)
+    if config.real_train is not None:
+        sets[ORACLE] = read(config.real_train, real, config.labels)
+        options = replace(options, size=sets[ORACLE].size)
+    test = None
+    if config.test is not None:
+        for _, path in config.load if not sets else ():
+            settings = _loaded(path, config.target).settings
+            real = replace(real, size=(settings["height"], settings["width"]))
+        test = read(config.test, replace(real, size=real.size or options.size), config.labels)
+    warnings = [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
+    if test is not None:
+        for images in sets.values():
+            check_apart(images, test)
+            warnings += apart_warnings(images, test)
+    return Evaluation(config, sets, test, device, list(dict.fromkeys(warnings)))
+
+
+def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
+    """Train and test every row, write the results to the output folder, return results.json.
+
+    Estimators are written as they are trained, everything else at the end. Raises OSError, DataError.
+    """
+    config, out = evaluation.config, evaluation.config.out
+    out.mkdir(parents=True, exist_ok=True)
+    if config.protocol == LEFT_OUT:
+        for name, images in evaluation.sets.items():
+            evaluation.rows.append(_leave_one_out(evaluation, name, images, progress))
+    else:
+        _cross_domain(evaluation, progress)
+    if config.model is not None:
+        evaluation.preservation = _preservation(evaluation)
+    document = _document(evaluation)
+    _write(evaluation, document)
+    return document
+
+
+def _check(config: EvalGazeConfig) -> None:
+    names = [name for name, _ in config.train]
+    problems = []
+    if not config.train and not config.load:
+        problems.append("--train NAME=DIR is required (or --load, to test a trained estimator)")
+    taken = names + [name for name, _ in config.load]
+    if len(set(taken)) < len(taken):
+        problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
+    reserved = {ORACLE} if config.real_train else set()
+    reserved |= {REFINED} if config.model else set()
+    problems += [
+        f"--train {name}=...: that row is made by another option; take another name" for name in reserved & set(names)
+    ]
+    if config.protocol == LEFT_OUT:
+        problems += [
+            f"--{flag}: not with --protocol leave-one-person-out, which tests on each person of --train"
+            for flag, value in (
+                ("test", config.test),
+                ("model", config.model),
+                ("real-train", config.real_train),
+                ("load", config.load),
+            )
+            if value
+        ]
+    elif config.test is None:
+        problems.append("--test is required")
+    if config.model is not None and not config.train:
+        problems.append("--model refines the first --train; give one")
+    if config.skip_existing and config.overwrite:
+        problems.append("--skip-existing and --overwrite contradict each other; give one of them")
+    if config.out.exists() and not config.out.is_dir():
+        problems.append(f"--out {config.out}: a file; give a folder")
+    elif config.out.is_dir() and any(config.out.iterdir()) and not (config.skip_existing or config.overwrite):
+        problems.append(f"--out {config.out}: not empty; use --overwrite, --skip-existing to go on, or another folder")
+    if problems:
+        raise SettingsError(*problems)
+
+
+def _refined(config: EvalGazeConfig, images: LabelledImages, device: torch.device) -> LabelledImages:
+    path = cast("Path", config.model)
+    model = open_model(path, config.step)
+    if config.preprocess == "equalize":
+        model = replace(model, preprocess="none")  # the images are already as the model saw its own
+    refiner = ImageRefiner(model, device)
+    refined = [refiner.refine(part[:, None])[:, 0] for part in np.array_split(images.pixels, -(-len(images) // 1024))]
+    return replace(images, source=path, reader=f"{images.reader}, refined", pixels=np.concatenate(refined))
+
+
+def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
+    config, test = evaluation.config, evaluation.tested
+    shown: list[NDArray[np.float64]] = []
+    for name, images in evaluation.sets.items():
+        guess = constant_guess(images, len(test))
+        if not any(np.allclose(guess[0], other) for other in shown):  # refined labels are the synthetic ones
+            shown.append(guess[0])
+            evaluation.rows.append(_row(name, MEAN, len(images), [guess], test))
+    for estimator in config.estimator:
+        for name, images in evaluation.sets.items():
+            if estimator == KNN:
+                predictions = [nearest_neighbours(images, test.pixels, evaluation.device)]
+            else:
+                networks = [_trained(evaluation, name, estimator, images, seed, progress) for seed in _seeds(config)]
+                predictions = [predict(n, test.pixels, evaluation.device, evaluation.precision) for n in networks]
+            evaluation.rows.append(_row(name, estimator, len(images), predictions, test))
+    for name, path in config.load:
+        network = _loaded(path, config.target)
+        size = (network.settings["height"], network.settings["width"])
+        if size != test.size:
+            raise SettingsError(f"--load {path}: trained at {size[0]}x{size[1]}; give --size {size[0]}x{size[1]}")
+        predictions = [predict(network, test.pixels, evaluation.device, evaluation.precision)]
+        evaluation.rows.append(_row(name, network.settings["architecture"], 0, predictions, test))
+    for row in evaluation.rows:
+        if row.estimator != MEAN and (axes := scores.mirrored_axes(row, test.targets, test.target)):
+            evaluation.warnings.append(
+                f"{row.name}, {row.estimator}: predicted {' and '.join(axes)} run against the truth: the two sets "
+                "define the sign differently (a mirrored eye or another --convention)"
+            )
+
+
+def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Row:
+    """Return errors on every person by estimators that never saw that person: the ceiling within a data set."""
+    if images.persons is None or len(set(images.persons)) < 2:
+        raise DataError(
+            f"{images.source}: leaving persons out needs labels of two or more persons; add a person column"
+        )
+    estimator = evaluation.config.estimator[0]
+    persons = np.array(images.persons)
+    predictions = [np.empty_like(images.targets) for _ in _seeds(evaluation.config)]
+    for person in np.unique(persons):
+        theirs, others = np.flatnonzero(persons == person), images.part(np.flatnonzero(persons != person))
+        for index, seed in enumerate(_seeds(evaluation.config)):
+            if estimator == KNN:
+                found = nearest_neighbours(others, images.pixels[theirs], evaluation.device)
+            else:
+                network = _trained(evaluation, f"{name}-without-{person}", estimator, others, seed, progress)
+                found = predict(network, images.pixels[theirs], evaluation.device, evaluation.precision)
+            predictions[index][theirs] = found
+    return _row(name, estimator, len(images), predictions, images)
+
+
+def _seeds(config: EvalGazeConfig) -> range:
+    return range(config.seed, config.seed + config.seeds)
+
+
+def _row(name: str, estimator: str, count: int, predictions: list[NDArray[np.float64]], test: LabelledImages) -> Row:
+    errors = np.stack([errors_of(predicted, test.targets, test.target) for predicted in predictions])
+    return Row(name, estimator, count, predictions, errors)
+
+
+def _trained(
+    evaluation: Evaluation, name: str, estimator: str, images: LabelledImages, seed: int, progress: Progress
+) -> Estimator:
+    """Return the estimator of a row and seed: trained now, or by an interrupted evaluation of the same data."""
+    config = evaluation.config
+    schedule = Schedule(config.train_steps, config.train_batch, config.learning_rate, evaluation.precision)
+    made_of = {"seed": seed, "data": images.fingerprint(), "preprocess": config.preprocess} | vars(schedule)
+    folder = config.out / "estimators" / f"{name}-{estimator}-seed{seed}"
+    if config.skip_existing and folder.is_dir() and read_json(folder / CONFIG).get("made_of") == made_of:
+        return _loaded(folder, config.target)
+    label = f"{name}, {estimator}, seed {seed}"
+    network = fit(
+        cast("Architecture", estimator), images, seed, schedule, evaluation.device,
+        lambda done, total: progress(label, done, total),
+    )  # fmt: skip
+    with atomic_directory(folder) as temporary:
+        save_network(temporary, network, {"made_of": made_of}, {"seed": str(seed)})
+    return network
+
+
+def _loaded(folder: Path, target: str) -> Estimator:
+    network = load_network(folder)
+    if not isinstance(network, Estimator) or network.settings["target"] != target:
+        raise CheckpointError(f"{folder}: not an estimator of --target {target}; give a folder below estimators/")
+    return network.eval().requires_grad_(False)
+
+
+def _preservation(evaluation: Evaluation) -> dict[str, Any]:
+    """Measure what refining did to labels: drift of content, and of what a frozen estimator reads off x and R(x)."""
+    first = next(iter(evaluation.sets))
+    index = np.linspace(0, len(evaluation.sets[first]) - 1, min(MOST_COMPARED, len(evaluation.sets[first]))).astype(
+        np.int64
+    )
+    before, after = (evaluation.sets[name].part(index) for name in (first, REFINED))
+    shifts = drift(torch.from_numpy(before.pixels)[:, None], torch.from_numpy(after.pixels)[:, None]).numpy()
+    result: dict[str, Any] = {
+        "images": len(index),
+        "content_shift_px": {"mean": float(shifts.mean()), "p95": float(np.percentile(shifts, 95))},
+    }
+    estimators = [name for name in evaluation.config.estimator if name != KNN]
+    if estimators:
+        folder = evaluation.config.out / "estimators" / f"{first}-{estimators[0]}-seed{evaluation.config.seed}"
+        network = _loaded(folder, evaluation.config.target)
+        a, b = (predict(network, images.pixels, evaluation.device, evaluation.precision) for images in (before, after))
+        moved = errors_of(a, b, before.target)
+        unit = scores.UNIT[before.target]
+        result[f"estimate_shift_{unit}"] = {"mean": float(moved.mean()), "sd": float(moved.std())}
+    return result
+
+
+def _document(evaluation: Evaluation) -> dict[str, Any]:
+    config, test = evaluation.config, evaluation.tested
+    rows = [scores.summary(row, test.target, test.persons, config.bootstrap) for row in evaluation.rows]
+    compared = [row for row in evaluation.rows if row.estimator == config.estimator[0]]
+    comparisons = [scores.compare(compared[0], row, test.persons, config.bootstrap) for row in compared[1:]]
+    main = next((pair for pair in comparisons if pair["pair"][1] == REFINED), comparisons[0] if comparisons else None)
+    return {
+        "schema": "simgan.eval-gaze/1",
+        "target": test.target,
+        "unit": scores.UNIT[test.target],
+        "protocol": config.protocol,
+        "test": {
+            "images": len(test),
+            "persons": len(set(test.persons)) if test.persons is not None else None,
+            "source": str(test.source),
+        },
+        "train": {name: images.describe() for name, images in evaluation.sets.items()},
+        "rows": rows,
+        "comparison": main,
+        "comparisons": comparisons,
+        "preservation": evaluation.preservation,
+        "warnings": evaluation.warnings,
+        "settings": config.model_dump(mode="json"),
+    }
+
+
+def _write(evaluation: Evaluation, document: dict[str, Any]) -> None:
+    out, test, rows = evaluation.config.out, evaluation.tested, evaluation.rows
+    if plots_available():
+        for suffix in ("png", "svg"):
+            write_atomic(out / f"curve.{suffix}", curve(rows, test.target, suffix))
+        write_atomic(out / "error-map.png", error_map(rows, test))
+    else:
+        evaluation.warnings.append("curve and error map not drawn: pip install 'simgan-cli[plots]'")
+    write_atomic(out / "worst.png", worst_images([row for row in rows if row.estimator != MEAN] or rows, test))
+    write_atomic(out / "predictions.csv", _predictions(rows, test, _seeds(evaluation.config)))
+    write_json(out / "results.json", json.loads(json.dumps(document)))  # last: it says that all is there
+
+
+def _predictions(rows: Sequence[Row], test: LabelledImages, seeds: range) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    gaze = test.target == "gaze"
+    names = ["gx", "gy", "gz", "px", "py", "pz", "error_deg"] if gaze else ["x", "y", "px", "py", "error_px"]
+    table.writerow(["row", "seed", "file", "person", *names])
+    persons = test.persons or [""] * len(test)
+    for row in rows:
+        for seed, predicted, errors in zip(seeds, row.predictions, row.errors, strict=False):
+            for file, person, true, found, error in zip(
+                test.files, persons, test.targets, predicted, errors, strict=True
+            ):
+                numbers = [f"{number:.6f}" for number in (*true, *found, error)]
+                table.writerow([f"{row.name}/{row.estimator}", seed, file, person, *numbers])
+    return text.getvalue()

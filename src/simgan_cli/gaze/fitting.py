@@ -1,0 +1,165 @@
+"""Train an estimator with early stopping on a held-out part of its own training set, and predict with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simgan_cli.data.sampler import to_network
+from simgan_cli.engine.estimator import Architecture, Estimator
+from simgan_cli.engine.runtime import autocast, stream_number
+from simgan_cli.errors import DataError, DivergedError
+from simgan_cli.gaze.geometry import unit
+from simgan_cli.gaze.labels import LabelledImages
+
+HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 2000
+PERSONS_TO_HOLD_OUT = 5  # with fewer, holding out whole persons costs more than it tells
+CHECKS, PATIENCE = 20, 5  # checks of the held-out part in a training; fruitless ones before it stops
+NEIGHBOURS, NEIGHBOUR_SIZE = 5, 16  # of knn: k, and the longer side of its images
+BATCH = 512
+Targets = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How an estimator is trained."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    precision: str
+
+
+def held_out(images: LabelledImages, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices to train on and those to stop by: a tenth, of other persons where five or more are known.
+
+    Raises DataError for fewer than two images.
+    """
+    count = len(images)
+    if count < 2:
+        raise DataError(f"{images.source}: {count} image; an estimator needs at least 2, and thousands to be of use")
+    rng = np.random.default_rng([seed, stream_number("held-out")])
+    wanted = min(MOST_HELD_OUT, max(1, round(HELD_OUT_SHARE * count)))
+    order = rng.permutation(count)
+    if images.persons is not None and len(set(images.persons)) >= PERSONS_TO_HOLD_OUT:
+        names = np.array(images.persons)
+        people = rng.permutation(np.unique(names))
+        chosen = people[: max(1, round(HELD_OUT_SHARE * len(people)))]
+        mask = np.isin(names[order], chosen)
+        return np.sort(order[~mask]), np.sort(order[mask][:MOST_HELD_OUT])
+    return np.sort(order[wanted:]), np.sort(order[:wanted])
+
+
+def fit(
+    architecture: Architecture,
+    images: LabelledImages,
+    seed: int,
+    schedule: Schedule,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Estimator:
+    """Train an estimator by Adam on the squared Euclidean distance; return it as it was at its best held-out check.
+
+    Raises DataError for too few images, DivergedError when the loss is no longer finite.
+    """
+    train, stop = held_out(images, seed)
+    torch.manual_seed(seed)
+    network: Estimator = Estimator(architecture, *images.size, images.target).to(
+        device, memory_format=torch.channels_last
+    )  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(network.parameters(), schedule.learning_rate)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
+    pixels = torch.from_numpy(images.pixels)[:, None].to(device)
+    targets = torch.from_numpy(_as_output(images.targets, images)).float().to(device)
+    train_index, stop_index = (torch.from_numpy(index).to(device) for index in (train, stop))
+    casting = autocast(schedule.precision, device)
+    draws = torch.Generator().manual_seed(seed)
+    best, best_state, fruitless = float("inf"), network.state_dict(), 0
+    every = max(1, schedule.steps // CHECKS)
+    size = min(schedule.batch_size, len(train))
+    order = torch.empty(0, dtype=torch.int64)
+    for step in range(1, schedule.steps + 1):
+        if len(order) < size:
+            order = torch.randperm(len(train), generator=draws)
+        batch, order = train_index[order[:size].to(device)], order[size:]
+        network.train()
+        with casting():
+            output = network(to_network(pixels[batch]).contiguous(memory_format=torch.channels_last))
+        loss = (output - targets[batch]).square().sum(dim=1).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        decay.step()
+        progress(step, schedule.steps)
+        if step % every == 0 or step == schedule.steps:
+            error = float((_outputs(network, pixels[stop_index], casting) - targets[stop_index]).square().sum(1).mean())
+            if not np.isfinite(error):
+                raise DivergedError(f"training on {images.source} gave no finite error; lower --learning-rate")
+            fruitless += 1
+            if error < best:
+                best, fruitless = error, 0
+                best_state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            if fruitless >= PATIENCE:
+                break
+    network.load_state_dict(best_state)
+    network.eval().requires_grad_(False)
+    return network
+
+
+def predict(network: Estimator, pixels: NDArray[np.uint8], device: torch.device, precision: str) -> Targets:
+    """Return unit vectors N x 3, or pupil centres N x 2 in pixels, of images N x H x W of the network's size."""
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tensor = torch.from_numpy(pixels)[:, None].to(device)
+    output = _outputs(network, tensor, autocast(precision, device)).double().cpu().numpy()
+    if network.settings["target"] == "pupil":
+        output = output * (network.settings["width"], network.settings["height"])
+    return np.asarray(output, np.float64)
+
+
+def nearest_neighbours(train: LabelledImages, pixels: NDArray[np.uint8], device: torch.device) -> Targets:
+    """Return the mean target of the 5 nearest training images by small pixels of mean 0 and variance 1."""
+    known = _small(train.pixels, device)
+    targets = torch.from_numpy(train.targets).to(device)
+    found = []
+    for part in torch.split(_small(pixels, device), BATCH):
+        nearest = torch.cdist(part, known).topk(min(NEIGHBOURS, len(known)), largest=False).indices
+        found.append(targets[nearest].mean(dim=1))
+    mean = torch.cat(found).cpu().numpy()
+    return _unit_if_gaze(mean, train)
+
+
+def constant_guess(train: LabelledImages, count: int) -> Targets:
+    """Return the training targets' mean `count` times: what an estimator that sees nothing says."""
+    return np.repeat(_unit_if_gaze(train.targets.mean(axis=0, keepdims=True), train), count, axis=0)
+
+
+def _unit_if_gaze(targets: Targets, images: LabelledImages) -> Targets:
+    return unit(targets) if images.target == "gaze" else targets
+
+
+def _as_output(targets: Targets, images: LabelledImages) -> Targets:
+    return targets if images.target == "gaze" else targets / (images.size[1], images.size[0])
+
+
+@torch.no_grad()
+def _outputs(network: Estimator, pixels: Tensor, casting: Callable[[], object]) -> Tensor:
+    network.eval()
+    outputs = []
+    for part in torch.split(pixels, BATCH):
+        with casting():  # type: ignore[attr-defined]
+            outputs.append(network(to_network(part).contiguous(memory_format=torch.channels_last)))
+    return torch.cat(outputs)
+
+
+def _small(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    height, width = pixels.shape[1:]
+    scale = min(1.0, NEIGHBOUR_SIZE / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    parts = []
+    for part in torch.split(torch.from_numpy(pixels), BATCH):
+        small = torch.nn.functional.adaptive_avg_pool2d(part[:, None].to(device).float(), size).flatten(1)
+        parts.append((small - small.mean(1, keepdim=True)) / (small.std(1, keepdim=True) + 1e-3))
+    return torch.cat(parts)

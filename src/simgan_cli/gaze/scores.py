@@ -1,0 +1,109 @@
+"""What predictions err: errors, their summary, bootstrap intervals, and the comparison of two rows in words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simgan_cli.gaze.geometry import angular_error
+from simgan_cli.gaze.labels import Target, coordinates_of
+
+WITHIN: dict[Target, tuple[int, ...]] = {"gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5)}
+UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
+PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
+CHUNK = 4_000_000  # draws in memory at once
+Errors = NDArray[np.float64]  # seeds x images
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training set and estimator: predictions on the test set by seed, and their errors in degrees or pixels."""
+
+    name: str
+    estimator: str
+    images: int  # trained on
+    predictions: list[NDArray[np.float64]]
+    errors: Errors
+
+
+def errors_of(predicted: NDArray[np.float64], true: NDArray[np.float64], target: Target) -> NDArray[np.float64]:
+    """Return the angle between vectors in degrees, or the distance of points in pixels."""
+    return angular_error(predicted, true) if target == "gaze" else np.linalg.norm(predicted - true, axis=1)
+
+
+def summary(row: Row, target: Target, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
+    """Return a row of results.json: errors pooled over seeds, and the mean of each seed and each person."""
+    errors = row.errors
+    means = errors.mean(axis=1)
+    result: dict[str, Any] = {
+        "name": row.name,
+        "estimator": row.estimator,
+        "images": row.images,
+        "mean": float(errors.mean()),
+        "ci95": interval(errors, persons, resamples),
+        "median": float(np.median(errors)),
+        "sd": float(errors.std()),
+        "p95": float(np.percentile(errors, 95)),
+        "within": {str(limit): float((errors <= limit).mean()) for limit in WITHIN[target]},
+        "seeds": len(errors),
+        "seed_means": [float(mean) for mean in means],
+        "seed_sd": float(means.std(ddof=1)) if len(means) > 1 else None,
+    }
+    if persons is not None:
+        names = np.array(persons)
+        result["persons"] = {str(name): float(errors[:, names == name].mean()) for name in np.unique(names)}
+    return result
+
+
+def compare(first: Row, second: Row, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
+    """Return the paired difference second - first with its interval, and what it means in words."""
+    difference = second.errors - first.errors
+    low, high = interval(difference, persons, resamples)
+    verdict = "helps" if high < 0 else "hurts" if low > 0 else "no difference shown"
+    return {
+        "pair": [first.name, second.name],
+        "estimator": first.estimator,
+        "difference": float(difference.mean()),
+        "ci95": [low, high],
+        "verdict": verdict,
+    }
+
+
+def interval(values: Errors, persons: Sequence[str] | None, resamples: int) -> list[float]:
+    """Return the 95% percentile bootstrap interval of the mean of `values`, seeds x images (Efron 1979).
+
+    Seeds are resampled, and with them images, or whole persons where five or more are known.
+    """
+    seeds = len(values)
+    sums, counts = values, np.ones(values.shape[1])
+    if persons is not None and len(set(persons)) >= PERSONS_TO_RESAMPLE:
+        _, group = np.unique(np.array(persons), return_inverse=True)
+        sums = np.stack([np.bincount(group, weights=row) for row in values])
+        counts = np.bincount(group).astype(np.float64)
+    rng = np.random.default_rng(0)
+    means: list[NDArray[np.float64]] = []
+    at_once = max(1, CHUNK // sums.shape[1])
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        chosen = rng.integers(seeds, size=(size, seeds))
+        weights = np.zeros((size, seeds))
+        np.add.at(weights, (np.arange(size)[:, None], chosen), 1 / seeds)
+        items = rng.integers(sums.shape[1], size=(size, sums.shape[1]))
+        for weight, item in zip(weights, items, strict=True):
+            means.append((weight @ sums[:, item]).sum() / counts[item].sum())
+    low, high = np.percentile(means, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def mirrored_axes(row: Row, true: NDArray[np.float64], target: Target) -> list[str]:
+    """Name the coordinates whose predictions run against the truth: signs that two data sets define differently."""
+    predicted = coordinates_of(np.mean(row.predictions, axis=0), target)
+    found = []
+    for name, values in coordinates_of(true, target).items():
+        if len(values) > 2 and np.ptp(values) > 0 and np.ptp(predicted[name]) > 0:
+            correlation = float(np.corrcoef(values, predicted[name])[0, 1])
+            if correlation < -0.2:
+                found.append(f"{name} (correlation {correlation:.2f})")
+    return found

@@ -1,0 +1,108 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.gaze.helpers import write_csv
+from tests.helpers import TINY, simgan, write_images, write_refiner
+
+QUICK = ["--estimator", "resnet", "--train-steps", "4", "--train-batch", "16", "--bootstrap", "100"]
+
+
+def sets(folder: Path) -> list[str]:
+    train, test = write_csv(folder / "train", 60, 1), write_csv(folder / "test", 20, 2, persons=5)
+    return ["--train", f"synthetic={train}", "--test", str(test), "--out", str(folder / "out")]
+
+
+def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
+    model, oracle = write_refiner(tmp_path / "model"), write_csv(tmp_path / "oracle", 40, 3)
+    flags = [*sets(tmp_path), "--model", str(model), "--real-train", str(oracle), *QUICK, "--seeds", "2"]
+    result = simgan("eval-gaze", *flags, "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document == json.loads((tmp_path / "out" / "results.json").read_text())
+    assert document["schema"] == "simgan.eval-gaze/1"
+    assert document["test"]["images"] == 20
+    assert document["test"]["persons"] == 5
+    names = [(row["name"], row["estimator"]) for row in document["rows"]]
+    assert names[-3:] == [("synthetic", "resnet"), ("refined", "resnet"), ("oracle", "resnet")]
+    assert ("synthetic", "mean") in names
+    assert document["comparison"]["pair"] == ["synthetic", "refined"]
+    assert document["comparison"]["verdict"] in ("helps", "no difference shown", "hurts")
+    assert document["preservation"]["estimate_shift_deg"]["mean"] >= 0
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    refined = [float(row["error_deg"]) for row in rows if row["row"] == "refined/resnet"]
+    assert len(refined) == 2 * 20
+    assert np.isclose(np.mean(refined), document["rows"][-2]["mean"], atol=1e-5)
+    for name in ("curve.png", "error-map.png", "worst.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.width > 100
+    assert "<svg" in (tmp_path / "out" / "curve.svg").read_text()
+
+    # What has been trained is taken as it is; nothing else differs.
+    folder = tmp_path / "out" / "estimators" / "synthetic-resnet-seed0"
+    before = (folder / "model.safetensors").stat().st_ino
+    again = simgan("eval-gaze", *flags, "--json", "--skip-existing")
+    assert json.loads(again.stdout)["rows"] == document["rows"]
+    assert (folder / "model.safetensors").stat().st_ino == before
+
+    loaded = simgan(
+        "eval-gaze", "--load", f"mine={folder}", "--test", tmp_path / "test", "--out", tmp_path / "loaded", "--json"
+    )
+    row = json.loads(loaded.stdout)["rows"][0]
+    assert row["name"] == "mine"
+    assert np.isclose(row["mean"], document["rows"][-3]["seed_means"][0])
+
+    # An estimator is a feature transform of training, too.
+    synthetic, real = write_images(tmp_path / "s", 8, 1, (35, 55)), write_images(tmp_path / "r", 8, 2, (35, 55))
+    trained = simgan(
+        "train", "--synthetic", synthetic, "--real", real, "--out", tmp_path / "run", *TINY, "--psi", f"{folder}=1"
+    )
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_the_table_and_the_pupil(tmp_path: Path) -> None:
+    result = simgan("eval-gaze", *sets(tmp_path), "--target", "pupil", *QUICK, "--estimator", "knn")
+    assert result.returncode == 0, result.stderr
+    for text in ("pupil error on 20 test images, px", "synthetic", "knn", "mean"):
+        assert text in result.stdout
+
+
+def test_leaving_persons_out(tmp_path: Path) -> None:
+    real = write_csv(tmp_path / "real", 30, 1, persons=3)
+    flags = ["--protocol", "leave-one-person-out", "--train", f"real={real}", "--out", str(tmp_path / "out"), *QUICK]
+    result = simgan("eval-gaze", *flags, "--json")
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(result.stdout)["rows"]
+    assert sorted(row["persons"]) == ["p00", "p01", "p02"]
+    assert {path.name for path in (tmp_path / "out" / "estimators").iterdir()} == {
+        f"real-without-p0{person}-resnet-seed0" for person in range(3)
+    }
+
+
+def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
+    flags = sets(tmp_path)
+    train, test = tmp_path / "train", tmp_path / "test"
+    out = ["--out", str(tmp_path / "out")]
+    cases: list[tuple[list[str], int, str]] = [
+        (["--train", f"a={train}", "--test", str(train), *out], 4, "must not be trained on what it is tested on"),
+        ([*flags, "--train", f"synthetic={test}"], 2, "must differ"),
+        (["--test", str(test), *out], 2, "--train NAME=DIR is required"),
+        (["--train", str(train), "--test", str(test), *out], 2, "is not NAME=PATH"),
+        (["--train", "a=nowhere", "--test", str(test), *out], 2, "no such file or folder"),
+        (["--train", f"a={tmp_path}", "--test", str(test), *out], 4, "no labels found"),
+        ([*flags, "--protocol", "leave-one-person-out"], 2, "--test: not with"),
+    ]
+    for arguments, code, says in cases:
+        result = simgan("eval-gaze", *arguments)
+        assert (result.returncode, "Traceback" in result.stderr) == (code, False), result.stderr
+        assert says in result.stderr
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    result = simgan("eval-gaze", *flags)
+    assert result.returncode == 2
+    assert "not empty" in result.stderr

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from simgan_cli.engine.estimator import Estimator
+from simgan_cli.engine.export import load_network, save_network
+from simgan_cli.errors import DataError
+from simgan_cli.gaze.fitting import Schedule, constant_guess, fit, held_out, nearest_neighbours, predict
+from simgan_cli.gaze.labels import LabelledImages
+from simgan_cli.gaze.scores import errors_of
+from tests.gaze.helpers import discs
+
+CPU = torch.device("cpu")
+
+
+def eyes(count: int, seed: int, target: str = "gaze", persons: list[str] | None = None) -> LabelledImages:
+    images, gaze, centres = discs(count, seed)
+    targets = gaze if target == "gaze" else centres
+    return LabelledImages(Path("d"), "csv", target, images, targets, [str(i) for i in range(count)], persons)  # type: ignore[arg-type]
+
+
+def test_the_papers_network_has_9600_values_before_its_layers() -> None:
+    network = Estimator("cnn")
+    assert network.features(torch.zeros(1, 1, 35, 55)).shape == (1, 192, 5, 10)
+    # by hand: convolutions, FC1000, FC3
+    convolutions = 320 + 9248 + 18496 + 46160 + 138432
+    assert sum(p.numel() for p in network.parameters()) == convolutions + 9600 * 1000 + 1000 + 3003
+
+
+@pytest.mark.parametrize("architecture", ["cnn", "resnet"])
+@pytest.mark.parametrize("size", [(9, 15), (36, 60), (64, 64), (120, 160)])
+def test_other_sizes_work(architecture: str, size: tuple[int, int]) -> None:
+    network = Estimator(architecture, *size).eval()  # type: ignore[arg-type]
+    assert torch.allclose(network(torch.rand(2, 1, *size)).norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize("target", ["gaze", "pupil"])
+def test_a_short_training_beats_the_constant_guess(target: str) -> None:
+    train, test = eyes(300, 1, target), eyes(60, 2, target)
+    network = fit("resnet", train, 0, Schedule(60, 32, 2e-3, "fp32"), CPU)
+    error = errors_of(predict(network, test.pixels, CPU, "fp32"), test.targets, test.target).mean()
+    guess = errors_of(constant_guess(train, 60), test.targets, test.target).mean()
+    near = errors_of(nearest_neighbours(train, test.pixels, CPU), test.targets, test.target).mean()
+    assert error < 0.6 * guess
+    assert near < 0.6 * guess
+
+
+def test_the_same_seed_gives_the_same_estimator() -> None:
+    train, schedule = eyes(40, 1), Schedule(4, 8, 1e-3, "fp32")
+    first, again, other = (fit("resnet", train, seed, schedule, CPU).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.0.weight"], other["head.0.weight"])
+
+
+def test_persons_are_held_out_whole() -> None:
+    persons = [f"p{i % 10}" for i in range(100)]
+    train, stop = held_out(eyes(100, 1, persons=persons), 0)
+    assert not {persons[i] for i in train} & {persons[i] for i in stop}
+    assert len(train) + len(stop) == 100
+    with pytest.raises(DataError, match="1 image"):
+        held_out(eyes(1, 1), 0)
+
+
+def test_an_estimator_is_saved_and_found_again(tmp_path: Path) -> None:
+    network = Estimator("resnet", 35, 55, "pupil").eval()
+    save_network(tmp_path, network, {}, {})
+    again = load_network(tmp_path).eval()
+    images = torch.rand(2, 1, 35, 55)
+    assert torch.equal(network(images), again(images))
+    assert np.prod(again.features(images).shape) > 0

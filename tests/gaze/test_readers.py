@@ -1,0 +1,172 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from simgan_cli.errors import DataError
+from simgan_cli.gaze.geometry import angles_from_vectors
+from simgan_cli.gaze.labels import Options, check_apart
+from simgan_cli.gaze.readers import eye_window, parse_vector, read
+from tests.gaze.helpers import discs, write_csv
+from tests.helpers import SHARED, needs_shared_data
+
+
+def write_unityeyes(folder: Path, images: Any, gaze: Any, centres: Any) -> Path:
+    """Put each 35x55 image where the eye window will cut it out of a 640x480 render."""
+    folder.mkdir()
+    for index, (image, vector, centre) in enumerate(zip(images, gaze, centres, strict=True), 1):
+        render = np.full((480, 640), 128, np.uint8)
+        render[200:235, 300:355] = image
+        Image.fromarray(render).save(folder / f"{index}.png")
+        middle_x, middle_y, half = 327.5, 480 - 217.5, 55 / 1.6 / 2
+        margin = [(middle_x - half, middle_y - 5), (middle_x + half, middle_y + 5)]
+        x, y = 300 + centre[0], 480 - (200 + centre[1])
+        labels = {
+            "interior_margin_2d": [f"({a:.6f}, {b:.6f}, 50.0)" for a, b in margin],
+            "iris_2d": [f"({x - 3:.6f}, {y:.6f}, 50.0)", f"({x + 3:.6f}, {y:.6f}, 50.0)"],
+            "eye_details": {"look_vec": f"({vector[0]:.9f}, {-vector[1]:.9f}, {vector[2]:.9f}, 0.0)"},
+        }
+        (folder / f"{index}.json").write_text(json.dumps(labels))
+    return folder
+
+
+def test_csv_npz_and_unityeyes_of_the_same_eyes_agree(tmp_path: Path) -> None:
+    images, gaze, centres = discs(6, 1)
+    folder = write_csv(tmp_path / "csv", 6, 1)
+    np.savez(tmp_path / "eyes.npz", x=images, gaze=angles_from_vectors(gaze, "mpiigaze"), pupil=centres)
+    unity = write_unityeyes(tmp_path / "unity", images, gaze, centres)
+    for target, wanted in (("gaze", gaze), ("pupil", centres)):
+        for path in (folder, tmp_path / "eyes.npz", unity):
+            found = read(path, Options(target=target))  # type: ignore[arg-type]
+            assert np.array_equal(found.pixels, images), path
+            assert np.allclose(found.targets, wanted, atol=1e-5), path
+
+
+def test_mpiigaze_as_published(tmp_path: Path) -> None:
+    root = tmp_path / "MPIIGaze"
+    rng = np.random.default_rng(0)
+    for person, count in (("p00", 3), ("p01", 1)):  # a day with one sample squeezes to scalars
+        sides = {
+            side: {
+                "image": rng.integers(0, 255, (count, 36, 60), dtype=np.uint8),
+                "gaze": np.tile([0.1, -0.2, -0.97], (count, 1)),
+                "pose": np.zeros((count, 3)),
+            }
+            for side in ("left", "right")
+        }
+        folder = root / "Data" / "Normalized" / person
+        folder.mkdir(parents=True)
+        names = np.array([[f"{i:04}.jpg"] for i in range(count)], dtype=object)
+        scipy.io.savemat(folder / "day01.mat", {"data": sides, "filenames": names})
+        if person == "p00":
+            kept = sides
+    found = read(root, Options())
+    assert (len(found), found.size, sorted(set(found.persons or []))) == (8, (36, 60), ["p00", "p01"])
+    assert any("evaluation subset" in warning for warning in found.warnings)
+    lists = root / "Evaluation Subset" / "sample list for eye image"
+    lists.mkdir(parents=True)
+    (lists / "p00.txt").write_text("day01/0001.jpg left\nday01/0002.jpg right\n")
+    left, right = read(root, Options()).pixels
+    assert np.array_equal(left, kept["left"]["image"][1])
+    assert np.array_equal(right, kept["right"]["image"][2][:, ::-1])
+    targets = read(root, Options()).targets
+    assert np.allclose(targets[0] * (-1, 1, 1), targets[1])
+    assert targets[0, 0] > 0
+    (lists / "p00.txt").write_text("day09/0001.jpg left\n")
+    with pytest.raises(DataError, match="1 eyes of the evaluation subset"):
+        read(root, Options())
+
+
+def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
+    images, gaze, _ = discs(4, 2)
+    angles = angles_from_vectors(gaze, "mpiigaze")
+    with h5py.File(tmp_path / "faces.h5", "w") as file:
+        for index in range(4):
+            file[f"p{index % 2:02}/image/{index:04}"] = np.repeat(images[index][..., None], 3, axis=2)
+            file[f"p{index % 2:02}/gaze/{index:04}"] = angles[index]
+    found = read(tmp_path / "faces.h5", Options())
+    assert found.persons == ["p00", "p00", "p01", "p01"]
+    assert np.allclose(found.targets, gaze[[0, 2, 1, 3]])
+    assert np.array_equal(found.pixels, images[[0, 2, 1, 3]])
+    with h5py.File(tmp_path / "flat.h5", "w") as file:
+        file["face_patch"], file["face_gaze"] = images, angles  # ETH-XGaze: the reversed vector's angles
+    assert np.allclose(read(tmp_path / "flat.h5", Options(convention="xgaze")).targets, gaze)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda text: text.replace("2.png", "22.png"), "1 of 4 labels have no image"),
+        (lambda text: text.replace("2.png", "1.png"), "more than once"),
+        (lambda text: text.replace("gx", "hx"), "wanted file,gx,gy,gz or file,pitch,yaw"),
+        (lambda _: "file,pitch,yaw\n0.png,12,-7\n", "degrees; say so with --degrees"),
+        (lambda _: "file,pitch,yaw\n0.png,nan,0.1\n", "NaN, infinite or of length 0"),
+        (lambda _: "file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
+        (lambda _: "file,pitch,yaw\n0.png,up,0\n", "line 2: pitch is 'up'"),
+        (lambda _: "file,pitch,yaw\n", "no labelled image"),
+        (lambda _: "file,pitch,yaw,person\n0.png,0,0,\n", "line 2 names no person"),
+        (lambda _: "file,pitch,yaw\n../csv/0.png,0,0\n", "outside the folder"),
+    ],
+)
+def test_bad_tables_say_what_is_wrong(tmp_path: Path, change: Any, says: str) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    table = folder / "labels.csv"
+    table.write_text(change(table.read_text()))
+    with pytest.raises(DataError, match=says):
+        read(folder, Options())
+
+
+def test_other_lengths_degrees_and_images_without_labels(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    (folder / "labels.csv").write_text("file,pitch,yaw\n0.png,30,0\n1.png,0,-45\n")
+    found = read(folder, Options(degrees=True))
+    assert np.allclose(np.degrees(angles_from_vectors(found.targets, "mpiigaze")), [(30, 0), (0, -45)])
+    assert "2 images have no label" in found.warnings[0]
+    (folder / "labels.csv").write_text("file,gx,gy,gz\n0.png,0,0,-2\n")
+    found = read(folder, Options())
+    assert np.allclose(found.targets, [(0, 0, -1)])
+    assert any("not of length 1" in warning for warning in found.warnings)
+
+
+def test_pickles_in_npz_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "eyes.npz", x=np.zeros((2, 9, 15), np.uint8), gaze=np.array([{}, {}], dtype=object))
+    with pytest.raises(DataError, match="without pickles"):
+        read(tmp_path / "eyes.npz", Options())
+
+
+@pytest.mark.parametrize("text", ["__import__('os')", "(1, 2", "(1)", "(a, b, c)"])
+def test_vectors_are_parsed_never_evaluated(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_vector(text)
+
+
+def test_the_eye_window_has_the_aspect_and_the_centre() -> None:
+    left, top, width, rows = eye_window(np.array([[100.0, 200.0], [200.0, 260.0]]), 480, (35, 55))
+    assert np.allclose((left + width / 2, top + rows / 2), (150, 250))
+    assert np.allclose((width, rows), (160, 160 * 35 / 55))
+
+
+def test_other_sizes_take_the_pupil_along(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    small = read(folder, Options(target="pupil", size=(70, 110)))
+    assert np.allclose(small.targets, 2 * read(folder, Options(target="pupil")).targets)
+
+
+def test_shared_images_are_leakage(tmp_path: Path) -> None:
+    train = read(write_csv(tmp_path / "a", 4, 1), Options())
+    check_apart(train, read(write_csv(tmp_path / "b", 4, 2), Options()))
+    with pytest.raises(DataError, match="share 4 images"):
+        check_apart(train, read(write_csv(tmp_path / "c", 4, 1), Options()))
+
+
+@needs_shared_data
+def test_rendered_irises_lie_where_the_gaze_goes() -> None:
+    gaze = read(SHARED / "unityeyes_sample", Options())
+    iris = read(SHARED / "unityeyes_sample", Options(target="pupil"))
+    for axis in (0, 1):
+        assert np.corrcoef(gaze.targets[:, axis], iris.targets[:, axis])[0, 1] > 0.5

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from simgan_cli.gaze.scores import Row, compare, interval, mirrored_axes, summary
+
+
+def row(errors: object, name: str = "a", predictions: object = None) -> Row:
+    found = np.atleast_2d(np.asarray(errors, float))
+    return Row(name, "cnn", 10, [np.asarray(predictions)] * len(found), found)
+
+
+def test_a_summary_by_hand() -> None:
+    found = summary(row([[1, 2, 6, 11], [3, 4, 8, 13]]), "gaze", ["x", "x", "y", "y"], 200)
+    assert (found["mean"], found["median"], found["seed_means"]) == (6, 5, [5, 7])
+    assert found["seed_sd"] == pytest.approx(np.sqrt(2))
+    assert found["within"] == {"3": 3 / 8, "5": 0.5, "7": 5 / 8, "10": 6 / 8, "13": 1, "15": 1, "20": 1}
+    assert found["persons"] == {"x": 2.5, "y": 9.5}
+
+
+def test_the_interval_is_that_of_the_mean() -> None:
+    values = np.random.default_rng(0).normal(5, 2, (1, 400))
+    low, high = interval(values, None, 4000)
+    assert np.allclose((low, high), values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.03)
+
+
+def test_persons_are_resampled_whole() -> None:
+    values = np.repeat(np.arange(5.0), 100)[None]
+    persons = [str(i) for i in np.repeat(np.arange(5), 100)]
+    by_person, by_image = (interval(values, given, 2000) for given in (persons, None))
+    assert by_person[1] - by_person[0] > 5 * (by_image[1] - by_image[0])
+
+
+def test_verdicts_in_words() -> None:
+    base = np.random.default_rng(0).uniform(5, 9, (2, 200))
+    for shift, verdict in ((-1, "helps"), (1, "hurts")):
+        found = compare(row(base), row(base + shift, "b"), None, 500)
+        assert (found["verdict"], found["pair"]) == (verdict, ["a", "b"])
+        assert found["difference"] == pytest.approx(shift)
+    noise = np.random.default_rng(1).normal(0, 3, base.shape)
+    assert compare(row(base), row(base + noise - noise.mean(), "b"), None, 500)["verdict"] == "no difference shown"
+
+
+def test_mirrored_signs_are_named() -> None:
+    rng = np.random.default_rng(0)
+    yaw = rng.uniform(-0.4, 0.4, 50)
+    true = np.stack([-np.sin(yaw), np.zeros(50), -np.cos(yaw)], axis=1)
+    named = mirrored_axes(row(np.zeros(50), predictions=true * (-1, 1, 1)), true, "gaze")
+    assert len(named) == 1
+    assert named[0].startswith("yaw (correlation -1.00")
+    assert mirrored_axes(row(np.zeros(50), predictions=true), true, "gaze") == []
