@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from tests.conftest import Domains
+from tests.gaze.helpers import write_csv
 from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS, REFINING = (
-    re.findall(rf"^(?:.*&& )?(?:\.venv/bin/)?simgan ({name} .*)$", README, re.MULTILINE) for name in ("train", "refine")
+COMMANDS, REFINING, EVALUATING = (
+    re.findall(rf"^(?:.*&& )?(?:\.venv/bin/)?simgan ({name} .*)$", README, re.MULTILINE)
+    for name in ("train", "refine", "eval-gaze")
 )
 
 
@@ -45,6 +47,17 @@ def test_the_readmes_refining_works(command: str, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "refined" / "0.png").exists() == ("--dry-run" not in command)
 
 
+@pytest.mark.parametrize("command", EVALUATING)
+def test_the_readmes_evaluations_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("labelled", "refined-labelled", "eyes", "more-eyes")):
+        write_csv(tmp_path / name, 6, seed, persons=2)
+    write_refiner(tmp_path / "run" / "refiner")
+    (tmp_path / "run" / "config.json").write_text('{"schema": "simgan.run/1"}')
+    result = CliRunner().invoke(app, [*shlex.split(command), "--dry-run"])
+    assert result.exit_code == 0, result.stderr
+
+
 def test_the_readmes_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_refiner(tmp_path / "run" / "refiner")
@@ -58,6 +71,7 @@ def test_the_readmes_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_readme_has_the_commands_it_should() -> None:
     assert len(COMMANDS) >= 5
     assert len(REFINING) >= 5
+    assert len(EVALUATING) >= 4
     assert "<!-- the test command -->" in README
 
 

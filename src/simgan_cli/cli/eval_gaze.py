@@ -137,6 +137,9 @@ def _print(document: dict[str, Any]) -> None:
     if document["preservation"] is not None:
         moved = document["preservation"]
         text = f"labels: content moved by {moved['content_shift_px']['mean']:.2f} px"
+        if "pupil_shift_px" in moved:
+            shift = moved["pupil_shift_px"]
+            text += f", the pupil's surroundings by {shift['mean']:.2f} +- {shift['sd']:.2f} px"
         if f"estimate_shift_{unit}" in moved:
             shift = moved[f"estimate_shift_{unit}"]
             text += f"; what the estimator reads moved by {shift['mean']:.2f} +- {shift['sd']:.2f} {unit}"

@@ -31,6 +31,7 @@ from simgan_cli.report.gaze import curve, error_map, plots_available, worst_imag
 REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"
 LEFT_OUT = "leave-one-person-out"
 MOST_COMPARED = 2000  # pairs of x and R(x) whose drift is measured
+PUPIL_WINDOW = 10  # pixels from the pupil's centre to the edge of the window whose shift is measured
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 
@@ -258,6 +259,11 @@ def _preservation(evaluation: Evaluation) -> dict[str, Any]:
         "images": len(index),
         "content_shift_px": {"mean": float(shifts.mean()), "p95": float(np.percentile(shifts, 95))},
     }
+    centres = _pupils(evaluation, first)
+    if centres is not None:
+        windows = [_windows(images.pixels, centres[index]) for images in (before, after)]
+        moved = drift(*windows).numpy()
+        result["pupil_shift_px"] = {"mean": float(moved.mean()), "sd": float(moved.std())}
     estimators = [name for name in evaluation.config.estimator if name != KNN]
     if estimators:
         folder = evaluation.config.out / "estimators" / f"{first}-{estimators[0]}-seed{evaluation.config.seed}"
@@ -267,6 +273,29 @@ def _preservation(evaluation: Evaluation) -> dict[str, Any]:
         unit = scores.UNIT[before.target]
         result[f"estimate_shift_{unit}"] = {"mean": float(moved.mean()), "sd": float(moved.std())}
     return result
+
+
+def _pupils(evaluation: Evaluation, name: str) -> NDArray[np.float64] | None:
+    """Return the pupils' centres of a training set where its labels hold them."""
+    images = evaluation.sets[name]
+    if images.target == "pupil":
+        return images.targets
+    options = Options("pupil", images.size, evaluation.config.preprocess)
+    try:
+        found = read(images.source, options, evaluation.config.labels)
+    except DataError:
+        return None
+    return found.targets if found.files == images.files else None
+
+
+def _windows(pixels: NDArray[np.uint8], centres: NDArray[np.float64]) -> torch.Tensor:
+    """Return the square round each pupil, N x 1 x 20 x 20; beyond an image's edge its last pixels go on."""
+    offsets = np.arange(-PUPIL_WINDOW, PUPIL_WINDOW)
+    height, width = pixels.shape[1:]
+    rows = np.clip(np.floor(centres[:, 1]).astype(np.int64)[:, None] + offsets, 0, height - 1)
+    columns = np.clip(np.floor(centres[:, 0]).astype(np.int64)[:, None] + offsets, 0, width - 1)
+    numbers = np.arange(len(pixels))[:, None, None]
+    return torch.from_numpy(pixels[numbers, rows[:, :, None], columns[:, None, :]])[:, None]
 
 
 def _document(evaluation: Evaluation) -> dict[str, Any]:
