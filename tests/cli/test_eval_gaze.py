@@ -1,12 +1,21 @@
 import csv
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from simgan_cli.data.images import equalize
+from simgan_cli.engine.model import open_model
+from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.gaze.config import EvalGazeConfig
+from simgan_cli.gaze.evaluation import prepare
 from tests.gaze.helpers import write_csv
-from tests.helpers import TINY, simgan, write_images, write_refiner
+from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 
 QUICK = ["--estimator", "resnet", "--train-steps", "4", "--train-batch", "16", "--bootstrap", "100"]
 
@@ -106,3 +115,55 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     result = simgan("eval-gaze", *flags)
     assert result.returncode == 2
     assert "not empty" in result.stderr
+
+
+def test_equalization_comes_after_refining(tmp_path: Path) -> None:
+    """The refiner knows images as they were rendered; equalized ones would be another domain."""
+    model = write_refiner(tmp_path / "model")
+    train, test = write_csv(tmp_path / "train", 5, 1), write_csv(tmp_path / "test", 5, 2)
+    flags = {"train": [f"synthetic={train}"], "test": test, "model": model, "out": tmp_path / "out", "device": "cpu"}
+    sets = {name: prepare(EvalGazeConfig(**flags, preprocess=name)).sets for name in ("none", "equalize")}
+    raw = sets["none"]["synthetic"].pixels
+    refined = ImageRefiner(open_model(model, None), prepare(EvalGazeConfig(**flags)).device).refine(raw[:, None])[:, 0]
+    assert (refined != raw).mean() > 0.5
+    assert np.array_equal(sets["equalize"]["refined"].pixels, np.stack([equalize(image) for image in refined]))
+    assert np.array_equal(sets["equalize"]["synthetic"].pixels, np.stack([equalize(image) for image in raw]))
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_a_stopped_evaluation_goes_on(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    """Estimators trained before the signal are taken as they are; the results are those of an undisturbed one."""
+    steps = [
+        "--estimator",
+        "resnet",
+        "--train-steps",
+        "20",
+        "--train-batch",
+        "16",
+        "--bootstrap",
+        "100",
+        "--seeds",
+        "9",
+    ]
+    flags = [*sets(tmp_path), *steps, "--skip-existing", "--json"]
+    process = subprocess.Popen([SIMGAN, "eval-gaze", *flags], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    estimators = tmp_path / "out" / "estimators"
+    while len(list(estimators.glob("*seed*/model.safetensors"))) < 2 and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(sent)
+    _, errors = process.communicate()
+    assert process.returncode == code, errors
+    assert b"Traceback" not in errors
+    if code > 0:
+        assert b"--skip-existing goes on" in errors
+    assert not (tmp_path / "out" / "results.json").exists()
+    kept = {path: path.stat().st_ino for path in estimators.glob("*seed[0-9]/model.safetensors")}
+    assert 2 <= len(kept) < 9
+
+    resumed = simgan("eval-gaze", *flags)
+    assert resumed.returncode == 0, resumed.stderr
+    assert {path: path.stat().st_ino for path in kept} == kept
+    elsewhere = [*flags[: flags.index("--out")], "--out", str(tmp_path / "fresh"), *flags[flags.index("--out") + 2 :]]
+    assert json.loads(simgan("eval-gaze", *elsewhere).stdout)["rows"] == json.loads(resumed.stdout)["rows"]

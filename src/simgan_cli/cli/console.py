@@ -18,6 +18,7 @@ from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, Simg
 
 REFRESH = 0.1  # seconds between two looks of a bar; many small images pass in that time
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = Console(highlight=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:
@@ -76,10 +77,13 @@ class ProgressLine:
 
 
 @contextmanager
-def exit_codes(writing: str, again: str, smaller: str) -> Iterator[None]:
+def exit_codes(
+    writing: str, again: str, smaller: str, interrupted: str = "interrupted before there was anything new to save"
+) -> Iterator[None]:
     """Turn errors into messages and exit codes (see simgan_cli.errors).
 
-    `writing` names what was being written, `again` what goes on after a full disk, `smaller` what takes less memory.
+    `writing` names what was being written, `again` what goes on after a full disk, `smaller` what takes less memory,
+    `interrupted` says what a stop leaves.
     """
     try:
         yield
@@ -91,7 +95,7 @@ def exit_codes(writing: str, again: str, smaller: str) -> Iterator[None]:
         say(f"error: {error}", "bold red")
         raise typer.Exit(error.exit_code) from error
     except Interrupted as interruption:
-        say("interrupted before there was anything new to save")
+        say(interrupted)
         raise typer.Exit(interruption.exit_code) from interruption
     except KeyboardInterrupt as interruption:
         say("interrupted")

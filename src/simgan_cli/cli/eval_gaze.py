@@ -3,15 +3,14 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printable, say
+from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printable, say, stdout
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
-from simgan_cli.errors import Interrupted
 from simgan_cli.gaze.config import EvalGazeConfig
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ def eval_gaze(
     Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 4 bad data; 75 stopped by SIGTERM or SIGUSR1, and 130 by
     Ctrl-C: --skip-existing goes on with the estimators trained so far.
     """
-    with exit_codes(writing="the results", again="--skip-existing", smaller="--train-batch"):
+    stopped = "stopped; trained estimators are kept: the same command with --skip-existing goes on"
+    with exit_codes("the results", again="--skip-existing", smaller="--train-batch", interrupted=stopped):
         settings = validated(EvalGazeConfig, gather("eval-gaze", flags, config, environment_of_process()))
         if not quiet:
             print_settings(settings, everything=verbose)
@@ -50,15 +50,10 @@ def eval_gaze(
             told = len(evaluation.warnings)
             if dry_run:
                 return
-            try:
-                with _Listener(settings.log_every, quiet=quiet) as progress:
-                    document = run(evaluation, progress)
-            except Interrupted:
-                say(f"stopped; {settings.out} keeps trained estimators: the same command with --skip-existing goes on")
-                raise
+            with _Listener(settings.log_every, quiet=quiet) as progress:
+                document = run(evaluation, progress)
         if not quiet:
-            for warning in evaluation.warnings[told:]:
-                say(f"warning: {warning}", "yellow")
+            _warn(evaluation.warnings[told:])
         if json:
             print_json(document)
         elif not quiet:
@@ -92,55 +87,60 @@ def _describe(evaluation: "Evaluation") -> None:
         say(f"{name}: {images.describe()}")
     if evaluation.test is not None:
         say(f"test: {evaluation.test.describe()}")
-    for warning in evaluation.warnings:
+    _warn(evaluation.warnings)
+
+
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings:
         say(f"warning: {warning}", "yellow")
 
 
 def _print(document: dict[str, Any]) -> None:
     """Write the tables and the verdict to stdout."""
     unit, rows = document["unit"], document["rows"]
-    errors = Table(title=f"{document['target']} error on {document['test']['images']:,} test images, {unit}")
-    shares = Table(title=f"share of test images within so many {unit}")
-    for table, numbers in (
-        (errors, ["images", "mean", "95% interval", "seeds (sd)", "median", "sd", "p95"]),
-        (shares, list(rows[0]["within"])),
-    ):
-        for name in ("trained on", "estimator"):
-            table.add_column(name)
-        for name in numbers:
-            table.add_column(name, justify="right")
+    errors = _table(
+        f"{document['target']} error on {document['test']['images']:,} test images, {unit}",
+        ["mean", "95%", "by seed", "median", "sd", "p95"],
+    )
+    shares = _table(f"share of test images within so many {unit}", list(rows[0]["within"]))
     for row in rows:
         name = escape(printable(row["name"]))
-        spread = f"{row['seeds']} ({row['seed_sd']:.2f})" if row["seed_sd"] is not None else str(row["seeds"])
-        moments = [f"{row[key]:.2f}" for key in ("median", "sd", "p95")]
-        interval = "{:.2f}-{:.2f}".format(*row["ci95"])
         errors.add_row(
             name,
             row["estimator"],
-            f"{row['images']:,}",
             f"{row['mean']:.2f}",
-            interval,
-            spread,
-            *moments,
+            "{:.2f}-{:.2f}".format(*row["ci95"]),
+            f"+- {row['seed_sd']:.2f}" if row["seed_sd"] is not None else "",
+            *(f"{row[key]:.2f}" for key in ("median", "sd", "p95")),
         )
         shares.add_row(name, row["estimator"], *(f"{share:.0%}" for share in row["within"].values()))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(errors)
-    console.print(shares)
+    stdout.print(errors)
+    stdout.print(shares)
     for pair in document["comparisons"]:
         first, second = pair["pair"]
         low, high = pair["ci95"]
-        text = (
-            f"{second} - {first}: {pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f}): {pair['verdict']}"
-        )
-        console.print(escape(printable(text)))
+        text = f"{second} - {first}: {pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f}): "
+        stdout.print(escape(printable(text + pair["verdict"])))
     if document["preservation"] is not None:
-        moved = document["preservation"]
-        text = f"labels: content moved by {moved['content_shift_px']['mean']:.2f} px"
-        if "pupil_shift_px" in moved:
-            shift = moved["pupil_shift_px"]
-            text += f", the pupil's surroundings by {shift['mean']:.2f} +- {shift['sd']:.2f} px"
-        if f"estimate_shift_{unit}" in moved:
-            shift = moved[f"estimate_shift_{unit}"]
-            text += f"; what the estimator reads moved by {shift['mean']:.2f} +- {shift['sd']:.2f} {unit}"
-        console.print(text)
+        stdout.print(_moved(document["preservation"], unit))
+
+
+def _table(title: str, numbers: list[str]) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("trained on", "estimator"):
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _moved(preservation: dict[str, Any], unit: str) -> str:
+    parts = [f"content moved by {preservation['content_shift_px']['mean']:.2f} px"]
+    for key, what, in_unit in (
+        ("pupil_shift_px", "the pupil's surroundings", "px"),
+        (f"estimate_shift_{unit}", "what the estimator reads", unit),
+    ):
+        if key in preservation:
+            shift = preservation[key]
+            parts.append(f"{what} by {shift['mean']:.2f} +- {shift['sd']:.2f} {in_unit}")
+    return f"labels: {', '.join(parts)}"

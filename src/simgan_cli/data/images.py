@@ -114,6 +114,13 @@ def equalize(array: Pixels) -> Pixels:
     return equalized
 
 
+def luma(pixels: Pixels) -> Pixels:
+    """Return N x 1 x H x W grey of N x 3 x H x W colour (ITU-R 601, in Pillow's integers: equal channels stay)."""
+    wide = pixels.astype(np.int64)
+    red, green, blue = wide[:, 0:1], wide[:, 1:2], wide[:, 2:3]
+    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(pixels.dtype)
+
+
 def top_of(dtype: np.dtype[Any]) -> int:
     """Return the largest value of an integer pixel: 255 or 65535."""
     return int(np.iinfo(dtype).max)

@@ -25,14 +25,14 @@ from simgan_cli.data.files import (
     write_atomic,
     write_json,
 )
-from simgan_cli.data.images import Pixels, Preparation, read_pixels
+from simgan_cli.data.images import Pixels, Preparation, luma, read_pixels
 from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
 from simgan_cli.data.plan import Job, Plan
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
-from simgan_cli.engine.refining import ImageRefiner, luma
+from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.stop import StopReason, StopRequest
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.report.grid import before_and_after

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_cli.data.images import Pixels, equalize
+from simgan_cli.data.images import Pixels, equalize, luma
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.model import RefinerModel
 from simgan_cli.engine.networks import receptive_field
@@ -156,13 +156,6 @@ class ImageRefiner:
         with self._autocast():
             refined: Tensor = self._network(x)
         return refined[:count].float().clamp(-1, 1).cpu()
-
-
-def luma(pixels: Pixels) -> Pixels:
-    """Return N x 1 x H x W grey of N x 3 x H x W colour (ITU-R 601, in Pillow's integers: equal channels stay)."""
-    wide = pixels.astype(np.int64)
-    red, green, blue = wide[:, 0:1], wide[:, 1:2], wide[:, 2:3]
-    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(pixels.dtype)
 
 
 def _tensor_of(array: NDArray[Any]) -> Tensor:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.config import EvalGazeConfig
 from simgan_cli.gaze.fitting import Schedule, constant_guess, fit, nearest_neighbours, predict
-from simgan_cli.gaze.labels import LabelledImages, Options, apart_warnings, check_apart
+from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, apart_warnings, check_apart
 from simgan_cli.gaze.readers import read
 from simgan_cli.gaze.scores import Row, errors_of
 from simgan_cli.report.gaze import curve, error_map, plots_available, worst_images
@@ -70,20 +69,18 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
     options = Options(config.target, config.size, config.preprocess, config.convention, config.degrees)
     sets: dict[str, LabelledImages] = {}
     for name, path in config.train:
-        sets[name] = read(path, options, config.labels)
+        if config.model is not None and not sets:
+            sets |= _with_refined(config, config.model, name, path, options, device)
+        else:
+            sets[name] = read(path, options, config.labels)
         options = replace(options, size=sets[name].size)
-    if config.model is not None:
-        sets[REFINED] = _refined(config, next(iter(sets.values())), device)
+    for _, path in config.load if not sets else ():
+        settings = _loaded(path, config.target).settings
+        options = replace(options, size=(settings["height"], settings["width"]))
     real = replace(options, convention=config.test_convention or config.convention)
     if config.real_train is not None:
         sets[ORACLE] = read(config.real_train, real, config.labels)
-        options = replace(options, size=sets[ORACLE].size)
-    test = None
-    if config.test is not None:
-        for _, path in config.load if not sets else ():
-            settings = _loaded(path, config.target).settings
-            real = replace(real, size=(settings["height"], settings["width"]))
-        test = read(config.test, replace(real, size=real.size or options.size), config.labels)
+    test = read(config.test, real, config.labels) if config.test is not None else None
     warnings = [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
     if test is not None:
         for images in sets.values():
@@ -106,8 +103,10 @@ def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
         _cross_domain(evaluation, progress)
     if config.model is not None:
         evaluation.preservation = _preservation(evaluation)
+    _draw(evaluation)
+    write_atomic(out / "predictions.csv", _predictions(evaluation.rows, evaluation.tested, _seeds(config)))
     document = _document(evaluation)
-    _write(evaluation, document)
+    write_json(out / "results.json", document)  # last: it says that all is there
     return document
 
 
@@ -149,14 +148,18 @@ def _check(config: EvalGazeConfig) -> None:
         raise SettingsError(*problems)
 
 
-def _refined(config: EvalGazeConfig, images: LabelledImages, device: torch.device) -> LabelledImages:
-    path = cast("Path", config.model)
-    model = open_model(path, config.step)
-    if config.preprocess == "equalize":
-        model = replace(model, preprocess="none")  # the images are already as the model saw its own
-    refiner = ImageRefiner(model, device)
+def _with_refined(
+    config: EvalGazeConfig, model: Path, name: str, path: Path, options: Options, device: torch.device
+) -> dict[str, LabelledImages]:
+    """Read the set that is refined, and refine it: the refiner sees images as they were rendered."""
+    images = read(path, replace(options, preprocess="none"), config.labels)
+    refiner = ImageRefiner(open_model(model, config.step), device)
     refined = [refiner.refine(part[:, None])[:, 0] for part in np.array_split(images.pixels, -(-len(images) // 1024))]
-    return replace(images, source=path, reader=f"{images.reader}, refined", pixels=np.concatenate(refined))
+    sets = {
+        name: images,
+        REFINED: replace(images, source=model, reader=f"{images.reader}, refined", pixels=np.concatenate(refined)),
+    }
+    return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
 
 
 def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
@@ -226,7 +229,7 @@ def _trained(
     """Return the estimator of a row and seed: trained now, or by an interrupted evaluation of the same data."""
     config = evaluation.config
     schedule = Schedule(config.train_steps, config.train_batch, config.learning_rate, evaluation.precision)
-    made_of = {"seed": seed, "data": images.fingerprint(), "preprocess": config.preprocess} | vars(schedule)
+    made_of = {"seed": seed, "data": images.fingerprint, "preprocess": config.preprocess} | vars(schedule)
     folder = config.out / "estimators" / f"{name}-{estimator}-seed{seed}"
     if config.skip_existing and folder.is_dir() and read_json(folder / CONFIG).get("made_of") == made_of:
         return _loaded(folder, config.target)
@@ -270,8 +273,7 @@ def _preservation(evaluation: Evaluation) -> dict[str, Any]:
         network = _loaded(folder, evaluation.config.target)
         a, b = (predict(network, images.pixels, evaluation.device, evaluation.precision) for images in (before, after))
         moved = errors_of(a, b, before.target)
-        unit = scores.UNIT[before.target]
-        result[f"estimate_shift_{unit}"] = {"mean": float(moved.mean()), "sd": float(moved.std())}
+        result[f"estimate_shift_{UNIT[before.target]}"] = {"mean": float(moved.mean()), "sd": float(moved.std())}
     return result
 
 
@@ -307,7 +309,7 @@ def _document(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "schema": "simgan.eval-gaze/1",
         "target": test.target,
-        "unit": scores.UNIT[test.target],
+        "unit": UNIT[test.target],
         "protocol": config.protocol,
         "test": {
             "images": len(test),
@@ -324,7 +326,7 @@ def _document(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _write(evaluation: Evaluation, document: dict[str, Any]) -> None:
+def _draw(evaluation: Evaluation) -> None:
     out, test, rows = evaluation.config.out, evaluation.tested, evaluation.rows
     if plots_available():
         for suffix in ("png", "svg"):
@@ -333,8 +335,6 @@ def _write(evaluation: Evaluation, document: dict[str, Any]) -> None:
     else:
         evaluation.warnings.append("curve and error map not drawn: pip install 'simgan-cli[plots]'")
     write_atomic(out / "worst.png", worst_images([row for row in rows if row.estimator != MEAN] or rows, test))
-    write_atomic(out / "predictions.csv", _predictions(rows, test, _seeds(evaluation.config)))
-    write_json(out / "results.json", json.loads(json.dumps(document)))  # last: it says that all is there
 
 
 def _predictions(rows: Sequence[Row], test: LabelledImages, seeds: range) -> str:

@@ -1,6 +1,7 @@
 """Train an estimator with early stopping on a held-out part of its own training set, and predict with it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,9 +68,8 @@ def fit(
     """
     train, stop = held_out(images, seed)
     torch.manual_seed(seed)
-    network: Estimator = Estimator(architecture, *images.size, images.target).to(
-        device, memory_format=torch.channels_last
-    )  # type: ignore[call-overload]
+    network = Estimator(architecture, *images.size, images.target)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), schedule.learning_rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
     pixels = torch.from_numpy(images.pixels)[:, None].to(device)
@@ -145,11 +145,11 @@ def _as_output(targets: Targets, images: LabelledImages) -> Targets:
 
 
 @torch.no_grad()
-def _outputs(network: Estimator, pixels: Tensor, casting: Callable[[], object]) -> Tensor:
+def _outputs(network: Estimator, pixels: Tensor, casting: Callable[[], AbstractContextManager[object]]) -> Tensor:
     network.eval()
     outputs = []
     for part in torch.split(pixels, BATCH):
-        with casting():  # type: ignore[attr-defined]
+        with casting():
             outputs.append(network(to_network(part).contiguous(memory_format=torch.channels_last)))
     return torch.cat(outputs)
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import Convention, Vectors, angles_from_vectors, unit
 
 Target = Literal["gaze", "pupil"]
+UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
 Grey = NDArray[np.uint8]  # H x W
 NOT_UNIT = 0.01  # a vector whose length is off by more has not merely been rounded
 DECODED_AT_ONCE = 256
@@ -80,17 +82,30 @@ class LabelledImages:
         """Return what a person reads of the targets: pitch and yaw in degrees, or x and y in pixels."""
         return coordinates_of(self.targets, self.target)
 
+    def equalized(self) -> "LabelledImages":
+        """Return the same with the histogram of each image equalized."""
+        return replace(self, pixels=np.stack([equalize(image) for image in self.pixels]))
+
+    @cached_property
+    def digests(self) -> dict[bytes, str]:
+        """Hashes of the images' pixels, and their files; without empty frames, which may well be equal."""
+        return {
+            hashlib.blake2b(image.tobytes(), digest_size=16).digest(): file
+            for image, file in zip(self.pixels, self.files, strict=True)
+            if image.std() > 0
+        }
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Return a hash of all pixels and targets."""
+        """A hash of all pixels and targets."""
         digest = hashlib.sha256(self.pixels.tobytes())
         digest.update(self.targets.tobytes())
         return digest.hexdigest()
 
     def describe(self) -> str:
         """Return count, size, labels, persons, ranges and brightness in words."""
-        unit_name = "deg" if self.target == "gaze" else "px"
         ranges = ", ".join(
-            f"{name} {values.min():.1f} to {values.max():.1f} {unit_name}"
+            f"{name} {values.min():.1f} to {values.max():.1f} {UNIT[self.target]}"
             for name, values in self.coordinates().items()
         )
         who = f", {len(set(self.persons))} persons" if self.persons is not None else ""
@@ -147,15 +162,7 @@ def collect(
 
 def check_apart(train: LabelledImages, test: LabelledImages) -> None:
     """Raise DataError where the two share an image: the test would then measure memory."""
-
-    def digests(images: LabelledImages) -> dict[bytes, str]:
-        return {
-            hashlib.blake2b(image.tobytes(), digest_size=16).digest(): file
-            for image, file in zip(images.pixels, images.files, strict=True)
-            if image.std() > 0  # empty frames may well be equal
-        }
-
-    ours, theirs = digests(train), digests(test)
+    ours, theirs = train.digests, test.digests
     shared = [f"{ours[key]} = {theirs[key]}" for key in ours.keys() & theirs.keys()]
     if shared:
         raise DataError(

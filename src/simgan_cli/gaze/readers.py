@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from simgan_cli.data.images import decoding, pixel_array
+from simgan_cli.data.images import decoding, luma, pixel_array
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
@@ -31,7 +32,10 @@ EYE_SIZE = (35, 55)  # H, W of the paper's eyes
 EYE_WINDOW = 1.6  # width of the window round an eye, in widths of the box of its lid margin
 IMAGE_KEYS = ("x", "image", "images", "data", "face_patch")
 GAZE_KEYS = ("gaze", "gazes", "label", "face_gaze")
+PUPIL_KEYS = ("pupil", "pupils")
 PERSON_KEYS = ("person", "persons", "subject_index")
+FILE_KEYS = ("file", "files")
+KNOWN_KEYS = {*IMAGE_KEYS, *GAZE_KEYS, *PUPIL_KEYS, *PERSON_KEYS, *FILE_KEYS}
 NAMED = 3  # examples in a message
 
 
@@ -90,8 +94,7 @@ def _read_csv(folder: Path, options: Options) -> Samples:
         targets = _vectors(angles, options, table)
     files = [row["file"] or "" for row in rows]
     _check_files(folder, files, table)
-    unlabelled = len(set(read_tree(folder).images) - set(files))
-    warnings = [f"{folder}: {unlabelled:,} images have no label; left out"] if unlabelled else []
+    warnings = _unlabelled(folder, len(set(read_tree(folder).images) - set(files)))
     persons = [row.get("person") or None for row in rows]
     if "person" in columns and not all(persons):
         raise DataError(f"{table}: line {persons.index(None) + 2} names no person; fill the column in or remove it")
@@ -119,9 +122,8 @@ def _number(text: str | None, column: str, table: Path, line: int) -> float:
 
 
 def _check_files(folder: Path, files: list[str], table: Path) -> None:
-    if len(set(files)) < len(files):
-        twice = sorted({file for file in files if files.count(file) > 1})[:NAMED]
-        raise DataError(f"{table}: {', '.join(twice)} stand there more than once; keep one line for each image")
+    if twice := [file for file, count in Counter(files).items() if count > 1]:
+        raise DataError(f"{table}: {', '.join(twice[:NAMED])} stand there more than once; keep one line for each image")
     missing = [file for file in files if not file or not (folder / file).is_file()]
     if missing:
         raise DataError(
@@ -144,8 +146,7 @@ def _read_unityeyes(folder: Path, options: Options) -> Samples:
     if alone:
         named = ", ".join(labels[stem] for stem in alone[:NAMED])
         raise DataError(f"{folder}: {len(alone):,} labels have no image ({named}); restore or remove them")
-    unlabelled = len(images.keys() - labels.keys())
-    warnings = [f"{folder}: {unlabelled:,} images have no label; left out"] if unlabelled else []
+    warnings = _unlabelled(folder, len(images.keys() - labels.keys()))
     size = options.size or EYE_SIZE
     samples = [
         _unityeyes_sample(folder, images[stem], labels[stem], size, options) for stem in images if stem in labels
@@ -203,10 +204,9 @@ def _cropped(path: Path, window: tuple[float, float, float, float], size: tuple[
     """Return the window of an image, antialiased, as H x W grey; beyond the edges the last pixels go on."""
     grey = _decode(path)
     left, top, width, rows = window
-    # A window far outside would ask for endless padding: it is no eye.
-    if max(-left, -top, left + width - grey.shape[1], top + rows - grey.shape[0]) > max(grey.shape):
-        raise UnreadableImage(path, "its landmarks lie far outside the image; remove this render")
     pad = int(np.ceil(max(0.0, -left, -top, left + width - grey.shape[1], top + rows - grey.shape[0])))
+    if pad > max(grey.shape):  # it would ask for endless padding: it is no eye
+        raise UnreadableImage(path, "its landmarks lie far outside the image; remove this render")
     padded = Image.fromarray(np.pad(grey, pad, mode="edge"))
     box = (left + pad, top + pad, left + pad + width, top + pad + rows)
     return np.asarray(padded.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
@@ -290,8 +290,7 @@ def _evaluation_subset(normalized: Path) -> list[str] | None:
 def _read_npz(path: Path, options: Options) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            wanted = {*IMAGE_KEYS, *GAZE_KEYS, *PERSON_KEYS, "pupil", "pupils", "file", "files"}
-            arrays = {key: archive[key] for key in archive.files if key in wanted}
+            arrays = {key: archive[key] for key in archive.files if key in KNOWN_KEYS}
             keys = ", ".join(archive.files)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path}: cannot be read as .npz without pickles ({error})") from error
@@ -302,7 +301,7 @@ def _from_arrays(
     arrays: dict[str, NDArray[Any]], path: Path, name: str, options: Options, keys: str, person: str | None = None
 ) -> list[Sample]:
     images = _first(arrays, IMAGE_KEYS)
-    labels = _first(arrays, GAZE_KEYS if options.target == "gaze" else ("pupil", "pupils"))
+    labels = _first(arrays, GAZE_KEYS if options.target == "gaze" else PUPIL_KEYS)
     if images is None or labels is None:
         wanted = "x and gaze" if options.target == "gaze" else "x and pupil"
         raise DataError(f"{path}: holds {keys or 'nothing'}; wanted {wanted}, one row for each image")
@@ -316,7 +315,7 @@ def _from_arrays(
         # Longer rows begin with the angles (MPIIFaceGaze's label holds the head and landmarks, too).
         targets = labels if labels.shape[1] == 3 else _vectors(labels[:, :2], options, path)
     people = _first(arrays, PERSON_KEYS)
-    files = _first(arrays, ("file", "files"))
+    files = _first(arrays, FILE_KEYS)
     for what, column in (("persons", people), ("files", files)):
         if column is not None and np.shape(column) != (len(images),):
             raise DataError(f"{path}: {what} of shape {np.shape(column)} for {len(images):,} images")
@@ -346,7 +345,7 @@ def _read_hdf5(path: Path, options: Options) -> Samples:
                 if not groups:
                     raise DataError(f"{file}: holds {', '.join(content) or 'nothing'}; wanted images and gaze")
                 for name, group in groups:
-                    arrays = {key.lower(): _stacked(group[key]) for key in group if key.lower() in _KNOWN}
+                    arrays = {key.lower(): _stacked(group[key]) for key in group if key.lower() in KNOWN_KEYS}
                     person = name.strip("/").split("/")[0] if name.strip("/") else None
                     if person in (None, "Data", "data"):  # a file for each person
                         person = file.stem if len(files) > 1 else None
@@ -356,13 +355,10 @@ def _read_hdf5(path: Path, options: Options) -> Samples:
     return samples, []
 
 
-_KNOWN = {*IMAGE_KEYS, *GAZE_KEYS, *PERSON_KEYS, "pupil", "pupils"}
-
-
 def _labelled_groups(group: Any, name: str) -> list[tuple[str, Any]]:
     """Return the groups, at most three deep, that hold images beside labels."""
     keys = {key.lower() for key in group}
-    if keys & set(IMAGE_KEYS) and keys & {*GAZE_KEYS, "pupil", "pupils"}:
+    if keys & set(IMAGE_KEYS) and keys & {*GAZE_KEYS, *PUPIL_KEYS}:
         return [(name, group)]
     if name.count("/") > 3:
         return []
@@ -384,8 +380,7 @@ def _grey_batch(images: NDArray[Any], path: Path) -> NDArray[Any]:
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3):
         images = np.moveaxis(images, 1, -1)
     if images.ndim == 4 and images.shape[-1] == 3:
-        weights = np.array([0.299, 0.587, 0.114])
-        return np.stack([np.rint(image @ weights).astype(images.dtype) for image in images])
+        return np.stack([luma(image[None])[0, 0] for image in np.moveaxis(images, -1, 1)])
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     if images.ndim != 3 or 0 in images.shape:
@@ -407,6 +402,10 @@ def _vectors(angles: NDArray[np.float64], options: Options, source: Path) -> Vec
         )
     vectors = vectors_from_angles(angles, options.convention)
     return facing_camera(vectors) if options.convention == "xgaze" else vectors
+
+
+def _unlabelled(folder: Path, count: int) -> list[str]:
+    return [f"{folder}: {count:,} images have no label; left out"] if count else []
 
 
 def _decode(path: Path) -> NDArray[Any]:

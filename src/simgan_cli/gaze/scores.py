@@ -11,7 +11,6 @@ from simgan_cli.gaze.geometry import angular_error
 from simgan_cli.gaze.labels import Target, coordinates_of
 
 WITHIN: dict[Target, tuple[int, ...]] = {"gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5)}
-UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
 PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
 CHUNK = 4_000_000  # draws in memory at once
 Errors = NDArray[np.float64]  # seeds x images

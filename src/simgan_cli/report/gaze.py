@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from simgan_cli.gaze.labels import LabelledImages, Target
-from simgan_cli.gaze.scores import UNIT, WITHIN, Row
+from simgan_cli.gaze.labels import UNIT, LabelledImages, Target
+from simgan_cli.gaze.scores import WITHIN, Row
 from simgan_cli.report.grid import sheet
 
 WORST, ENLARGED = 10, 4
