@@ -1,9 +1,12 @@
 """Small labelled eyes: discs whose place tells the direction."""
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -34,3 +37,42 @@ def write_csv(folder: Path, count: int, seed: int, persons: int = 0) -> Path:
             person = [f"p{index % persons:02}"] if persons else []
             table.writerow([f"{index}.png", *gaze[index], *centres[index], *person])
     return folder
+
+
+def write_unityeyes(folder: Path, images: Any, gaze: Any, centres: Any) -> Path:
+    """Put each 35x55 image where the eye window will cut it out of a 640x480 render."""
+    folder.mkdir()
+    for index, (image, vector, centre) in enumerate(zip(images, gaze, centres, strict=True), 1):
+        render = np.full((480, 640), 128, np.uint8)
+        render[200:235, 300:355] = image
+        Image.fromarray(render).save(folder / f"{index}.png")
+        middle_x, middle_y, half = 327.5, 480 - 217.5, 55 / 1.6 / 2
+        margin = [(middle_x - half, middle_y - 5), (middle_x + half, middle_y + 5)]
+        x, y = 300 + centre[0], 480 - (200 + centre[1])
+        labels = {
+            "interior_margin_2d": [f"({a:.6f}, {b:.6f}, 50.0)" for a, b in margin],
+            "iris_2d": [f"({x - 3:.6f}, {y:.6f}, 50.0)", f"({x + 3:.6f}, {y:.6f}, 50.0)"],
+            "eye_details": {"look_vec": f"({vector[0]:.9f}, {-vector[1]:.9f}, {vector[2]:.9f}, 0.0)"},
+        }
+        (folder / f"{index}.json").write_text(json.dumps(labels))
+    return folder
+
+
+def write_mpiigaze(root: Path, counts: dict[str, int]) -> dict[str, dict[str, NDArray[np.uint8]]]:
+    """Write a day of so many eyes of noise for each person, laid out as published; return images by person and side."""
+    rng = np.random.default_rng(0)
+    written = {}
+    for person, count in counts.items():
+        images = {
+            side: rng.integers(0, 255, (count, 36, 60), dtype=np.uint8, endpoint=True) for side in ("left", "right")
+        }
+        sides = {
+            side: {"image": pixels, "gaze": np.tile([0.1, -0.2, -0.97], (count, 1)), "pose": np.zeros((count, 3))}
+            for side, pixels in images.items()
+        }
+        folder = root / "Data" / "Normalized" / person
+        folder.mkdir(parents=True)
+        names = np.array([[f"{i:04}.jpg"] for i in range(count)], dtype=object)
+        scipy.io.savemat(folder / "day01.mat", {"data": sides, "filenames": names})
+        written[person] = images
+    return written

@@ -1,38 +1,16 @@
-import json
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-import scipy.io
-from PIL import Image
 
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import angles_from_vectors
 from simgan_cli.gaze.labels import Options, check_apart
 from simgan_cli.gaze.readers import eye_window, parse_vector, read
-from tests.gaze.helpers import discs, write_csv
+from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
 from tests.helpers import SHARED, needs_shared_data
-
-
-def write_unityeyes(folder: Path, images: Any, gaze: Any, centres: Any) -> Path:
-    """Put each 35x55 image where the eye window will cut it out of a 640x480 render."""
-    folder.mkdir()
-    for index, (image, vector, centre) in enumerate(zip(images, gaze, centres, strict=True), 1):
-        render = np.full((480, 640), 128, np.uint8)
-        render[200:235, 300:355] = image
-        Image.fromarray(render).save(folder / f"{index}.png")
-        middle_x, middle_y, half = 327.5, 480 - 217.5, 55 / 1.6 / 2
-        margin = [(middle_x - half, middle_y - 5), (middle_x + half, middle_y + 5)]
-        x, y = 300 + centre[0], 480 - (200 + centre[1])
-        labels = {
-            "interior_margin_2d": [f"({a:.6f}, {b:.6f}, 50.0)" for a, b in margin],
-            "iris_2d": [f"({x - 3:.6f}, {y:.6f}, 50.0)", f"({x + 3:.6f}, {y:.6f}, 50.0)"],
-            "eye_details": {"look_vec": f"({vector[0]:.9f}, {-vector[1]:.9f}, {vector[2]:.9f}, 0.0)"},
-        }
-        (folder / f"{index}.json").write_text(json.dumps(labels))
-    return folder
 
 
 def test_csv_npz_and_unityeyes_of_the_same_eyes_agree(tmp_path: Path) -> None:
@@ -49,22 +27,7 @@ def test_csv_npz_and_unityeyes_of_the_same_eyes_agree(tmp_path: Path) -> None:
 
 def test_mpiigaze_as_published(tmp_path: Path) -> None:
     root = tmp_path / "MPIIGaze"
-    rng = np.random.default_rng(0)
-    for person, count in (("p00", 3), ("p01", 1)):  # a day with one sample squeezes to scalars
-        sides = {
-            side: {
-                "image": rng.integers(0, 255, (count, 36, 60), dtype=np.uint8),
-                "gaze": np.tile([0.1, -0.2, -0.97], (count, 1)),
-                "pose": np.zeros((count, 3)),
-            }
-            for side in ("left", "right")
-        }
-        folder = root / "Data" / "Normalized" / person
-        folder.mkdir(parents=True)
-        names = np.array([[f"{i:04}.jpg"] for i in range(count)], dtype=object)
-        scipy.io.savemat(folder / "day01.mat", {"data": sides, "filenames": names})
-        if person == "p00":
-            kept = sides
+    kept = write_mpiigaze(root, {"p00": 3, "p01": 1})["p00"]  # a day with one sample squeezes to scalars
     found = read(root, Options())
     assert (len(found), found.size, sorted(set(found.persons or []))) == (8, (36, 60), ["p00", "p01"])
     assert any("evaluation subset" in warning for warning in found.warnings)
@@ -72,8 +35,8 @@ def test_mpiigaze_as_published(tmp_path: Path) -> None:
     lists.mkdir(parents=True)
     (lists / "p00.txt").write_text("day01/0001.jpg left\nday01/0002.jpg right\n")
     left, right = read(root, Options()).pixels
-    assert np.array_equal(left, kept["left"]["image"][1])
-    assert np.array_equal(right, kept["right"]["image"][2][:, ::-1])
+    assert np.array_equal(left, kept["left"][1])
+    assert np.array_equal(right, kept["right"][2][:, ::-1])
     targets = read(root, Options()).targets
     assert np.allclose(targets[0] * (-1, 1, 1), targets[1])
     assert targets[0, 0] > 0
