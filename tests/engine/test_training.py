@@ -15,6 +15,7 @@ from simgan_cli.data.files import sha256_of
 from simgan_cli.data.images import Preparation, read_pixels
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.export import load_network
+from simgan_cli.engine.health import Finding
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
 from simgan_cli.engine.stop import StopRequest
@@ -34,6 +35,7 @@ class Quiet:
     def message(self, text: str) -> None: ...
     def warning(self, text: str) -> None: ...
     def advanced(self, step: int, total_steps: int) -> None: ...
+    def finding(self, finding: Finding) -> None: ...
 
     def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
         self.lines.append(line)
@@ -83,7 +85,7 @@ def test_the_run_folder_holds_exactly_this(folders: dict[str, Any]) -> None:
         for name in (*(f"{part}.safetensors" for part in parts), "manifest.json", "state.json")
     }
     refiner = {"refiner/README.md", "refiner/config.json", "refiner/model.safetensors"}
-    others = {".lock", "config.json", "metrics.jsonl", "samples/step-00000005.png"}
+    others = {".lock", "config.json", "metrics.jsonl", "report.html", "samples/step-00000005.png"}
     assert found == checkpoints | refiner | others
 
 

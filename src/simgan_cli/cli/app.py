@@ -7,6 +7,7 @@ import typer
 
 from simgan_cli import __version__
 from simgan_cli.cli.eval_gaze import eval_gaze
+from simgan_cli.cli.inspect_buffer import inspect_buffer
 from simgan_cli.cli.refine import refine
 from simgan_cli.cli.train import train
 
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(refine)
+app.command("inspect-buffer")(inspect_buffer)
 app.command("eval-gaze")(eval_gaze)
 
 

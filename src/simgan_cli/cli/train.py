@@ -20,6 +20,7 @@ from simgan_cli.cli.settings import (
 )
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.health import Finding, Health
 from simgan_cli.engine.run import RunFolder, find_checkpoint
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
 
@@ -82,28 +83,56 @@ def _train(settings: TrainConfig, checkpoint: Path | None, *, quiet: bool, json:
                 result = training.train(settings, checkpoint, listener, stop)
             except (Exception, Interrupted):
                 if json:
-                    _print_result(run, "failed", None, time.monotonic() - started)
+                    _print_result(settings, "failed", None, time.monotonic() - started)
                 raise
     if json:
-        _print_result(run, result.status, result.step, result.seconds)
+        _print_result(settings, result.status, result.step, result.seconds)
+    if not quiet:
+        _say_health(settings)
     _summarize(run, settings, result, quiet=quiet)
 
 
-def _print_result(run: RunFolder, status: str, step: int | None, seconds: float) -> None:
-    last = run.last_metrics()
+def _print_result(settings: TrainConfig, status: str, step: int | None, seconds: float) -> None:
+    lines = RunFolder(settings.out).read_metrics()
+    last = lines[-1] if lines else {}
     document = {
-        "run": str(run.root),
+        "schema": "simgan.train/1",
+        "run": str(settings.out),
         "status": status,
         "step": step if step is not None else last.get("step", 0),
+        "seconds": round(seconds, 3),
+        "metrics": last,
+        "health": Health(settings, lines).verdicts(),
     }
-    print_json({"schema": "simgan.train/1"} | document | {"seconds": round(seconds, 3), "metrics": last})
+    print_json(document)
+
+
+def _say_health(settings: TrainConfig) -> None:
+    lines = RunFolder(settings.out).read_metrics()
+    verdicts = Health(settings, lines).verdicts()
+    for verdict in verdicts:
+        when = "still so at the end" if verdict["active"] else "no longer so"
+        say(f"health: {verdict['rule']} from step {verdict['step']}, {when}: {verdict['advice']}", "yellow")
+    if not verdicts:
+        say("health: no rule has fired")
+    measured = next((line for line in reversed(lines) if "swd_refined" in line), None)
+    if measured is not None:
+        said = (
+            f"patch distance to real images {measured['swd_refined']:.3f} (synthetic {measured['swd_synthetic']:.3f}, "
+            f"other real ones {measured['swd_real']:.3f})"
+        )
+        if "label_drift" in measured:
+            said += f", labels moved by {measured['label_drift']:.2f} px"
+        if "two_sample" in measured:
+            said += f", a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)"
+        say(f"realism: {said}")
 
 
 def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:
     if result.status == "finished":
         if not quiet:
             say(f"finished {result.step} steps in {result.seconds:.0f} s")
-            say(f"refiner: {run.refiner}, pictures: {run.samples}")
+            say(f"refiner: {run.refiner}, report: {run.report}")
         return
     if not quiet:
         say(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
@@ -139,6 +168,9 @@ class _ConsoleListener:
 
     def warning(self, text: str) -> None:
         self._write(f"warning: {text}", shown=True, style="yellow")
+
+    def finding(self, finding: Finding) -> None:
+        self.warning(f"health at step {finding.step}: {finding.sentence()}")
 
     def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
         self.total = total_steps

@@ -29,8 +29,9 @@ class Sampler:
     """An endless stream of mini-batches: one shuffled pass over the images after another.
 
     Pass k is the permutation of the random stream (seed, stream, k), so `position`, the number of images drawn so
-    far, is all that a resume needs; a batch may be larger than the data set. Where the pixels fit they live on the
-    device as integers; otherwise the next batch is gathered and copied by a thread while this one is trained on.
+    far, is all that a resume needs; a batch may be larger than the data set. Images `left_out` are never drawn.
+    Where the pixels fit they live on the device as integers; otherwise the next batch is gathered and
+    copied by a thread while this one is trained on.
     """
 
     def __init__(
@@ -40,9 +41,12 @@ class Sampler:
         seed: tuple[int, int],
         *,
         flip: bool = False,
+        left_out: NDArray[np.int64] | None = None,
         resident: bool | None = None,
     ) -> None:
         self.position = 0
+        kept = np.arange(len(pixels))
+        self.kept = kept if left_out is None else np.setdiff1d(kept, left_out)
         self._device, self._seed, self._flip = device, seed, flip
         self._host = torch.from_numpy(pixels)
         self._pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
@@ -74,12 +78,12 @@ class Sampler:
 
     def indices(self, position: int, count: int) -> NDArray[np.int64]:
         """Return which images the stream holds at `position` to `position + count`."""
-        size = len(self._host)
+        size = len(self.kept)
         parts = []
         while count > 0:
             index, offset = divmod(position, size)
             if self._pass[0] != index:
-                self._pass = index, np.random.default_rng([*self._seed, 0, index]).permutation(size)
+                self._pass = index, np.random.default_rng([*self._seed, 0, index]).permutation(self.kept)
             part = self._pass[1][offset : offset + count]
             parts.append(part)
             position, count = position + len(part), count - len(part)

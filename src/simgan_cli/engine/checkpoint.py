@@ -1,5 +1,7 @@
 """Everything that a training needs to go on as if it had never stopped, in one folder of safetensors and JSON."""
 
+import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +11,38 @@ from torch import Tensor
 
 from simgan_cli.data.files import atomic_directory, write_atomic, write_json
 from simgan_cli.data.sampler import Sampler
-from simgan_cli.engine.algorithm import SimGAN
+from simgan_cli.engine.algorithm import Measures, SimGAN
 from simgan_cli.engine.export import fill, read_tensors, tensors_of
 from simgan_cli.engine.metrics import RunningMeans
+from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import STATE, settings_of, verify_checkpoint, write_manifest
 from simgan_cli.errors import CheckpointError
+
+MOST_DRIFT = 1.0  # pixels that labels may move for a refiner to be worth keeping
+
+
+@dataclass(frozen=True)
+class Best:
+    """A refiner that came closest to real images so far."""
+
+    step: int
+    distance: float
+    refiner: Refiner
 
 
 class TrainState:
     """The moving parts of a training, saved and loaded whole."""
 
-    def __init__(self, gan: SimGAN, synthetic: Sampler, real: Sampler, fingerprints: dict[str, str]) -> None:
+    def __init__(
+        self, gan: SimGAN, synthetic: Sampler, real: Sampler, held_out: HeldOut, fingerprints: dict[str, str]
+    ) -> None:
         self.step = 0
         self.gan = gan
         self.samplers = {"synthetic": synthetic, "real": real}
+        self.held_out = held_out
         self.metrics = RunningMeans()
+        self.best: Best | None = None
         self.fingerprints = fingerprints  # of everything outside the run that results depend on
 
     def is_finite(self) -> bool:
@@ -34,6 +53,17 @@ class TrainState:
             *self.metrics.sums.values(),
         ]
         return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
+
+    def keep_best(self, measures: Measures) -> None:
+        """Keep the refiner at hand if its images are closer to real ones than ever, and its labels stayed in place."""
+        distance = float(measures["swd_refined"])
+        in_place = float(measures.get("label_drift", 0)) < MOST_DRIFT
+        if in_place and (self.best is None or distance < self.best.distance):
+            self.best = Best(self.step, distance, copy.deepcopy(self.gan.exported_refiner))
+
+    def selected(self) -> tuple[int, Refiner]:
+        """Return the refiner that users get, and its step: the best where one was kept, else the one at hand."""
+        return (self.best.step, self.best.refiner) if self.best is not None else (self.step, self.gan.exported_refiner)
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint; `folder` appears only once it is complete. Raises OSError, leaving nothing behind."""
@@ -47,6 +77,8 @@ class TrainState:
             parts["average"] = tensors_of(gan.average)
         if gan.history is not None:
             parts["history"] = gan.history.state_tensors()
+        if self.best is not None:
+            parts["best"] = tensors_of(self.best.refiner)
         state = {
             "schema": "simgan.state/1",
             "step": self.step,
@@ -55,6 +87,7 @@ class TrainState:
             "positions": {name: sampler.position for name, sampler in self.samplers.items()},
             "history_rng": gan.history.rng.bit_generator.state if gan.history is not None else None,
             "metrics": self.metrics.state(),
+            "best": [self.best.step, self.best.distance] if self.best is not None else None,
         }
         with atomic_directory(folder) as building:
             for name, tensors in parts.items():
@@ -87,6 +120,10 @@ class TrainState:
             fill(gan.average, read_tensors(folder / "average.safetensors"), folder / "average.safetensors")
         if gan.history is not None:
             gan.history.load_state(read_tensors(folder / "history.safetensors"), state["history_rng"])
+        if state.get("best") is not None:
+            step, distance = state["best"]
+            self.best = Best(step, distance, copy.deepcopy(gan.exported_refiner))
+            fill(self.best.refiner, read_tensors(folder / "best.safetensors"), folder / "best.safetensors")
         for name, sampler in self.samplers.items():
             sampler.position = state["positions"][name]
         self.metrics.load_state(state["metrics"], next(gan.refiner.parameters()).device)

@@ -45,6 +45,10 @@ class HistoryBuffer:
         self.draws[places] = 0
         self.filled += room
 
+    def by_age(self, count: int) -> np.ndarray:
+        """Return the places of up to `count` images evenly spread over the ages, oldest first."""
+        return spread_by_age(self.made_at[: self.filled], count)
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the filled part as tensors to save: images, made_at, draws."""
         return {
@@ -66,3 +70,9 @@ class HistoryBuffer:
 
     def _index(self, places: np.ndarray) -> Tensor:
         return torch.from_numpy(places).to(self.images.device, non_blocking=True)
+
+
+def spread_by_age(made_at: np.ndarray, count: int) -> np.ndarray:
+    """Return the places of up to `count` images evenly spread over the ages, oldest first."""
+    order = np.argsort(made_at, kind="stable")
+    return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.int64))]

@@ -10,7 +10,7 @@ import torch
 
 from simgan_cli.engine.export import CONFIG, WEIGHTS, build_network, fill, parse_tensors, read_content, read_json
 from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.run import MANIFEST, RunFolder, step_of, stored_config, verify_checkpoint
+from simgan_cli.engine.run import MANIFEST, RunFolder, checkpoint_of, stored_config, verify_checkpoint
 from simgan_cli.errors import CheckpointError, SettingsError
 
 
@@ -41,7 +41,7 @@ def open_model(path: Path, step: int | None = None) -> RefinerModel:
         raise SettingsError(f"--model {path}: {found}; give a run or the folder of an exported refiner")
     run = RunFolder(path)
     if run.is_run():
-        return _from_checkpoint(_checkpoint_of(run, step)) if step is not None else _from_export(_export_of(run))
+        return _from_checkpoint(checkpoint_of(run, step)) if step is not None else _from_export(_export_of(run))
     if step is not None:
         raise SettingsError(f"--step {step}: {path} is not a run, which alone has several steps; leave it out")
     return _from_checkpoint(path) if (path / MANIFEST).is_file() else _from_export(path)
@@ -51,15 +51,6 @@ def _export_of(run: RunFolder) -> Path:
     if not (run.refiner / CONFIG).is_file():
         raise CheckpointError(f"{run.root}: this run has exported no refiner yet; train on to its first checkpoint")
     return run.refiner
-
-
-def _checkpoint_of(run: RunFolder, step: int) -> Path:
-    checkpoint = run.checkpoint(step)
-    existing = run.existing_checkpoints()
-    if checkpoint not in existing:
-        steps = ", ".join(str(step_of(path)) for path in existing) or "none"
-        raise CheckpointError(f"{run.root}: no checkpoint at step {step}; it has {steps} (train --keep 0 keeps all)")
-    return checkpoint
 
 
 def _from_export(folder: Path) -> RefinerModel:

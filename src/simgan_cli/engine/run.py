@@ -30,6 +30,7 @@ class RunFolder:
         self.samples = root / "samples"
         self.checkpoints = root / "checkpoints"
         self.refiner = root / "refiner"
+        self.report = root / "report.html"
 
     def is_run(self) -> bool:
         """Say whether the folder holds a run of ours, if only one that failed before its first checkpoint."""
@@ -85,23 +86,27 @@ class RunFolder:
         with self.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl up to one that is only half written."""
+        lines: list[dict[str, Any]] = []
+        for text in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
+            try:
+                lines.append(dict(json.loads(text)))
+            except (ValueError, TypeError):
+                break
+        return lines
+
     def last_metrics(self) -> dict[str, Any]:
         """Return the last line of metrics.jsonl, {} where there is none."""
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
-        return dict(json.loads(lines[-1])) if lines else {}
+        lines = self.read_metrics()
+        return lines[-1] if lines else {}
 
     def cut_metrics(self, step: int) -> None:
         """Drop the lines after `step`, which a resumed run is about to write again, and a half-written last one."""
         if not self.metrics.exists():
             return
-        kept = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                break
-        write_atomic(self.metrics, "".join(kept))
+        kept = [line for line in self.read_metrics() if line.get("step", step + 1) <= step]
+        write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
@@ -139,6 +144,19 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
     if run.existing_checkpoints() and run.root.resolve() not in found[-1].resolve().parents:
         raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
     return found[-1]
+
+
+def checkpoint_of(run: RunFolder, step: int | None) -> Path:
+    """Return the run's checkpoint at `step`, or its newest. Raises CheckpointError where it does not exist."""
+    existing = run.existing_checkpoints()
+    if not existing:
+        raise CheckpointError(f"{run.root}: this run has no checkpoint yet; train on to its first (--save-every)")
+    if step is None:
+        return existing[-1]
+    if run.checkpoint(step) not in existing:
+        steps = ", ".join(str(step_of(path)) for path in existing)
+        raise CheckpointError(f"{run.root}: no checkpoint at step {step}; it has {steps} (train --keep 0 keeps all)")
+    return run.checkpoint(step)
 
 
 def step_of(checkpoint: Path) -> int:

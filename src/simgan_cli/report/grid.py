@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 GAP, HEADER = 4, 16  # pixels
 MIN_WIDTH, MAX_WIDTH = 150, 480  # of a picture in a sheet
+TILE_WIDTH = 100  # of one among many
 Levels = NDArray[np.uint8]  # H x W or H x W x 3
 
 
@@ -21,7 +22,7 @@ def sample_grid(
     All are N x C x H x W in [-1, 1]. The difference is refined - synthetic, doubled, on mid-grey.
     """
     rows = [
-        [_levels(before), _levels(after), _levels(2 * (np.clip(after, -1, 1) - before)), _levels(photo)]
+        [levels_of(before), levels_of(after), levels_of(2 * (np.clip(after, -1, 1) - before)), levels_of(photo)]
         for before, after, photo in zip(synthetic, refined, real, strict=True)
     ]
     return sheet(["synthetic", "refined", "difference x2", "real"], rows, title)
@@ -35,13 +36,30 @@ def before_and_after(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> byte
     rows = []
     for pair in pairs:
         before, after = (image.astype(np.float32) / (np.iinfo(image.dtype).max / 2) - 1 for image in pair)
-        rows.append([_levels(before), _levels(after), _levels(2 * (after - before))])
+        rows.append([levels_of(before), levels_of(after), levels_of(2 * (after - before))])
     return sheet(["before", "after", "difference x2"], rows, f"{len(rows)} images")
+
+
+def history_sheet(images: NDArray[np.float32], made_at: NDArray[np.int64], title: str, across: int = 8) -> bytes:
+    """Return a PNG of images N x C x H x W in [-1, 1], row by row, with the step that made each beside it."""
+    tiles = [_tile(levels_of(image), f"{step:,}") for image, step in zip(images, made_at, strict=True)]
+    rows = [tiles[start : start + across] for start in range(0, len(tiles), across)]
+    return sheet([""] * len(rows[0]), rows, title)
+
+
+def _tile(levels: Levels, label: str) -> Levels:
+    """Return a picture with a line of text below it."""
+    picture = _scaled(Image.fromarray(levels), TILE_WIDTH)
+    tile = Image.new("RGB", (picture.width, picture.height + HEADER), "white")
+    tile.paste(picture, (0, 0))
+    ImageDraw.Draw(tile).text((2, picture.height), label, "black", ImageFont.load_default(12))
+    return np.asarray(tile)
 
 
 def sheet(columns: Sequence[str], rows: Sequence[Sequence[Levels]], title: str) -> bytes:
     """Return a PNG of `rows` of pictures under the names of their `columns`; small ones are enlarged in whole steps."""
-    pictures = [[_scaled(Image.fromarray(levels)) for levels in row] for row in rows]
+    least = MIN_WIDTH if len(columns) < 6 else TILE_WIDTH
+    pictures = [[_scaled(Image.fromarray(levels), least) for levels in row] for row in rows]
     width = max(picture.width for row in pictures for picture in row) + GAP
     heights = [max(picture.height for picture in row) + GAP for row in pictures]
     page = Image.new("RGB", (len(columns) * width + GAP, sum(heights) + GAP + 2 * HEADER), "white")
@@ -59,8 +77,8 @@ def sheet(columns: Sequence[str], rows: Sequence[Sequence[Levels]], title: str) 
     return file.getvalue()
 
 
-def _scaled(picture: Image.Image) -> Image.Image:
-    scale = max(1, -(-MIN_WIDTH // picture.width))
+def _scaled(picture: Image.Image, least: int) -> Image.Image:
+    scale = max(1, -(-least // picture.width))
     if scale > 1:
         return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
     if picture.width > MAX_WIDTH:
@@ -68,7 +86,7 @@ def _scaled(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _levels(image: NDArray[np.float32]) -> Levels:
+def levels_of(image: NDArray[np.float32]) -> Levels:
     """Return C x H x W in [-1, 1] as H x W or H x W x 3 bytes."""
     levels = np.rint((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
     return levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)

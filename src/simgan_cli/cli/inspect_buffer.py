@@ -1,0 +1,172 @@
+"""`simgan inspect-buffer`: the history of refined images as numbers, bars, pictures and words."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+from rich.box import SIMPLE_HEAD
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from simgan_cli.cli.console import exit_codes, print_json, printable, say, stdout
+from simgan_cli.cli.options import Json
+from simgan_cli.errors import SettingsError
+
+if TYPE_CHECKING:
+    from simgan_cli.engine.inspection import BufferView
+
+BINS, BAR = 10, 40  # of the histogram; its longest bar in characters
+PREVIEWS, WIDEST = 3, 36  # images in a row of previews; columns of one
+IN_GRID = 64
+HALF_BLOCK = "\N{UPPER HALF BLOCK}"
+
+
+def inspect_buffer(
+    run: Annotated[Path, typer.Argument(help="Run folder, also of a training that goes on.", show_default=False)],
+    *,
+    step: Annotated[int | None, typer.Option("--step", help="Checkpoint to look at; by default the newest.")] = None,
+    grid: Annotated[
+        Path | None, typer.Option("--grid", metavar="FILE.png", help="Draw images by age, their steps beside them.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="DIR", help="Write every image, and ages.csv, to a new folder.")
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Ask the discriminator how refined images of each age look.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show the history buffer of a run: ages, draws, pictures, and whether it works.
+
+    Exit codes: 0 shown; 1 failed (disk); 2 usage; 4 no checkpoint, or a damaged one.
+    """
+    with exit_codes("the pictures", again="the same command", smaller="--score"):
+        _check(grid, export)
+        from simgan_cli.engine.inspection import describe, open_buffer, scores_by_age  # torch takes seconds to import
+
+        view = open_buffer(run, step)
+        document = describe(view, scores_by_age(view) if score and view.filled else None)
+        if grid is not None:
+            _draw(view, grid)
+        if export is not None:
+            _export(view, export)
+        if json:
+            print_json(document)
+            return
+        _print(view, document)
+        for path in (grid, export):
+            if path is not None:
+                say(f"written: {path}")
+
+
+def _check(grid: Path | None, export: Path | None) -> None:
+    problems = []
+    if grid is not None and (grid.suffix.lower() != ".png" or grid.is_dir()):
+        problems.append(f"--grid {grid}: give the name of a .png file")
+    if export is not None and export.exists() and (not export.is_dir() or any(export.iterdir())):
+        problems.append(f"--export {export}: not an empty folder; give a new one")
+    if problems:
+        raise SettingsError(*problems)
+
+
+def _draw(view: "BufferView", path: Path) -> None:
+    from simgan_cli.data.files import write_atomic
+    from simgan_cli.engine.history import spread_by_age
+    from simgan_cli.report.grid import history_sheet
+
+    chosen = spread_by_age(view.made_at, IN_GRID)
+    title = f"history at step {view.step:,}, oldest first; the step that refined each image"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, history_sheet(view.images(chosen), view.made_at[chosen], title))
+
+
+def _export(view: "BufferView", folder: Path) -> None:
+    from simgan_cli.data.files import atomic_directory
+    from simgan_cli.report.grid import levels_of
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir():
+        folder.rmdir()  # it is empty
+    with atomic_directory(folder) as building:
+        lines = ["file,step,age,draws"]
+        for place in np.argsort(view.made_at, kind="stable"):
+            name = f"{place:06}.png"
+            Image.fromarray(levels_of(view.images(np.array([place]))[0])).save(building / name)
+            lines.append(f"{name},{view.made_at[place]},{view.ages[place]},{view.draws[place]}")
+        (building / "ages.csv").write_text("\n".join(lines) + "\n")
+
+
+def _print(view: "BufferView", document: dict[str, Any]) -> None:
+    stdout.print(_numbers(view, document))
+    if view.filled:
+        _print_histogram(view)
+        if stdout.is_terminal and stdout.color_system is not None and not stdout.no_color:
+            _print_previews(view)
+    for age, probability in document.get("score", {}).items():
+        stdout.print(f"age {age}: the discriminator says refined by {probability:.2f}")
+    for verdict in document["verdicts"]:
+        stdout.print(Text(printable(verdict), style="green" if verdict.startswith("healthy") else "yellow"))
+
+
+def _numbers(view: "BufferView", document: dict[str, Any]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_header=False, pad_edge=False)
+    rows = {
+        "step": f"{view.step:,}",
+        "filled": f"{view.filled:,} of {document['capacity']:,} images, {document['memory_mb']} MB on the device",
+        "refiner updates": f"{document['refiner_updates']:,}",
+        "share of the D batch": f"{document['history_share']:.0%}",
+    }
+    if view.filled:
+        for name, key in (("ages, steps", "ages"), ("expected ages", "expected_ages")):
+            numbers = document[key]
+            rows[name] = ", ".join(f"{what} {numbers[what]:,.0f}" for what in numbers)
+        draws = document["draws"]
+        rows["draws per image"] = f"mean {draws['mean']:.1f}, max {draws['max']:,}"
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _print_histogram(view: "BufferView") -> None:
+    from simgan_cli.engine.inspection import expected_ages
+
+    counts, edges = np.histogram(view.ages, bins=min(BINS, int(view.ages.max()) + 1))
+    ages, predicted = expected_ages(view.iterations, view.added, view.config.history_size)
+    expected, _ = np.histogram(ages, bins=edges, weights=predicted)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("age, steps", "images", "expected"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for count, wanted, low, high in zip(counts, expected, edges, edges[1:], strict=False):
+        bar = "\N{FULL BLOCK}" * round(BAR * count / counts.max())
+        table.add_row(f"{np.ceil(low):,.0f}-{high:,.0f}", f"{count:,}", f"{wanted:,.0f}", bar)
+    stdout.print(table)
+
+
+def _print_previews(view: "BufferView") -> None:
+    order = np.argsort(view.made_at, kind="stable")
+    for name, places in (("oldest", order[:PREVIEWS]), ("newest", order[-PREVIEWS:])):
+        stdout.print(f"{name}: steps {', '.join(f'{step:,}' for step in view.made_at[places])}")
+        stdout.print(half_blocks(view.images(places), min(WIDEST, stdout.width // PREVIEWS - 1)))
+
+
+def half_blocks(images: Any, width: int) -> Text:
+    """Return images N x C x H x W in [-1, 1] side by side, two pixels a character."""
+    from simgan_cli.report.grid import levels_of
+
+    height = max(1, round(images.shape[2] * width / images.shape[3] / 2))
+    small = [
+        np.asarray(Image.fromarray(levels_of(image)).convert("RGB").resize((width, 2 * height))) for image in images
+    ]
+    text = Text()
+    for row in range(height):
+        for picture in small:
+            for upper, lower in zip(picture[2 * row], picture[2 * row + 1], strict=True):
+                colours = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in (upper, lower)]
+                text.append(HALF_BLOCK, Style(color=colours[0], bgcolor=colours[1]))
+            text.append(" ")
+        text.append("\n")
+    return text

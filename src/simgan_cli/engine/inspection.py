@@ -1,0 +1,207 @@
+"""Look into the history buffer of a run, reading from its checkpoint no more than what is asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from simgan_cli.engine.algorithm import refined_log_odds
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.export import fill, read_json, read_tensors
+from simgan_cli.engine.history import spread_by_age
+from simgan_cli.engine.networks import build_discriminator
+from simgan_cli.engine.run import STATE, RunFolder, checkpoint_of, stored_config
+from simgan_cli.errors import CheckpointError, SettingsError
+
+HISTORY, DISCRIMINATOR = "history.safetensors", "discriminator.safetensors"
+QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
+SCORED, AT_ONCE = 2000, 256  # images that are scored, evenly spread over ages; and in a pass
+GROUPS = 4  # of ages, in scores
+SMALL_LIFETIME = 20  # iterations that an image stays on average, below which history hardly is one
+FAR = 0.2  # largest distance of the ages' distribution from the expected one (Kolmogorov-Smirnov)
+FORGOTTEN = 0.1  # by which the oldest images may look less refined than the newest
+
+
+@dataclass(frozen=True)
+class BufferView:
+    """The history buffer in one checkpoint; images are read when they are asked for."""
+
+    checkpoint: Path
+    step: int
+    config: TrainConfig
+    made_at: NDArray[np.int64]
+    draws: NDArray[np.int64]
+    shape: tuple[int, int, int]  # C, H, W
+
+    @property
+    def filled(self) -> int:
+        """Images in the buffer."""
+        return len(self.made_at)
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of Algorithm 1 that have put images into the buffer."""
+        return max(0, self.step - self.config.pretraining_steps)
+
+    @property
+    def added(self) -> int:
+        """Images that an iteration puts in."""
+        return self.config.batch_size // 2
+
+    @property
+    def ages(self) -> NDArray[np.int64]:
+        """Steps since each image was made."""
+        return self.step - self.made_at
+
+    def images(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read images at `places`: N x C x H x W in [-1, 1]."""
+        with _opened(self.checkpoint / HISTORY) as file:
+            part = file.get_slice("images")
+            return np.stack([part[int(place) : int(place) + 1].float().numpy()[0] for place in places])
+
+    def score(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the discriminator's mean probability of "refined" for images at `places`."""
+        path = self.checkpoint / DISCRIMINATOR
+        channels, *size = self.shape
+        network = build_discriminator(self.config.preset, self.config.adversarial, channels, (size[0], size[1]))
+        fill(network, read_tensors(path), path)
+        found = []
+        with torch.no_grad():
+            for part in np.array_split(places, -(-len(places) // AT_ONCE)):
+                log_odds = refined_log_odds(network(torch.from_numpy(self.images(part))))
+                found.append(log_odds.sigmoid().flatten(1).mean(1).double().numpy())
+        return np.concatenate(found)
+
+
+def open_buffer(path: Path, step: int | None) -> BufferView:
+    """Return the buffer in the newest checkpoint of the run at `path`, or in that at `step`.
+
+    Raises SettingsError where there is no run, CheckpointError where it has no such checkpoint, no history, or a
+    damaged one.
+    """
+    run = RunFolder(path)
+    if not run.is_run():
+        raise SettingsError(f"{path}: not a run of simgan; give the folder that simgan train --out wrote")
+    while True:
+        checkpoint = checkpoint_of(run, step)
+        try:
+            return _view(checkpoint)
+        except CheckpointError:
+            if checkpoint in run.existing_checkpoints():
+                raise  # else the training has just replaced it by a newer one
+
+
+def _view(checkpoint: Path) -> BufferView:
+    state = read_json(checkpoint / STATE)
+    config = stored_config(state.get("settings", {}), checkpoint)
+    if not config.history_size:
+        raise CheckpointError(f"{checkpoint}: this run has no history buffer (--history-size 0)")
+    with _opened(checkpoint / HISTORY) as file:
+        made_at, draws = (file.get_tensor(name).numpy() for name in ("made_at", "draws"))
+        _, channels, height, width = file.get_slice("images").get_shape()
+    return BufferView(checkpoint, int(state["step"]), config, made_at, draws, (channels, height, width))
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safetensors.safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); use another step") from error
+
+
+def describe(view: BufferView, scores: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Return the document of `simgan inspect-buffer --json`; `scores` is what `scores_by_age` gave."""
+    config = view.config
+    document: dict[str, Any] = {
+        "schema": "simgan.inspect-buffer/1",
+        "run": str(view.checkpoint.parents[1]),
+        "step": view.step,
+        "capacity": config.history_size,
+        "filled": view.filled,
+        "refiner_updates": view.iterations * config.refiner_updates,
+        "ages": None,
+        "expected_ages": None,
+        "draws": None,
+        "history_share": min(view.added, view.filled) / config.batch_size,
+        "memory_mb": round(config.history_size * int(np.prod(view.shape)) * 2 / 1e6, 1),
+    }
+    if view.filled:
+        ages, counts = expected_ages(view.iterations, view.added, config.history_size)
+        document["ages"] = {name: float(np.quantile(view.ages, q)) for name, q in QUANTILES.items()}
+        document["expected_ages"] = {name: _quantile(ages, counts, q) for name, q in QUANTILES.items()}
+        document["draws"] = {"mean": float(view.draws.mean()), "max": int(view.draws.max())}
+    if scores is not None:
+        document["score"] = dict(scores)
+    return document | {"verdicts": verdicts(view, scores)}
+
+
+def expected_ages(iterations: int, added: int, capacity: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return ages in steps, youngest first, and how many images of each uniform random replacement leaves on average.
+
+    Every iteration adds `added` images: places that are still empty fill first, the others replace different random
+    images among those that were there (Sec. 2.3).
+    """
+    added = min(added, capacity)
+    before = np.minimum(np.arange(iterations) * added, capacity)  # images before each iteration
+    overwritten = added - np.minimum(added, capacity - before)
+    survival = 1 - overwritten / np.maximum(before, 1)
+    later = np.concatenate([np.cumprod(survival[::-1])[::-1][1:], [1.0]])
+    return np.arange(iterations), added * later[::-1]
+
+
+def scores_by_age(view: BufferView) -> dict[str, float]:
+    """Return the discriminator's mean probability of "refined" for groups of images from the oldest to the newest."""
+    places = spread_by_age(view.made_at, SCORED)
+    scores, ages = view.score(places), view.ages[places]
+    groups = [part for part in np.array_split(np.arange(len(places)), GROUPS) if len(part)]
+    return {f"{ages[part].min()}-{ages[part].max()}": float(scores[part].mean()) for part in groups}
+
+
+def verdicts(view: BufferView, scores: Mapping[str, float] | None = None) -> list[str]:
+    """Say in words what is wrong with a buffer, or that nothing is."""
+    config, iterations, half = view.config, view.iterations, view.added
+    if not view.filled:
+        return ["empty: no iteration of Algorithm 1 is done yet"]
+    found = []
+    if view.filled < config.history_size:
+        missing = -(-(config.history_size - view.filled) // max(1, half))
+        found.append(f"not filled yet: {view.filled:,} of {config.history_size:,}; {missing:,} more iterations fill it")
+    if iterations > 1 and not view.draws.any():
+        found.append("never sampled: the discriminator has not seen any of these images again")
+    distance = _distance(view)
+    if view.ages.min() == view.ages.max() and iterations > 1:
+        found.append("all of one age: images are not replaced one by one, or training has only begun")
+    elif distance > FAR and view.filled >= 4 * half:
+        found.append(f"ages do not follow uniform random replacement (distance {distance:.2f}): replacement is broken")
+    lifetime = config.history_size / max(1, half)
+    if lifetime < SMALL_LIFETIME and config.steps > 2 * lifetime:
+        wanted = SMALL_LIFETIME * half
+        found.append(f"too small: an image stays for {lifetime:.0f} iterations; use --history-size {wanted:,} or more")
+    if scores is not None:
+        oldest, newest = next(iter(scores.values())), list(scores.values())[-1]
+        if oldest < 0.5 and oldest < newest - FORGOTTEN:
+            found.append(
+                f"the discriminator has forgotten: it calls the oldest images refined by {oldest:.2f}, the newest by "
+                f"{newest:.2f}; use a larger --history-size"
+            )
+    return found or ["healthy: filled, sampled, and of the ages that random replacement predicts"]
+
+
+def _distance(view: BufferView) -> float:
+    """Return the largest difference of the cumulative distributions of found and expected ages."""
+    ages, counts = expected_ages(view.iterations, view.added, view.config.history_size)
+    expected = np.cumsum(counts) / counts.sum()
+    found = np.searchsorted(np.sort(view.ages), ages, side="right") / view.filled
+    return float(np.abs(found - expected).max())
+
+
+def _quantile(ages: NDArray[np.int64], counts: NDArray[np.float64], q: float) -> float:
+    """Return the age that a share q of the images has not passed; of older ones less than half an image is expected."""
+    cumulative = np.cumsum(counts)
+    return float(ages[np.searchsorted(cumulative, min(q * cumulative[-1], cumulative[-1] - 0.5))])

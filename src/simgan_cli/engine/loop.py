@@ -1,0 +1,230 @@
+"""The loop around Algorithm 1: measure, judge, log, draw, save."""
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simgan_cli.data.cache import PixelSet
+from simgan_cli.data.files import write_atomic
+from simgan_cli.data.sampler import to_network
+from simgan_cli.engine.checkpoint import TrainState
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.export import save_network
+from simgan_cli.engine.health import Finding, Health
+from simgan_cli.engine.model_card import model_card
+from simgan_cli.engine.probe import probe
+from simgan_cli.engine.realism import TRAINING, Realism
+from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.runtime import peak_memory_mb, stream_number
+from simgan_cli.engine.stop import StopReason, StopRequest
+from simgan_cli.errors import DivergedError
+from simgan_cli.report.grid import sample_grid
+from simgan_cli.report.page import write_page
+
+PROBE_IMAGES = 12
+REFINED_AT_ONCE = 32  # images
+
+
+class Listener(Protocol):
+    """Who wants to know how a training goes."""
+
+    def decoding(self, domain: str, done: int, total: int) -> None:
+        """Images of a domain are being read."""
+
+    def message(self, text: str) -> None:
+        """Something worth a line happened."""
+
+    def warning(self, text: str) -> None:
+        """Something a person should look at happened."""
+
+    def finding(self, finding: Finding) -> None:
+        """A rule of health fired for the first time."""
+
+    def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
+        """A line of metrics was written."""
+
+    def advanced(self, step: int, total_steps: int) -> None:
+        """A step was finished."""
+
+
+class Loop:
+    """The loop around Algorithm 1: what is due is done first, then comes a step, so the last needs no special case."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: RunFolder,
+        state: TrainState,
+        domains: dict[str, PixelSet],
+        listener: Listener,
+        stop: StopRequest,
+        board: Any,
+        started: float,
+    ) -> None:
+        self.config, self.run_folder, self.state = config, run, state
+        self.listener, self.stop, self.board = listener, stop, board
+        self.domains = domains
+        self.health = Health(config, run.read_metrics())
+        self.realism: Realism | None = None
+        self.deadline = started + config.max_time if config.max_time else None
+        self.saved_at = state.step if state.step else None
+        self.evaluated_at = self.logged_at = state.step
+        self.logged_time = time.monotonic()
+
+    def run(self) -> StopReason | None:
+        """Go on until all steps are done or a stop is requested; return its reason."""
+        config, state = self.config, self.state
+        self.stop.heeded = True
+        while True:
+            finished = state.step >= config.total_steps
+            if self.deadline and time.monotonic() >= self.deadline and not self.stop.reason:
+                self.stop.reason = "max-time"
+            done = finished or self.stop.reason is not None
+            if self._due(config.eval_every) or (finished and config.eval_every):
+                self._evaluate(finished=finished)
+            if self._due(config.log_every) or finished:  # a stop keeps the sums: the resumed run ends the line
+                self._log()
+            if self._due(config.sample_every) or (finished and config.sample_every):
+                self._sample()
+                self._report()
+            if self._due(config.save_every) or done:
+                self._save()
+            if done:
+                self._report()
+                return None if finished else self.stop.reason
+            state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
+            state.step += 1
+            self.listener.advanced(state.step, config.total_steps)
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.state.step > 0 and self.state.step % every == 0
+
+    def _log(self) -> None:
+        state, metrics = self.state, self.state.metrics
+        if not metrics.sums:
+            return
+        self._check_finite()
+        phase = self.config.phase(state.step - 1)
+        if phase == "adversarial":
+            metrics.add(probe(state.gan, self._fixed("synthetic").to(self._device)))
+        means = metrics.means()
+        elapsed = time.monotonic() - self.logged_time
+        steps = state.step - self.logged_at
+        line: dict[str, Any] = {"step": state.step, "phase": phase} | means
+        if steps and elapsed:
+            line["images_per_second"] = round(steps * self._images_in_a_step() / elapsed, 1)
+        line["peak_memory_mb"] = round(peak_memory_mb(self._device), 1)
+        new = self.health.judge(line)
+        if self.health.active:
+            line["health"] = self.health.active
+        self.run_folder.append_metrics(line)
+        if self.board is not None:
+            for name, value in line.items():
+                if isinstance(value, float):
+                    self.board.add_scalar(name, value, state.step)
+        remaining = (self.config.total_steps - state.step) * elapsed / max(steps, 1)
+        self.listener.log(line, self.config.total_steps, remaining)
+        for finding in new:
+            self.listener.finding(finding)
+        metrics.clear()
+        self.logged_at, self.logged_time = state.step, time.monotonic()
+
+    @property
+    def _device(self) -> torch.device:
+        return self.state.gan.refiner.first.weight.device
+
+    def _images_in_a_step(self) -> int:
+        """Mini-batches of the step's phase times the batch size: what `images_per_second` counts."""
+        adversarial = self.config.phase(self.state.step - 1) == "adversarial"
+        batches = self.config.refiner_updates + self.config.discriminator_updates if adversarial else 1
+        return batches * self.config.batch_size
+
+    def _fixed(self, name: str) -> Tensor:
+        """Return the images of a domain that all pictures and probes show, N x C x H x W in [-1, 1], on the CPU."""
+        pixels = self.domains[name].pixels
+        rng = np.random.default_rng([self.config.seed, stream_number(f"probe-{name}")])
+        chosen = rng.choice(len(pixels), size=PROBE_IMAGES, replace=len(pixels) < PROBE_IMAGES)
+        return to_network(torch.from_numpy(pixels[chosen]))
+
+    def _sample(self) -> None:
+        synthetic, real = (self._fixed(name) for name in ("synthetic", "real"))
+        refined = self._refine(synthetic.to(self._device)).cpu()
+        title = f"step {self.state.step}" + (" (moving average)" if self.config.ema else "")
+        path = self.run_folder.samples / f"step-{self.state.step:08d}.png"
+        write_atomic(path, sample_grid(synthetic.numpy(), refined.numpy(), real.numpy(), title))
+
+    def _report(self) -> None:
+        write_page(self.run_folder, self.config, self.health.verdicts(), self.state.gan.history, self.state.step)
+
+    @torch.no_grad()
+    def _refine(self, images: Tensor) -> Tensor:
+        """Return what users of the refiner would get, on the images' device."""
+        gan = self.state.gan
+        refined = []
+        for part in torch.split(images, REFINED_AT_ONCE):
+            with gan.autocast():
+                refined.append(gan.exported_refiner(part.contiguous(memory_format=torch.channels_last)).float())
+        return torch.cat(refined).clamp(-1, 1)
+
+    def _evaluate(self, *, finished: bool) -> None:
+        """Measure the refiner on held-out images; the numbers join the next line of metrics."""
+        state, held_out = self.state, self.state.held_out
+        if not len(held_out) or self.evaluated_at == state.step:
+            return
+        self.evaluated_at = state.step
+        if self.realism is None:
+            indices = (("synthetic", held_out.synthetic), ("real", held_out.real), ("real", held_out.other_real))
+            self.realism = Realism(*(self._pixels(name, index) for name, index in indices))
+        measures = self.realism.measure(self._refine)
+        if self.config.select == "best":
+            state.keep_best(measures)
+        if finished:
+            rng = np.random.default_rng([self.config.seed, stream_number("two-sample")])
+            known = [
+                self._pixels(name, rng.choice(sampler.kept, min(TRAINING, len(sampler.kept)), replace=False))
+                for name, sampler in state.samplers.items()
+            ]
+            measures |= self.realism.two_sample(self._refine, known[0], known[1], self.config.seed)
+        state.metrics.add(measures)
+
+    def _pixels(self, name: str, index: Any) -> Tensor:
+        return torch.from_numpy(self.domains[name].pixels[index]).to(self._device)
+
+    def _save(self) -> None:
+        if self.saved_at == self.state.step:
+            return
+        self._check_finite()
+        self.state.save(self.run_folder.checkpoint(self.state.step))
+        self.run_folder.prune(self.config.keep)
+        self._export()
+        self.saved_at = self.state.step
+
+    def _export(self) -> None:
+        facts = {
+            "preprocess": self.config.preprocess,
+            "size": list(self.domains["synthetic"].shape[1:]),
+            "training_images": {name: len(domain.pixels) for name, domain in self.domains.items()},
+            "training_settings": self.config.model_dump(
+                mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"}
+            ),
+        }
+        step, refiner = self.state.selected()
+        save_network(self.run_folder.refiner, refiner, facts, {"step": str(step)})
+        card = model_card(facts, step, self.run_folder.last_metrics())
+        write_atomic(self.run_folder.refiner / "README.md", card)
+
+    def _check_finite(self) -> None:
+        if self.state.is_finite():
+            return
+        numbers = {name: value for name, value in self.state.metrics.means().items() if not np.isfinite(value)}
+        good = self.run_folder.existing_checkpoints()
+        raise DivergedError(
+            f"training diverged before step {self.state.step}: {', '.join(numbers) or 'the weights'} became NaN or "
+            "infinite. "
+            f"Last good checkpoint: {good[-1] if good else 'none was saved yet'}. Lower --refiner-lr "
+            f"({self.config.refiner_lr:g}) and --discriminator-lr ({self.config.discriminator_lr:g}), or clip with "
+            "--clip-gradient 1" + ("" if self.config.precision == "fp32" else ", or pass --precision fp32")
+        )

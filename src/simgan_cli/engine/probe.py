@@ -1,0 +1,61 @@
+"""What a refiner does to a few fixed images: the numbers that rules of health need beside losses and accuracies."""
+
+import torch
+from torch import Tensor
+
+from simgan_cli.engine.algorithm import Measures, SimGAN, loss_if_real, refined_log_odds
+
+SMALL = 1e-3  # a difference that nobody sees; equal originals must not make every refiner look collapsed
+LIMIT = 1 - 1 / 255  # beyond it a pixel of 8 bits is black or white
+
+
+def probe(gan: SimGAN, synthetic: Tensor) -> Measures:
+    """Measure the training refiner on `synthetic`, N x C x H x W in [-1, 1], N at least 2.
+
+    `correlation` of R(x) with x (mean over images); `diversity`, the mean difference between refined images over that
+    between their originals; `stamp`, the share of the change that is the same on all images, a common change of
+    brightness and contrast aside; `saturated`, how much larger the share of black and white pixels became; `pull`, the
+    norm of self-regularization's gradient at R(x) over that of the adversarial loss.
+    """
+    with torch.no_grad(), gan.autocast():
+        refined = gan.refiner(synthetic).float()
+    return {
+        "correlation": _correlation(refined, synthetic),
+        "diversity": (_spread(refined) + SMALL) / (_spread(synthetic) + SMALL),
+        "stamp": _common_share(_without_tone(refined, synthetic)),
+        "saturated": (refined.abs() > LIMIT).float().mean() - (synthetic.abs() > LIMIT).float().mean(),
+        "pull": _pull(gan, refined, synthetic),
+    }
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    a, b = (images.flatten(1) - images.flatten(1).mean(1, keepdim=True) for images in (a, b))
+    correlations: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-6)
+    return correlations.mean()
+
+
+def _spread(images: Tensor) -> Tensor:
+    """Return the mean absolute difference of neighbours in the batch, the last one's being the first."""
+    return (images - images.roll(1, 0)).abs().mean()
+
+
+def _without_tone(refined: Tensor, synthetic: Tensor) -> Tensor:
+    """Return what is left of R(x) after the best a x + b for all pixels."""
+    x, y = synthetic - synthetic.mean(), refined - refined.mean()
+    return y - (x * y).sum() / x.square().sum().clamp_min(1e-12) * x
+
+
+def _common_share(change: Tensor) -> Tensor:
+    return change.mean(0).square().sum() / change.square().sum(dim=(1, 2, 3)).mean().clamp_min(1e-12)
+
+
+def _pull(gan: SimGAN, refined: Tensor, synthetic: Tensor) -> Tensor:
+    at = refined.detach().requires_grad_()
+    gan.discriminator.requires_grad_(False)
+    with gan.autocast():
+        logits = gan.discriminator(at)
+    gan.discriminator.requires_grad_(True)
+    (fooling,) = torch.autograd.grad(loss_if_real(refined_log_odds(logits)), at)
+    (keeping,) = torch.autograd.grad(gan.config.lambda_reg * gan.regularization(at, synthetic), at)
+    pull: Tensor = keeping.norm() / fooling.norm().clamp_min(1e-12)
+    return pull

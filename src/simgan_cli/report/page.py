@@ -1,0 +1,123 @@
+"""report.html of a run: one page that stands alone, for a screen or a phone."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from simgan_cli.data.files import write_atomic
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.run import RunFolder, settings_of
+from simgan_cli.report.curves import Series, line_chart
+from simgan_cli.report.grid import history_sheet
+
+PICTURES = 12  # steps on the slider; a run's samples are thinned out to them
+BY_AGE = 40  # images of the history buffer
+CHARTS = {
+    "Losses": ("loss_refiner", "loss_adversarial", "loss_discriminator"),
+    "Right patches of the discriminator": ("accuracy_real", "accuracy_refined", "accuracy_history"),
+    "Mean change of a pixel": ("change",),
+    "Patch distance to real images": ("swd_synthetic", "swd_refined", "swd_real"),
+    "Likeness and variety": ("correlation", "diversity"),
+}
+REALISM = (
+    ("swd_synthetic", "patch distance, synthetic to real (before)", "{:.4f}"),
+    ("swd_refined", "patch distance, refined to real", "{:.4f}"),
+    ("swd_real", "patch distance, real to real (the floor)", "{:.4f}"),
+    ("label_drift", "shift of labels, pixels", "{:.2f}"),
+)
+_TEMPLATE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+
+
+def write_page(
+    run: RunFolder, config: TrainConfig, verdicts: Sequence[Mapping[str, Any]], history: HistoryBuffer | None, step: int
+) -> None:
+    """Write what a run has come to: verdicts, realism, pictures by step, curves, history by age, settings.
+
+    Raises OSError, leaving an older page as it was.
+    """
+    lines = run.read_metrics()
+    page = _TEMPLATE.substitute(
+        title=escape(f"simgan: {run.root.resolve().name}"),
+        progress=f"step {step:,} of {config.total_steps:,}",
+        health=_health(verdicts),
+        realism=_realism(lines),
+        pictures=_pictures(sorted(run.samples.glob("step-*.png"))),
+        charts="".join(line_chart(name, _series(lines, keys)) for name, keys in CHARTS.items()),
+        history=_history(history, step),
+        settings=_table((key, _plain(value)) for key, value in settings_of(config).items()),
+    )
+    write_atomic(run.report, page)
+
+
+def _health(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    if not verdicts:
+        return '<p class="good">No rule of health has fired.</p>'
+    items = []
+    for verdict in verdicts:
+        when = f"since step {verdict['step']:,}" if verdict["active"] else f"at step {verdict['step']:,}, not now"
+        text = f"<strong>{escape(verdict['rule'])}</strong> ({when}): {escape(verdict['saw'])}."
+        items.append(f'<li class="{"bad" if verdict["active"] else ""}">{text} {escape(verdict["advice"])}.</li>')
+    return f"<ul>{''.join(items)}</ul>"
+
+
+def _realism(lines: Sequence[Mapping[str, Any]]) -> str:
+    measured = next((line for line in reversed(lines) if "swd_refined" in line), None)
+    if measured is None:
+        return "<p>Not measured: --eval-every was 0, no step was due, or a domain has fewer than 80 images.</p>"
+    rows = [(name, form.format(measured[key])) for key, name, form in REALISM if key in measured]
+    if "two_sample" in measured:
+        share, low, high = (measured[f"two_sample{end}"] for end in ("", "_low", "_high"))
+        rows.append(
+            ("a fresh classifier tells refined from real (50% is chance)", f"{share:.0%} ({low:.0%} to {high:.0%})")
+        )
+    return f"<p>On images held out of training, at step {measured['step']:,}.</p>" + _table(rows)
+
+
+def _pictures(paths: Sequence[Path]) -> str:
+    if not paths:
+        return "<p>None: --sample-every was 0, or no step was due.</p>"
+    chosen = sorted({round(place) for place in np.linspace(0, len(paths) - 1, PICTURES)})
+    images = []
+    for index in chosen:
+        step = int(re.sub(r"\D", "", paths[index].stem))
+        hidden = "" if index == chosen[-1] else " hidden"
+        images.append(f'<img alt="step {step:,}" src="{_inline(paths[index].read_bytes())}"{hidden}>')
+    last = len(chosen) - 1
+    slider = f'<input type="range" id="step" min="0" max="{last}" value="{last}" aria-label="step">' if last else ""
+    return f'{slider}<div id="pictures" class="wide">{"".join(images)}</div>'
+
+
+def _history(history: HistoryBuffer | None, step: int) -> str:
+    if history is None or not history.filled:
+        return "<p>Empty.</p>" if history else "<p>Switched off (--history-size 0).</p>"
+    chosen = history.by_age(BY_AGE)
+    images = history.images[chosen].float().cpu().numpy()
+    picture = history_sheet(images, history.made_at[chosen], "history, oldest first; the step that refined each image")
+    ages = step - history.made_at[: history.filled]
+    text = f"{history.filled:,} of {history.capacity:,} images; ages {ages.min():,} to {ages.max():,} steps."
+    return f'<p>{text}</p><div class="wide"><img alt="history by age" src="{_inline(picture)}"></div>'
+
+
+def _series(lines: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> Series:
+    return {key: points for key in keys if (points := [(line["step"], line[key]) for line in lines if key in line])}
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+    return f'<div class="wide"><table>{cells}</table></div>'
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _inline(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
