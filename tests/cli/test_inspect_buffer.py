@@ -1,0 +1,179 @@
+"""`simgan inspect-buffer` on real runs, by the installed program."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+from PIL import Image
+
+from simgan_cli.cli.inspect_buffer import half_blocks
+from tests.helpers import SIMGAN, TINY, simgan, write_images
+
+FIELDS = {
+    "schema", "run", "step", "capacity", "filled", "refiner_updates", "ages", "expected_ages", "draws", "history_share",
+    "memory_mb", "verdicts",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 12 iterations with a buffer of 8 images and all its checkpoints."""
+    folder = tmp_path_factory.mktemp("inspected")
+    synthetic, real = write_images(folder / "synthetic", 12, 1), write_images(folder / "real", 9, 2)
+    flags: list[str | Path] = [
+        "--synthetic",
+        synthetic,
+        "--real",
+        real,
+        "--out",
+        folder / "run",
+        "--cache",
+        "off",
+        *TINY,
+    ]
+    result = simgan("train", *flags, "--steps", "12", "--save-every", "2", "--keep", "0")
+    assert result.returncode == 0, result.stderr
+    return folder / "run"
+
+
+def test_json_holds_what_the_checkpoint_does(run: Path) -> None:
+    result = simgan("inspect-buffer", run, "--json", "--score")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert set(document) == FIELDS | {"score"}
+    stored = safetensors.torch.load_file(run / "checkpoints" / "step-00000014" / "history.safetensors")
+    ages = 14 - stored["made_at"].numpy()
+    assert (document["step"], document["filled"], document["capacity"]) == (14, 8, 8)
+    assert document["ages"]["max"] == ages.max()
+    assert document["ages"]["median"] == np.median(ages)
+    assert document["draws"]["max"] == stored["draws"].max()
+    assert all(0 < value < 1 for value in document["score"].values())
+
+
+def test_an_earlier_step_is_not_filled(run: Path) -> None:
+    document = json.loads(simgan("inspect-buffer", run, "--step", "4", "--json").stdout)
+    assert (document["step"], document["filled"]) == (4, 4)
+    assert document["verdicts"][0].startswith("not filled yet: 4 of 8")
+    result = simgan("inspect-buffer", run, "--step", "2")
+    assert result.returncode == 0, result.stderr
+    assert "empty: no iteration" in result.stdout
+
+
+def test_pictures_and_export(run: Path, tmp_path: Path) -> None:
+    flags: list[str | Path] = ["--grid", tmp_path / "new" / "grid.png", "--export", tmp_path / "images"]
+    result = simgan("inspect-buffer", run, *flags)
+    assert result.returncode == 0, result.stderr
+    assert np.asarray(Image.open(tmp_path / "new" / "grid.png")).std() > 10
+    stored = safetensors.torch.load_file(run / "checkpoints" / "step-00000014" / "history.safetensors")
+    with (tmp_path / "images" / "ages.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == sorted(stored["made_at"].tolist())
+    for row in rows:
+        place = int(row["file"].removesuffix(".png"))
+        wanted = (stored["images"][place, 0].float().clamp(-1, 1).numpy() + 1) * 127.5
+        assert np.abs(np.asarray(Image.open(tmp_path / "images" / row["file"])) - wanted).max() <= 0.51
+        assert int(row["age"]) == 14 - int(row["step"])
+    again = simgan("inspect-buffer", run, *flags)
+    assert again.returncode == 2
+    assert "not an empty folder" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("break_it", "code", "words"),
+    [
+        (lambda run: shutil.rmtree(run / "checkpoints"), 4, "no checkpoint yet"),
+        (lambda run: (run / "config.json").unlink(), 2, "not a run of simgan"),
+        (lambda run: newest(run).write_bytes(newest(run).read_bytes()[:100]), 4, "use another step"),
+        (lambda run: newest(run).unlink(), 4, "use another step"),
+        (lambda run: (newest(run).parent / "state.json").write_text("[]"), 4, "wanted a JSON object"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_named(
+    run: Path, tmp_path: Path, break_it: object, code: int, words: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    break_it(copy)
+    result = simgan("inspect-buffer", copy)
+    assert result.returncode == code, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def newest(run: Path) -> Path:
+    return run / "checkpoints" / "step-00000014" / "history.safetensors"
+
+
+def test_a_run_without_history_says_so(tmp_path: Path) -> None:
+    synthetic, real = write_images(tmp_path / "synthetic", 12, 1), write_images(tmp_path / "real", 9, 2)
+    flags: list[str | Path] = [
+        "--synthetic",
+        synthetic,
+        "--real",
+        real,
+        "--out",
+        tmp_path / "run",
+        "--cache",
+        "off",
+        *TINY,
+    ]
+    assert simgan("train", *flags, "--history-size", "0").returncode == 0
+    result = simgan("inspect-buffer", tmp_path / "run")
+    assert result.returncode == 4
+    assert "--history-size 0" in result.stderr
+
+
+def test_a_training_that_goes_on_can_be_looked_at(tmp_path: Path) -> None:
+    """Checkpoints come and go under the reader's eyes."""
+    synthetic, real = write_images(tmp_path / "synthetic", 12, 1), write_images(tmp_path / "real", 9, 2)
+    flags: list[str | Path] = [
+        "--synthetic",
+        synthetic,
+        "--real",
+        real,
+        "--out",
+        tmp_path / "run",
+        "--cache",
+        "off",
+        *TINY,
+    ]
+    endless = ["--steps", "100000", "--save-every", "1", "--keep", "1", "--log-every", "1000"]
+    training = subprocess.Popen([SIMGAN, "train", *map(str, flags), *endless], stderr=subprocess.DEVNULL)
+    look = f"""
+import sys, time
+from pathlib import Path
+from simgan_cli.engine.inspection import describe, open_buffer
+from simgan_cli.errors import SimganError
+run, steps = Path({str(tmp_path / "run")!r}), set()
+while len(steps) < 30:
+    try:
+        view = open_buffer(run, None)
+    except SimganError as error:
+        if steps:
+            raise
+        time.sleep(0.01)
+        continue
+    assert describe(view)["step"] == view.step
+    steps.add(view.step)
+"""
+    try:
+        result = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False, timeout=120)
+    finally:
+        training.kill()
+        training.wait()
+    assert result.returncode == 0, result.stderr
+
+
+def test_half_blocks_show_two_pixels_a_character() -> None:
+    image = np.full((1, 1, 4, 3), -1, np.float32)
+    image[0, 0, ::2] = 1  # white above black in every character
+    text = half_blocks(image, 3)
+    assert text.plain == "▀▀▀ \n▀▀▀ \n"
+    style = text.spans[0].style
+    assert (str(style.color.name), str(style.bgcolor.name)) == ("#ffffff", "#000000")  # type: ignore[union-attr]

@@ -1,0 +1,89 @@
+"""The buffer of a checkpoint: expected ages against simulation, verdicts against buffers that deserve them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.history import HistoryBuffer, spread_by_age
+from simgan_cli.engine.inspection import BufferView, describe, expected_ages, verdicts
+
+
+def filled_buffer(capacity: int, added: int, iterations: int, seed: int = 0) -> HistoryBuffer:
+    buffer = HistoryBuffer(capacity, (1, 1, 1), np.random.default_rng(seed), torch.device("cpu"))
+    for step in range(1, iterations + 1):
+        buffer.draw(added)
+        buffer.replace(torch.zeros(added, 1, 1, 1), step)
+    return buffer
+
+
+def view_of(buffer: HistoryBuffer, batch: int, step: int, **settings: Any) -> BufferView:
+    config = TrainConfig(
+        synthetic=Path("s"), real=Path("r"), batch_size=batch, history_size=buffer.capacity, pretrain_discriminator=0,
+        **settings,
+    )  # fmt: skip
+    made_at, draws = buffer.made_at[: buffer.filled], buffer.draws[: buffer.filled]
+    return BufferView(Path("run/checkpoints/step-00000001"), step, config, made_at, draws, (1, 1, 1))
+
+
+@pytest.mark.parametrize(("capacity", "added", "iterations"), [(40, 8, 3), (40, 8, 5), (42, 8, 60), (16, 16, 9)])
+def test_expected_ages_are_the_mean_of_many_buffers(capacity: int, added: int, iterations: int) -> None:
+    runs = 400
+    found = np.zeros(iterations)
+    for seed in range(runs):
+        buffer = filled_buffer(capacity, added, iterations, seed)
+        found += np.bincount(iterations - buffer.made_at[: buffer.filled], minlength=iterations)
+    ages, counts = expected_ages(iterations, added, capacity)
+    assert np.array_equal(ages, np.arange(iterations))
+    assert counts.sum() == pytest.approx(min(capacity, added * iterations))
+    assert np.allclose(found / runs, counts, atol=5 * np.sqrt(added / runs))
+
+
+def test_a_working_buffer_is_healthy_and_its_ages_as_expected() -> None:
+    buffer = filled_buffer(320, 8, 400)
+    document = describe(view_of(buffer, 16, 400))
+    assert document["verdicts"] == ["healthy: filled, sampled, and of the ages that random replacement predicts"]
+    assert document["filled"] == document["capacity"] == 320
+    assert document["history_share"] == 0.5
+    assert document["refiner_updates"] == 800
+    for name in ("min", "median", "p90"):
+        assert document["ages"][name] == pytest.approx(document["expected_ages"][name], abs=25)
+    assert document["draws"]["mean"] == pytest.approx(buffer.draws.mean())
+    json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "verdict"),
+    [
+        (lambda b: b.draws.__setitem__(slice(None), 0), "never sampled"),
+        (lambda b: b.made_at.__setitem__(slice(None), 400), "all of one age"),
+        (lambda b: b.made_at.__setitem__(slice(None), np.repeat(np.arange(361, 401), 8)), "replacement is broken"),
+    ],
+)
+def test_a_broken_buffer_is_named(break_it: Any, verdict: str) -> None:
+    buffer = filled_buffer(320, 8, 400)
+    break_it(buffer)
+    assert any(verdict in text for text in verdicts(view_of(buffer, 16, 400), None))
+
+
+def test_early_small_and_forgetful_buffers_are_named() -> None:
+    (early,) = verdicts(view_of(filled_buffer(320, 8, 10), 16, 10), None)
+    assert early == "not filled yet: 80 of 320; 30 more iterations fill it"
+    (small,) = verdicts(view_of(filled_buffer(80, 8, 400), 16, 400), None)
+    assert small == "too small: an image stays for 10 iterations; use --history-size 160 or more"
+    healthy = view_of(filled_buffer(320, 8, 400), 16, 400)
+    (forgetful,) = verdicts(healthy, {"100-300": 0.3, "0-99": 0.8})
+    assert "has forgotten" in forgetful
+    assert verdicts(healthy, {"100-300": 0.7, "0-99": 0.8})[0].startswith("healthy")
+    empty = view_of(filled_buffer(320, 8, 0), 16, 0)
+    assert describe(empty)["verdicts"] == ["empty: no iteration of Algorithm 1 is done yet"]
+
+
+def test_images_are_spread_evenly_over_ages() -> None:
+    made_at = np.array([5, 1, 4, 2, 3])
+    assert made_at[spread_by_age(made_at, 3)].tolist() == [1, 3, 5]
+    assert made_at[spread_by_age(made_at, 99)].tolist() == [1, 2, 3, 4, 5]

@@ -1,0 +1,103 @@
+"""Distances of patches and the two-sample test, against numpy and against what must come out."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.stats import wasserstein_distance
+
+from simgan_cli.engine.realism import (
+    DIRECTIONS,
+    HeldOut,
+    PatchDistance,
+    Realism,
+    _directions,
+    laplacian_pyramid,
+    wilson,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def textures(count: int, grain: float, seed: int, size: tuple[int, int] = (35, 55)) -> torch.Tensor:
+    """Return integer images of smooth blobs with so much grain."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: size[0], : size[1]]
+    places = rng.uniform(5, 30, (count, 2))
+    blobs = np.exp(-((y - places[:, :1, None]) ** 2 + (x - places[:, 1:, None]) ** 2) / 60)
+    images = 60 + 120 * blobs + rng.normal(0, grain, (count, *size))
+    return torch.from_numpy(np.clip(images, 0, 255).astype(np.uint8))[:, None]
+
+
+def halved_by_hand(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.outer(*[np.array([1, 4, 6, 4, 1]) / 16] * 2)
+    padded = np.pad(image, 2, mode="edge")
+    rows, columns = range(0, image.shape[0], 2), range(0, image.shape[1], 2)
+    return np.array([[(padded[r : r + 5, c : c + 5] * weights).sum() for c in columns] for r in rows])
+
+
+def test_the_pyramid_is_that_of_burt_and_adelson() -> None:
+    image = RNG.uniform(-1, 1, (35, 55))
+    fine, coarse = laplacian_pyramid(torch.from_numpy(image)[None, None].float())
+    assert np.allclose(coarse[0, 0], halved_by_hand(image), atol=1e-5)
+    enlarged = torch.nn.functional.interpolate(coarse, (35, 55), mode="bilinear", align_corners=False)
+    assert torch.allclose(fine + enlarged, torch.from_numpy(image).float(), atol=1e-5)  # nothing is lost
+
+
+def test_small_images_have_one_band() -> None:
+    assert len(laplacian_pyramid(torch.zeros(1, 1, 9, 15))) == 1
+    assert len(laplacian_pyramid(torch.zeros(1, 1, 64, 64))) == 3
+
+
+def test_the_distance_is_a_mean_of_wasserstein_distances() -> None:
+    """Images of 7x7 are one patch each: scipy's one-dimensional distance in each direction is the oracle."""
+    a, b = (RNG.uniform(-1, 1, (40, 1, 7, 7)) for _ in range(2))
+    scaled = [(images.reshape(40, 49) - a.reshape(40, 49).mean(0)) / a.std(ddof=1) for images in (a, b)]
+    directions = _directions(49).double().numpy()
+    assert np.allclose(np.linalg.norm(directions, axis=0), 1, atol=1e-6)
+    wanted = np.mean([wasserstein_distance(*(s @ directions[:, k] for s in scaled)) for k in range(DIRECTIONS)])
+    found = PatchDistance(torch.from_numpy(a).float())(torch.from_numpy(b).float())
+    assert float(found) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_the_distance_orders_what_eyes_order() -> None:
+    real, other, synthetic = textures(20, 8, 1), textures(20, 8, 2), textures(20, 0, 3)
+    half_way = torch.from_numpy(RNG.normal(0, 4, synthetic.shape)).float() / 127.5
+    realism = Realism(synthetic, real, other)
+    numbers = {name: float(value) for name, value in realism.measure(lambda x: (x + half_way).clamp(-1, 1)).items()}
+    assert numbers["swd_real"] < numbers["swd_refined"] < numbers["swd_synthetic"]
+    assert numbers["label_drift"] < 0.5
+    same = realism.measure(lambda x: x)
+    assert float(same["swd_refined"]) == float(same["swd_synthetic"])
+    moved = realism.measure(lambda x: x.roll(3, dims=3))
+    assert float(moved["label_drift"]) == pytest.approx(3, abs=0.7)
+    brighter = realism.measure(lambda x: (x + 0.3).clamp(-1, 1))
+    assert float(brighter["swd_refined"]) > 1.5 * float(same["swd_refined"])  # brightness counts
+
+
+def test_a_fresh_classifier_tells_grain_from_none_and_nothing_from_nothing() -> None:
+    realism = Realism(textures(24, 0, 3), textures(24, 12, 1), textures(24, 12, 2))
+    known = textures(100, 0, 4), textures(100, 12, 5)
+    told = realism.two_sample(lambda x: x, *known, seed=0)
+    assert float(told["two_sample"]) > 0.9
+    assert float(told["two_sample_low"]) < float(told["two_sample"]) <= float(told["two_sample_high"]) <= 1
+
+    alike = Realism(textures(24, 12, 3), textures(24, 12, 1), textures(24, 12, 2))
+    told = alike.two_sample(lambda x: x, textures(100, 12, 4), textures(100, 12, 5), seed=0)
+    assert float(told["two_sample_low"]) < 0.5 < float(told["two_sample_high"])
+
+
+def test_the_interval_is_wilsons() -> None:
+    # Newcombe (Statistics in Medicine 1998), table I: 81 of 263 and 0 of 20.
+    assert wilson(81, 263) == pytest.approx((0.308, 0.2553, 0.3662), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0, 0, 0.1611), abs=1e-4)
+
+
+def test_held_out_images_are_apart_and_small_domains_keep_theirs() -> None:
+    chosen = HeldOut.of(5000, 160, seed=3)
+    assert [len(part) for part in (chosen.synthetic, chosen.real, chosen.other_real)] == [16, 16, 16]
+    assert not set(chosen.real) & set(chosen.other_real)
+    assert len(HeldOut.of(10**6, 10**6, 0)) == 256
+    assert len(HeldOut.of(79, 10**6, 0)) == 0
+    assert np.array_equal(HeldOut.of(5000, 160, seed=3).synthetic, chosen.synthetic)
+    assert not np.array_equal(HeldOut.of(5000, 160, seed=4).synthetic, chosen.synthetic)
