@@ -12,15 +12,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
+from simgan_cli.engine.health import RULES
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
 from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS, REFINING, EVALUATING = (
+COMMANDS, REFINING, EVALUATING, INSPECTING = (
     re.findall(rf"^(?:.*&& )?(?:\.venv/bin/)?simgan ({name} .*)$", README, re.MULTILINE)
-    for name in ("train", "refine", "eval-gaze")
+    for name in ("train", "refine", "eval-gaze", "inspect-buffer")
 )
 
 
@@ -56,6 +57,20 @@ def test_the_readmes_evaluations_are_understood(command: str, tmp_path: Path, mo
     (tmp_path / "run" / "config.json").write_text('{"schema": "simgan.run/1"}')
     result = CliRunner().invoke(app, [*shlex.split(command), "--dry-run"])
     assert result.exit_code == 0, result.stderr
+
+
+def test_the_readmes_inspections_work(domains: Domains, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(domains.out.parent)
+    assert simgan("train", *domains.flags, *TINY).returncode == 0
+    assert len(INSPECTING) >= 2
+    for command in INSPECTING:
+        result = CliRunner().invoke(app, shlex.split(command))
+        assert result.exit_code == 0, result.stderr
+
+
+def test_the_readmes_table_of_rules_is_that_of_the_code() -> None:
+    table = README.split("| verdict | seen |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| ([a-z][^|]+) \|", table, re.MULTILINE) == [rule.name for rule in RULES]
 
 
 def test_the_readmes_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

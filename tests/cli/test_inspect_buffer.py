@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,23 +22,17 @@ FIELDS = {
 }  # fmt: skip
 
 
+def folders(folder: Path) -> list[str | Path]:
+    """Write both domains and return the flags of a tiny training on them."""
+    synthetic, real = write_images(folder / "synthetic", 12, 1), write_images(folder / "real", 9, 2)
+    return ["--synthetic", synthetic, "--real", real, "--out", folder / "run", "--cache", "off", *TINY]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of 12 iterations with a buffer of 8 images and all its checkpoints."""
     folder = tmp_path_factory.mktemp("inspected")
-    synthetic, real = write_images(folder / "synthetic", 12, 1), write_images(folder / "real", 9, 2)
-    flags: list[str | Path] = [
-        "--synthetic",
-        synthetic,
-        "--real",
-        real,
-        "--out",
-        folder / "run",
-        "--cache",
-        "off",
-        *TINY,
-    ]
-    result = simgan("train", *flags, "--steps", "12", "--save-every", "2", "--keep", "0")
+    result = simgan("train", *folders(folder), "--steps", "12", "--save-every", "2", "--keep", "0")
     assert result.returncode == 0, result.stderr
     return folder / "run"
 
@@ -94,9 +89,7 @@ def test_pictures_and_export(run: Path, tmp_path: Path) -> None:
         (lambda run: (newest(run).parent / "state.json").write_text("[]"), 4, "wanted a JSON object"),
     ],
 )
-def test_what_is_missing_or_damaged_is_named(
-    run: Path, tmp_path: Path, break_it: object, code: int, words: str
-) -> None:
+def test_what_is_missing_or_damaged_is_named(run: Path, tmp_path: Path, break_it: Any, code: int, words: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     break_it(copy)
@@ -111,18 +104,7 @@ def newest(run: Path) -> Path:
 
 
 def test_a_run_without_history_says_so(tmp_path: Path) -> None:
-    synthetic, real = write_images(tmp_path / "synthetic", 12, 1), write_images(tmp_path / "real", 9, 2)
-    flags: list[str | Path] = [
-        "--synthetic",
-        synthetic,
-        "--real",
-        real,
-        "--out",
-        tmp_path / "run",
-        "--cache",
-        "off",
-        *TINY,
-    ]
+    flags = folders(tmp_path)
     assert simgan("train", *flags, "--history-size", "0").returncode == 0
     result = simgan("inspect-buffer", tmp_path / "run")
     assert result.returncode == 4
@@ -131,18 +113,7 @@ def test_a_run_without_history_says_so(tmp_path: Path) -> None:
 
 def test_a_training_that_goes_on_can_be_looked_at(tmp_path: Path) -> None:
     """Checkpoints come and go under the reader's eyes."""
-    synthetic, real = write_images(tmp_path / "synthetic", 12, 1), write_images(tmp_path / "real", 9, 2)
-    flags: list[str | Path] = [
-        "--synthetic",
-        synthetic,
-        "--real",
-        real,
-        "--out",
-        tmp_path / "run",
-        "--cache",
-        "off",
-        *TINY,
-    ]
+    flags = folders(tmp_path)
     endless = ["--steps", "100000", "--save-every", "1", "--keep", "1", "--log-every", "1000"]
     training = subprocess.Popen([SIMGAN, "train", *map(str, flags), *endless], stderr=subprocess.DEVNULL)
     look = f"""

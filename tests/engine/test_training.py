@@ -30,12 +30,15 @@ class Quiet:
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
+        self.findings: list[Finding] = []
 
     def decoding(self, domain: str, done: int, total: int) -> None: ...
     def message(self, text: str) -> None: ...
     def warning(self, text: str) -> None: ...
     def advanced(self, step: int, total_steps: int) -> None: ...
-    def finding(self, finding: Finding) -> None: ...
+
+    def finding(self, finding: Finding) -> None:
+        self.findings.append(finding)
 
     def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
         self.lines.append(line)
@@ -100,7 +103,8 @@ def test_metrics_lines_have_the_documented_fields(folders: dict[str, Any]) -> No
     ]  # fmt: skip
     assert set(lines[0]) == speed | refiner
     assert set(lines[1]) == speed | discriminator
-    assert set(lines[3]) == speed | refiner | discriminator | {"loss_adversarial", "accuracy_history"}
+    probed = {"correlation", "diversity", "stamp", "saturated", "pull"}
+    assert set(lines[3]) == speed | refiner | discriminator | {"loss_adversarial", "accuracy_history"} | probed
 
 
 def test_the_seed_decides_everything(folders: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ class Estimator(nn.Module):
 
     "cnn" is the gaze network of the paper (Sec. 3.1): five convolutions without padding, whose 9600 last values at
     35 x 55 are what it calls FC9600; "cnn-full" reads FC9600 as a layer of its own (92 million weights more). Images
-    too small for that are padded. "resnet" is a small residual network (He et al., CVPR 2016) of a quarter of the work.
+    too small for that are padded. "resnet" is a small residual network (He et al., CVPR 2016).
     """
 
     def __init__(

@@ -39,7 +39,8 @@ def line_chart(title: str, series: Series) -> str:
     )
     body = "".join(parts)
     picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{body}</svg>'
-    return f"<figure><figcaption>{escape(title)}</figcaption>{picture}{keys}</figure>"
+    caption = f"<figcaption>{escape(title)}</figcaption>"
+    return f'<figure>{caption}{picture}<div class="keys">{keys}</div></figure>'
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -1,0 +1,94 @@
+"""Each rule of health is provoked by a real, tiny training; a healthy one provokes none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from simgan_cli.cli.settings import resolve
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.health import RULES, Health
+from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.training import train
+from tests.engine.test_training import Quiet
+
+RNG = np.random.default_rng(0)
+SHAPE = (24, 16, 16)
+Images = NDArray[np.float64]  # N x H x W in grey levels
+
+
+def blobs(seed: int) -> Images:
+    y, x = np.mgrid[:16, :16]
+    places = np.random.default_rng(seed).uniform(3, 13, (24, 2, 1, 1))
+    images: Images = 60 + 140 * np.exp(-((y - places[:, 0]) ** 2 + (x - places[:, 1]) ** 2) / 8)
+    return images
+
+
+def write(folder: Path, images: Images) -> Path:
+    folder.mkdir()
+    for index, image in enumerate(np.clip(images, 0, 255).astype(np.uint8)):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return folder
+
+
+def provoked(folder: Path, synthetic: Images, real: Images, settings: dict[str, Any]) -> Quiet:
+    """Train; return who listened. What was said is what metrics.jsonl tells on a second reading."""
+    small = {
+        "synthetic": write(folder / "synthetic", synthetic), "real": write(folder / "real", real), "cache": "off",
+        "refiner_width": 8, "refiner_blocks": 1, "batch_size": 4, "history_size": 80, "pretrain_discriminator": 10,
+        "steps": 260, "log_every": 10, "sample_every": 0, "save_every": 0, "device": "cpu", "out": folder / "run",
+    }  # fmt: skip
+    config = resolve(small | settings)
+    listener = Quiet()
+    train(config, None, listener, StopRequest())
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    again = Health(config, lines)
+    assert [verdict["rule"] for verdict in again.verdicts()] == [finding.rule for finding in listener.findings]
+    assert lines[-1].get("health", []) == again.active
+    return listener
+
+
+GRAINY = blobs(2) + RNG.normal(0, 12, SHAPE)
+RIPPLES = 120 + 80 * np.sin(np.arange(16)) + RNG.normal(0, 6, SHAPE)
+FREE = {"lambda": 0, "refiner_lr": 5e-3}
+PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
+    "history not in use": (blobs(1), GRAINY, {"history_size": 0}),
+    "self-regularization dominates": (blobs(1), 255 - GRAINY, {"lambda": 1000}),
+    "refiner is the identity": (blobs(1), GRAINY, {"refiner_lr": 1e-9}),
+    "discriminator has won": (blobs(1), np.where(GRAINY > 100, 255.0, 0.0), {"refiner_lr": 1e-7}),
+    "discriminator is blind": (blobs(1), GRAINY, {"discriminator_lr": 1e-9, "steps": 340}),
+    "mode collapse": (blobs(1), 200 + RNG.normal(0, 2, SHAPE), FREE),
+    "saturated pixels": (blobs(1), np.full(SHAPE, 255.0), FREE | {"refiner_output": "tanh"}),
+    "one stamp for all": (
+        60 + 0.2 * blobs(1), RIPPLES, FREE | {"refiner_lr": 1e-3, "refiner_padding": "zeros", "refiner_blocks": 3},
+    ),
+    "diverging": (blobs(1), GRAINY, {"discriminator_lr": 0.5}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", [rule.name for rule in RULES])
+def test_each_rule_is_provoked_by_a_real_training(rule: str, tmp_path: Path) -> None:
+    listener = provoked(tmp_path, *PROVOCATIONS[rule])
+    (finding,) = [finding for finding in listener.findings if finding.rule == rule]
+    assert finding.advice in finding.sentence()
+    assert "{" not in finding.saw
+
+
+def test_a_healthy_training_is_not_accused(tmp_path: Path) -> None:
+    assert provoked(tmp_path, blobs(1), GRAINY, {"batch_size": 8}).findings == []
+
+
+def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
+    line = {"phase": "adversarial", "loss_adversarial": 1.0, "loss_discriminator": 1.0, "change": 0.1}
+    settings = TrainConfig(synthetic=Path("s"), real=Path("r"), pretrain_discriminator=0)
+    lines = [line | {"step": step, "accuracy_real": 0.6, "accuracy_refined": 0.6} for step in range(25, 400, 25)]
+    whole = Health(settings, lines)
+    parts = Health(settings, lines[:6])
+    for rest in lines[6:]:
+        parts.judge(rest)
+    assert parts.verdicts() == whole.verdicts()
+    assert [verdict["step"] for verdict in whole.verdicts()] == [175]  # 50 steps after the first line that counts
