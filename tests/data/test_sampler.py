@@ -60,3 +60,10 @@ def test_flips_mirror_some_images_and_change_no_pixel() -> None:
     mirrored = (flipped[:, 0, 0, 0] > flipped[:, 0, 0, 2]).float()
     assert 0.4 < mirrored.mean() < 0.6
     assert torch.equal(flipped.sort(dim=-1).values, plain)
+
+
+def test_images_left_out_are_never_drawn() -> None:
+    seven = sampler(9, left_out=np.array([2, 5]))
+    drawn = seven.indices(0, 70)
+    assert set(drawn) == set(range(9)) - {2, 5}
+    assert np.array_equal(np.sort(drawn[:7]), seven.kept)  # a pass is one of each

@@ -63,6 +63,17 @@ def folders(tmp_path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+class OneStep(Quiet):
+    """Asks to stop as soon as a step is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stop = StopRequest()
+
+    def advanced(self, step: int, total_steps: int) -> None:
+        self.stop.reason = "signal"
+
+
 def run(settings: dict[str, Any], resume: str | None = None, stop: StopRequest | None = None) -> TrainResult:
     checkpoint = find_checkpoint(RunFolder(Path(settings["out"])), resume)
     config = resumed_config(checkpoint, settings) if checkpoint else resolve(settings)
@@ -318,3 +329,52 @@ def test_a_path_resumes_the_checkpoint_it_names(folders: dict[str, Any]) -> None
 def test_the_average_is_a_refiner(folders: dict[str, Any]) -> None:
     run(folders)
     assert isinstance(load_network(folders["out"] / "refiner"), Refiner)
+
+
+@pytest.fixture
+def spacious(tmp_path: Path, folders: dict[str, Any]) -> dict[str, Any]:
+    """Domains that can spare images for measurements."""
+    write_images(tmp_path / "many-synthetic", 80, 1)
+    write_images(tmp_path / "many-real", 85, 2)
+    domains = {"synthetic": tmp_path / "many-synthetic", "real": tmp_path / "many-real"}
+    return folders | domains | {"steps": 3, "log_every": 2, "eval_every": 2, "save_every": 1, "keep": 0}
+
+
+def lines_of(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (settings["out"] / "metrics.jsonl").read_text().splitlines()]
+
+
+MEASURED = {"swd_refined", "swd_synthetic", "swd_real", "label_drift"}
+
+
+def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> None:
+    run(spacious)
+    lines = lines_of(spacious)
+    assert [line["step"] for line in lines if set(line) >= MEASURED] == [2, 4]
+    assert 0 <= lines[-1]["two_sample_low"] <= lines[-1]["two_sample"] <= lines[-1]["two_sample_high"] <= 1
+    assert "two_sample" not in lines[0]
+
+    stopped = spacious | {"out": spacious["out"].with_name("stopped"), "log_every": 3}
+    whole = spacious | {"out": spacious["out"].with_name("whole"), "log_every": 3}
+    for _ in range(5):
+        checkpoint = find_checkpoint(RunFolder(stopped["out"]), "auto")
+        config = resumed_config(checkpoint, stopped) if checkpoint else resolve(stopped)
+        one_step = OneStep()
+        train(config, checkpoint, one_step, one_step.stop)
+    run(whole)
+    varying = ("images_per_second", "peak_memory_mb")
+    one, other = (
+        [{name: line[name] for name in line if name not in varying} for line in lines_of(settings)]
+        for settings in (stopped, whole)
+    )
+    assert one == other
+    assert same(weights(stopped), weights(whole))
+
+
+def test_the_best_refiner_is_that_of_the_smallest_distance(spacious: dict[str, Any]) -> None:
+    run(spacious | {"select": "best", "refiner_lr": 0.05, "lambda": 0, "log_every": 1, "eval_every": 1})
+    measured = {line["step"]: line["swd_refined"] for line in lines_of(spacious) if line["label_drift"] < 1}
+    best = min(measured, key=lambda step: measured[step])
+    assert len(set(measured.values())) > 1
+    at_best = safetensors.torch.load_file(spacious["out"] / "checkpoints" / f"step-{best:08d}" / "average.safetensors")
+    assert same(weights(spacious), at_best)

@@ -20,7 +20,7 @@ class Rule:
 
     name: str
     steps: int
-    holds: Callable[[Line, TrainConfig], bool]
+    holds: Callable[[Line], bool]
     saw: str  # formatted with the line
     advice: str
     from_start: bool = False  # else only after the warm-up
@@ -44,43 +44,43 @@ def _has(line: Line, *names: str) -> bool:
     return all(name in line for name in names)
 
 
-def _dominated(line: Line, config: TrainConfig) -> bool:
-    return _has(line, "pull") and line["pull"] > 2 and line["change"] < 0.012 and not _blind(line, config)
+def _dominated(line: Line) -> bool:
+    return _has(line, "pull") and line["pull"] > 2 and line["change"] < 0.012 and not _blind(line)
 
 
-def _identity(line: Line, config: TrainConfig) -> bool:
+def _identity(line: Line) -> bool:
     unchanged = _has(line, "correlation") and line["correlation"] >= 0.99 and line["change"] < 0.012
-    return unchanged and not _dominated(line, config) and not _blind(line, config)
+    return unchanged and not _dominated(line) and not _blind(line)
 
 
-def _won(line: Line, config: TrainConfig) -> bool:
+def _won(line: Line) -> bool:
     return _has(line, "loss_adversarial") and min(line["accuracy_real"], line["accuracy_refined"]) >= 0.97
 
 
-def _blind(line: Line, config: TrainConfig) -> bool:
+def _blind(line: Line) -> bool:
     if not _has(line, "accuracy_real", "accuracy_refined"):
         return False
     mean = (line["accuracy_real"] + line["accuracy_refined"]) / 2
     return bool(abs(mean - 0.5) < 0.02)
 
 
-def _collapsed(line: Line, config: TrainConfig) -> bool:
+def _collapsed(line: Line) -> bool:
     return _has(line, "diversity") and line["diversity"] < 0.3
 
 
-def _stamped(line: Line, config: TrainConfig) -> bool:
+def _stamped(line: Line) -> bool:
     return _has(line, "stamp") and line["stamp"] > 0.85 and line["change"] > 0.02
 
 
-def _saturated(line: Line, config: TrainConfig) -> bool:
+def _saturated(line: Line) -> bool:
     return _has(line, "saturated") and line["saturated"] > 0.2
 
 
-def _without_history(line: Line, config: TrainConfig) -> bool:
+def _without_history(line: Line) -> bool:
     return _has(line, "loss_adversarial") and "accuracy_history" not in line
 
 
-def _diverging(line: Line, config: TrainConfig) -> bool:
+def _diverging(line: Line) -> bool:
     return bool(line.get("loss_discriminator", 0) > 5)
 
 
@@ -141,7 +141,7 @@ class Health:
     """Judges a run line by line; lines of an earlier part of it come first."""
 
     def __init__(self, config: TrainConfig, lines: Iterable[Line] = ()) -> None:
-        self._config = config
+        self._warm_from = config.pretraining_steps + WARM_UP
         self._since: dict[str, int] = {}  # the step at which a condition that holds began to
         self._found: dict[str, Finding] = {}
         for line in lines:
@@ -149,12 +149,12 @@ class Health:
 
     def judge(self, line: Line) -> list[Finding]:
         """Take one more line of metrics.jsonl; return the rules that fire for the first time."""
-        warm = line["step"] > self._config.pretraining_steps + WARM_UP
+        warm = line["step"] > self._warm_from
         new = []
         for rule in RULES:
             if not (warm or rule.from_start):
                 continue
-            if not rule.holds(line, self._config):
+            if not rule.holds(line):
                 self._since.pop(rule.name, None)
                 continue
             lasted = line["step"] - self._since.setdefault(rule.name, line["step"])

@@ -54,7 +54,7 @@ def write_page(
         history=_history(history, step),
         settings=_table((key, _plain(value)) for key, value in settings_of(config).items()),
     )
-    write_atomic(run.report, page)
+    write_atomic(run.report, page.encode("utf-8", "backslashreplace"))  # names may hold any bytes
 
 
 def _health(verdicts: Sequence[Mapping[str, Any]]) -> str:
