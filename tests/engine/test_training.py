@@ -14,6 +14,7 @@ from simgan_cli.cli.settings import resolve
 from simgan_cli.data.files import sha256_of
 from simgan_cli.data.images import Preparation, read_pixels
 from simgan_cli.data.sampler import to_network
+from simgan_cli.engine import realism
 from simgan_cli.engine.export import load_network
 from simgan_cli.engine.health import Finding
 from simgan_cli.engine.networks import Refiner
@@ -332,8 +333,9 @@ def test_the_average_is_a_refiner(folders: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def spacious(tmp_path: Path, folders: dict[str, Any]) -> dict[str, Any]:
-    """Domains that can spare images for measurements."""
+def spacious(tmp_path: Path, folders: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Domains that can spare images for measurements, and a classifier that learns little."""
+    monkeypatch.setattr(realism, "STEPS", 5)
     write_images(tmp_path / "many-synthetic", 80, 1)
     write_images(tmp_path / "many-real", 85, 2)
     domains = {"synthetic": tmp_path / "many-synthetic", "real": tmp_path / "many-real"}

@@ -20,7 +20,7 @@ from simgan_cli.engine.runtime import stream_number
 
 MOST, FEWEST, SHARE = 256, 8, 10  # images in a sample: at most, at least, and one in so many of a domain
 PATCH, PATCHES, DIRECTIONS = 7, 16_384, 128  # side, number in a set, and random directions they are projected on
-TRAINING, STEPS, BATCH, RATE = 2000, 300, 32, 1e-3  # of the two-sample classifier: images and batch of each class
+TRAINING, STEPS, BATCH, RATE = 2000, 200, 32, 1e-3  # of the two-sample classifier: images and batch of each class
 BINOMIAL = tuple(x / 16 for x in (1, 4, 6, 4, 1))
 Refine = Callable[[Tensor], Tensor]  # N x C x H x W -> the same, in [-1, 1]
 
@@ -177,14 +177,14 @@ def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_discriminator("auto", "local", refined.shape[1], (refined.shape[2], refined.shape[3]))
-    network = network.to(refined.device)
+    network.to(refined.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     for _ in range(STEPS):
         batch = [
             images[torch.randint(len(images), (BATCH,), generator=draws).to(images.device)]
             for images in (refined, real)
         ]
-        odds = refined_log_odds(network(torch.cat(batch)))
+        odds = refined_log_odds(network(torch.cat(batch).contiguous(memory_format=torch.channels_last)))
         loss = loss_if_refined(odds[:BATCH]) + loss_if_real(odds[BATCH:])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
