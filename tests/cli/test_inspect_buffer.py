@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from simgan_cli.cli.inspect_buffer import half_blocks
 from tests.helpers import SIMGAN, TINY, simgan, write_images
@@ -86,6 +88,7 @@ def test_pictures_and_export(run: Path, tmp_path: Path) -> None:
         (lambda run: (run / "config.json").unlink(), 2, "not a run of simgan"),
         (lambda run: newest(run).write_bytes(newest(run).read_bytes()[:100]), 4, "use another step"),
         (lambda run: newest(run).unlink(), 4, "use another step"),
+        (lambda run: save_file({"images": torch.zeros(2)}, newest(run)), 4, "use another step"),
         (lambda run: (newest(run).parent / "state.json").write_text("[]"), 4, "wanted a JSON object"),
     ],
 )

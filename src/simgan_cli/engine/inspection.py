@@ -1,6 +1,7 @@
 """Look into the history buffer of a run, reading from its checkpoint no more than what is asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.export import fill, read_json, read_tensors
 from simgan_cli.engine.history import spread_by_age
 from simgan_cli.engine.networks import build_discriminator
-from simgan_cli.engine.run import STATE, RunFolder, checkpoint_of, stored_config
+from simgan_cli.engine.run import STATE, RunFolder, checkpoint_of, step_of, stored_config
 from simgan_cli.errors import CheckpointError, SettingsError
 
 HISTORY, DISCRIMINATOR = "history.safetensors", "discriminator.safetensors"
@@ -105,13 +106,16 @@ def _view(checkpoint: Path) -> BufferView:
     with _opened(checkpoint / HISTORY) as file:
         made_at, draws = (file.get_tensor(name).numpy() for name in ("made_at", "draws"))
         _, channels, height, width = file.get_slice("images").get_shape()
-    return BufferView(checkpoint, int(state["step"]), config, made_at, draws, (channels, height, width))
+    return BufferView(checkpoint, step_of(checkpoint), config, made_at, draws, (channels, height, width))
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, of which only what is asked for is read; what it lacks is a CheckpointError, too."""
     try:
-        return safetensors.safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
+        with safetensors.safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); use another step") from error
 
 
