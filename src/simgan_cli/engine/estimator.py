@@ -9,7 +9,7 @@ from torch import Tensor, nn
 Architecture = Literal["cnn", "cnn-full", "resnet"]
 # Gaze is normalised, so that its head may be of any scale; an unbounded point needs small steps to settle.
 PUPIL_SCALE = 0.1
-LARGEST_MAP = (5, 10)  # of the last convolution at 35 x 55; larger images are averaged down to it
+LARGEST_MAP = (8, 10)  # of the last convolution, 5 x 10 in "cnn" at 35 x 55; larger ones are averaged down to it
 
 
 class Estimator(nn.Module):
@@ -17,7 +17,8 @@ class Estimator(nn.Module):
 
     "cnn" is the gaze network of the paper (Sec. 3.1): five convolutions without padding, whose 9600 last values at
     35 x 55 are what it calls FC9600; "cnn-full" reads FC9600 as a layer of its own (92 million weights more). Images
-    too small for that are padded. "resnet" is a small residual network (He et al., CVPR 2016).
+    too small for that are padded. "resnet" is a small residual network (He et al., CVPR 2016) without batch norm, whose
+    statistics would be those of the training images' domain.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Estimator(nn.Module):
         self._map = (min(maps.shape[2], LARGEST_MAP[0]), min(maps.shape[3], LARGEST_MAP[1]))
         flat = maps.shape[1] * self._map[0] * self._map[1]
         outputs = 3 if target == "gaze" else 2
-        hidden = {"cnn": [1000], "cnn-full": [9600, 1000], "resnet": []}[architecture]
+        hidden = {"cnn": [1000], "cnn-full": [9600, 1000], "resnet": [256]}[architecture]
         sizes = [flat, *hidden]
         layers = [layer for a, b in zip(sizes, hidden, strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.head = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
@@ -66,19 +67,23 @@ def _paper_convolutions(height: int, width: int) -> nn.Sequential:
 
 
 def _residual_stages() -> nn.Sequential:
-    stem = [nn.Conv2d(1, 32, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
-    return nn.Sequential(*stem, _Residual(32, 32, 1), _Residual(32, 64, 2), _Residual(64, 128, 2))
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        _Residual(16, 32), nn.MaxPool2d(2, ceil_mode=True),
+        _Residual(32, 64), nn.MaxPool2d(2, ceil_mode=True),
+    )  # fmt: skip
 
 
 class _Residual(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    """A block that starts as a 1x1 convolution: its inner path ends in zeros."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(inner + self.shortcut(x))
+        return F.relu(self.conv2(F.relu(self.conv1(x))) + self.shortcut(x))
