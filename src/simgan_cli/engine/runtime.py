@@ -37,10 +37,17 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Return the arithmetic of the networks: auto is bf16 on a GPU that has it, else fp32."""
+    """Return the arithmetic of the networks: auto is bf16 on a GPU or CPU that computes in it, else fp32."""
     if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return "bf16" if _computes_in_bf16(device) else "fp32"
     return "bf16" if name == "bf16" else "fp32"
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    """Say whether the device has instructions for bf16; emulating it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:

@@ -69,6 +69,6 @@ class EvalGazeConfig(BaseModel):
     skip_existing: bool = setting(False, "Take the estimators that an interrupted evaluation has trained already.", "Job")
     overwrite: bool = setting(False, "Replace the results in --out.", "Job")
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Job", metavar="DEVICE")
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the convolutions; auto is bf16 on a GPU that has it, else fp32.", "Job")
+    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the convolutions; auto is bf16 on a GPU or CPU that computes in it, else fp32.", "Job")
     log_every: int = setting(500, "Updates between lines of progress where there is no terminal.", "Job", ge=1)
     # fmt: on
