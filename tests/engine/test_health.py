@@ -11,7 +11,7 @@ from PIL import Image
 
 from simgan_cli.cli.settings import resolve
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import RULES, Health
+from simgan_cli.engine.health import RULES, Health, conclude
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import train
 from tests.engine.test_training import Quiet
@@ -92,3 +92,27 @@ def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
         parts.judge(rest)
     assert parts.verdicts() == whole.verdicts()
     assert [verdict["step"] for verdict in whole.verdicts()] == [175]  # 50 steps after the first line that counts
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "floor", "drift", "closer", "word"),
+    [
+        (0.20, 0.10, 0.05, 0.1, True, "closer"),
+        (0.20, 0.10, 0.05, 1.2, False, "moves"),  # looks real, and its labels are wrong
+        (0.20, 0.21, 0.05, 0.1, False, "no closer"),
+        (0.20, 0.195, 0.05, 0.0, False, "no closer"),  # within what two draws differ by
+        (0.05, 0.05, 0.05, 0.0, False, "nothing to refine"),
+    ],
+)
+def test_the_conclusion_says_whether_refining_brought_domains_closer(
+    before: float, after: float, floor: float, drift: float, closer: bool, word: str
+) -> None:
+    line = {"swd_synthetic": before, "swd_refined": after, "swd_real": floor, "label_drift": drift}
+    found = conclude([{"swd_synthetic": 9, "swd_refined": 1, "swd_real": 1}, line, {"step": 3}])
+    assert found is not None
+    assert found.closer is closer
+    assert word in found.sentence
+
+
+def test_without_measurements_there_is_no_conclusion() -> None:
+    assert conclude([{"step": 1}]) is None

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ from simgan_cli.cli.settings import (
 )
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import Finding, Health
+from simgan_cli.engine.health import Finding, Health, conclude
 from simgan_cli.engine.run import RunFolder, find_checkpoint
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
 
@@ -103,6 +104,7 @@ def _print_result(settings: TrainConfig, status: str, step: int | None, seconds:
         "seconds": round(seconds, 3),
         "metrics": last,
         "health": Health(settings, lines).verdicts(),
+        "conclusion": asdict(conclusion) if (conclusion := conclude(lines)) else None,
     }
     print_json(document)
 
@@ -115,17 +117,15 @@ def _say_health(settings: TrainConfig) -> None:
         say(f"health: {verdict['rule']} from step {verdict['step']}, {when}: {verdict['advice']}", "yellow")
     if not verdicts:
         say("health: no rule has fired")
-    measured = next((line for line in reversed(lines) if "swd_refined" in line), None)
-    if measured is not None:
-        said = (
-            f"patch distance to real images {measured['swd_refined']:.3f} (synthetic {measured['swd_synthetic']:.3f}, "
-            f"other real ones {measured['swd_real']:.3f})"
-        )
-        if "label_drift" in measured:
-            said += f", labels moved by {measured['label_drift']:.2f} px"
+    conclusion = conclude(lines)
+    if conclusion is not None:
+        say(f"conclusion: {conclusion.sentence}; {conclusion.advice}", "" if conclusion.closer else "yellow")
+        measured = next(line for line in reversed(lines) if "swd_refined" in line)
+        said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
         if "two_sample" in measured:
-            said += f", a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)"
-        say(f"realism: {said}")
+            said.append(f"a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)")
+        if said:
+            say(f"realism: {', '.join(said)}")
 
 
 def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:

@@ -13,13 +13,12 @@ from simgan_cli.data.files import atomic_directory, write_atomic, write_json
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import Measures, SimGAN
 from simgan_cli.engine.export import fill, read_tensors, tensors_of
+from simgan_cli.engine.health import MOST_DRIFT
 from simgan_cli.engine.metrics import RunningMeans
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import STATE, settings_of, verify_checkpoint, write_manifest
 from simgan_cli.errors import CheckpointError
-
-MOST_DRIFT = 1.0  # pixels that labels may move for a refiner to be worth keeping
 
 
 @dataclass(frozen=True)

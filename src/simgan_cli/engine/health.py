@@ -172,3 +172,51 @@ class Health:
     def verdicts(self) -> list[dict[str, Any]]:
         """Return all findings as JSON values, in the order in which they came; `active` ones still hold."""
         return [asdict(finding) | {"active": finding.rule in self._since} for finding in self._found.values()]
+
+
+# Two samples of real images differ in their patch distance by a few percent from one draw to another.
+NOTICEABLE = 0.95
+MOST_DRIFT = 1.0  # pixels that labels may move; the paper's annotators saw 1.1 (Sec. 3.1)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """Whether refining brought the domains closer with labels in place, in words, and what to do if not."""
+
+    closer: bool
+    sentence: str
+    advice: str
+
+
+def conclude(lines: Iterable[Line]) -> Conclusion | None:
+    """Judge a run by the last line that holds measurements on held-out images; None where there is none."""
+    measured = [line for line in lines if "swd_refined" in line]
+    if not measured:
+        return None
+    line = measured[-1]
+    before, after, floor = line["swd_synthetic"], line["swd_refined"], line["swd_real"]
+    if line.get("label_drift", 0) >= MOST_DRIFT:
+        return Conclusion(
+            False,
+            f"refining moves image content by {line['label_drift']:.1f} px: labels that name places are no longer true",
+            "raise --lambda, or take an earlier refiner with --select best",
+        )
+    if after > NOTICEABLE * before:
+        if before * NOTICEABLE <= floor:
+            return Conclusion(
+                False,
+                "synthetic images are as close to real ones as other real ones are: there is nothing to refine",
+                "use the synthetic images as they are",
+            )
+        return Conclusion(
+            False,
+            f"refined images are no closer to real ones ({after:.3f}) than the synthetic ones are ({before:.3f})",
+            "do not train on them; give it more --steps, look at the verdicts of health and at the pictures in "
+            "report.html, and lower --lambda if little changed",
+        )
+    return Conclusion(
+        True,
+        f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
+        "ones) with labels in place",
+        "whether a model trained on them is better, only labelled real images can tell: simgan eval-gaze",
+    )

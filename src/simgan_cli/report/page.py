@@ -13,6 +13,7 @@ import numpy as np
 
 from simgan_cli.data.files import write_atomic
 from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.health import conclude
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.run import RunFolder, settings_of
 from simgan_cli.report.curves import Series, line_chart
@@ -47,6 +48,7 @@ def write_page(
     page = _TEMPLATE.substitute(
         title=escape(f"simgan: {run.root.resolve().name}"),
         progress=f"step {step:,} of {config.total_steps:,}",
+        conclusion=_conclusion(lines),
         health=_health(verdicts),
         realism=_realism(lines),
         pictures=_pictures(sorted(run.samples.glob("step-*.png"))),
@@ -55,6 +57,14 @@ def write_page(
         settings=_table((key, _plain(value)) for key, value in settings_of(config).items()),
     )
     write_atomic(run.report, page.encode("utf-8", "backslashreplace"))  # names may hold any bytes
+
+
+def _conclusion(lines: Sequence[dict[str, Any]]) -> str:
+    conclusion = conclude(lines)
+    if conclusion is None:
+        return ""
+    kind = "good" if conclusion.closer else "bad"
+    return f'<p class="{kind}">{escape(conclusion.sentence)}; {escape(conclusion.advice)}.</p>'
 
 
 def _health(verdicts: Sequence[Mapping[str, Any]]) -> str:
