@@ -1,0 +1,345 @@
+"""Does refining help? Train refiners, train the same estimator on what they make, and test it on the target.
+
+    python benchmarks/efficacy.py --data DATA --work WORK --job camera --recipe default --recipe lambda=1 --seed 0 1 2
+
+Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings; what has a line is not done again, so
+that an interrupted command goes on. Several commands may share a WORK if their seeds, jobs or recipes differ.
+
+A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur`. No recipe, step or checkpoint
+sees a label of the target: `train_refiner` starts `simgan train` as a process that gets two folders of images, and only
+after it has ended does `Downstream` open labels, for the oracle and the test.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from simgan_cli import __version__
+from simgan_cli.engine.estimator import Architecture
+from simgan_cli.engine.model import open_model
+from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
+from simgan_cli.gaze.fitting import Schedule, fit, predict
+from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target
+from simgan_cli.gaze.readers import read
+from simgan_cli.gaze.scores import errors_of
+
+JobName = Literal["camera", "pupils", "eyes9x15", "mpiigaze"]
+COPIES = 4  # augmented copies of each image
+RESAMPLES = 2000
+TEST_PERSONS = {"7", "8", "9"}  # of eyes9x15; the others are the unlabelled target
+Errors = NDArray[np.float64]  # of each test image
+
+
+@dataclass(frozen=True)
+class Job:
+    """Two folders of images to train on; a test set and labels of the target are opened by `Downstream` alone."""
+
+    name: str
+    synthetic: Path
+    real: Path
+    target: Target | None = None  # None where nothing of the target is labelled
+    test: Path | None = None
+    real_labels: Path | None = None
+
+
+def job_of(name: JobName, data: Path, work: Path) -> Job:
+    """Return a job on the folders below `data`."""
+    folder = data / {"mpiigaze": "eyes"}.get(name, name)
+    if name == "mpiigaze":
+        return Job(name, folder / "synthetic", folder / "real")
+    if name == "eyes9x15":
+        folder = as_images(folder, work / name)
+    target: Target = "pupil" if name == "pupils" else "gaze"
+    return Job(name, folder / "synthetic", folder / "target", target, folder / "test", folder / "target_labels.csv")
+
+
+def as_images(source: Path, folder: Path) -> Path:
+    """Write the npz files of eyes9x15 as folders of PNGs with labels, real persons apart; return the folder."""
+    if not (folder / "test").is_dir():
+        for name, file in (("synthetic", "synthetic.npz"), ("target", "real.npz"), ("test", "real.npz")):
+            eyes = read(source / file, Options(convention="gazehub"))
+            persons = np.array(eyes.persons or [""] * len(eyes))
+            chosen = np.isin(persons, list(TEST_PERSONS)) == (name == "test")
+            temporary = folder / f"{name}.tmp"
+            temporary.mkdir(parents=True, exist_ok=True)
+            labels = folder / "target_labels.csv" if name == "target" else temporary / "labels.csv"
+            with labels.open("w", newline="") as table:
+                lines = csv.writer(table)
+                lines.writerow(["file", "gx", "gy", "gz"])
+                for index in np.flatnonzero(chosen):
+                    Image.fromarray(eyes.pixels[index]).save(temporary / f"{index:06}.png")
+                    lines.writerow([f"{index:06}.png", *eyes.targets[index]])
+            temporary.rename(folder / name)
+    return folder
+
+
+def settings_of(recipe: str) -> list[str]:
+    """Return the flags of `simgan train` that a recipe stands for."""
+    if recipe in ("default", "paper"):
+        return ["--recipe", "paper"] if recipe == "paper" else []
+    pairs = [setting.partition("=") for setting in recipe.split(",")]
+    return [flag for key, _, value in pairs for flag in (f"--{key.replace('_', '-')}", value)]
+
+
+def train_refiner(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) -> dict[str, Any]:
+    """Train in a process of its own that knows two folders of images and nothing else; return its JSON document."""
+    simgan = str(Path(sys.executable).with_name("simgan"))
+    command = [simgan, "train", "--synthetic", str(job.synthetic), "--real", str(job.real), "--out", str(run)]
+    command += ["--seed", str(seed), "--resume", "auto", "--quiet", "--json", *common, *settings_of(recipe)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)}\nended with exit code {result.returncode}")
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+class Downstream:
+    """The same estimator trained on one set after another and tested on the target, in degrees or pixels."""
+
+    def __init__(self, job: Job, work: Path, architecture: Architecture, schedule: Schedule) -> None:
+        assert job.test is not None and job.target is not None and job.real_labels is not None
+        options = Options(job.target)
+        self.job, self.architecture, self.schedule = job, architecture, schedule
+        self.device = resolve_device("auto")
+        self.synthetic = read(job.synthetic, options)
+        self.test = read(job.test, options)
+        self.oracle = read(_with_labels(job, work / "labelled" / job.name), options)
+        self.kept = work / "errors" / job.name
+
+    def errors(self, name: str, images: LabelledImages, seed: int) -> Errors:
+        """Return the errors on all test images of an estimator trained on `images`, from an earlier call if any."""
+        schedule = "-".join(str(value) for value in asdict(self.schedule).values())
+        path = self.kept / f"{name}-{self.architecture}-{schedule}-{seed}.npy"
+        if not path.exists():
+            network = fit(self.architecture, images, seed, self.schedule, self.device)
+            predicted = predict(network, self.test.pixels, self.device, self.schedule.precision)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, errors_of(predicted, self.test.targets, self.test.target))
+        found: Errors = np.load(path)
+        return found
+
+    def baselines(self, seed: int) -> dict[str, Errors]:
+        """Return errors without refining: on raw renders, augmented ones, and labelled images of the target."""
+        augmented = augmented_copies(self.synthetic, seed)
+        sets = {"synthetic": self.synthetic, "augmented": augmented, "oracle": self.oracle}
+        return {name: self.errors(name, images, seed) for name, images in sets.items()}
+
+    def refined(self, run: Path, label: str, seed: int) -> dict[str, Errors]:
+        """Return errors after training on refined renders, alone, augmented, and together with the raw ones."""
+        refiner = ImageRefiner(open_model(run), self.device)
+        parts = np.array_split(self.synthetic.pixels, -(-len(self.synthetic) // 1024))
+        refined = replace(
+            self.synthetic, pixels=np.concatenate([refiner.refine(part[:, None])[:, 0] for part in parts])
+        )
+        sets = {
+            "refined": refined,
+            "refined, augmented": augmented_copies(refined, seed),
+            "refined and synthetic": together([refined, self.synthetic]),
+        }
+        return {name: self.errors(f"{label}-{name}", images, seed) for name, images in sets.items()}
+
+
+def _with_labels(job: Job, folder: Path) -> Path:
+    """Put links to the target's images and their labels into one folder, as readers expect them."""
+    if not (folder / "labels.csv").exists():
+        assert job.real_labels is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        for image in job.real.iterdir():
+            link = folder / image.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(image.resolve())
+        shutil.copy(job.real_labels, folder / "labels.csv")
+    return folder
+
+
+def together(sets: Sequence[LabelledImages]) -> LabelledImages:
+    """Return several sets as one."""
+    return replace(
+        sets[0],
+        pixels=np.concatenate([images.pixels for images in sets]),
+        targets=np.concatenate([images.targets for images in sets]),
+        files=[f"{index}/{file}" for index, images in enumerate(sets) for file in images.files],
+        persons=None,
+    )
+
+
+def augmented_copies(images: LabelledImages, seed: int) -> LabelledImages:
+    """Return COPIES of each image, each with its own blur, shading, tone curve and noise; labels stay true."""
+    rng = np.random.default_rng([seed, 1])
+    return together(
+        [replace(images, pixels=np.stack([augment(image, rng) for image in images.pixels])) for _ in range(COPIES)]
+    )
+
+
+def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Degrade a grey image as a camera might: blur, light from one side, gamma, contrast, brightness, noise."""
+    height, width = image.shape
+    blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))
+    x = np.asarray(blurred, np.float64) / 255
+    across, down = rng.uniform(-0.6, 0.6, 2)
+    light = 1 + across * np.linspace(-1, 1, width) + down * np.linspace(-1, 1, height)[:, None]
+    x = np.clip(x * light, 0, 1) ** np.exp(rng.uniform(-0.6, 0.6))
+    x = (x - x.mean()) * rng.uniform(0.6, 1.2) + x.mean() + rng.uniform(-0.15, 0.15)
+    x = x + rng.normal(0, rng.uniform(0, 0.06), x.shape)
+    result: NDArray[np.uint8] = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
+    return result
+
+
+def closure(synthetic: Errors, refined: Errors, oracle: Errors) -> float:
+    """Return (synthetic - refined) / (synthetic - oracle) of the mean errors: 1 is as good as labels of the target."""
+    return float((synthetic.mean() - refined.mean()) / (synthetic.mean() - oracle.mean()))
+
+
+def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors) -> tuple[float, float]:
+    """Return the 95% bootstrap interval of `closure`, of errors seeds x images; resamples both, in pairs."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(RESAMPLES):
+        seeds = rng.integers(len(synthetic), size=len(synthetic))
+        weights = np.bincount(rng.integers(synthetic.shape[1], size=synthetic.shape[1]), minlength=synthetic.shape[1])
+        s, r, o = (errors[seeds].mean(axis=0) @ weights for errors in (synthetic, refined, oracle))
+        found.append((s - r) / (s - o))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Do one job with one recipe and seed; return its line of results."""
+    label = recipe.replace("/", "_")
+    run = options.work / "runs" / f"{job.name}-{label}-{seed}"
+    started = time.monotonic()
+    document = train_refiner(job, recipe, seed, run, options.train)
+    minutes = (time.monotonic() - started) / 60
+    stored = json.loads((run / "config.json").read_text())["settings"]
+    line: dict[str, Any] = {
+        "job": job.name, "recipe": recipe, "seed": seed, "simgan": __version__, "commit": commit(),
+        "torch": torch.__version__, "cores": os.cpu_count(), "settings": stored, "common": options.train,
+        "minutes": round(minutes, 2), "train_seconds": document["seconds"], "steps": document["step"],
+        "metrics": RunFolder(run).last_metrics(), "health": [found["rule"] for found in document["health"]],
+    }  # fmt: skip
+    if job.target is not None:
+        device = resolve_device("auto")
+        schedule = Schedule(options.train_steps, 64, 1e-3, resolve_precision(options.precision, device))
+        downstream = Downstream(job, options.work, options.estimator, schedule)
+        errors = downstream.baselines(seed) | downstream.refined(run, label, seed)
+        line["estimator"] = [options.estimator, asdict(schedule)]
+        line["unit"] = UNIT[job.target]
+        line["errors"] = {name: float(values.mean()) for name, values in errors.items()}
+        line["closure"] = closure(errors["synthetic"], errors["refined"], errors["oracle"])
+    return line
+
+
+def commit() -> str:
+    """Return the commit of the working tree, with a plus where it has changes."""
+    result = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
+
+
+def groups(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    """Yield (job, recipe) and its lines, in order of appearance."""
+    for key in dict.fromkeys((line["job"], line["recipe"]) for line in lines):
+        yield key, [line for line in lines if (line["job"], line["recipe"]) == key]
+
+
+def table(lines: Sequence[dict[str, Any]], work: Path) -> str:
+    """Return the results as Markdown: means over seeds; errors in the job's unit."""
+    rows = [
+        "| job | recipe | seeds | synthetic | augmented | refined | refined, augmented | refined and synthetic "
+        "| oracle | gap closure (95%) | by seed | drift px | patch distance before, after (floor) | two-sample "
+        "| minutes | steps | health |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---|---|---:|---|---:|---:|---:|---|",
+    ]
+    for (job, recipe), found in groups(lines):
+        metrics = {
+            name: float(np.mean([line["metrics"].get(name, np.nan) for line in found]))
+            for name in ("label_drift", "swd_synthetic", "swd_refined", "swd_real", "two_sample")
+        }
+        names = ("synthetic", "augmented", "refined", "refined, augmented", "refined and synthetic", "oracle")
+        if "errors" in found[0]:
+            unit = found[0]["unit"]
+            errors = [f"{np.mean([line['errors'][name] for line in found]):.2f} {unit}" for name in names]
+            low, high = closure_interval(*(_kept(work, found, name) for name in ("synthetic", "refined", "oracle")))
+            gap = f"{np.mean([line['closure'] for line in found]):.2f} ({low:.2f} to {high:.2f})"
+            by_seed = ", ".join(f"{line['closure']:.2f}" for line in found)
+        else:
+            errors, gap, by_seed = [""] * len(names), "", ""
+        health = ", ".join(sorted({rule for line in found for rule in line["health"]})) or "-"
+        rows.append(
+            f"| {job} | {recipe} | {len(found)} | {' | '.join(errors)} | {gap} | {by_seed} "
+            f"| {metrics['label_drift']:.2f} "
+            f"| {metrics['swd_synthetic']:.3f}, {metrics['swd_refined']:.3f} ({metrics['swd_real']:.3f}) "
+            f"| {metrics['two_sample']:.0%} | {np.mean([line['minutes'] for line in found]):.1f} "
+            f"| {np.mean([line['steps'] for line in found]):.0f} | {health} |"
+        )
+    return "\n".join(rows)
+
+
+def _kept(work: Path, lines: Sequence[dict[str, Any]], name: str) -> Errors:
+    """Return the errors that `Downstream` kept, seeds x images."""
+    found = []
+    for line in lines:
+        architecture, schedule = line["estimator"]
+        label = line["recipe"].replace("/", "_")
+        stem = f"{label}-{name}" if name.startswith("refined") else name
+        values = "-".join(str(value) for value in schedule.values())
+        found.append(np.load(work / "errors" / line["job"] / f"{stem}-{architecture}-{values}-{line['seed']}.npy"))
+    return np.stack(found)
+
+
+def main() -> None:
+    """Do what has no line yet, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with camera/, pupils/, eyes/, eyes9x15/")
+    parser.add_argument("--work", type=Path, required=True, help="folder for runs, errors and results.jsonl")
+    parser.add_argument("--job", nargs="+", choices=get_args(JobName), default=["camera", "pupils"])
+    parser.add_argument("--recipe", action="append", help="default, paper, or KEY=VALUE,... of simgan train")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--estimator", choices=get_args(Architecture), default="resnet")
+    parser.add_argument("--train-steps", type=int, default=2000, help="updates of each estimator")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of the estimators")
+    parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
+    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument("train", nargs="*", help="after --: flags of simgan train for all recipes")
+    options = parser.parse_args()
+    prepare_process(resolve_device("auto"), deterministic=False)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    results = options.work / "results.jsonl"
+    recipes = options.recipe or ["default"]
+    for seed in [] if options.table else options.seed:
+        for name in options.job:
+            for recipe in recipes:
+                done = {(line["job"], line["recipe"], line["seed"]) for line in read_lines(results)}
+                if (name, recipe, seed) not in done:
+                    line = measure(job_of(name, options.data, options.work), recipe, seed, options)
+                    with results.open("a") as file:
+                        file.write(json.dumps(line) + "\n")
+                    print(json.dumps({key: line.get(key) for key in ("job", "recipe", "seed", "errors", "closure")}))
+                    sys.stdout.flush()
+    print(table(read_lines(results), options.work))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of results so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+if __name__ == "__main__":
+    main()

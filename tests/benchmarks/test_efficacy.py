@@ -1,0 +1,92 @@
+"""The efficacy benchmark: its numbers by hand, and the whole of it on a tiny world."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from tests.gaze.helpers import discs, write_csv
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "efficacy.py"
+
+
+@pytest.fixture(scope="module")
+def efficacy() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("efficacy", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["efficacy"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_gap_closure_by_hand(efficacy: ModuleType) -> None:
+    synthetic, oracle = np.array([[8.0, 6.0], [10.0, 8.0]]), np.array([[4.0, 4.0], [4.0, 4.0]])
+    assert efficacy.closure(synthetic, oracle, oracle) == 1
+    assert efficacy.closure(synthetic, synthetic, oracle) == 0
+    assert efficacy.closure(synthetic, np.full((2, 2), 6.0), oracle) == pytest.approx((8 - 6) / (8 - 4))
+    assert efficacy.closure(synthetic, synthetic + 1, oracle) == pytest.approx(-0.25)
+
+
+def test_the_interval_covers_the_closure_and_narrows_with_images(efficacy: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    widths = []
+    for count in (50, 5000):
+        synthetic = rng.gamma(4, 2, (3, count))
+        refined, oracle = synthetic * 0.8 + rng.normal(0, 1, (3, count)), synthetic * 0.5
+        low, high = efficacy.closure_interval(synthetic, refined, oracle)
+        assert low < efficacy.closure(synthetic, refined, oracle) < high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 3
+
+
+def test_augmentation_changes_looks_and_not_places(efficacy: ModuleType) -> None:
+    image = discs(1, 0)[0][0]
+    copies = np.stack([efficacy.augment(image, np.random.default_rng(seed)) for seed in range(20)])
+    assert copies.dtype == np.uint8
+    assert copies.std(axis=0).mean() > 10
+    dark = image < 100
+    assert all(copy[dark].mean() < copy[~dark].mean() - 10 for copy in copies)
+
+
+def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
+    data = tmp_path / "data" / "camera"
+    for seed, name in enumerate(("synthetic", "target", "test")):
+        write_csv(data / name, 24, seed)
+    (data / "target" / "labels.csv").rename(data / "target_labels.csv")
+    quick = ["--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
+    quick += ["--pretrain-discriminator", "1", "--steps", "2", "--sample-every", "0", "--cache", "off"]
+    command = [sys.executable, str(SCRIPT), "--data", str(data.parent), "--work", str(tmp_path / "work")]
+    command += ["--job", "camera", "--recipe", "default", "--recipe", "lambda=1", "--train-steps", "3", "--seed", "0"]
+    result = subprocess.run([*command, "--", *quick], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in (tmp_path / "work" / "results.jsonl").read_text().splitlines()]
+    assert [(line["recipe"], line["settings"]["lambda"], line["steps"]) for line in lines] == [
+        ("default", 3.0, 3), ("lambda=1", 1.0, 3),
+    ]  # fmt: skip
+    errors = lines[0]["errors"]
+    assert set(errors) == {
+        "synthetic", "augmented", "oracle", "refined", "refined, augmented", "refined and synthetic",
+    }  # fmt: skip
+    expected = (errors["synthetic"] - errors["refined"]) / (errors["synthetic"] - errors["oracle"])
+    assert lines[0]["closure"] == pytest.approx(expected)
+    assert "| camera | lambda=1 | 1 |" in result.stdout
+    again = subprocess.run([*command, "--seed", "0", "1", "--", *quick], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "work" / "results.jsonl").read_text().splitlines()[:2] == [json.dumps(line) for line in lines]
+    assert "| camera | default | 2 |" in again.stdout
+
+
+def test_a_training_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
+    write_csv(tmp_path / "camera" / "synthetic", 4, 0)
+    command = [sys.executable, str(SCRIPT), "--data", str(tmp_path), "--work", str(tmp_path / "work")]
+    result = subprocess.run([*command, "--job", "camera", "--seed", "0"], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "no such folder" in result.stderr
+    assert not (tmp_path / "work" / "results.jsonl").exists()
