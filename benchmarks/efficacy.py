@@ -302,7 +302,7 @@ def _kept(work: Path, lines: Sequence[dict[str, Any]], name: str) -> Errors:
     return np.stack(found)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Do what has no line yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with camera/, pupils/, eyes/, eyes9x15/")
@@ -316,7 +316,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     parser.add_argument("train", nargs="*", help="after --: flags of simgan train for all recipes")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     prepare_process(resolve_device("auto"), deterministic=False)
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,0 +1,32 @@
+"""The paper's ablations on our data: history on and off, local and global, psi, K_g.
+
+    python benchmarks/ablations.py --data DATA --work WORK --job camera --seed 0 1 2
+
+Options are those of efficacy.py, which does the work; each row differs from the default in one setting. The paper
+(Shrivastava et al., CVPR 2017) has one such number: 7.8 degrees with history and 12.2 without.
+"""
+
+import sys
+
+import efficacy
+
+ABLATIONS = (
+    "default",
+    "history-size=0",
+    "adversarial=global",
+    "psi=derivatives",
+    "psi=blur",
+    "refiner-updates=1",
+    "refiner-updates=5",
+    "paper",
+)
+
+
+def main() -> None:
+    """Run efficacy.py with a recipe for each ablation."""
+    recipes = [argument for recipe in ABLATIONS for argument in ("--recipe", recipe)]
+    efficacy.main([*recipes, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
