@@ -89,6 +89,28 @@ def test_psi_blur_forgives_texture_but_not_a_shift_of_brightness() -> None:
     assert blur(x + 0.5, x).item() == pytest.approx(0.5, rel=1e-5)
 
 
+def test_psi_normalized_leaves_brightness_and_contrast_free() -> None:
+    def by_hand(images: NDArray[np.float32]) -> NDArray[np.float64]:
+        each = images.reshape(len(images), -1).astype(np.float64)
+        centred = each - each.mean(axis=1, keepdims=True)
+        normal: NDArray[np.float64] = centred / np.sqrt(each.var(axis=1, keepdims=True) + 0.05**2)
+        return normal
+
+    x, refined = images_and_refined()
+    expected = np.abs(by_hand(refined) - by_hand(x)).mean()
+    assert regularization("normalized") == pytest.approx(expected, rel=1e-5)
+    darker = torch.from_numpy(0.2 * x - 0.7)
+    assert float(SelfRegularization("normalized", CPU)(darker, torch.from_numpy(x))) < 0.2 * expected
+
+
+def test_psi_normalized_has_a_gradient_at_images_of_one_grey() -> None:
+    flat = torch.zeros(2, 1, 5, 5, requires_grad=True)
+    loss = SelfRegularization("normalized", CPU)(flat, torch.rand(2, 1, 5, 5))
+    loss.backward()
+    assert flat.grad is not None
+    assert torch.isfinite(flat.grad).all()
+
+
 def test_several_psi_are_summed_with_their_weights() -> None:
     expected = 2 * regularization("identity") + 0.5 * regularization("derivatives")
     assert regularization("identity=2,derivatives=0.5") == pytest.approx(expected, rel=1e-6)

@@ -12,6 +12,7 @@ from simgan_cli.engine.export import load_network
 # N x C x H x W in [-1, 1] -> N x features (any shape after N).
 FeatureTransform = Callable[[Tensor], Tensor]
 
+FLAT = 0.05  # a deviation at which an image is hardly more than noise, which should not be blown up
 BLUR_SIGMA = 2.0  # pixels; wide enough to drop texture and noise, narrow enough to keep the pupil in place
 
 
@@ -41,6 +42,12 @@ def blur(images: Tensor) -> Tensor:
     return blurred
 
 
+def normalized(images: Tensor) -> Tensor:
+    """Return each image less its mean, over its deviation: brightness and contrast are free to change."""
+    centred = images - images.mean((1, 2, 3), keepdim=True)
+    return centred / (centred.square().mean((1, 2, 3), keepdim=True) + FLAT**2).sqrt()
+
+
 def learned(folder: Path, device: torch.device) -> FeatureTransform:
     """Return the frozen convolutional part of the network in `folder` (config.json, model.safetensors).
 
@@ -50,7 +57,9 @@ def learned(folder: Path, device: torch.device) -> FeatureTransform:
     return network.features
 
 
-_BUILT_IN: dict[str, FeatureTransform] = dict(zip(PSI_NAMES, (identity, derivatives, channel_mean, blur), strict=True))
+_BUILT_IN: dict[str, FeatureTransform] = dict(
+    zip(PSI_NAMES, (identity, derivatives, channel_mean, blur, normalized), strict=True)
+)
 
 
 class SelfRegularization(nn.Module):
