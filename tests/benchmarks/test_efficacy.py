@@ -63,12 +63,12 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     quick = ["--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
     quick += ["--pretrain-discriminator", "1", "--steps", "2", "--sample-every", "0", "--cache", "off"]
     command = [sys.executable, str(SCRIPT), "--data", str(data.parent), "--work", str(tmp_path / "work")]
-    command += ["--job", "camera", "--recipe", "default", "--recipe", "lambda=1", "--train-steps", "3", "--seed", "0"]
+    command += ["--job", "camera", "--recipe", "default", "--recipe", "lambda=3", "--train-steps", "3", "--seed", "0"]
     result = subprocess.run([*command, "--", *quick], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in (tmp_path / "work" / "results.jsonl").read_text().splitlines()]
     assert [(line["recipe"], line["settings"]["lambda"], line["steps"]) for line in lines] == [
-        ("default", 3.0, 3), ("lambda=1", 1.0, 3),
+        ("default", 1.0, 3), ("lambda=3", 3.0, 3),
     ]  # fmt: skip
     errors = lines[0]["errors"]
     assert set(errors) == {
@@ -76,7 +76,7 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     }  # fmt: skip
     expected = (errors["synthetic"] - errors["refined"]) / (errors["synthetic"] - errors["oracle"])
     assert lines[0]["closure"] == pytest.approx(expected)
-    assert "| camera | lambda=1 | 1 |" in result.stdout
+    assert "| camera | lambda=3 | 1 |" in result.stdout
     again = subprocess.run([*command, "--seed", "0", "1", "--", *quick], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "work" / "results.jsonl").read_text().splitlines()[:2] == [json.dumps(line) for line in lines]

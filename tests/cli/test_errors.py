@@ -245,7 +245,7 @@ def test_a_bad_checkpoint_is_named_and_left_alone(domains: Domains) -> None:
         path.write_bytes(spoiled(content))
         assert_fails(4, domains, "--resume", "auto", "--steps", "9", says=(str(path), "manifest", "older checkpoint"))
         path.write_bytes(content)
-    assert_fails(2, domains, "--resume", "auto", "--lambda", "8", says=("--lambda", "3.0", "8.0"))
+    assert_fails(2, domains, "--resume", "auto", "--lambda", "8", says=("--lambda", "1.0", "8.0"))
     assert simgan("train", *domains.flags, *TINY, "--resume", "auto", "--steps", "4").returncode == 0
 
 

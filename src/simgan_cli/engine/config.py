@@ -130,8 +130,8 @@ class TrainConfig(BaseModel):
 
     recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the paper to the letter.", "Objective")
     adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the whole image at once.", "Objective")
-    lambda_reg: float = setting(3.0, "Weight of self-regularization (Eq. 4), both losses reduced by mean.", "Objective", alias="lambda", ge=0)
-    psi: Psi = setting("identity", "Feature transform of self-regularization: identity, derivatives, channel-mean, blur, normalized (each image by its mean and deviation), the folder of a trained network, or a weighted sum such as identity=1,derivatives=0.5.", "Objective", metavar="SPEC")
+    lambda_reg: float = setting(1.0, "Weight of self-regularization (Eq. 4), both losses reduced by mean.", "Objective", alias="lambda", ge=0)
+    psi: Psi = setting("normalized", "Feature transform of self-regularization: identity, derivatives, channel-mean, blur, normalized (each image by its mean and deviation), the folder of a trained network, or a weighted sum such as identity=1,derivatives=0.5.", "Objective", metavar="SPEC")
     history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 switches it off.", "Objective", ge=0)
 
     steps: int = setting(5000, "Iterations of Algorithm 1 (T), after pretraining.", "Algorithm 1", ge=0, changeable=True)
@@ -213,6 +213,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "refiner_output": "tanh",
         "refiner_padding": "zeros",
         "lambda": 1.0,
+        "psi": "identity",
         "history_size": 25_600,
         "steps": 10_000,
         "pretrain_refiner": 1_000,
