@@ -20,6 +20,7 @@ def tiny_config(**settings: Any) -> TrainConfig:
     plain = {
         "synthetic": "a", "real": "b", "batch_size": 5, "history_size": 8, "pretrain_discriminator": 0,
         "refiner_updates": 1, "optimizer": "sgd", "refiner_lr": 0.1, "discriminator_lr": 0.2, "ema": 0.0, "lambda": 0.7,
+        "psi": "identity",
     }  # fmt: skip
     return TrainConfig.model_validate(plain | settings)
 
