@@ -14,6 +14,7 @@ ABLATIONS = (
     "default",
     "history-size=0",
     "adversarial=global",
+    "psi=identity",
     "psi=derivatives",
     "psi=blur",
     "refiner-updates=1",

@@ -13,12 +13,11 @@ after it has ended does `Downstream` open labels, for the oracle and the test.
 import argparse
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,13 +26,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from train_step import machine
 
-from simgan_cli import __version__
+from simgan_cli.data.files import atomic_directory, atomic_file
 from simgan_cli.engine.estimator import Architecture
 from simgan_cli.engine.model import open_model
-from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
+from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target
 from simgan_cli.gaze.readers import read
@@ -44,6 +44,7 @@ COPIES = 4  # augmented copies of each image
 RESAMPLES = 2000
 TEST_PERSONS = {"7", "8", "9"}  # of eyes9x15; the others are the unlabelled target
 Errors = NDArray[np.float64]  # of each test image
+Kept = dict[str, Path]  # what an estimator was trained on, and the file of its errors below WORK
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,25 @@ def job_of(name: JobName, data: Path, work: Path) -> Job:
 
 def as_images(source: Path, folder: Path) -> Path:
     """Write the npz files of eyes9x15 as folders of PNGs with labels, real persons apart; return the folder."""
-    if not (folder / "test").is_dir():
-        for name, file in (("synthetic", "synthetic.npz"), ("target", "real.npz"), ("test", "real.npz")):
-            eyes = read(source / file, Options(convention="gazehub"))
-            persons = np.array(eyes.persons or [""] * len(eyes))
-            chosen = np.isin(persons, list(TEST_PERSONS)) == (name == "test")
-            temporary = folder / f"{name}.tmp"
-            temporary.mkdir(parents=True, exist_ok=True)
-            labels = folder / "target_labels.csv" if name == "target" else temporary / "labels.csv"
-            with labels.open("w", newline="") as table:
-                lines = csv.writer(table)
-                lines.writerow(["file", "gx", "gy", "gz"])
-                for index in np.flatnonzero(chosen):
-                    Image.fromarray(eyes.pixels[index]).save(temporary / f"{index:06}.png")
-                    lines.writerow([f"{index:06}.png", *eyes.targets[index]])
-            temporary.rename(folder / name)
+    if not folder.is_dir():
+        with atomic_directory(folder) as building:
+            for name, file in (("synthetic", "synthetic.npz"), ("target", "real.npz"), ("test", "real.npz")):
+                eyes = read(source / file, Options(convention="gazehub"))
+                persons = np.array(eyes.persons or [""] * len(eyes))
+                chosen = np.flatnonzero(np.isin(persons, list(TEST_PERSONS)) == (name == "test"))
+                labels = "target_labels.csv" if name == "target" else f"{name}/labels.csv"
+                _write_images(building / name, building / labels, eyes.part(chosen))
     return folder
+
+
+def _write_images(folder: Path, labels: Path, eyes: LabelledImages) -> None:
+    folder.mkdir()
+    with labels.open("w", newline="") as table:
+        lines = csv.writer(table)
+        lines.writerow(["file", "gx", "gy", "gz"])
+        for index, (pixels, gaze) in enumerate(zip(eyes.pixels, eyes.targets, strict=True)):
+            Image.fromarray(pixels).save(folder / f"{index:06}.png")
+            lines.writerow([f"{index:06}.png", *gaze])
 
 
 def settings_of(recipe: str) -> list[str]:
@@ -120,51 +124,51 @@ class Downstream:
         self.synthetic = read(job.synthetic, options)
         self.test = read(job.test, options)
         self.oracle = read(_with_labels(job, work / "labelled" / job.name), options)
-        self.kept = work / "errors" / job.name
+        self.work = work
 
-    def errors(self, name: str, images: LabelledImages, seed: int) -> Errors:
-        """Return the errors on all test images of an estimator trained on `images`, from an earlier call if any."""
+    def errors(self, name: str, images: Callable[[], LabelledImages], seed: int) -> Path:
+        """Return the file, below WORK, of the errors on all test images after training on `images`.
+
+        An earlier call's file of that name stands for the same training.
+        """
         schedule = "-".join(str(value) for value in asdict(self.schedule).values())
-        path = self.kept / f"{name}-{self.architecture}-{schedule}-{seed}.npy"
-        if not path.exists():
-            network = fit(self.architecture, images, seed, self.schedule, self.device)
+        path = Path("errors", self.job.name, f"{name}-{self.architecture}-{schedule}-{seed}.npy")
+        if not (self.work / path).exists():
+            network = fit(self.architecture, images(), seed, self.schedule, self.device)
             predicted = predict(network, self.test.pixels, self.device, self.schedule.precision)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, errors_of(predicted, self.test.targets, self.test.target))
-        found: Errors = np.load(path)
-        return found
+            (self.work / path).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(self.work / path) as file:
+                np.save(file, errors_of(predicted, self.test.targets, self.test.target))
+        return path
 
-    def baselines(self, seed: int) -> dict[str, Errors]:
+    def baselines(self, seed: int) -> Kept:
         """Return errors without refining: on raw renders, augmented ones, and labelled images of the target."""
-        augmented = augmented_copies(self.synthetic, seed)
-        sets = {"synthetic": self.synthetic, "augmented": augmented, "oracle": self.oracle}
-        return {name: self.errors(name, images, seed) for name, images in sets.items()}
-
-    def refined(self, run: Path, label: str, seed: int) -> dict[str, Errors]:
-        """Return errors after training on refined renders, alone, augmented, and together with the raw ones."""
-        refiner = ImageRefiner(open_model(run), self.device)
-        parts = np.array_split(self.synthetic.pixels, -(-len(self.synthetic) // 1024))
-        refined = replace(
-            self.synthetic, pixels=np.concatenate([refiner.refine(part[:, None])[:, 0] for part in parts])
-        )
-        sets = {
-            "refined": refined,
-            "refined, augmented": augmented_copies(refined, seed),
-            "refined and synthetic": together([refined, self.synthetic]),
+        return {
+            "synthetic": self.errors("synthetic", lambda: self.synthetic, seed),
+            "augmented": self.errors("augmented", lambda: augmented_copies(self.synthetic, seed), seed),
+            "oracle": self.errors("oracle", lambda: self.oracle, seed),
         }
-        return {name: self.errors(f"{label}-{name}", images, seed) for name, images in sets.items()}
+
+    def refined(self, run: Path, seed: int) -> Kept:
+        """Return errors after training on refined renders, alone, augmented, and together with the raw ones."""
+        model = open_model(run)
+        refined = refined_by(model, self.synthetic, self.device)
+        sets: dict[str, Callable[[], LabelledImages]] = {
+            "refined": lambda: refined,
+            "refined, augmented": lambda: augmented_copies(refined, seed),
+            "refined and synthetic": lambda: together([refined, self.synthetic]),
+        }
+        return {name: self.errors(f"{model.sha256[:16]}-{name}", images, seed) for name, images in sets.items()}
 
 
 def _with_labels(job: Job, folder: Path) -> Path:
     """Put links to the target's images and their labels into one folder, as readers expect them."""
-    if not (folder / "labels.csv").exists():
+    if not folder.is_dir():
         assert job.real_labels is not None
-        folder.mkdir(parents=True, exist_ok=True)
-        for image in job.real.iterdir():
-            link = folder / image.name
-            link.unlink(missing_ok=True)
-            link.symlink_to(image.resolve())
-        shutil.copy(job.real_labels, folder / "labels.csv")
+        with atomic_directory(folder) as building:
+            for image in job.real.iterdir():
+                (building / image.name).symlink_to(image.resolve())
+            shutil.copy(job.real_labels, building / "labels.csv")
     return folder
 
 
@@ -221,15 +225,14 @@ def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors) -> tupl
 
 def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Do one job with one recipe and seed; return its line of results."""
-    label = recipe.replace("/", "_")
-    run = options.work / "runs" / f"{job.name}-{label}-{seed}"
+    run = options.work / "runs" / f"{job.name}-{recipe.replace('/', '_')}-{seed}"
     started = time.monotonic()
     document = train_refiner(job, recipe, seed, run, options.train)
     minutes = (time.monotonic() - started) / 60
     stored = json.loads((run / "config.json").read_text())["settings"]
     line: dict[str, Any] = {
-        "job": job.name, "recipe": recipe, "seed": seed, "simgan": __version__, "commit": commit(),
-        "torch": torch.__version__, "cores": os.cpu_count(), "settings": stored, "common": options.train,
+        "job": job.name, "recipe": recipe, "seed": seed, "machine": machine(), "settings": stored,
+        "conditions": conditions(options),
         "minutes": round(minutes, 2), "train_seconds": document["seconds"], "steps": document["step"],
         "metrics": RunFolder(run).last_metrics(), "health": [found["rule"] for found in document["health"]],
     }  # fmt: skip
@@ -237,18 +240,28 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
         device = resolve_device("auto")
         schedule = Schedule(options.train_steps, 64, 1e-3, resolve_precision(options.precision, device))
         downstream = Downstream(job, options.work, options.estimator, schedule)
-        errors = downstream.baselines(seed) | downstream.refined(run, label, seed)
-        line["estimator"] = [options.estimator, asdict(schedule)]
+        kept = downstream.baselines(seed) | downstream.refined(run, seed)
+        errors: dict[str, Errors] = {name: np.load(options.work / path) for name, path in kept.items()}
+        line["kept"] = {name: str(path) for name, path in kept.items()}
         line["unit"] = UNIT[job.target]
         line["errors"] = {name: float(values.mean()) for name, values in errors.items()}
         line["closure"] = closure(errors["synthetic"], errors["refined"], errors["oracle"])
     return line
 
 
-def commit() -> str:
-    """Return the commit of the working tree, with a plus where it has changes."""
-    result = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
+def conditions(options: argparse.Namespace) -> list[str]:
+    """Return what all lines of a job must share to stand in one table."""
+    return [options.estimator, str(options.train_steps), options.precision, *options.train]
+
+
+def check_conditions(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
+    """End with a message where WORK holds lines of these jobs under other conditions."""
+    for line in lines:
+        if line["job"] in options.job and line["conditions"] != conditions(options):
+            raise SystemExit(
+                f"{options.work}: holds {line['job']} with {' '.join(line['conditions'])}, not with "
+                f"{' '.join(conditions(options))}; take another --work, or the same flags"
+            )
 
 
 def groups(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
@@ -292,14 +305,7 @@ def table(lines: Sequence[dict[str, Any]], work: Path) -> str:
 
 def _kept(work: Path, lines: Sequence[dict[str, Any]], name: str) -> Errors:
     """Return the errors that `Downstream` kept, seeds x images."""
-    found = []
-    for line in lines:
-        architecture, schedule = line["estimator"]
-        label = line["recipe"].replace("/", "_")
-        stem = f"{label}-{name}" if name.startswith("refined") else name
-        values = "-".join(str(value) for value in schedule.values())
-        found.append(np.load(work / "errors" / line["job"] / f"{stem}-{architecture}-{values}-{line['seed']}.npy"))
-    return np.stack(found)
+    return np.stack([np.load(work / line["kept"][name]) for line in lines])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -323,6 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     results = options.work / "results.jsonl"
     recipes = options.recipe or ["default"]
+    if not options.table:
+        check_conditions(read_lines(results), options)
     for seed in [] if options.table else options.seed:
         for name in options.job:
             for recipe in recipes:

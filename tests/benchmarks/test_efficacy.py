@@ -20,6 +20,7 @@ def efficacy() -> ModuleType:
     spec = importlib.util.spec_from_file_location("efficacy", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
+    sys.path.append(str(SCRIPT.parent))  # as for a script, whose folder Python adds itself
     module = importlib.util.module_from_spec(spec)
     sys.modules["efficacy"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
@@ -81,6 +82,27 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "work" / "results.jsonl").read_text().splitlines()[:2] == [json.dumps(line) for line in lines]
     assert "| camera | default | 2 |" in again.stdout
+    other = subprocess.run([*command, "--", *quick, "--lambda", "9"], capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "take another --work" in other.stderr
+
+
+def test_eyes9x15_becomes_folders_with_persons_apart(efficacy: ModuleType, tmp_path: Path) -> None:
+    pixels, gaze = np.zeros((20, 9, 15), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None], np.full((20, 2), 0.1)
+    np.savez(tmp_path / "synthetic.npz", x=pixels, gaze=gaze)
+    np.savez(tmp_path / "real.npz", x=pixels, gaze=gaze, person=np.arange(20) % 10)
+    folder = efficacy.as_images(tmp_path, tmp_path / "work")
+    counts = {name: len(list((folder / name).glob("*.png"))) for name in ("synthetic", "target", "test")}
+    assert counts == {"synthetic": 20, "target": 14, "test": 6}
+    assert len((folder / "target_labels.csv").read_text().splitlines()) == 15
+    assert not (folder / "target" / "labels.csv").exists()
+
+
+def test_ablations_are_recipes_of_the_same_benchmark(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT.with_name("ablations.py")), "--data", "data", "--work", str(tmp_path)]
+    result = subprocess.run([*command, "--table"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("| job | recipe |")
 
 
 def test_a_training_that_fails_ends_the_benchmark(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from simgan_cli.cli.settings import (
 )
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import Finding, Health, conclude
+from simgan_cli.engine.health import Finding, Health, conclude, last_measured
 from simgan_cli.engine.run import RunFolder, find_checkpoint
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
 
@@ -117,10 +117,9 @@ def _say_health(settings: TrainConfig) -> None:
         say(f"health: {verdict['rule']} from step {verdict['step']}, {when}: {verdict['advice']}", "yellow")
     if not verdicts:
         say("health: no rule has fired")
-    conclusion = conclude(lines)
-    if conclusion is not None:
+    conclusion, measured = conclude(lines), last_measured(lines)
+    if conclusion is not None and measured is not None:
         say(f"conclusion: {conclusion.sentence}; {conclusion.advice}", "" if conclusion.closer else "yellow")
-        measured = next(line for line in reversed(lines) if "swd_refined" in line)
         said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
         if "two_sample" in measured:
             said.append(f"a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from simgan_cli.engine.algorithm import Measures, SimGAN, loss_if_real, refined_log_odds
+from simgan_cli.engine.psi import normalized
 
 SMALL = 1e-3  # a difference that nobody sees; equal originals must not make every refiner look collapsed
 FAINT = 0.15  # a deviation within an image, of pixels in [-1, 1]; dark infrared eyes have 0.10 to 0.26
@@ -41,8 +42,7 @@ def _spread(images: Tensor) -> Tensor:
     Each image counts by its own mean and deviation: where the target is dark, refined images differ by fewer grey
     levels than their originals and are none the poorer. Below the deviation FAINT they do become blank.
     """
-    centred = images - images.mean((1, 2, 3), keepdim=True)
-    toned = centred / (centred.square().mean((1, 2, 3), keepdim=True) + FAINT**2).sqrt()
+    toned = normalized(images, FAINT)
     return (toned - toned.roll(1, 0)).abs().mean()
 
 

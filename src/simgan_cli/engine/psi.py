@@ -42,10 +42,13 @@ def blur(images: Tensor) -> Tensor:
     return blurred
 
 
-def normalized(images: Tensor) -> Tensor:
-    """Return each image less its mean, over its deviation: brightness and contrast are free to change."""
+def normalized(images: Tensor, flat: float = FLAT) -> Tensor:
+    """Return each image less its mean, over its deviation: brightness and contrast are free to change.
+
+    Images of a deviation below `flat`, with pixels in [-1, 1], keep it: they are not blown up to that of the others.
+    """
     centred = images - images.mean((1, 2, 3), keepdim=True)
-    return centred / (centred.square().mean((1, 2, 3), keepdim=True) + FLAT**2).sqrt()
+    return centred / (centred.square().mean((1, 2, 3), keepdim=True) + flat**2).sqrt()
 
 
 def learned(folder: Path, device: torch.device) -> FeatureTransform:

@@ -47,7 +47,8 @@ def _computes_in_bf16(device: torch.device) -> bool:
     """Say whether the device has instructions for bf16; emulating it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:

@@ -15,7 +15,7 @@ from simgan_cli.data.files import atomic_directory, write_atomic, write_json
 from simgan_cli.engine.drift import drift
 from simgan_cli.engine.estimator import Architecture, Estimator
 from simgan_cli.engine.export import CONFIG, load_network, read_json, save_network
-from simgan_cli.engine.model import open_model
+from simgan_cli.engine.model import RefinerModel, open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
@@ -29,6 +29,7 @@ from simgan_cli.report.gaze import curve, error_map, plots_available, worst_imag
 
 REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"
 LEFT_OUT = "leave-one-person-out"
+REFINED_AT_ONCE = 1024  # images
 MOST_COMPARED = 2000  # pairs of x and R(x) whose drift is measured
 PUPIL_WINDOW = 10  # pixels from the pupil's centre to the edge of the window whose shift is measured
 Say = Callable[[str], None]
@@ -153,13 +154,17 @@ def _with_refined(
 ) -> dict[str, LabelledImages]:
     """Read the set that is refined, and refine it: the refiner sees images as they were rendered."""
     images = read(path, replace(options, preprocess="none"), config.labels)
-    refiner = ImageRefiner(open_model(model, config.step), device)
-    refined = [refiner.refine(part[:, None])[:, 0] for part in np.array_split(images.pixels, -(-len(images) // 1024))]
-    sets = {
-        name: images,
-        REFINED: replace(images, source=model, reader=f"{images.reader}, refined", pixels=np.concatenate(refined)),
-    }
+    refined = refined_by(open_model(model, config.step), images, device)
+    sets = {name: images, REFINED: replace(refined, source=model)}
     return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
+
+
+def refined_by(model: RefinerModel, images: LabelledImages, device: torch.device) -> LabelledImages:
+    """Return the images as the refiner makes them, with the same labels."""
+    refiner = ImageRefiner(model, device)
+    parts = np.array_split(images.pixels, -(-len(images) // REFINED_AT_ONCE))
+    pixels = np.concatenate([refiner.refine(part[:, None])[:, 0] for part in parts])
+    return replace(images, reader=f"{images.reader}, refined", pixels=pixels)
 
 
 def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from simgan_cli.data.files import write_atomic
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import conclude
+from simgan_cli.engine.health import conclude, last_measured
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.run import RunFolder, settings_of
 from simgan_cli.report.curves import Series, line_chart
@@ -78,8 +78,8 @@ def _health(verdicts: Sequence[Mapping[str, Any]]) -> str:
     return f"<ul>{''.join(items)}</ul>"
 
 
-def _realism(lines: Sequence[Mapping[str, Any]]) -> str:
-    measured = next((line for line in reversed(lines) if "swd_refined" in line), None)
+def _realism(lines: Sequence[dict[str, Any]]) -> str:
+    measured = last_measured(lines)
     if measured is None:
         return "<p>Not measured: --eval-every was 0, no step was due, or a domain has fewer than 80 images.</p>"
     rows = [(name, form.format(measured[key])) for key, name, form in REALISM if key in measured]
