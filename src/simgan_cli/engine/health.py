@@ -215,8 +215,8 @@ def conclude(lines: Sequence[Line]) -> Conclusion | None:
             )
         return Conclusion(
             False,
-            f"refined images are no closer to real ones ({after:.3f}) than the synthetic ones are ({before:.3f}), within "
-            "a tenth",
+            f"refined images are no closer to real ones ({after:.3f}) than the synthetic ones are ({before:.3f}), "
+            "within a tenth",
             "do not train on them; give it more --steps, look at the verdicts of health and at the pictures in "
             "report.html, and lower --lambda if little changed",
         )
