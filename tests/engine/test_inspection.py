@@ -10,7 +10,8 @@ import torch
 
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer, spread_by_age
-from simgan_cli.engine.inspection import BufferView, describe, expected_ages, verdicts
+from simgan_cli.engine.inspection import HISTORY, BufferView, describe, expected_ages, verdicts
+from simgan_cli.errors import CheckpointError
 
 
 def filled_buffer(capacity: int, added: int, iterations: int, seed: int = 0) -> HistoryBuffer:
@@ -87,3 +88,10 @@ def test_images_are_spread_evenly_over_ages() -> None:
     made_at = np.array([5, 1, 4, 2, 3])
     assert made_at[spread_by_age(made_at, 3)].tolist() == [1, 3, 5]
     assert made_at[spread_by_age(made_at, 99)].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_a_history_that_is_deleted_while_it_is_read_is_a_checkpoint_error(tmp_path: Path) -> None:
+    """A training deletes old checkpoints beside its readers; torch raises RuntimeError for a file it cannot map."""
+    view = BufferView(tmp_path, 1, TrainConfig(synthetic="s", real="r"), np.zeros(1, int), np.zeros(1, int), (1, 4, 4))
+    with pytest.raises(CheckpointError, match=HISTORY):
+        view.images(np.array([0]))

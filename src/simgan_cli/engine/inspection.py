@@ -115,7 +115,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:  # RuntimeError: torch found no file to map
         raise CheckpointError(f"{path}: cannot be read ({error}); use another step") from error
 
 
