@@ -13,6 +13,7 @@ after it has ended does `Downstream` open labels, for the oracle and the test.
 import argparse
 import csv
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from train_step import machine
 from simgan_cli.data.files import atomic_directory, atomic_file
 from simgan_cli.engine.estimator import Architecture
 from simgan_cli.engine.model import open_model
-from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.run import RunFolder, step_of
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
 from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule, fit, predict
@@ -39,10 +40,11 @@ from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target
 from simgan_cli.gaze.readers import read
 from simgan_cli.gaze.scores import errors_of
 
-JobName = Literal["camera", "pupils", "eyes9x15", "mpiigaze"]
+JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]
 COPIES = 4  # augmented copies of each image
 RESAMPLES = 2000
 TEST_PERSONS = {"7", "8", "9"}  # of eyes9x15; the others are the unlabelled target
+SIMGAN = str(Path(sys.executable).with_name("simgan"))
 Errors = NDArray[np.float64]  # of each test image
 Kept = dict[str, Path]  # what an estimator was trained on, and the file of its errors below WORK
 
@@ -61,6 +63,11 @@ class Job:
 
 def job_of(name: JobName, data: Path, work: Path) -> Job:
     """Return a job on the folders below `data`."""
+    if name == "demo":
+        camera = demo_data(work / name) / "camera"
+        return Job(
+            name, work / name / "synthetic", camera / "train", "gaze", camera / "test", camera / "oracle" / "labels.csv"
+        )
     folder = data / {"mpiigaze": "eyes"}.get(name, name)
     if name == "mpiigaze":
         return Job(name, folder / "synthetic", folder / "real")
@@ -68,6 +75,13 @@ def job_of(name: JobName, data: Path, work: Path) -> Job:
         folder = as_images(folder, work / name)
     target: Target = "pupil" if name == "pupils" else "gaze"
     return Job(name, folder / "synthetic", folder / "target", target, folder / "test", folder / "target_labels.csv")
+
+
+def demo_data(folder: Path) -> Path:
+    """Render the simulated eyes of `simgan demo-data` where they are not there yet; return their folder."""
+    if not folder.is_dir():
+        subprocess.run([SIMGAN, "demo-data", str(folder), "--quiet"], check=True)
+    return folder
 
 
 def as_images(source: Path, folder: Path) -> Path:
@@ -103,8 +117,7 @@ def settings_of(recipe: str) -> list[str]:
 
 def train_refiner(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) -> dict[str, Any]:
     """Train in a process of its own that knows two folders of images and nothing else; return its JSON document."""
-    simgan = str(Path(sys.executable).with_name("simgan"))
-    command = [simgan, "train", "--synthetic", str(job.synthetic), "--real", str(job.real), "--out", str(run)]
+    command = [SIMGAN, "train", "--synthetic", str(job.synthetic), "--real", str(job.real), "--out", str(run)]
     command += ["--seed", str(seed), "--resume", "auto", "--quiet", "--json", *common, *settings_of(recipe)]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
@@ -159,6 +172,12 @@ class Downstream:
             "refined and synthetic": lambda: together([refined, self.synthetic]),
         }
         return {name: self.errors(f"{model.sha256[:16]}-{name}", images, seed) for name, images in sets.items()}
+
+    def refined_at(self, run: Path, step: int, seed: int) -> float:
+        """Return the mean error after training on renders refined by the run's checkpoint at `step`."""
+        model = open_model(run, step)
+        images = refined_by(model, self.synthetic, self.device)
+        return float(np.load(self.work / self.errors(f"{model.sha256[:16]}-refined", lambda: images, seed)).mean())
 
 
 def _with_labels(job: Job, folder: Path) -> Path:
@@ -226,14 +245,14 @@ def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors) -> tupl
 def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Do one job with one recipe and seed; return its line of results."""
     run = options.work / "runs" / f"{job.name}-{recipe.replace('/', '_')}-{seed}"
-    started = time.monotonic()
+    started, cpu = time.monotonic(), cpu_of_children()
     document = train_refiner(job, recipe, seed, run, options.train)
-    minutes = (time.monotonic() - started) / 60
+    minutes, cpu_minutes = (time.monotonic() - started) / 60, (cpu_of_children() - cpu) / 60
     stored = json.loads((run / "config.json").read_text())["settings"]
     line: dict[str, Any] = {
         "job": job.name, "recipe": recipe, "seed": seed, "machine": machine(), "settings": stored,
         "conditions": conditions(options),
-        "minutes": round(minutes, 2), "train_seconds": document["seconds"], "steps": document["step"],
+        "minutes": round(minutes, 2), "cpu_minutes": round(cpu_minutes, 2), "train_seconds": document["seconds"], "steps": document["step"],
         "metrics": RunFolder(run).last_metrics(), "health": [found["rule"] for found in document["health"]],
     }  # fmt: skip
     if job.target is not None:
@@ -246,7 +265,27 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
         line["unit"] = UNIT[job.target]
         line["errors"] = {name: float(values.mean()) for name, values in errors.items()}
         line["closure"] = closure(errors["synthetic"], errors["refined"], errors["oracle"])
+        if options.hindsight:
+            line["hindsight"] = hindsight(downstream, run, seed)
     return line
+
+
+def hindsight(downstream: Downstream, run: Path, seed: int) -> list[dict[str, Any]]:
+    """Return, for each checkpoint that was measured in training, what training saw and the error that it leads to."""
+    folder = RunFolder(run)
+    measured = {line["step"]: line for line in folder.read_metrics() if "swd_refined" in line}
+    found = []
+    for step in (step_of(path) for path in folder.existing_checkpoints()):
+        if step in measured:
+            seen = {name: measured[step].get(name) for name in ("swd_refined", "label_drift")}
+            found.append({"step": step, "error": downstream.refined_at(run, step, seed)} | seen)
+    return found
+
+
+def cpu_of_children() -> float:
+    """Return the seconds of all cores that ended processes of ours have used: a budget that a busy machine leaves alone."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def conditions(options: argparse.Namespace) -> list[str]:
@@ -275,7 +314,7 @@ def table(lines: Sequence[dict[str, Any]], work: Path) -> str:
     rows = [
         "| job | recipe | seeds | synthetic | augmented | refined | refined, augmented | refined and synthetic "
         "| oracle | gap closure (95%) | by seed | drift px | patch distance before, after (floor) | two-sample "
-        "| minutes | steps | health |",
+        "| CPU minutes | steps | health |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---|---|---:|---|---:|---:|---:|---|",
     ]
     for (job, recipe), found in groups(lines):
@@ -297,7 +336,7 @@ def table(lines: Sequence[dict[str, Any]], work: Path) -> str:
             f"| {job} | {recipe} | {len(found)} | {' | '.join(errors)} | {gap} | {by_seed} "
             f"| {metrics['label_drift']:.2f} "
             f"| {metrics['swd_synthetic']:.3f}, {metrics['swd_refined']:.3f} ({metrics['swd_real']:.3f}) "
-            f"| {metrics['two_sample']:.0%} | {np.mean([line['minutes'] for line in found]):.1f} "
+            f"| {metrics['two_sample']:.0%} | {np.mean([line['cpu_minutes'] for line in found]):.1f} "
             f"| {np.mean([line['steps'] for line in found]):.0f} | {health} |"
         )
     return "\n".join(rows)
@@ -320,6 +359,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train-steps", type=int, default=2000, help="updates of each estimator")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of the estimators")
     parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
+    parser.add_argument(
+        "--hindsight", action="store_true", help="also train an estimator at each measured checkpoint (-- --keep 0)"
+    )
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     parser.add_argument("train", nargs="*", help="after --: flags of simgan train for all recipes")
     options = parser.parse_args(arguments)
