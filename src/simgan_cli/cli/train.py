@@ -76,7 +76,7 @@ def train(
                 if ranks.is_first:
                     _tell(settings, json=json)
         else:
-            code = _train(settings, checkpoint, ranks, quiet=quiet, json=json)
+            code = ranks.exit_code = _train(settings, checkpoint, ranks, quiet=quiet, json=json)
     if code:
         raise typer.Exit(code)
 

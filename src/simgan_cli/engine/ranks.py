@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from simgan_cli.engine.stop import StopReason
-from simgan_cli.errors import EndedElsewhere, SettingsError
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EndedElsewhere, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # connections close. Only NCCL would, and between any two of its calls all ranks meet over gloo.
 PATIENCE = timedelta(hours=12)
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
+# torchrun restarts ranks whatever they ended with; after these codes nothing new would come of it, and they end again.
+FINAL, ENDED = (2, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
 REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
@@ -32,7 +35,8 @@ class Ranks:
 
     def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0) -> None:
         self.rank, self.count, self.local_rank = rank, count, local_rank
-        self._ending = False  # because of an error that all have been told of
+        self.exit_code: int | None = None  # that all have agreed to end with
+        self._store: Any = None
         self._groups: dict[str, Any] = {"cpu": None}  # that talk between devices of a kind; None: the one for all else
 
     @classmethod
@@ -49,28 +53,44 @@ class Ranks:
     def connected(self) -> Iterator[None]:
         """Connect the processes for the length of the block, and leave it together if none is lost.
 
-        Raises SettingsError where the environment does not say how to meet.
+        Raises SettingsError where the environment does not say how to meet, EndedElsewhere where they had ended for
+        good before torchrun restarted them.
         """
         if self.count == 1:
             yield
             return
-        import torch.distributed as dist
-
-        if "MASTER_ADDR" not in os.environ:
-            raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        self._connect()
         try:
             yield
         except BaseException:
-            if self._ending:
+            if self.exit_code is not None:
                 self._leave()
             raise
         self._leave()
+
+    def _connect(self) -> None:
+        import torch.distributed as dist
+
+        if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+            raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        with self._reaching_others():
+            self._store = dist.TCPStore(  # type: ignore[attr-defined]
+                os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=self.is_first and not hosted
+            )
+            if self._store.check([ENDED]):
+                raise EndedElsewhere(int(self._store.get(ENDED)))
+            # torchrun keeps its store when it restarts ranks; where dead ones were to be met must not be found there.
+            attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{self.count}"
+            store = dist.PrefixStore(attempt, self._store)  # type: ignore[attr-defined]
+            dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.count, timeout=PATIENCE)
 
     def _leave(self) -> None:
         """Wait until everybody has come here; what torchrun then does to the slower ones must not change exit codes."""
         import torch.distributed as dist
 
+        if self.is_first and self.exit_code in FINAL:
+            self._store.set(ENDED, str(self.exit_code))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self.gather(None)
         dist.destroy_process_group()
@@ -101,16 +121,16 @@ class Ranks:
         except EndedElsewhere:
             raise  # the others are told, or out of reach
         except BaseException as error:
-            if self._ending:
+            if self.exit_code is not None:
                 raise
             failure = error
         codes = self.gather(None if failure is None else getattr(failure, "exit_code", 1))
         failed = [rank for rank, code in enumerate(codes) if code is not None]
         if failed:
-            self._ending = True
+            self.exit_code = codes[failed[0]]
             if failure is not None and self.rank == failed[0]:
                 raise failure
-            raise EndedElsewhere(codes[failed[0]]) from None
+            raise EndedElsewhere(self.exit_code) from None
 
     def in_turn(self, work: Callable[[], Result]) -> Result:
         """Let the first rank `work`, then the first of each other machine, then all: what one leaves others find."""
@@ -193,8 +213,7 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            message = "another rank is gone; --resume auto goes on from the last checkpoint" if self.is_first else ""
-            raise EndedElsewhere(1, message) from error
+            raise EndedElsewhere(1, LOST if self.is_first else "") from error
 
 
 ALONE = Ranks()
