@@ -26,23 +26,26 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.networks import Discriminator, Refiner
+from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.runtime import autocast, peak_memory_mb, prepare_process, resolve_device, resolve_precision
 from simgan_cli.engine.training import build_networks, build_state
 
 SIZE = (35, 55)
 
 
-def product_iteration(config: TrainConfig, device: torch.device) -> Callable[[], None]:
+def product_iteration(
+    config: TrainConfig, device: torch.device, size: tuple[int, int] = SIZE, ranks: Ranks = ALONE
+) -> Callable[[], None]:
     """Return one iteration of the product, its history filled beforehand."""
     rng = np.random.default_rng(0)
     domains = {
-        name: PixelSet(Path(name), rng.integers(0, 256, (count, 1, *SIZE), dtype=np.uint8), [], name)
+        name: PixelSet(Path(name), rng.integers(0, 256, (count, 1, *size), dtype=np.uint8), [], name)
         for name, count in (("synthetic", 6000), ("real", 144))
     }
-    state: TrainState = build_state(config, domains, device)
+    state: TrainState = build_state(config, domains, device, ranks)
     gan, samplers = state.gan, state.samplers
     if gan.history is not None:
-        gan.history.replace(torch.rand(config.history_size, 1, *SIZE, device=device) * 2 - 1, 0)
+        gan.history.replace(torch.rand(gan.history.capacity, 1, *size, device=device) * 2 - 1, 0)
     state.step = config.pretraining_steps
 
     def iteration() -> None:
@@ -52,16 +55,16 @@ def product_iteration(config: TrainConfig, device: torch.device) -> Callable[[],
     return iteration
 
 
-def bare_iteration(config: TrainConfig, device: torch.device) -> Callable[[], None]:
+def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, int] = SIZE) -> Callable[[], None]:
     """Return K_g forward and backward passes through both networks for theta, and K_d for phi."""
     networks = [
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for network in build_networks(config, 1, SIZE)
+        for network in build_networks(config, 1, size)
     ]
     refiner: Refiner = networks[0]
     discriminator: Discriminator = networks[1]
     b = config.batch_size
-    images = torch.rand(b, 1, *SIZE, device=device).contiguous(memory_format=torch.channels_last) * 2 - 1
+    images = torch.rand(b, 1, *size, device=device).contiguous(memory_format=torch.channels_last) * 2 - 1
     both = torch.cat([images, images])
     in_precision = autocast(resolve_precision(config.precision, device), device)  # as the product computes
 

@@ -16,6 +16,7 @@ from simgan_cli.engine.export import save_network
 from simgan_cli.engine.networks import Refiner
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the evaluation images, whose licences forbid copying them, are not beside the checkout"

@@ -5,7 +5,8 @@
     ├── DataError            4   images or folders that cannot be used
     │   └── UnreadableImage  4   one image; skipped and counted unless --strict
     ├── CheckpointError      4   a checkpoint or model that is damaged or belongs to something else
-    └── DivergedError        4   training produced NaN or infinity
+    ├── DivergedError        4   training produced NaN or infinity
+    └── EndedElsewhere       -   another rank failed and says why; its exit code
     Interrupted         75 130   stopped by a signal before there was anything to save
 
 Two more codes belong to jobs that ended as they should: 3, some images of a batch failed and the rest are done, and
@@ -62,6 +63,14 @@ class DivergedError(SimganError):
     """A loss or a weight became NaN or infinite."""
 
     exit_code = 4
+
+
+class EndedElsewhere(SimganError):
+    """Another rank of a job failed with `exit_code`; where it cannot say why itself, `message` does."""
+
+    def __init__(self, exit_code: int, message: str = "") -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
 
 
 class Interrupted(BaseException):

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typer.testing import CliRunner, Result
 import simgan_cli
 from simgan_cli.cli.app import app
 from simgan_cli.engine.folders import RECORD
-from tests.helpers import files_below, simgan, write_images, write_refiner
+from tests.helpers import TORCHRUN, files_below, simgan, write_images, write_refiner
 
 Refine = Callable[..., Result]
 
@@ -222,10 +221,9 @@ def test_ranks_share_the_work_and_the_first_one_talks(
 ) -> None:
     refine()
     (renders / "bad.png").write_bytes(b"bad")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
-    script = Path(sys.executable).with_name("simgan")
-    command = [*torchrun, script, "refine", renders, "--model", model, "--out", tmp_path / "ranks", "--json"]
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    arguments = ["refine", renders, "--model", model, "--out", tmp_path / "ranks", "--json"]
+    command = [*TORCHRUN, "-m", "simgan_cli", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     document = json.loads(result.stdout)
     assert (document["images"], document["refined"], len(document["failed"])) == (8, 7, 1)
     assert result.returncode != 0

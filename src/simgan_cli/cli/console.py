@@ -92,7 +92,8 @@ def exit_codes(
             say(f"error: {problem}", "bold red")
         raise typer.Exit(error.exit_code) from error
     except SimganError as error:
-        say(f"error: {error}", "bold red")
+        if str(error):
+            say(f"error: {error}", "bold red")
         raise typer.Exit(error.exit_code) from error
     except Interrupted as interruption:
         say(interrupted)

@@ -53,7 +53,7 @@ def refine(
         if not quiet:
             print_settings(settings, everything=verbose)
         with stop_on_signals() as stop:
-            refiner = _open_refiner(settings, plan)
+            refiner = _open_refiner(settings, plan, ranks)
             if not quiet:
                 say(_about(refiner.model, plan, settings))
                 for warning in _warnings(plan, settings):
@@ -84,7 +84,7 @@ def _plan(settings: RefineConfig, ranks: Ranks) -> Plan:
     return plan
 
 
-def _open_refiner(settings: RefineConfig, plan: Plan) -> "ImageRefiner":
+def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> "ImageRefiner":
     from simgan_cli.engine.folders import check_first_image  # torch takes seconds to import
     from simgan_cli.engine.model import open_model
     from simgan_cli.engine.refining import ImageRefiner
@@ -93,7 +93,7 @@ def _open_refiner(settings: RefineConfig, plan: Plan) -> "ImageRefiner":
     model = open_model(settings.model, settings.step)
     if settings.channels is not None and int(settings.channels) != model.channels:
         raise SettingsError(f"--channels {settings.channels}: the model maps {model.channels}; leave it out")
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device, ranks)
     prepare_process(device, deterministic=False)
     refiner = ImageRefiner(
         model,

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from simgan_cli.cli.console import say
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
+from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.run import resumed_config
 from simgan_cli.errors import SettingsError
@@ -106,7 +107,7 @@ def resolve_resumed(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
 
 def check(config: TrainConfig) -> None:
     """Raise SettingsError that lists every contradiction between settings."""
-    problems = contradictions(config)
+    problems = contradictions(config, Ranks.of_process().count)
     if config.tensorboard:
         from importlib.util import find_spec
 

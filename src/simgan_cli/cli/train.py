@@ -22,8 +22,9 @@ from simgan_cli.cli.settings import (
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.health import Finding, Health, conclude, last_measured
+from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.run import RunFolder, find_checkpoint
-from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted
 
 if TYPE_CHECKING:
     from simgan_cli.engine.training import TrainResult
@@ -51,37 +52,61 @@ def train(
 ) -> None:
     """Learn a refiner from a folder of rendered images and a folder of real ones.
 
-    Settings: recipe and preset < TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags.
+    Settings: recipe and preset < TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags. Under torchrun all
+    ranks train one refiner, each on its part of every mini-batch.
 
     Exit codes: 0 finished; 1 failed (disk, memory); 2 usage; 4 bad data, bad checkpoint or divergence;
 
     75 saved and stopped by SIGTERM, SIGUSR1 or --max-time: run it again with --resume auto; 130 Ctrl-C, saved.
     """
-    with exit_codes(writing="the run folder", again="--resume auto", smaller="--batch-size or --history-size"):
-        explicit = gather("train", flags, config, environment_of_process())
-        out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
-        checkpoint = find_checkpoint(RunFolder(out), resume)
-        settings = resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit)
+    ranks = Ranks.of_process()
+    code = EXIT_OK
+    with (
+        exit_codes(writing="the run folder", again="--resume auto", smaller="--batch-size or --history-size"),
+        ranks.connected(),
+    ):
+        with ranks.together():
+            found = _resolve(flags, config, resume) if ranks.is_first else None
+        settings, checkpoint = ranks.gather(found)[0]  # what others see of the run folder may be old already
+        quiet, json = quiet or not ranks.is_first, json and ranks.is_first
         if not quiet:
             print_settings(settings, everything=verbose or dry_run)
         if dry_run:
-            from simgan_cli.cli.dry_run import as_text, describe_run
+            with ranks.together():
+                if ranks.is_first:
+                    _tell(settings, json=json)
+        else:
+            code = ranks.exit_code = _train(settings, checkpoint, ranks, quiet=quiet, json=json)
+    if code:
+        raise typer.Exit(code)
 
-            document = describe_run(settings)
-            print_json(document) if json else sys.stdout.write(as_text(document) + "\n")
-            return
-        _train(settings, checkpoint, quiet=quiet, json=json)
+
+def _resolve(flags: dict[str, Any], config: Path | None, resume: str | None) -> tuple[TrainConfig, Path | None]:
+    """Return the settings and the checkpoint to go on from, if any."""
+    explicit = gather("train", flags, config, environment_of_process())
+    out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
+    checkpoint = find_checkpoint(RunFolder(out), resume)
+    return resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit), checkpoint
 
 
-def _train(settings: TrainConfig, checkpoint: Path | None, *, quiet: bool, json: bool) -> None:
+def _tell(settings: TrainConfig, *, json: bool) -> None:
+    from simgan_cli.cli.dry_run import as_text, describe_run
+
+    document = describe_run(settings)
+    print_json(document) if json else sys.stdout.write(as_text(document) + "\n")
+
+
+def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quiet: bool, json: bool) -> int:
+    """Train and tell how it ended; return the exit code."""
     started = time.monotonic()
     run = RunFolder(settings.out)
     with stop_on_signals() as stop:
+        stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
         from simgan_cli.engine import training  # torch takes seconds to import
 
-        with _ConsoleListener(run, quiet=quiet) as listener:
+        with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
             try:
-                result = training.train(settings, checkpoint, listener, stop)
+                result = training.train(settings, checkpoint, listener, stop, ranks)
             except (Exception, Interrupted):
                 if json:
                     _print_result(settings, "failed", None, time.monotonic() - started)
@@ -90,7 +115,10 @@ def _train(settings: TrainConfig, checkpoint: Path | None, *, quiet: bool, json:
         _print_result(settings, result.status, result.step, result.seconds)
     if not quiet:
         _say_health(settings)
-    _summarize(run, settings, result, quiet=quiet)
+        _summarize(run, settings, result)
+    if result.status == "finished":
+        return EXIT_OK
+    return EXIT_INTERRUPTED if result.reason == "interrupt" else EXIT_STOPPED
 
 
 def _print_result(settings: TrainConfig, status: str, step: int | None, seconds: float) -> None:
@@ -127,23 +155,20 @@ def _say_health(settings: TrainConfig) -> None:
             say(f"realism: {', '.join(said)}")
 
 
-def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:
+def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult") -> None:
     if result.status == "finished":
-        if not quiet:
-            say(f"finished {result.step} steps in {result.seconds:.0f} s")
-            say(f"refiner: {run.refiner}, report: {run.report}")
-        return
-    if not quiet:
+        say(f"finished {result.step} steps in {result.seconds:.0f} s")
+        say(f"refiner: {run.refiner}, report: {run.report}")
+    else:
         say(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
             "the same command with --resume auto goes on")  # fmt: skip
-    raise typer.Exit(EXIT_INTERRUPTED if result.reason == "interrupt" else EXIT_STOPPED)
 
 
 class _ConsoleListener:
-    """Shows progress as a bar on a terminal and as plain lines elsewhere, and keeps log.txt."""
+    """Shows progress as a bar on a terminal and as plain lines elsewhere, and keeps log.txt; all if it is `heard`."""
 
-    def __init__(self, run: RunFolder, *, quiet: bool) -> None:
-        self.run, self.quiet = run, quiet
+    def __init__(self, run: RunFolder, *, quiet: bool, heard: bool) -> None:
+        self.run, self.quiet, self.heard = run, quiet, heard
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
@@ -194,6 +219,8 @@ class _ConsoleListener:
         self.progress.update(self.tasks[name], completed=done)
 
     def _write(self, text: str, *, shown: bool, style: str = "") -> None:
+        if not self.heard:
+            return
         if shown:
             say(text, style)
         with self.run.log.open("a", encoding="utf-8", errors="backslashreplace") as file:

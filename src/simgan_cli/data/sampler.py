@@ -32,6 +32,9 @@ class Sampler:
     far, is all that a resume needs; a batch may be larger than the data set. Images `left_out` are never drawn.
     Where the pixels fit they live on the device as integers; otherwise the next batch is gathered and
     copied by a thread while this one is trained on.
+
+    `part` (index from 0, count) is one of several processes that share the stream: each takes its piece of every batch,
+    so that together they draw what one alone would, and `position` is theirs together. All must draw alike.
     """
 
     def __init__(
@@ -43,11 +46,12 @@ class Sampler:
         flip: bool = False,
         left_out: NDArray[np.int64] | None = None,
         resident: bool | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.position = 0
         kept = np.arange(len(pixels))
         self.kept = kept if left_out is None else np.setdiff1d(kept, left_out)
-        self._device, self._seed, self._flip = device, seed, flip
+        self._device, self._seed, self._flip, self._part = device, seed, flip, part
         self._host = torch.from_numpy(pixels)
         self._pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
         if resident is None:
@@ -57,9 +61,10 @@ class Sampler:
         self._thread = None if resident else ThreadPoolExecutor(1)
 
     def __call__(self, count: int) -> Tensor:
-        """Return the next `count` images, count x C x H x W float32 in [-1, 1]."""
-        position = self.position
-        self.position += count
+        """Return this part's next `count` images, count x C x H x W float32 in [-1, 1]."""
+        index, parts = self._part
+        position = self.position + index * count
+        self.position += parts * count
         if self._thread is None:
             batch = self._gather(position, count)
         else:
@@ -67,7 +72,7 @@ class Sampler:
                 self._ahead = ((position, count), self._thread.submit(self._gather, position, count))
             batch = self._ahead[1].result()
             # Batches of one kind follow each other; another count than foreseen is simply gathered again.
-            following = (position + count, count)
+            following = (position + parts * count, count)
             self._ahead = (following, self._thread.submit(self._gather, *following))
         batch = to_network(batch.to(self._device, non_blocking=True))
         if self._flip:

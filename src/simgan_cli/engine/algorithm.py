@@ -16,6 +16,7 @@ from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.networks import Discriminator, Refiner
 from simgan_cli.engine.psi import SelfRegularization
+from simgan_cli.engine.ranks import ALONE, Ranks
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device
 Measures = dict[str, Tensor]
@@ -41,7 +42,10 @@ def loss_if_real(log_odds: Tensor) -> Tensor:
 
 
 class SimGAN:
-    """Both networks, their optimizers, the moving average and the history, and one method for each kind of step."""
+    """Both networks, their optimizers, the moving average and the history, and one method for each kind of step.
+
+    Each of several `ranks` does this to its part of every mini-batch with a history of its own; gradients are averaged.
+    """
 
     def __init__(
         self,
@@ -50,8 +54,11 @@ class SimGAN:
         discriminator: Discriminator,
         history: HistoryBuffer | None,
         autocast: Callable[[], AbstractContextManager[object]],
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
+        self.ranks = ranks
+        self.batch_size = config.batch_size // ranks.count
         self.refiner = refiner
         self.discriminator = discriminator
         self.history = history
@@ -69,7 +76,7 @@ class SimGAN:
 
     def step(self, step: int, synthetic: Batches, real: Batches) -> Measures:
         """Do the step after `step` finished ones, in whatever phase it belongs to; return its measures."""
-        b = self.config.batch_size
+        b = self.batch_size
         phase = self.config.phase(step)
         if phase == "pretrain-refiner":
             return self.refiner_step(synthetic(b), adversarial=False)
@@ -80,7 +87,7 @@ class SimGAN:
     def iteration(self, step: int, synthetic: Batches, real: Batches) -> Measures:
         """One iteration t of Algorithm 1: K_g steps on theta, K_d steps on phi, b/2 entries of history replaced."""
         config, history = self.config, self.history
-        b, half = config.batch_size, config.batch_size // 2
+        b, half = self.batch_size, self.batch_size // 2
         self._schedule_rates(step)
         for _ in range(config.refiner_updates):
             measures = self.refiner_step(synthetic(b))
@@ -155,6 +162,7 @@ class SimGAN:
     def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.ranks.average_gradients(network)
         if self.config.clip_gradient:
             torch.nn.utils.clip_grad_norm_(network.parameters(), self.config.clip_gradient)
         optimizer.step()

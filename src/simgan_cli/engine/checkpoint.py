@@ -14,8 +14,10 @@ from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import Measures, SimGAN
 from simgan_cli.engine.export import fill, read_tensors, tensors_of
 from simgan_cli.engine.health import MOST_DRIFT
-from simgan_cli.engine.metrics import RunningMeans
+from simgan_cli.engine.history import history_stream
+from simgan_cli.engine.metrics import RunningMeans, State, mean_of
 from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import STATE, settings_of, verify_checkpoint, write_manifest
 from simgan_cli.errors import CheckpointError
@@ -28,6 +30,19 @@ class Best:
     step: int
     distance: float
     refiner: Refiner
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What differs between ranks, as the first one has it: `history` joined and `by_rank` as state.json holds it."""
+
+    history: dict[str, Tensor]  # of images, made_at, draws; empty without a buffer
+    by_rank: list[dict[str, Any]]  # history (number of images), history_rng, metrics
+
+    @property
+    def metrics(self) -> list[State]:
+        """What each rank has measured since the last line of metrics."""
+        return [rank["metrics"] for rank in self.by_rank]
 
 
 class TrainState:
@@ -64,7 +79,17 @@ class TrainState:
         """Return the refiner that users get, and its step: the best where one was kept, else the one at hand."""
         return (self.best.step, self.best.refiner) if self.best is not None else (self.step, self.gan.exported_refiner)
 
-    def save(self, folder: Path) -> None:
+    def gathered(self) -> Gathered:
+        """Bring together what differs between ranks; all must call it, the first one saves it."""
+        history, ranks = self.gan.history, self.gan.ranks
+        mine = {
+            "history": history.filled if history is not None else 0,
+            "history_rng": history.rng.bit_generator.state if history is not None else None,
+            "metrics": self.metrics.state(),
+        }
+        return Gathered(ranks.collect(history.state_tensors() if history is not None else {}), ranks.gather(mine))
+
+    def save(self, folder: Path, gathered: Gathered) -> None:
         """Write the checkpoint; `folder` appears only once it is complete. Raises OSError, leaving nothing behind."""
         gan = self.gan
         parts = {
@@ -74,8 +99,8 @@ class TrainState:
         }
         if gan.average is not None:
             parts["average"] = tensors_of(gan.average)
-        if gan.history is not None:
-            parts["history"] = gan.history.state_tensors()
+        if gathered.history:
+            parts["history"] = gathered.history
         if self.best is not None:
             parts["best"] = tensors_of(self.best.refiner)
         state = {
@@ -84,8 +109,7 @@ class TrainState:
             "settings": settings_of(gan.config),
             "fingerprints": self.fingerprints,
             "positions": {name: sampler.position for name, sampler in self.samplers.items()},
-            "history_rng": gan.history.rng.bit_generator.state if gan.history is not None else None,
-            "metrics": self.metrics.state(),
+            "ranks": gathered.by_rank,
             "best": [self.best.step, self.best.distance] if self.best is not None else None,
         }
         with atomic_directory(folder) as building:
@@ -95,7 +119,10 @@ class TrainState:
             write_manifest(building)
 
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote. Raises CheckpointError when it is damaged or belongs to something else."""
+        """Restore what `save` wrote; another number of ranks deals its history anew, each image to one of them.
+
+        Raises CheckpointError when it is damaged or belongs to something else.
+        """
         state = verify_checkpoint(folder)
         changed = [
             f"{name} (then {state['fingerprints'].get(name, 'absent')[:12]}, now {now[:12]})"
@@ -107,7 +134,7 @@ class TrainState:
                 f"{folder} was made with other inputs: {', '.join(changed)}; restore the images or networks that the "
                 "run started with, or start anew in another --out"
             )
-        gan = self.gan
+        gan, ranks = self.gan, self.gan.ranks
         fill(gan.refiner, read_tensors(folder / "refiner.safetensors"), folder / "refiner.safetensors")
         fill(
             gan.discriminator,
@@ -117,16 +144,33 @@ class TrainState:
         _load_optimizers(gan, read_tensors(folder / "optimizers.safetensors"))
         if gan.average is not None:
             fill(gan.average, read_tensors(folder / "average.safetensors"), folder / "average.safetensors")
+        places, mine = _part_of(state.get("ranks", []), ranks)  # absent in the oldest checkpoints
         if gan.history is not None:
-            gan.history.load_state(read_tensors(folder / "history.safetensors"), state["history_rng"])
+            tensors = read_tensors(folder / "history.safetensors")
+            stream = mine["history_rng"] or history_stream(gan.config.seed, ranks, state["step"]).bit_generator.state
+            gan.history.load_state({name: tensor[places] for name, tensor in tensors.items()}, stream)
         if state.get("best") is not None:
             step, distance = state["best"]
             self.best = Best(step, distance, copy.deepcopy(gan.exported_refiner))
             fill(self.best.refiner, read_tensors(folder / "best.safetensors"), folder / "best.safetensors")
         for name, sampler in self.samplers.items():
             sampler.position = state["positions"][name]
-        self.metrics.load_state(state["metrics"], next(gan.refiner.parameters()).device)
+        self.metrics.load_state(mine["metrics"], next(gan.refiner.parameters()).device)
         self.step = state["step"]
+
+
+def _part_of(by_rank: list[dict[str, Any]], ranks: Ranks) -> tuple[slice, dict[str, Any]]:
+    """Return which images of the joined history a rank goes on with, its random state and its measures.
+
+    Another number of ranks than before takes turns at the images, so that each gets old and new ones, and has no
+    random state to go on with.
+    """
+    if len(by_rank) != ranks.count:
+        metrics = mean_of([rank["metrics"] for rank in by_rank])
+        return slice(ranks.rank, None, ranks.count), {"history_rng": None, "metrics": metrics}
+    start = sum(rank["history"] for rank in by_rank[: ranks.rank])
+    mine = by_rank[ranks.rank]
+    return slice(start, start + mine["history"]), mine
 
 
 def _optimizers(gan: SimGAN) -> dict[str, torch.optim.Optimizer]:

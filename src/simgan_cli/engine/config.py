@@ -137,7 +137,7 @@ class TrainConfig(BaseModel):
     steps: int = setting(5000, "Iterations of Algorithm 1 (T), after pretraining.", "Algorithm 1", ge=0, changeable=True)
     pretrain_refiner: int = setting(0, "Steps of the refiner alone on self-regularization, first.", "Algorithm 1", ge=0)
     pretrain_discriminator: int = setting(100, "Steps of the discriminator alone, second.", "Algorithm 1", ge=0)
-    batch_size: int = setting(32, "Images in a mini-batch (b).", "Algorithm 1", ge=1)
+    batch_size: int = setting(32, "Images in a mini-batch (b), that of all ranks together under torchrun.", "Algorithm 1", ge=1)
     refiner_updates: int = setting(2, "Refiner updates in each iteration (K_g).", "Algorithm 1", ge=1)
     discriminator_updates: int = setting(1, "Discriminator updates in each iteration (K_d).", "Algorithm 1", ge=1)
     optimizer: Literal["sgd", "adam"] = setting("adam", "Optimizer of both networks.", "Algorithm 1")
@@ -259,8 +259,8 @@ def defaults_of(recipe: str, preset: str) -> dict[str, Any]:
     return RECIPES.get(recipe, {}) | PRESETS.get(preset, {}) | special
 
 
-def contradictions(config: TrainConfig) -> list[str]:
-    """Return every problem between settings that are each valid alone, a sentence each."""
+def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
+    """Return every problem between settings that are each valid alone, and with so many ranks, a sentence each."""
     problems = []
     synthetic, real, out = (path.resolve() for path in (config.synthetic, config.real, config.out))
     for name, path in (("synthetic", config.synthetic), ("real", config.real)):
@@ -283,6 +283,13 @@ def contradictions(config: TrainConfig) -> list[str]:
         problems.append(
             f"--history-size {config.history_size} cannot fill half of --batch-size {config.batch_size}; "
             f"give at least {config.batch_size // 2}, or 0 for no history"
+        )
+    parts = 2 * ranks if config.history_size else ranks
+    if ranks > 1 and config.batch_size % parts:
+        halves = ", with half of each from history" if config.history_size else ""
+        problems.append(
+            f"--batch-size {config.batch_size} is the total of {ranks} ranks and cannot be dealt out evenly{halves}; "
+            f"give a multiple of {parts}"
         )
     if config.history_size > 0 and config.batch_size < 2:
         problems.append("--batch-size 1 leaves no half for the history buffer; give 2 or more, or --history-size 0")

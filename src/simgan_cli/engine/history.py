@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simgan_cli.engine.ranks import Ranks
+from simgan_cli.engine.runtime import stream_number
+
 
 class HistoryBuffer:
     """A fixed number of refined images, replaced at random, with the step each was made at and its draws.
@@ -70,6 +73,12 @@ class HistoryBuffer:
 
     def _index(self, places: np.ndarray) -> Tensor:
         return torch.from_numpy(places).to(self.images.device, non_blocking=True)
+
+
+def history_stream(seed: int, ranks: Ranks, step: int = 0) -> np.random.Generator:
+    """Return the random stream of a rank's buffer, which begins anew where buffers are dealt anew at `step`."""
+    place = (ranks.rank, step)
+    return np.random.default_rng([seed, stream_number("history"), *(place if any(place) else ())])
 
 
 def spread_by_age(made_at: np.ndarray, count: int) -> np.ndarray:

@@ -10,12 +10,14 @@ from torch import Tensor
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.files import write_atomic
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine.checkpoint import TrainState
+from simgan_cli.engine.checkpoint import Gathered, TrainState
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.health import Finding, Health
+from simgan_cli.engine.metrics import State, means_of
 from simgan_cli.engine.model_card import model_card
 from simgan_cli.engine.probe import probe
+from simgan_cli.engine.ranks import by_first
 from simgan_cli.engine.realism import TRAINING, Realism
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import peak_memory_mb, stream_number
@@ -51,7 +53,10 @@ class Listener(Protocol):
 
 
 class Loop:
-    """The loop around Algorithm 1: what is due is done first, then comes a step, so the last needs no special case."""
+    """The loop around Algorithm 1: what is due is done first, then comes a step, so the last needs no special case.
+
+    All ranks go through it in step; measuring, talking and writing are the first one's.
+    """
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ class Loop:
         board: Any,
         started: float,
     ) -> None:
-        self.config, self.run_folder, self.state = config, run, state
+        self.config, self.run_folder, self.state, self.ranks = config, run, state, state.gan.ranks
         self.listener, self.stop, self.board = listener, stop, board
         self.domains = domains
         self.health = Health(config, run.read_metrics())
@@ -82,7 +87,8 @@ class Loop:
             finished = state.step >= config.total_steps
             if self.deadline and time.monotonic() >= self.deadline and not self.stop.reason:
                 self.stop.reason = "max-time"
-            done = finished or self.stop.reason is not None
+            reason = self.ranks.agree(self.stop.reason)
+            done = finished or reason is not None
             if self._due(config.eval_every) or (finished and config.eval_every):
                 self._evaluate(finished=finished)
             if self._due(config.log_every) or finished:  # a stop keeps the sums: the resumed run ends the line
@@ -94,7 +100,7 @@ class Loop:
                 self._save()
             if done:
                 self._report()
-                return None if finished else self.stop.reason
+                return None if finished else reason
             state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
             state.step += 1
             self.listener.advanced(state.step, config.total_steps)
@@ -103,14 +109,19 @@ class Loop:
         return every > 0 and self.state.step > 0 and self.state.step % every == 0
 
     def _log(self) -> None:
-        state, metrics = self.state, self.state.metrics
-        if not metrics.sums:
+        self._write_line(self.ranks.gather(self.state.metrics.state()))
+        self.state.metrics.clear()
+
+    @by_first
+    def _write_line(self, metrics: list[State]) -> None:
+        state, means = self.state, means_of(metrics)
+        if not means:
             return
-        self._check_finite()
+        self._check_finite(means)
         phase = self.config.phase(state.step - 1)
         if phase == "adversarial":
-            metrics.add(probe(state.gan, self._fixed("synthetic").to(self._device)))
-        means = metrics.means()
+            probed = probe(state.gan, self._fixed("synthetic").to(self._device))
+            means |= {name: float(value) for name, value in probed.items()}
         elapsed = time.monotonic() - self.logged_time
         steps = state.step - self.logged_at
         line: dict[str, Any] = {"step": state.step, "phase": phase} | means
@@ -129,7 +140,6 @@ class Loop:
         self.listener.log(line, self.config.total_steps, remaining)
         for finding in new:
             self.listener.finding(finding)
-        metrics.clear()
         self.logged_at, self.logged_time = state.step, time.monotonic()
 
     @property
@@ -149,6 +159,7 @@ class Loop:
         chosen = rng.choice(len(pixels), size=PROBE_IMAGES, replace=len(pixels) < PROBE_IMAGES)
         return to_network(torch.from_numpy(pixels[chosen]))
 
+    @by_first
     def _sample(self) -> None:
         synthetic, real = (self._fixed(name) for name in ("synthetic", "real"))
         refined = self._refine(synthetic.to(self._device)).cpu()
@@ -156,6 +167,7 @@ class Loop:
         path = self.run_folder.samples / f"step-{self.state.step:08d}.png"
         write_atomic(path, sample_grid(synthetic.numpy(), refined.numpy(), real.numpy(), title))
 
+    @by_first
     def _report(self) -> None:
         write_page(self.run_folder, self.config, self.health.verdicts(), self.state.gan.history, self.state.step)
 
@@ -169,6 +181,7 @@ class Loop:
                 refined.append(gan.exported_refiner(part.contiguous(memory_format=torch.channels_last)).float())
         return torch.cat(refined).clamp(-1, 1)
 
+    @by_first
     def _evaluate(self, *, finished: bool) -> None:
         """Measure the refiner on held-out images; the numbers join the next line of metrics."""
         state, held_out = self.state, self.state.held_out
@@ -196,11 +209,15 @@ class Loop:
     def _save(self) -> None:
         if self.saved_at == self.state.step:
             return
-        self._check_finite()
-        self.state.save(self.run_folder.checkpoint(self.state.step))
+        self._write_checkpoint(self.state.gathered())
+        self.saved_at = self.state.step
+
+    @by_first
+    def _write_checkpoint(self, gathered: Gathered) -> None:
+        self._check_finite(means_of(gathered.metrics))
+        self.state.save(self.run_folder.checkpoint(self.state.step), gathered)
         self.run_folder.prune(self.config.keep)
         self._export()
-        self.saved_at = self.state.step
 
     def _export(self) -> None:
         facts = {
@@ -216,10 +233,10 @@ class Loop:
         card = model_card(facts, step, self.run_folder.last_metrics())
         write_atomic(self.run_folder.refiner / "README.md", card)
 
-    def _check_finite(self) -> None:
-        if self.state.is_finite():
+    def _check_finite(self, means: dict[str, float]) -> None:
+        numbers = [name for name, value in means.items() if not np.isfinite(value)]
+        if not numbers and self.state.is_finite():
             return
-        numbers = {name: value for name, value in self.state.metrics.means().items() if not np.isfinite(value)}
         good = self.run_folder.existing_checkpoints()
         raise DivergedError(
             f"training diverged before step {self.state.step}: {', '.join(numbers) or 'the weights'} became NaN or "

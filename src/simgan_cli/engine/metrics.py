@@ -1,7 +1,11 @@
 """Means of what was measured since the last line, kept on the device until somebody asks."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+State = dict[str, list[float]]  # {name: [sum, count]}
 
 
 class RunningMeans:
@@ -19,21 +23,37 @@ class RunningMeans:
 
     def means(self) -> dict[str, float]:
         """Return the means so far."""
-        if not self.sums:
-            return {}
-        values = torch.stack([tensor.float() for tensor in self.sums.values()]).tolist()  # one transfer for all
-        return {name: value / self.counts[name] for name, value in zip(self.sums, values, strict=True)}
+        return means_of([self.state()])
 
     def clear(self) -> None:
         """Start a new line."""
         self.sums.clear()
         self.counts.clear()
 
-    def state(self) -> dict[str, list[float]]:
+    def state(self) -> State:
         """Return {name: [sum, count]}; float32 sums survive JSON exactly."""
-        return {name: [float(total), self.counts[name]] for name, total in self.sums.items()}
+        if not self.sums:
+            return {}
+        values = torch.stack([tensor.float() for tensor in self.sums.values()]).tolist()  # one transfer for all
+        return {name: [total, self.counts[name]] for name, total in zip(self.sums, values, strict=True)}
 
-    def load_state(self, state: dict[str, list[float]], device: torch.device) -> None:
+    def load_state(self, state: State, device: torch.device) -> None:
         """Restore what `state` gave."""
         self.sums = {name: torch.tensor(total, device=device) for name, (total, _) in state.items()}
         self.counts = {name: int(count) for name, (_, count) in state.items()}
+
+
+def means_of(states: Sequence[State]) -> dict[str, float]:
+    """Return the means over what several ranks added, given the `state` of each; who did not measure does not count."""
+    whole: State = {}
+    for state in states:
+        for name, (total, count) in state.items():
+            before = whole.get(name, [0.0, 0])
+            whole[name] = [before[0] + total, before[1] + count]
+    return {name: total / count for name, (total, count) in whole.items()}
+
+
+def mean_of(states: Sequence[State]) -> State:
+    """Return the state of a rank whose means are those of all `states`, over as many steps as one of them saw."""
+    steps = {name: count for state in states for name, (_, count) in state.items()}
+    return {name: [mean * steps[name], steps[name]] for name, mean in means_of(states).items()}

@@ -1,42 +1,99 @@
-"""The processes that torchrun starts: which one this is, and how they bring results together."""
+"""The processes that torchrun starts: which one this is, what they tell each other, and how they end together.
 
+Whatever one rank does alone stands in a block of `together`, so that an error there ends all of them with its exit code
+and one message. Errors outside such blocks break the connection, which ends the others. Imports torch only to connect.
+"""
+
+import functools
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from simgan_cli.engine.stop import StopReason
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EndedElsewhere, SettingsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# The first rank may decode images for hours while the others wait. They need not wait for one that dies: its
+# connections close. Only NCCL would, and between any two of its calls all ranks meet over gloo.
+PATIENCE = timedelta(hours=12)
+VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
+# torchrun restarts ranks whatever they ended with; after these codes nothing new would come of it, and they end again.
+FINAL, ENDED = (2, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
+REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
+Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
 
 
-@dataclass(frozen=True)
 class Ranks:
-    """The number of this process and how many there are; 0 of 1 without torchrun."""
+    """The number of this process among all of a job, and on its machine; 0 of 1 without torchrun."""
 
-    rank: int
-    count: int
+    def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0) -> None:
+        self.rank, self.count, self.local_rank = rank, count, local_rank
+        self.exit_code: int | None = None  # that all have agreed to end with
+        self._store: Any = None
+        self._groups: dict[str, Any] = {"cpu": None}  # that talk between devices of a kind; None: the one for all else
 
     @classmethod
     def of_process(cls) -> "Ranks":
         """Read what torchrun put into the environment."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        return cls(*(int(os.environ.get(name, default)) for name, default in VARIABLES.items()))
 
     @property
     def is_first(self) -> bool:
-        """Say whether this is the one that talks."""
+        """Say whether this is the one that talks and writes."""
         return self.rank == 0
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Connect the processes for the length of the block."""
+        """Connect the processes for the length of the block, and leave it together if none is lost.
+
+        Raises SettingsError where the environment does not say how to meet, EndedElsewhere where they had ended for
+        good before torchrun restarted them.
+        """
         if self.count == 1:
             yield
             return
-        import torch.distributed as dist
-
-        dist.init_process_group("gloo")
+        self._connect()
         try:
             yield
-        finally:
-            dist.destroy_process_group()
+        except BaseException:
+            if self.exit_code is not None:
+                self._leave()
+            raise
+        self._leave()
+
+    def _connect(self) -> None:
+        import torch.distributed as dist
+
+        if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+            raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        with self._reaching_others():
+            self._store = dist.TCPStore(  # type: ignore[attr-defined]
+                os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=self.is_first and not hosted
+            )
+            if self._store.check([ENDED]):
+                raise EndedElsewhere(int(self._store.get(ENDED)))
+            # torchrun keeps its store when it restarts ranks; where dead ones were to be met must not be found there.
+            attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{self.count}"
+            store = dist.PrefixStore(attempt, self._store)  # type: ignore[attr-defined]
+            dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.count, timeout=PATIENCE)
+
+    def _leave(self) -> None:
+        """Wait until everybody has come here; what torchrun then does to the slower ones must not change exit codes."""
+        import torch.distributed as dist
+
+        if self.is_first and self.exit_code in FINAL:
+            self._store.set(ENDED, str(self.exit_code))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.gather(None)
+        dist.destroy_process_group()
 
     def gather(self, value: Any) -> list[Any]:
         """Return everybody's `value`, by rank, to everybody; waits for the slowest."""
@@ -45,5 +102,141 @@ class Ranks:
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value)
+        with self._reaching_others():
+            dist.all_gather_object(values, value)
         return values
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Do the block, then wait for the others; if it failed anywhere, it fails everywhere.
+
+        The first rank whose block failed raises its exception, the others EndedElsewhere with the same exit code.
+        """
+        if self.count == 1:
+            yield
+            return
+        failure: BaseException | None = None
+        try:
+            yield
+        except EndedElsewhere:
+            raise  # the others are told, or out of reach
+        except BaseException as error:
+            if self.exit_code is not None:
+                raise
+            failure = error
+        codes = self.gather(None if failure is None else getattr(failure, "exit_code", 1))
+        failed = [rank for rank, code in enumerate(codes) if code is not None]
+        if failed:
+            self.exit_code = codes[failed[0]]
+            if failure is not None and self.rank == failed[0]:
+                raise failure
+            raise EndedElsewhere(self.exit_code) from None
+
+    def in_turn(self, work: Callable[[], Result]) -> Result:
+        """Let the first rank `work`, then the first of each other machine, then all: what one leaves others find."""
+        mine = 0 if self.is_first else 1 if self.local_rank == 0 else 2
+        for turn in range(3 if self.count > 1 else 1):
+            with self.together():
+                if turn == mine:
+                    result = work()
+        return result
+
+    def agree(self, reason: StopReason | None) -> StopReason | None:
+        """Return why to stop, the same to everybody: the strongest of everybody's reasons, None if nobody has one."""
+        if self.count == 1:
+            return reason
+        import torch
+        import torch.distributed as dist
+
+        strongest = torch.tensor(REASONS.index(reason))
+        with self._reaching_others():
+            dist.all_reduce(strongest, dist.ReduceOp.MAX)
+        return REASONS[int(strongest)]
+
+    def share(self, network: "nn.Module") -> None:
+        """Give everybody the first rank's weights: other processors may draw others from one seed."""
+        if self.count == 1:
+            return
+        import torch.distributed as dist
+
+        with self._reaching_others():
+            for tensor in network.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+    def average_gradients(self, network: "nn.Module") -> None:
+        """Replace each gradient by its mean over the ranks, in one call for all of them.
+
+        Batches are of one size on all ranks, so that this is the gradient of the mean loss over the whole batch.
+        """
+        if self.count == 1:
+            return
+        import torch
+        import torch.distributed as dist
+
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        with self._reaching_others():
+            if flat.device.type not in self._groups:
+                self._groups[flat.device.type] = dist.new_group(backend="nccl")
+            dist.all_reduce(flat, group=self._groups[flat.device.type])
+        parts = torch.split(flat.div_(self.count), [gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [part.view(g.shape) for part, g in zip(parts, gradients, strict=True)])
+
+    def collect(self, tensors: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
+        """Return everybody's tensors, of the same names, joined along their first axis by rank, to the first alone.
+
+        Shapes may differ in that axis. The other ranks get nothing back. The result is on the CPU unless there is but
+        one rank.
+        """
+        if self.count == 1:
+            return tensors
+        import torch
+        import torch.distributed as dist
+
+        lengths = self.gather({name: len(tensor) for name, tensor in tensors.items()})
+        joined = {}
+        with self._reaching_others():
+            for name, tensor in tensors.items():
+                parts = [tensor.cpu().contiguous()]
+                if not self.is_first:
+                    dist.send(parts[0], 0)
+                    continue
+                for rank in range(1, self.count):
+                    parts.append(torch.empty((lengths[rank][name], *tensor.shape[1:]), dtype=tensor.dtype))
+                    dist.recv(parts[-1], rank)
+                joined[name] = torch.cat(parts)
+        return joined
+
+    @contextmanager
+    def _reaching_others(self) -> Iterator[None]:
+        """Turn a broken connection into an end of this rank, of which the first one tells."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise EndedElsewhere(1, LOST if self.is_first else "") from error
+
+
+ALONE = Ranks()
+
+
+class HasRanks(Protocol):
+    """An object that knows its rank."""
+
+    ranks: Ranks
+
+
+Owner = TypeVar("Owner", bound=HasRanks)
+
+
+def by_first(
+    method: Callable[Concatenate[Owner, Parameters], None],
+) -> Callable[Concatenate[Owner, Parameters], None]:
+    """Let the first rank alone do what a method does, while the others wait. All of them must call it."""
+
+    @functools.wraps(method)
+    def wrapper(self: Owner, /, *arguments: Parameters.args, **named: Parameters.kwargs) -> None:
+        with self.ranks.together():
+            if self.ranks.is_first:
+                method(self, *arguments, **named)
+
+    return wrapper

@@ -93,7 +93,7 @@ class Realism:
         right = sum(int((classify(images) == answer).sum()) for images, answer in tests)
         accuracy, low, high = wilson(right, 2 * len(self._real))
         numbers = {"two_sample": accuracy, "two_sample_low": low, "two_sample_high": high}
-        return {name: torch.tensor(value) for name, value in numbers.items()}
+        return {name: torch.tensor(value, device=self._real.device) for name, value in numbers.items()}
 
 
 class PatchDistance:

@@ -12,14 +12,18 @@ from typing import Literal
 
 import torch
 
+from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.errors import SettingsError
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """Return the device called `name`; auto is the first GPU, else Apple's, else the CPU.
 
-    Raises SettingsError when it is not there: a training that silently runs on the CPU costs days.
+    Of several ranks each has the GPU of its number on its machine, or the CPU. Raises SettingsError when a device is
+    not there: a training that silently runs on the CPU costs days.
     """
+    if ranks.count > 1:
+        name = _of_rank(name, ranks)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -34,6 +38,16 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("--device mps: not available on this machine; use auto or cpu")
     return device
+
+
+def _of_rank(name: str, ranks: Ranks) -> str:
+    if name not in ("auto", "cpu", "cuda"):
+        raise SettingsError(
+            f"--device {name}: there are {ranks.count} ranks; auto and cuda give each a GPU, or use cpu"
+        )
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    return f"cuda:{ranks.local_rank}"
 
 
 def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
@@ -66,6 +80,8 @@ def prepare_process(device: torch.device, *, deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if device.type == "cpu":
         keep_freed_memory()
 

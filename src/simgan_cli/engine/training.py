@@ -17,9 +17,10 @@ from simgan_cli.engine.algorithm import SimGAN
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.config import PSI_NAMES, TrainConfig, parse_psi
 from simgan_cli.engine.export import WEIGHTS
-from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.history import HistoryBuffer, history_stream
 from simgan_cli.engine.loop import Listener, Loop
 from simgan_cli.engine.networks import Discriminator, Refiner, build_discriminator
+from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import (
@@ -43,27 +44,35 @@ class TrainResult:
     reason: StopReason | None
 
 
-def train(config: TrainConfig, checkpoint: Path | None, listener: Listener, stop: StopRequest) -> TrainResult:
+def train(
+    config: TrainConfig, checkpoint: Path | None, listener: Listener, stop: StopRequest, ranks: Ranks = ALONE
+) -> TrainResult:
     """Train a refiner as `config` says, from `checkpoint` where one is given.
 
-    Raises a SimganError for anything a person must mend, OSError where a file cannot be written; checkpoints
-    written before stay good.
+    All `ranks` call this alike, and need the same images and run folder; the first alone writes. Raises a SimganError
+    for anything a person must mend, OSError where a file cannot be written; checkpoints written before stay good.
     """
     started = time.monotonic()
     run = RunFolder(config.out)
-    with run.locked(), ExitStack() as stack:
-        device = resolve_device(config.device)
-        prepare_process(device, deterministic=config.deterministic)
-        if checkpoint is None:
-            run.create(config)  # before anything can fail, so that the next attempt knows the folder as a run
-        domains = open_domains(config, listener)
-        state = build_state(config, domains, device)
-        if checkpoint is not None:
-            state.load(checkpoint)
-            run.create(config)
-            listener.message(f"resumed {checkpoint} at step {state.step}")
-        run.cut_metrics(state.step)
-        board = stack.enter_context(_tensorboard(run)) if config.tensorboard else None
+    with ExitStack() as stack:
+        with ranks.together():
+            if ranks.is_first:
+                stack.enter_context(run.locked())
+            device = resolve_device(config.device, ranks)
+            prepare_process(device, deterministic=config.deterministic)
+            if checkpoint is None and ranks.is_first:
+                run.create(config)  # before anything can fail, so that the next attempt knows the folder as a run
+        domains = ranks.in_turn(lambda: open_domains(config, listener))
+        with ranks.together():
+            state = build_state(config, domains, device, ranks)
+            if checkpoint is not None:
+                state.load(checkpoint)
+                listener.message(f"resumed {checkpoint} at step {state.step}")
+            if ranks.is_first:
+                if checkpoint is not None:
+                    run.create(config)
+                run.cut_metrics(state.step)
+        board = stack.enter_context(_tensorboard(run)) if config.tensorboard and ranks.is_first else None
         reason = Loop(config, run, state, domains, listener, stop, board, started).run()
     status: Literal["finished", "stopped"] = "stopped" if reason else "finished"
     return TrainResult(status, state.step, time.monotonic() - started, reason)
@@ -99,16 +108,23 @@ def preparation_of(config: TrainConfig) -> Preparation:
     return Preparation(config.size, config.fit or "resize", config.channels, config.preprocess)
 
 
-def build_state(config: TrainConfig, domains: dict[str, PixelSet], device: torch.device) -> TrainState:
-    """Build networks, optimizers, history and samplers, each from its own stream of the seed."""
+def build_state(
+    config: TrainConfig, domains: dict[str, PixelSet], device: torch.device, ranks: Ranks = ALONE
+) -> TrainState:
+    """Build networks, optimizers, history and samplers, each from its own stream of the seed.
+
+    Networks are the same on all `ranks`; each has its part of the history, and of every mini-batch.
+    """
     channels, height, width = domains["synthetic"].shape
     refiner, discriminator = build_networks(config, channels, (height, width))
+    ranks.share(refiner)
+    ranks.share(discriminator)
     layout = {"device": device, "memory_format": torch.channels_last}
     history = (
         HistoryBuffer(
-            config.history_size,
+            len(range(ranks.rank, config.history_size, ranks.count)),
             (channels, height, width),
-            np.random.default_rng([config.seed, stream_number("history")]),
+            history_stream(config.seed, ranks),
             device,
         )
         if config.history_size
@@ -120,11 +136,17 @@ def build_state(config: TrainConfig, domains: dict[str, PixelSet], device: torch
         discriminator.to(**layout),  # type: ignore[call-overload]
         history,
         autocast(resolve_precision(config.precision, device), device),
+        ranks,
     )
     held_out = HeldOut.of(len(domains["synthetic"].pixels), len(domains["real"].pixels), config.seed)
     samplers = {
         name: Sampler(
-            domains[name].pixels, device, (config.seed, stream_number(name)), flip=config.flip, left_out=left_out
+            domains[name].pixels,
+            device,
+            (config.seed, stream_number(name)),
+            flip=config.flip,
+            left_out=left_out,
+            part=(ranks.rank, ranks.count),
         )
         for name, left_out in (("synthetic", held_out.synthetic), ("real", held_out.all_real))
     }

@@ -1,0 +1,102 @@
+"""Training throughput of several ranks against one at the same total batch, in one job of torchrun.
+
+    python benchmarks/ranks.py                                        # 1 against 2 ranks on this machine's CPU
+    python benchmarks/ranks.py --ranks 8 --device cuda --batch-size 512 --width 64 --size 35x55
+
+In each round first one rank does iterations of `simgan train` on the whole batch, with all cores, while the others
+wait; then all do them together, each on its part and with its part of the cores. `floor` is what they would reach if
+nothing had to be exchanged: the bare forward and backward passes of each part, all ranks at once. Ratios are taken
+round by round. Let nothing else run meanwhile: threads that share one convolution wait for the slowest of them.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+from train_step import bare_iteration, machine, product_iteration, seconds
+
+from simgan_cli.engine.config import TrainConfig, parse_size
+from simgan_cli.engine.ranks import Ranks
+from simgan_cli.engine.runtime import prepare_process, resolve_device
+
+COLUMNS = (
+    "batch", "ranks", "one, images/s", "all, images/s", "all/one (min-max)", "floor, images/s", "all/floor (min-max)"
+)  # fmt: skip
+
+
+def measure(options: argparse.Namespace, ranks: Ranks) -> None:
+    """Measure in every rank; the first prints a line of the table for each batch size."""
+    device = resolve_device(options.device, ranks)
+    prepare_process(device, deterministic=False)
+    for batch_size in options.batch_size:
+        config = TrainConfig.model_validate(
+            {"synthetic": "synthetic", "real": "real", "batch_size": batch_size, "refiner_width": options.width}
+        )
+        part = config.model_copy(update={"batch_size": batch_size // ranks.count})
+        one = product_iteration(config, device, options.size)
+        everybody = product_iteration(config, device, options.size, ranks)
+        bare = bare_iteration(part, device, options.size)
+        cores = torch.get_num_threads()
+        turns = (
+            (one, cores, True),
+            (everybody, max(1, cores // ranks.count), False),
+            (bare, max(1, cores // ranks.count), False),
+        )
+        rounds = [
+            [timed(work, threads, options.iterations, device, ranks, alone=alone) for work, threads, alone in turns]
+            for _ in range(1 + options.rounds)
+        ][1:]  # the first one warms up
+        torch.set_num_threads(cores)
+        if ranks.is_first:
+            images = (config.refiner_updates + config.discriminator_updates) * batch_size
+            rates = [images / statistics.median(column) for column in zip(*rounds, strict=True)]
+            speedup, share = ([times[i] / times[1] for times in rounds] for i in (0, 2))
+            cells = (batch_size, ranks.count, f"{rates[0]:.1f}", f"{rates[1]:.1f}", spread(speedup))
+            print("|", " | ".join(map(str, (*cells, f"{rates[2]:.1f}", spread(share)))), "|", flush=True)
+
+
+def timed(
+    work: Callable[[], None], threads: int, iterations: int, device: torch.device, ranks: Ranks, *, alone: bool
+) -> float:
+    """Return the seconds of one iteration of the slowest rank, or of the first one while the others wait."""
+    torch.set_num_threads(threads)
+    ranks.gather(None)
+    mine = seconds(work, iterations, device) if ranks.is_first or not alone else 0.0
+    return float(max(ranks.gather(mine)))
+
+
+def spread(ratios: list[float]) -> str:
+    """Return the median with the smallest and the largest."""
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 128], help="totals over all ranks")
+    parser.add_argument("--size", type=parse_size, default=(35, 55), metavar="HxW")
+    parser.add_argument("--width", type=int, default=16, help="feature maps of the refiner")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    ranks = Ranks.of_process()
+    if ranks.count > 1:
+        with ranks.connected():
+            measure(options, ranks)
+        return
+    where = f"{options.size[0]}x{options.size[1]} grey, refiner width {options.width}, device {options.device}"
+    print(f"{machine()}, {where}, {options.rounds} rounds of {options.iterations} iterations\n")
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.ranks}"]
+    cores = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}
+    raise SystemExit(subprocess.run([*torchrun, __file__, *sys.argv[1:]], env=cores, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()

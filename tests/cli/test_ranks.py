@@ -1,0 +1,145 @@
+"""Trainings under torchrun whose ranks are killed, stopped and misled, as real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from simgan_cli.cli.app import app
+from simgan_cli.engine.inspection import describe, open_buffer
+from tests.helpers import TORCHRUN
+
+# Slow enough that a kill or a signal arrives before the end; lines of metrics cross the checkpoints.
+SETTINGS = [
+    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "64",
+    "--history-size", "101", "--pretrain-discriminator", "2", "--steps", "10", "--log-every", "3",
+    "--sample-every", "6", "--save-every", "5", "--keep", "0", "--resume", "auto",
+]  # fmt: skip
+TIMINGS = ("images_per_second", "peak_memory_mb")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with both domains and an undisturbed run of two ranks."""
+    root = tmp_path_factory.mktemp("ranks")
+    rng = np.random.default_rng(0)
+    for name, count in (("synthetic", 40), ("real", 11)):
+        (root / name).mkdir()
+        for number in range(count):
+            Image.fromarray(rng.integers(0, 256, (30, 40), dtype=np.uint8)).save(root / name / f"{number}.png")
+    result = subprocess.run(command("undisturbed", "--json"), cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (root / "stdout").write_text(result.stdout)
+    (root / "stderr").write_text(result.stderr)
+    yield root
+
+
+def command(out: str, *more: str, torchrun: tuple[str, ...] = ()) -> list[str]:
+    return [*TORCHRUN, *torchrun, "-m", "simgan_cli", *arguments(out), *more]
+
+
+def arguments(out: str) -> list[str]:
+    return ["train", *SETTINGS, "--out", out, "--cache", f"{out}-cache"]
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def start_and_wait_for_step_5(place: Path, out: str, *torchrun: str) -> tuple[subprocess.Popen[str], int]:
+    """Return torchrun and the process of rank 1."""
+    process = subprocess.Popen(
+        command(out, torchrun=torchrun), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (checkpoint(place / out, 5) / "manifest.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (second,) = (int(pid) for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+    return process, second
+
+
+def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
+    """The last checkpoint's tensors and state and the metrics, less what depends on the clock or the name."""
+    last = checkpoint(run, 12)
+    state = json.loads((last / "state.json").read_text())
+    for name in ("out", "cache"):
+        state["settings"].pop(name)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [{key: line[key] for key in line if key not in TIMINGS} for line in lines]
+    return {path.name: path.read_bytes() for path in last.glob("*.safetensors")}, state, lines
+
+
+def test_the_first_rank_alone_talks_and_writes(place: Path) -> None:
+    document = json.loads((place / "stdout").read_text())
+    assert (document["status"], document["step"]) == ("finished", 12)
+    errors = (place / "stderr").read_text()
+    assert [errors.count(said) for said in ("finished 12 steps", "synthetic: 40 images", "  3/12 ")] == [1, 1, 1]
+    assert (place / "undisturbed" / "log.txt").read_text().count("synthetic: 40 images") == 1
+    assert [line["step"] for line in content(place / "undisturbed")[2]] == [3, 6, 9, 12]
+    names = {path.name for path in (place / "undisturbed").iterdir() if not path.name.startswith(".")}
+    assert names == {"checkpoints", "config.json", "log.txt", "metrics.jsonl", "refiner", "report.html", "samples"}
+
+
+def test_inspect_buffer_shows_the_history_of_all_ranks(place: Path) -> None:
+    view = open_buffer(place / "undisturbed", None)
+    document = describe(view)
+    assert (document["filled"], document["capacity"]) == (101, 101)
+    assert document["verdicts"][0].startswith("healthy") or document["verdicts"][0].startswith("too small")
+    parts = [rank["history"] for rank in content(place / "undisturbed")[1]["ranks"]]
+    assert parts == [51, 50]
+    assert view.images(np.array([0, 100])).std(axis=(1, 2, 3)).min() > 0.1
+
+
+def test_a_killed_rank_ends_all_and_torchrun_goes_on_as_if_nothing_had_happened(place: Path) -> None:
+    process, second = start_and_wait_for_step_5(place, "killed", "--max-restarts=1")
+    os.kill(second, signal.SIGKILL)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "resumed" in errors, "the process was too quick to be killed"
+    assert "Traceback" not in errors
+    assert content(place / "killed") == content(place / "undisturbed")
+
+
+def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, second = start_and_wait_for_step_5(place, "stopped")
+    os.kill(second, signal.SIGUSR1)
+    _, errors = process.communicate(timeout=300)
+    assert errors.count("exitcode  : 75") == 2, errors
+    assert errors.count("--resume auto goes on") == 1
+    run = place / "stopped"
+    steps = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert "step-00000005" < steps[-1] < "step-00000012"
+    saved = safetensors.torch.load_file(run / "checkpoints" / steps[-1] / "history.safetensors")
+    assert len(saved["images"]) == 101
+
+    monkeypatch.chdir(place)
+    resumed = CliRunner().invoke(app, arguments("stopped"))
+    assert resumed.exit_code == 0, resumed.stderr
+    tensors, state, lines = content(run)
+    assert [rank["history"] for rank in state["ranks"]] == [101]
+    expected = content(place / "undisturbed")
+    assert state["positions"] == expected[1]["positions"]
+    assert [line["step"] for line in lines] == [3, 6, 9, 12]
+    assert tensors.keys() == expected[0].keys()
+
+
+def test_wrong_settings_are_told_once_and_end_all_ranks_for_good(place: Path) -> None:
+    wrong = command("wrong", "--batch-size", "66", torchrun=("--max-restarts=1",))
+    result = subprocess.run(wrong, cwd=place, capture_output=True, text=True, check=False)
+    assert result.stderr.count("error: --batch-size 66 is the total of 2 ranks") == 1, result.stderr
+    assert result.stderr.count("error: ") == 1
+    assert "exitcode  : 2" in result.stderr
+    assert not (place / "wrong").exists()

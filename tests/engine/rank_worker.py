@@ -1,0 +1,100 @@
+"""What each rank of test_ranks.py does: train a little, go on from a checkpoint of one rank, note how it went.
+
+torchrun --standalone --nproc-per-node=2 -m tests.engine.rank_worker FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from simgan_cli.data.cache import PixelSet
+from simgan_cli.engine.checkpoint import TrainState
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.ranks import ALONE, Ranks
+from simgan_cli.engine.training import build_state
+from simgan_cli.errors import DataError, EndedElsewhere
+
+STEPS = 7
+PLAIN: dict[str, Any] = {
+    "refiner_width": 4, "refiner_blocks": 1, "batch_size": 8, "pretrain_refiner": 1, "pretrain_discriminator": 2,
+    "precision": "fp32",
+}  # fmt: skip
+# Without history, whose draws are each rank's own, all ranks together see just the images that one alone would.
+CASES: dict[str, dict[str, Any]] = {
+    "sgd": {"history_size": 0, "optimizer": "sgd", "refiner_lr": 0.1, "discriminator_lr": 0.1, "clip_gradient": 0.1},
+    "adam": {"history_size": 13},
+}
+
+
+def built(case: str, ranks: Ranks = ALONE) -> TrainState:
+    config = TrainConfig.model_validate({"synthetic": "a", "real": "b"} | PLAIN | CASES[case])
+    rng = np.random.default_rng(0)
+    domains = {
+        name: PixelSet(Path(name), rng.integers(0, 256, (count, 1, 9, 12), dtype=np.uint8), [], name)
+        for name, count in (("synthetic", 21), ("real", 5))
+    }
+    return build_state(config, domains, torch.device("cpu"), ranks)
+
+
+def train(state: TrainState, steps: int) -> None:
+    for _ in range(steps):
+        state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
+        state.step += 1
+
+
+def tensors_of(state: TrainState) -> dict[str, Tensor]:
+    gan = state.gan
+    networks = {"refiner": gan.refiner, "discriminator": gan.discriminator, "average": gan.average}
+    found = {
+        f"{name}.{key}": tensor.contiguous()
+        for name, network in networks.items()
+        if network is not None
+        for key, tensor in network.state_dict().items()
+    }
+    if gan.history is not None:
+        found |= {f"history.{key}": tensor.contiguous() for key, tensor in gan.history.state_tensors().items()}
+    return found
+
+
+def main(folder: Path) -> None:
+    ranks = Ranks.of_process()
+    noted: dict[str, Any] = {}
+    with ranks.connected():
+
+        def write(name: str, state: TrainState) -> None:
+            safetensors.torch.save_file(tensors_of(state), folder / f"{name}-{ranks.rank}.safetensors")
+            noted[name] = {key: sampler.position for key, sampler in state.samplers.items()}
+            noted[f"{name} metrics"] = state.metrics.state()
+
+        for case in CASES:
+            state = built(case, ranks)
+            train(state, STEPS)
+            write(case, state)
+        gathered = state.gathered()
+        if ranks.is_first:
+            state.save(folder / "two", gathered)
+        resumed = built("adam", ranks)
+        resumed.load(folder / "one")  # that one rank wrote
+        write("resumed", resumed)
+        train(resumed, 2)
+        write("went on", resumed)
+        noted["agreed"] = [ranks.agree(None), ranks.agree("max-time"), ranks.agree("interrupt" if ranks.rank else None)]
+        turns = folder / "turns"
+        noted["turn"] = ranks.in_turn(lambda: turns.write_bytes(b"0" if ranks.is_first else turns.read_bytes() + b"1"))
+        try:
+            with ranks.together():
+                if ranks.rank == 1:
+                    raise DataError("bad")
+        except (DataError, EndedElsewhere) as error:
+            noted["error"] = [type(error).__name__, error.exit_code, str(error)]
+    (folder / f"noted-{ranks.rank}.json").write_text(json.dumps(noted))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,167 @@
+"""Two ranks that train one model: the same weights everywhere, and those that one rank alone would have."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from simgan_cli.engine.history import history_stream
+from simgan_cli.engine.metrics import mean_of, means_of
+from simgan_cli.engine.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime import resolve_device, stream_number
+from simgan_cli.errors import SettingsError
+from tests.engine.rank_worker import STEPS, built, tensors_of, train
+from tests.helpers import TORCHRUN
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what two ranks wrote, and a checkpoint of one rank that they went on from."""
+    folder = tmp_path_factory.mktemp("ranks")
+    one = built("adam")
+    train(one, STEPS)
+    one.save(folder / "one", one.gathered())
+    command = [*TORCHRUN, "-m", "tests.engine.rank_worker", str(folder)]
+    result = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def tensors(place: Path, name: str, rank: int) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(place / f"{name}-{rank}.safetensors")
+
+
+def noted(place: Path, rank: int) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((place / f"noted-{rank}.json").read_text())
+    return document
+
+
+def weights(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in found.items() if not name.startswith("history.")}
+
+
+def images(*parts: dict[str, Tensor]) -> list[tuple[int, int, bytes]]:
+    """Every image with the step that made it and its draws, in an order that its place does not matter for."""
+    return sorted(
+        (int(made_at), int(draws), image.numpy().tobytes())
+        for part in parts
+        for image, made_at, draws in zip(
+            *(part[f"history.{key}"] for key in ("images", "made_at", "draws")), strict=True
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "went on"])
+def test_weights_are_the_same_on_all_ranks(place: Path, name: str) -> None:
+    first, second = (weights(tensors(place, name, rank)) for rank in (0, 1))
+    assert len(first) > 20
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+
+
+def test_two_halves_of_a_batch_give_the_update_of_the_whole(place: Path) -> None:
+    alone, initial = built("sgd"), tensors_of(built("sgd"))
+    train(alone, STEPS)
+    wanted, found = tensors_of(alone), tensors(place, "sgd", 0)
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-6)
+    # What rounding may hide is small against what training did.
+    assert max(float((wanted[name] - initial[name]).abs().max()) for name in wanted) > 0.01
+    both = [noted(place, rank) for rank in (0, 1)]
+    positions = {name: sampler.position for name, sampler in alone.samplers.items()}
+    assert [each["sgd"] for each in both] == [positions, positions]
+    means = means_of([each["sgd metrics"] for each in both])
+    assert means == pytest.approx(alone.metrics.means(), rel=1e-4, abs=1e-6)
+    assert "loss_adversarial" in means
+
+
+def test_each_rank_has_its_own_history(place: Path) -> None:
+    first, second = (tensors(place, "adam", rank) for rank in (0, 1))
+    assert (len(first["history.images"]), len(second["history.images"])) == (7, 6)
+    assert not set(images(first)) & set(images(second))
+    saved = safetensors.torch.load_file(place / "two" / "history.safetensors")
+    assert images({f"history.{name}": tensor for name, tensor in saved.items()}) == images(first, second)
+    for rank, part in enumerate((first, second)):
+        ranks = Ranks(rank, 2, rank)
+        state = built_unconnected(ranks)
+        state.load(place / "two")
+        assert images(tensors_of(state)) == images(part)
+        assert state.metrics.state() == noted(place, rank)["adam metrics"]
+
+
+def built_unconnected(ranks: Ranks) -> Any:
+    """A state as `ranks` would have it, to look into; it cannot train."""
+    state = built("adam")
+    assert state.gan.history is not None
+    state.gan.ranks = ranks
+    return state
+
+
+def test_one_rank_goes_on_with_all_that_two_had(place: Path) -> None:
+    alone = built("adam")
+    alone.load(place / "two")
+    assert images(tensors_of(alone)) == images(*(tensors(place, "adam", rank) for rank in (0, 1)))
+    both = [noted(place, rank) for rank in (0, 1)]
+    assert {name: sampler.position for name, sampler in alone.samplers.items()} == both[0]["adam"] == both[1]["adam"]
+    assert alone.metrics.means() == pytest.approx(means_of([each["adam metrics"] for each in both]))
+    assert alone.metrics.counts["loss_adversarial"] == STEPS - 3
+    train(alone, 1)
+
+
+def test_two_ranks_go_on_with_all_that_one_had(place: Path) -> None:
+    saved = safetensors.torch.load_file(place / "one" / "history.safetensors")
+    parts = [tensors(place, "resumed", rank) for rank in (0, 1)]
+    assert images(*parts) == images({f"history.{name}": tensor for name, tensor in saved.items()})
+    assert [len(part["history.images"]) for part in parts] == [7, 6]
+    one = built("adam")
+    one.load(place / "one")
+    for rank in (0, 1):
+        assert noted(place, rank)["resumed"] == {name: sampler.position for name, sampler in one.samplers.items()}
+    assert images(tensors(place, "went on", 0)) != images(parts[0])
+
+
+def test_ranks_agree_and_fail_together(place: Path) -> None:
+    first, second = (noted(place, rank) for rank in (0, 1))
+    assert first["agreed"] == second["agreed"] == [None, "max-time", "interrupt"]
+    assert (first["turn"], second["turn"]) == (1, 2)  # bytes that each found and wrote
+    assert first["error"] == ["EndedElsewhere", 4, ""]
+    assert second["error"] == ["DataError", 4, "bad"]
+
+
+def test_the_first_ranks_streams_are_those_of_one_rank() -> None:
+    def numbers(stream: np.random.Generator) -> list[int]:
+        return list(stream.integers(1 << 60, size=4))
+
+    seed = 2**70 + 5
+    plain = np.random.default_rng([seed, stream_number("history")])
+    assert numbers(history_stream(seed, ALONE)) == numbers(history_stream(seed, Ranks(0, 2))) == numbers(plain)
+    places = [(0, 0), (1, 0), (2, 0), (0, 5), (1, 5), (0, 6)]
+    assert len({tuple(numbers(history_stream(seed, Ranks(rank, 3), step))) for rank, step in places}) == len(places)
+
+
+def test_means_over_ranks_weigh_what_each_measured() -> None:
+    states = [{"loss": [6.0, 2], "swd": [0.5, 1]}, {"loss": [2.0, 2]}]
+    assert means_of(states) == {"loss": 2.0, "swd": 0.5}
+    assert mean_of(states) == {"loss": [4.0, 2], "swd": [0.5, 1]}
+    assert means_of([mean_of(states)] * 3) == means_of(states)
+    assert not means_of([]) and not mean_of([])
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "mps"])
+def test_one_device_is_not_for_several_ranks(name: str) -> None:
+    with pytest.raises(SettingsError, match="there are 2 ranks"):
+        resolve_device(name, Ranks(1, 2, 1))
+    assert resolve_device("cpu", Ranks(1, 2, 1)).type == "cpu"
+
+
+def test_ranks_without_a_meeting_place_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(SettingsError, match="start with torchrun"), Ranks(0, 2).connected():
+        pass
