@@ -252,7 +252,8 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
     line: dict[str, Any] = {
         "job": job.name, "recipe": recipe, "seed": seed, "machine": machine(), "settings": stored,
         "conditions": conditions(options),
-        "minutes": round(minutes, 2), "cpu_minutes": round(cpu_minutes, 2), "train_seconds": document["seconds"], "steps": document["step"],
+        "minutes": round(minutes, 2), "cpu_minutes": round(cpu_minutes, 2),
+        "train_seconds": document["seconds"], "steps": document["step"],
         "metrics": RunFolder(run).last_metrics(), "health": [found["rule"] for found in document["health"]],
     }  # fmt: skip
     if job.target is not None:
@@ -283,7 +284,7 @@ def hindsight(downstream: Downstream, run: Path, seed: int) -> list[dict[str, An
 
 
 def cpu_of_children() -> float:
-    """Return the seconds of all cores that ended processes of ours have used: a budget that a busy machine leaves alone."""
+    """Return the seconds of cores that our ended processes have used: a budget that a busy machine hardly changes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

@@ -11,18 +11,27 @@ __all__ = ["__version__", "load_refiner"]
 
 
 def load_refiner(
-    path: str | Path, *, step: int | None = None, device: str = "auto", precision: str = "fp32", strength: float = 1.0
+    path: str | Path,
+    *,
+    step: int | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    strength: float = 1.0,
+    seed: int = 0,
 ) -> "ImageRefiner":
     """Load a trained refiner: a callable that maps NumPy images or tensors to refined ones of the same shape.
 
     `path` is a run (its newest export, or its checkpoint at `step`), a checkpoint or an exported folder; `device` is
-    auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16; `strength` is A in x + A (R(x) - x). Images are arrays
-    of H x W, H x W x C or N x H x W x C, or tensors of C x H x W or N x C x H x W, as uint8, uint16, or floating point
-    in [-1, 1]: see `ImageRefiner.__call__`. Raises SettingsError for a path or device that is not there and
-    CheckpointError for weights that are damaged or do not fit.
+    auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16; `strength` is A in x + A (R(x) - x); `seed` chooses
+    among the looks that a refiner trained with noise gives an image. Images are arrays of H x W, H x W x C or
+    N x H x W x C, or tensors of C x H x W or N x C x H x W, as uint8, uint16, or floating point in [-1, 1]: see
+    `ImageRefiner.__call__`. Raises SettingsError for a path or device that is not there and CheckpointError for weights
+    that are damaged or do not fit.
     """
     from simgan_cli.engine.model import open_model  # torch takes seconds to import
     from simgan_cli.engine.refining import ImageRefiner
     from simgan_cli.engine.runtime import resolve_device
 
-    return ImageRefiner(open_model(Path(path), step), resolve_device(device), precision=precision, strength=strength)
+    return ImageRefiner(
+        open_model(Path(path), step), resolve_device(device), precision=precision, strength=strength, seed=seed
+    )

@@ -23,7 +23,7 @@ from simgan_cli.errors import DataError, EndedElsewhere
 STEPS = 7
 PLAIN: dict[str, Any] = {
     "refiner_width": 4, "refiner_blocks": 1, "batch_size": 8, "pretrain_refiner": 1, "pretrain_discriminator": 2,
-    "precision": "fp32",
+    "precision": "fp32", "noise": False,
 }  # fmt: skip
 # Without history, whose draws are each rank's own, all ranks together see just the images that one alone would.
 CASES: dict[str, dict[str, Any]] = {

@@ -64,7 +64,8 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
     "mode collapse": (blobs(1), 200 + RNG.normal(0, 2, SHAPE), FREE),
     "saturated pixels": (blobs(1), np.full(SHAPE, 255.0), FREE | {"refiner_output": "tanh"}),
     "one stamp for all": (
-        60 + 0.2 * blobs(1), RIPPLES, FREE | {"refiner_lr": 1e-3, "refiner_padding": "zeros", "refiner_blocks": 3},
+        60 + 0.2 * blobs(1), RIPPLES,
+        FREE | {"refiner_lr": 1e-3, "refiner_padding": "zeros", "refiner_blocks": 3, "noise": False},
     ),
     "diverging": (blobs(1), GRAINY, {"discriminator_lr": 0.5}),
 }  # fmt: skip

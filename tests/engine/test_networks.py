@@ -22,7 +22,7 @@ from simgan_cli.errors import SettingsError
 
 def networks_of(preset: str, size: tuple[int, int], **settings: object) -> tuple[Refiner, Discriminator]:
     explicit = {"synthetic": "a", "real": "b", "preset": preset} | settings
-    config = TrainConfig.model_validate(defaults_of("stable", preset) | explicit)
+    config = TrainConfig.model_validate(defaults_of("paper", preset) | explicit)
     with torch.device("meta"):
         return build_networks(config, 1, size)
 

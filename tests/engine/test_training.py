@@ -18,6 +18,7 @@ from simgan_cli.engine import realism
 from simgan_cli.engine.export import load_network
 from simgan_cli.engine.health import Finding
 from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.noise import beside_their_own_noise
 from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import TrainResult, train
@@ -184,7 +185,7 @@ def test_the_exported_refiner_stands_alone_and_is_the_average(folders: dict[str,
         average, safetensors.torch.load_file(folders["out"] / "checkpoints/step-00000005/refiner.safetensors")
     )
     pixels = read_pixels(folders["synthetic"] / "0.png", Preparation())
-    refined = refiner(to_network(torch.from_numpy(pixels[None])))
+    refined = refiner(beside_their_own_noise(to_network(torch.from_numpy(pixels[None])), 0))
     assert refined.shape == (1, 1, *SIZE)
 
 

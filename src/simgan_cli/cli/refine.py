@@ -102,6 +102,7 @@ def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> "ImageRef
         batch_size=settings.batch_size,
         tile=settings.tile,
         strength=settings.strength,
+        seed=settings.seed,
     )
     check_first_image(plan, refiner, settings.channels)
     return refiner

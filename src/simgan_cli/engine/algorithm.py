@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.networks import Discriminator, Refiner
+from simgan_cli.engine.noise import NoiseSource
 from simgan_cli.engine.psi import SelfRegularization
 from simgan_cli.engine.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime import stream_number
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device
 Measures = dict[str, Tensor]
@@ -64,6 +66,8 @@ class SimGAN:
         self.history = history
         self.autocast = autocast
         device = next(refiner.parameters()).device
+        noisy = refiner.settings["noise"]
+        self.noise = NoiseSource((config.seed, stream_number("noise"), ranks.rank), device) if noisy else None
         self.regularization = SelfRegularization(config.psi, device)
         self.refiner_optimizer = self._optimizer(refiner, config.refiner_lr)
         self.discriminator_optimizer = self._optimizer(discriminator, config.discriminator_lr)
@@ -74,9 +78,19 @@ class SimGAN:
         """The refiner that users get: the moving average where there is one, else the last iterate."""
         return self.average if self.average is not None else self.refiner
 
+    def restart_noise(self, step: int = 0) -> None:
+        """Begin the noise of `step`; what looks on from outside takes that of step 0, the same each time."""
+        if self.noise is not None:
+            self.noise.restart(step)
+
+    def refine(self, synthetic: Tensor, refiner: Refiner | None = None, *, alike: bool = False) -> Tensor:
+        """Return R(x), or R(x, z) with fresh noise z, of N x C x H x W images; R is in training by default."""
+        return (refiner or self.refiner)(synthetic if self.noise is None else self.noise.beside(synthetic, alike=alike))
+
     def step(self, step: int, synthetic: Batches, real: Batches) -> Measures:
         """Do the step after `step` finished ones, in whatever phase it belongs to; return its measures."""
         b = self.batch_size
+        self.restart_noise(step)
         phase = self.config.phase(step)
         if phase == "pretrain-refiner":
             return self.refiner_step(synthetic(b), adversarial=False)
@@ -107,7 +121,7 @@ class SimGAN:
         """
         self.discriminator.requires_grad_(False)  # no gradient of phi is computed, let alone applied
         with self.autocast():
-            refined = self.refiner(synthetic)
+            refined = self.refine(synthetic)
             logits = self.discriminator(refined) if adversarial else None
         regularization = self.regularization(refined, synthetic)
         loss = self.config.lambda_reg * regularization
@@ -141,7 +155,7 @@ class SimGAN:
         Returns the measures and the newly refined images, shaped as `synthetic`.
         """
         with torch.no_grad(), self.autocast():
-            refined = self.refiner(synthetic).float()
+            refined = self.refine(synthetic).float()
         fakes = refined if past is None else torch.cat([refined, past])
         with self.autocast():  # one pass over all images: D has no batch norm, so they cannot influence each other
             logits = self.discriminator(torch.cat([fakes, real]))

@@ -120,13 +120,13 @@ class TrainConfig(BaseModel):
     workers: int | None = setting(None, "Threads that decode images; by default one per core.", "Data", ge=1, changeable=True)
 
     preset: Literal["auto", "eyes", "hands"] = setting("auto", "Networks: eyes (35x55 grey), hands (224x224 depth), auto (the eyes networks at any size).", "Networks")
-    refiner_width: int = setting(64, "Feature maps of the refiner.", "Networks", ge=1)
+    refiner_width: int = setting(16, "Feature maps of the refiner (the paper: 64).", "Networks", ge=1)
     refiner_blocks: int = setting(4, "Residual blocks of the refiner.", "Networks", ge=0)
     refiner_kernel: int = setting(3, "Filter size of the refiner's first convolution, odd.", "Networks", ge=1)
     refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd (hands: 7, or 3 for the other reading of the paper).", "Networks", ge=1)
     refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x) that starts as the identity.", "Networks")
-
     refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "What the refiner sees beyond the edge: zeros leave faint strips, replicate does not.", "Networks")
+    noise: bool = setting(True, "Give the refiner random maps beside the image: one rendered image gets many looks, as grain, softness and light of real images vary.", "Networks")
 
     recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the paper to the letter.", "Objective")
     adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the whole image at once.", "Objective")
@@ -134,7 +134,7 @@ class TrainConfig(BaseModel):
     psi: Psi = setting("normalized", "Feature transform of self-regularization: identity, derivatives, channel-mean, blur, normalized (each image by its mean and deviation), the folder of a trained network, or a weighted sum such as identity=1,derivatives=0.5.", "Objective", metavar="SPEC")
     history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 switches it off.", "Objective", ge=0)
 
-    steps: int = setting(5000, "Iterations of Algorithm 1 (T), after pretraining.", "Algorithm 1", ge=0, changeable=True)
+    steps: int = setting(2000, "Iterations of Algorithm 1 (T), after pretraining.", "Algorithm 1", ge=0, changeable=True)
     pretrain_refiner: int = setting(0, "Steps of the refiner alone on self-regularization, first.", "Algorithm 1", ge=0)
     pretrain_discriminator: int = setting(100, "Steps of the discriminator alone, second.", "Algorithm 1", ge=0)
     batch_size: int = setting(32, "Images in a mini-batch (b), that of all ranks together under torchrun.", "Algorithm 1", ge=1)
@@ -183,6 +183,7 @@ class TrainConfig(BaseModel):
             "block_kernel": self.refiner_block_kernel,
             "output": self.refiner_output,
             "padding": self.refiner_padding,
+            "noise": self.noise,
         }
 
     def phase(self, step: int) -> Phase:
@@ -210,8 +211,10 @@ def is_changeable(name: str) -> bool:
 RECIPES: dict[str, dict[str, Any]] = {
     "stable": {},  # the defaults above
     "paper": {
+        "refiner_width": 64,
         "refiner_output": "tanh",
         "refiner_padding": "zeros",
+        "noise": False,
         "lambda": 1.0,
         "psi": "identity",
         "history_size": 25_600,
@@ -230,10 +233,11 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "auto": {},
-    "eyes": {"size": "35x55", "channels": "1"},
+    "eyes": {"size": "35x55", "channels": "1", "refiner_width": 64},
     "hands": {
         "size": "224x224",
         "channels": "1",
+        "refiner_width": 64,
         "refiner_blocks": 10,
         "refiner_kernel": 7,
         "refiner_block_kernel": 7,

@@ -251,6 +251,7 @@ class FolderJob:
             "schema": "simgan.refined/1",
             "model_sha256": self.refiner.model.sha256,
             "strength": self.config.strength,
+            "seed": self.config.seed,
             "format": self.config.format,
             "channels": self.config.channels,
         }

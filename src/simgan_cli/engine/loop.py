@@ -175,11 +175,12 @@ class Loop:
     def _refine(self, images: Tensor) -> Tensor:
         """Return what users of the refiner would get, on the images' device."""
         gan = self.state.gan
+        gan.restart_noise()
         refined = []
         for part in torch.split(images, REFINED_AT_ONCE):
             with gan.autocast():
-                refined.append(gan.exported_refiner(part.contiguous(memory_format=torch.channels_last)).float())
-        return torch.cat(refined).clamp(-1, 1)
+                refined.append(gan.refine(part.contiguous(memory_format=torch.channels_last), gan.exported_refiner))
+        return torch.cat(refined).float().clamp(-1, 1)
 
     @by_first
     def _evaluate(self, *, finished: bool) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from simgan_cli.engine.export import CONFIG, WEIGHTS, build_network, fill, parse_tensors, read_content, read_json
 from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.noise import MAPS
 from simgan_cli.engine.run import MANIFEST, RunFolder, checkpoint_of, stored_config, verify_checkpoint
 from simgan_cli.errors import CheckpointError, SettingsError
 
@@ -81,8 +82,9 @@ def _from_checkpoint(folder: Path) -> RefinerModel:
     first = parse_tensors(content, weights).get("first.weight")
     if first is None or first.ndim != 4:
         raise CheckpointError(f"{weights}: missing first.weight; use another checkpoint")
+    channels = first.shape[1] - (MAPS if config.noise else 0)
     return RefinerModel(
-        network=_filled(Refiner(**config.refiner_settings(first.shape[1])), content, weights),
+        network=_filled(Refiner(**config.refiner_settings(channels)), content, weights),
         weights=weights,
         sha256=hashlib.sha256(content).hexdigest(),
         step=state["step"],

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simgan_cli.engine.noise import MAPS
 from simgan_cli.errors import SettingsError
 
 Padding = Literal["zeros", "replicate"]
@@ -46,6 +47,8 @@ class ResidualBlock(nn.Module):
 class Refiner(nn.Module):
     """R_theta: N x C x H x W in [-1, 1] -> the same shape; no striding, pooling or batch norm (Sec. 2.1, 3.1).
 
+    With `noise` it sees random maps behind the image, N x (C + MAPS) x H x W, so that an image has many looks.
+
     With `output="tanh"` the last convolution passes tanh; with "residual" it is a correction that is added to the
     input and starts at zero, so that R starts as the identity (values may then leave [-1, 1] a little). The paper does
     not say what lies beyond the edge: "zeros" is what ports choose, "replicate" repeats the last pixel and leaves no
@@ -61,14 +64,16 @@ class Refiner(nn.Module):
         block_kernel: int = 3,
         output: Literal["tanh", "residual"] = "tanh",
         padding: Padding = "zeros",
+        noise: bool = False,
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
             "channels": channels, "width": width, "blocks": blocks,
-            "kernel": kernel, "block_kernel": block_kernel, "output": output, "padding": padding,
+            "kernel": kernel, "block_kernel": block_kernel, "output": output, "padding": padding, "noise": noise,
         }  # fmt: skip
         self.residual = output == "residual"
-        self.first = SameConv2d(channels, width, kernel, padding)
+        self.inputs = channels + (MAPS if noise else 0)
+        self.first = SameConv2d(self.inputs, width, kernel, padding)
         self.blocks = nn.Sequential(*(ResidualBlock(width, block_kernel, padding) for _ in range(blocks)))
         self.last = nn.Conv2d(width, channels, 1)
         if self.residual:
@@ -82,7 +87,7 @@ class Refiner(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         correction: Tensor = self.last(self.features(x))
-        return x + correction if self.residual else torch.tanh(correction)
+        return x[:, : self.settings["channels"]] + correction if self.residual else torch.tanh(correction)
 
 
 class Discriminator(nn.Module):
@@ -99,6 +104,7 @@ class Discriminator(nn.Module):
             "channels": channels,
             "head": list(head),
         }
+        self.inputs = channels
         body: list[nn.Module] = []
         for kind, kernel, stride, maps in layers:
             if kind == "pool":
@@ -195,7 +201,7 @@ def map_size(network: Refiner | Discriminator, size: tuple[int, int]) -> tuple[i
     """Return (h, w) of the network's output for an image of `size` (H, W)."""
     with torch.no_grad():
         device = network.last.weight.device
-        height, width = network(torch.zeros(1, network.settings["channels"], *size, device=device)).shape[2:]
+        height, width = network(torch.zeros(1, network.inputs, *size, device=device)).shape[2:]
     return height, width
 
 

@@ -15,15 +15,18 @@ def probe(gan: SimGAN, synthetic: Tensor) -> Measures:
     """Measure the training refiner on `synthetic`, N x C x H x W in [-1, 1], N at least 2.
 
     `correlation` of R(x) with x (mean over images); `diversity`, the mean difference between refined images over that
-    between their originals, brightness and contrast aside; `stamp`, the share of the change that is the same on all
-    images, a common change of brightness and contrast aside; `saturated`, how much larger the share of black and white
-    pixels became; `pull`, the norm of self-regularization's gradient at R(x) over that of the adversarial loss.
+    between their originals, brightness and contrast aside and under one noise; `stamp`, the share of the change that is
+    the same on all images, a common change of brightness and contrast aside; `saturated`, how much larger the share of
+    black and white pixels became; `pull`, the norm of self-regularization's gradient at R(x) over that of the
+    adversarial loss.
     """
+    gan.restart_noise()
     with torch.no_grad(), gan.autocast():
-        refined = gan.refiner(synthetic).float()
+        refined = gan.refine(synthetic).float()
+        alike = gan.refine(synthetic, alike=True).float() if gan.noise is not None else refined
     return {
         "correlation": _correlation(refined, synthetic),
-        "diversity": (_spread(refined) + SMALL) / (_spread(synthetic) + SMALL),
+        "diversity": (_spread(alike) + SMALL) / (_spread(synthetic) + SMALL),
         "stamp": _common_share(_without_tone(refined, synthetic)),
         "saturated": (refined.abs() > LIMIT).float().mean() - (synthetic.abs() > LIMIT).float().mean(),
         "pull": _pull(gan, refined, synthetic),

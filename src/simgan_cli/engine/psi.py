@@ -4,10 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simgan_cli.engine.config import PSI_NAMES, parse_psi
 from simgan_cli.engine.export import load_network
+from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.noise import MAPS
 
 # N x C x H x W in [-1, 1] -> N x features (any shape after N).
 FeatureTransform = Callable[[Tensor], Tensor]
@@ -57,6 +60,8 @@ def learned(folder: Path, device: torch.device) -> FeatureTransform:
     Raises CheckpointError when the folder does not hold one of our networks.
     """
     network = load_network(folder).to(device).eval().requires_grad_(False)
+    if isinstance(network, Refiner) and network.settings["noise"]:
+        return lambda images: network.features(F.pad(images, (0, 0, 0, 0, 0, MAPS)))  # noise of its mean
     return network.features
 
 

@@ -41,6 +41,7 @@ class RefineConfig(BaseModel):
     format: Literal["same"] | FormatName = setting("same", "File format of the results. All but jpeg are lossless; same keeps that of the input, JPEG as JPEG at quality 95.", "Images")
     channels: Literal["1", "3"] | None = setting(None, "What the model sees, where images do not have its channels: 1, the luma of colour images, whose hue stays; 3, grey as three equal channels. Results keep their input's mode.", "Images")
     strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input, 1 the refiner.", "Images", ge=0, le=1, metavar="A")
+    seed: int = setting(0, "Chooses among the looks that a refiner trained with --noise gives an image.", "Images", ge=0, lt=2**31)
 
     labels: bool = setting(True, "Carry every file that is not an image along.", "Labels")
     link: bool = setting(False, "Hard-link those files instead of copying them.", "Labels")

@@ -14,6 +14,7 @@ from simgan_cli.data.images import Pixels, equalize, luma
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.model import RefinerModel
 from simgan_cli.engine.networks import receptive_field
+from simgan_cli.engine.noise import beside_their_own_noise
 from simgan_cli.engine.runtime import autocast
 from simgan_cli.engine.tiling import in_tiles
 from simgan_cli.errors import DataError
@@ -40,8 +41,9 @@ class ImageRefiner:
         batch_size: int | None = None,
         tile: int = 512,
         strength: float = 1.0,
+        seed: int = 0,
     ) -> None:
-        self.model, self.device, self.strength = model, device, strength
+        self.model, self.device, self.strength, self.seed = model, device, strength, seed
         self._network = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._autocast: Callable[[], AbstractContextManager[object]] = autocast(precision, device)
         self._margin = receptive_field(model.network) // 2
@@ -124,7 +126,8 @@ class ImageRefiner:
             return x
         while True:
             try:
-                refined = in_tiles(self._in_passes, x, self._tile, self._margin)
+                seen = beside_their_own_noise(x, self.seed) if self.model.network.settings["noise"] else x
+                refined = in_tiles(self._in_passes, seen, self._tile, self._margin)
                 return refined if self.strength == 1 else x + self.strength * (refined - x)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or self._tile <= self._smallest_tile:

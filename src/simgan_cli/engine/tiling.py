@@ -10,20 +10,22 @@ from torch import Tensor
 def in_tiles(run: Callable[[Tensor], Tensor], x: Tensor, longest: int, margin: int) -> Tensor:
     """Return what `run` makes of x, N x C x H x W, giving it tiles of at most `longest` > 2 `margin` pixels a side.
 
-    `run` maps a batch to one of the same shape, and its outputs depend on inputs up to `margin` pixels away. Each
-    image is cut alone, so that its tiles do not depend on the images beside it.
+    `run` maps a batch to one of the same height and width, and its outputs depend on inputs up to `margin` pixels away.
+    Each image is cut alone, so that its tiles do not depend on the images beside it.
     """
     counts = [cuts_needed(length, longest, margin) for length in x.shape[2:]]
     if counts == [1, 1]:
         return run(x)
     rows, columns = (cuts(length, count, margin) for length, count in zip(x.shape[2:], counts, strict=True))
     places = [(row, column) for row in rows for column in columns]
-    whole = torch.empty_like(x)
-    for image, result in zip(x, whole, strict=True):
+    wholes = []
+    for image in x:
         tiles = run(torch.stack([image[:, row.window, column.window] for row, column in places]))
+        whole = tiles.new_empty((tiles.shape[1], *x.shape[2:]))
         for (row, column), tile in zip(places, tiles, strict=True):
-            result[:, row.kept, column.kept] = tile[:, row.inner, column.inner]
-    return whole
+            whole[:, row.kept, column.kept] = tile[:, row.inner, column.inner]
+        wholes.append(whole)
+    return torch.stack(wholes)
 
 
 @dataclass(frozen=True)

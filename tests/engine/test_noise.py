@@ -1,0 +1,62 @@
+"""The refiner's noise: its statistics, and that an image's look depends on nothing but the image and the seed."""
+
+import numpy as np
+import torch
+
+from simgan_cli.engine.model import RefinerModel
+from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.noise import CELL, MAPS, NoiseSource, beside_their_own_noise, noise_maps
+from simgan_cli.engine.refining import ImageRefiner
+
+CPU = torch.device("cpu")
+
+
+def test_maps_are_normal_and_vary_by_pixel_by_neighbourhood_and_by_image() -> None:
+    maps = noise_maps(400, (35, 55), torch.Generator().manual_seed(1)).numpy()
+    assert maps.shape == (400, MAPS, 35, 55)
+    fine, coarse, image = maps[:, 0], maps[:, 1], maps[:, 2]
+    assert abs(fine.mean()) < 0.01
+    assert abs(fine.std() - 1) < 0.01
+    assert abs(np.corrcoef(fine[:, 0, 0], fine[:, 0, 1])[0, 1]) < 0.15  # neighbours
+    assert np.corrcoef(coarse[:, 9, 9], coarse[:, 9, 10])[0, 1] > 0.8
+    assert abs(np.corrcoef(coarse[:, 0, 0], coarse[:, 0, 3 * CELL])[0, 1]) < 0.15
+    assert (image == image[:, :1, :1]).all()
+    assert abs(image[:, 0, 0].std() - 1) < 0.1
+
+
+def test_a_step_has_its_own_noise_whatever_came_before() -> None:
+    source, other = NoiseSource((1, 2), CPU), NoiseSource((1, 2), CPU)
+    images = torch.zeros(2, 1, 9, 9)
+    for step in (3, 4):
+        source.restart(step)
+        first, second = source.beside(images), source.beside(images)
+    other.restart(4)
+    assert torch.equal(first, other.beside(images))
+    assert torch.equal(second, other.beside(images))
+    assert not torch.equal(first, second)
+    rank = NoiseSource((1, 3), CPU)
+    rank.restart(4)
+    assert not torch.equal(first, rank.beside(images))
+
+
+def test_an_image_keeps_its_noise_in_any_company_and_a_seed_changes_it() -> None:
+    images = torch.rand(3, 1, 12, 14) * 2 - 1
+    together, alone = beside_their_own_noise(images, 5), beside_their_own_noise(images[1:2], 5)
+    assert torch.equal(together[1:2], alone)
+    assert torch.equal(together[:, :1], images)
+    assert not torch.equal(together[0, 1:], together[1, 1:])
+    assert not torch.equal(beside_their_own_noise(images, 6)[:, 1:], together[:, 1:])
+
+
+def test_seeds_choose_looks_and_tiles_do_not() -> None:
+    torch.manual_seed(0)
+    network = Refiner(1, width=4, blocks=1, output="residual", padding="replicate", noise=True)
+    torch.nn.init.normal_(network.last.weight, std=0.3)
+    model = RefinerModel(network.eval().requires_grad_(False), None, "", None, "none", None)  # type: ignore[arg-type]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 90, 100), dtype=np.uint8)
+    whole = ImageRefiner(model, CPU).refine(pixels)
+    tiled = ImageRefiner(model, CPU, tile=64).refine(pixels)
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    assert np.array_equal(ImageRefiner(model, CPU).refine(pixels[1:]), whole[1:])
+    other = ImageRefiner(model, CPU, seed=1).refine(pixels)
+    assert np.abs(whole.astype(int) - other).mean() > 2
