@@ -32,7 +32,7 @@ def test_a_run_gives_its_export_or_the_same_weights_of_a_checkpoint(domains: Dom
     assert simgan("train", *run).returncode == 0
     newest, same, earlier = open_model(domains.out), open_model(domains.out, 5), open_model(domains.out, 4)
     assert (newest.step, same.step, earlier.step) == (5, 5, 4)
-    x = torch.rand(1, 1, 16, 20)
+    x = torch.rand(1, newest.network.inputs, 16, 20)
     assert torch.equal(newest.network(x), same.network(x))
     assert not torch.equal(newest.network(x), earlier.network(x))
     assert open_model(domains.out / "checkpoints" / "step-00000004").sha256 == earlier.sha256

@@ -214,7 +214,7 @@ def test_weights_that_do_not_fit_are_all_listed(folders: dict[str, Any]) -> None
     tensors["stranger"] = tensors.pop("last.bias")
     safetensors.torch.save_file(tensors, path)
     with pytest.raises(
-        CheckpointError, match=r"missing last\.bias.*unexpected stranger.*first\.weight is \(3, 1, 2, 3\)"
+        CheckpointError, match=r"missing last\.bias.*unexpected stranger.*first\.weight is \(3, 4, 2, 3\)"
     ):
         load_network(path.parent)
 
