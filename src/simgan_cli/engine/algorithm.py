@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simgan_cli.engine.balance import START
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.networks import Discriminator, Refiner
@@ -68,6 +69,7 @@ class SimGAN:
         device = next(refiner.parameters()).device
         noisy = refiner.settings["noise"]
         self.noise = NoiseSource((config.seed, stream_number("noise"), ranks.rank), device) if noisy else None
+        self.lambda_reg = START if config.lambda_reg == "auto" else config.lambda_reg
         self.regularization = SelfRegularization(config.psi, device)
         self.refiner_optimizer = self._optimizer(refiner, config.refiner_lr)
         self.discriminator_optimizer = self._optimizer(discriminator, config.discriminator_lr)
@@ -124,13 +126,13 @@ class SimGAN:
             refined = self.refine(synthetic)
             logits = self.discriminator(refined) if adversarial else None
         regularization = self.regularization(refined, synthetic)
-        loss = self.config.lambda_reg * regularization
+        loss = self.lambda_reg * regularization
         measures = {}
         if logits is not None:
             fooling = loss_if_real(refined_log_odds(logits))
             loss = loss + fooling
             measures["loss_adversarial"] = fooling.detach()
-        elif self.config.lambda_reg == 0:
+        elif self.lambda_reg == 0:
             loss = regularization  # pretraining has no other term to weigh it against
         self._update(self.refiner, self.refiner_optimizer, loss)
         self.discriminator.requires_grad_(True)

@@ -110,6 +110,7 @@ class TrainState:
             "fingerprints": self.fingerprints,
             "positions": {name: sampler.position for name, sampler in self.samplers.items()},
             "ranks": gathered.by_rank,
+            "lambda": gan.lambda_reg,
             "best": [self.best.step, self.best.distance] if self.best is not None else None,
         }
         with atomic_directory(folder) as building:
@@ -149,6 +150,7 @@ class TrainState:
             tensors = read_tensors(folder / "history.safetensors")
             stream = mine["history_rng"] or history_stream(gan.config.seed, ranks, state["step"]).bit_generator.state
             gan.history.load_state({name: tensor[places] for name, tensor in tensors.items()}, stream)
+        gan.lambda_reg = state.get("lambda", gan.lambda_reg)
         if state.get("best") is not None:
             step, distance = state["best"]
             self.best = Best(step, distance, copy.deepcopy(gan.exported_refiner))

@@ -34,6 +34,19 @@ def parse_duration(value: object) -> object:
     return value
 
 
+def parse_lambda(value: object) -> object:
+    """Read a number of 0 or more, or "auto"."""
+    if value == "auto":
+        return value
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is neither a number nor auto") from None
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{value!r} is not 0 or more")
+    return number
+
+
 def parse_psi(spec: str) -> list[tuple[str, float]]:
     """Read "identity=1,derivatives=0.5" as [(name or path, weight), ...]; the weight is 1 where none is given.
 
@@ -77,6 +90,7 @@ Size = Annotated[
     PlainSerializer(lambda size: f"{size[0]}x{size[1]}", when_used="json-unless-none"),
 ]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Lambda = Annotated[float | Literal["auto"], BeforeValidator(parse_lambda)]
 Psi = Annotated[str, BeforeValidator(_check_psi)]
 
 
@@ -130,7 +144,7 @@ class TrainConfig(BaseModel):
 
     recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the paper to the letter.", "Objective")
     adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the whole image at once.", "Objective")
-    lambda_reg: float = setting(1.0, "Weight of self-regularization (Eq. 4), both losses reduced by mean.", "Objective", alias="lambda", ge=0)
+    lambda_reg: Lambda = setting(1.0, "Weight of self-regularization (Eq. 4), both losses reduced by mean; auto starts at 1 and doubles or halves it at each --eval-every: labels that move, or nothing gained.", "Objective", alias="lambda", metavar="NUMBER|auto")
     psi: Psi = setting("normalized", "Feature transform of self-regularization: identity, derivatives, channel-mean, blur, normalized (each image by its mean and deviation), the folder of a trained network, or a weighted sum such as identity=1,derivatives=0.5.", "Objective", metavar="SPEC")
     history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 switches it off.", "Objective", ge=0)
 
@@ -305,6 +319,8 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
         )
         if value % 2 == 0
     ]
+    if config.lambda_reg == "auto" and not config.eval_every:
+        problems.append("--lambda auto goes by the measurements that --eval-every 0 switches off")
     if config.fit is not None and config.size is None:
         problems.append(f"--fit {config.fit} says how to meet --size, which is not given")
     problems += [

@@ -10,6 +10,7 @@ from torch import Tensor
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.files import write_atomic
 from simgan_cli.data.sampler import to_network
+from simgan_cli.engine.balance import adapted
 from simgan_cli.engine.checkpoint import Gathered, TrainState
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.export import save_network
@@ -91,6 +92,7 @@ class Loop:
             done = finished or reason is not None
             if self._due(config.eval_every) or (finished and config.eval_every):
                 self._evaluate(finished=finished)
+                self._share_lambda()
             if self._due(config.log_every) or finished:  # a stop keeps the sums: the resumed run ends the line
                 self._log()
             if self._due(config.sample_every) or (finished and config.sample_every):
@@ -122,6 +124,7 @@ class Loop:
         if phase == "adversarial":
             probed = probe(state.gan, self._fixed("synthetic").to(self._device))
             means |= {name: float(value) for name, value in probed.items()}
+            means["lambda"] = state.gan.lambda_reg
         elapsed = time.monotonic() - self.logged_time
         steps = state.step - self.logged_at
         line: dict[str, Any] = {"step": state.step, "phase": phase} | means
@@ -195,6 +198,9 @@ class Loop:
         measures = self.realism.measure(self._refine)
         if self.config.select == "best":
             state.keep_best(measures)
+        if self.config.lambda_reg == "auto":
+            found = {name: float(value) for name, value in measures.items()}
+            state.gan.lambda_reg = adapted(state.gan.lambda_reg, found)
         if finished:
             rng = np.random.default_rng([self.config.seed, stream_number("two-sample")])
             known = [
@@ -203,6 +209,10 @@ class Loop:
             ]
             measures |= self.realism.two_sample(self._refine, known[0], known[1], self.config.seed)
         state.metrics.add(measures)
+
+    def _share_lambda(self) -> None:
+        if self.config.lambda_reg == "auto":
+            self.state.gan.lambda_reg = self.ranks.gather(self.state.gan.lambda_reg)[0]
 
     def _pixels(self, name: str, index: Any) -> Tensor:
         return torch.from_numpy(self.domains[name].pixels[index]).to(self._device)

@@ -66,6 +66,6 @@ def _pull(gan: SimGAN, refined: Tensor, synthetic: Tensor) -> Tensor:
         logits = gan.discriminator(at)
     gan.discriminator.requires_grad_(True)
     (fooling,) = torch.autograd.grad(loss_if_real(refined_log_odds(logits)), at)
-    (keeping,) = torch.autograd.grad(gan.config.lambda_reg * gan.regularization(at, synthetic), at)
+    (keeping,) = torch.autograd.grad(gan.lambda_reg * gan.regularization(at, synthetic), at)
     pull: Tensor = keeping.norm() / fooling.norm().clamp_min(1e-12)
     return pull

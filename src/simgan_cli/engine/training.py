@@ -21,7 +21,7 @@ from simgan_cli.engine.history import HistoryBuffer, history_stream
 from simgan_cli.engine.loop import Listener, Loop
 from simgan_cli.engine.networks import Discriminator, Refiner, build_discriminator
 from simgan_cli.engine.ranks import ALONE, Ranks
-from simgan_cli.engine.realism import HeldOut
+from simgan_cli.engine.realism import FEWEST, SHARE, HeldOut
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import (
     autocast,
@@ -31,7 +31,7 @@ from simgan_cli.engine.runtime import (
     stream_number,
 )
 from simgan_cli.engine.stop import StopReason, StopRequest
-from simgan_cli.errors import DataError
+from simgan_cli.errors import DataError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,12 @@ def build_state(
         )
         for name, left_out in (("synthetic", held_out.synthetic), ("real", held_out.all_real))
     }
+    if config.lambda_reg == "auto" and not len(held_out):
+        fewest = min(len(domain.pixels) for domain in domains.values())
+        raise SettingsError(
+            f"--lambda auto measures on held-out images, and {fewest} in a domain are too few to hold any out (wanted: "
+            f"{FEWEST * SHARE}); give a number"
+        )
     fingerprints = {name: domain.fingerprint for name, domain in domains.items()}
     for name, _ in parse_psi(config.psi):
         if name not in PSI_NAMES:
