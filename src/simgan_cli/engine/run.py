@@ -25,7 +25,7 @@ LAYOUT = {
     "log.txt": "what the terminal said",
     "samples/step-00000250.png": "synthetic | refined | difference | real, every --sample-every steps",
     "checkpoints/step-00000100/": "everything to go on from, every file with its SHA-256; the newest --keep stay",
-    "refiner/": "the refiner alone: config.json, model.safetensors and a README.md, shaped like a Hugging Face Hub folder",
+    "refiner/": "the refiner alone: config.json, model.safetensors, README.md, as a Hugging Face Hub folder has them",
     "report.html": "one page: conclusion, health, realism, pictures by step, curves, history, settings",
 }
 
