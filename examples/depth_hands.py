@@ -59,18 +59,20 @@ def convert(source: Path, target: Path) -> dict[str, float]:
     return nearest
 
 
+def simgan(*arguments: str | Path) -> None:
+    """Run the program, and end where it fails."""
+    subprocess.run([sys.executable, "-m", "simgan_cli", *arguments], check=True)
+
+
 def main() -> None:
     """Convert, train, refine, convert back."""
     synthetic, real, out = map(Path, sys.argv[1:4])
     nearest = convert(synthetic, out / "synthetic")
     convert(real, out / "real")
-    simgan = [sys.executable, "-m", "simgan_cli"]
-    domains = ["--synthetic", out / "synthetic", "--real", out / "real", "--out", out / "run"]
     # identity: the offset of each image, which `normalized` would leave free, is distance here.
-    training = [*simgan, "train", *domains, "--preset", "hands", "--psi", "identity", "--resume", "auto"]
-    subprocess.run([*training, *sys.argv[4:]], check=True)
-    refining = [*simgan, "refine", out / "synthetic", "--model", out / "run", "--out", out / "refined"]
-    subprocess.run([*refining, "--skip-existing", "--check-labels"], check=True)
+    settings = ["--preset", "hands", "--psi", "identity", "--resume", "auto", *sys.argv[4:]]
+    simgan("train", "--synthetic", out / "synthetic", "--real", out / "real", "--out", out / "run", *settings)
+    simgan("refine", out / "synthetic", "-m", out / "run", "-o", out / "refined", "--skip-existing", "--check-labels")
     for name, mm in nearest.items():
         depth = millimetres(np.asarray(Image.open(out / "refined" / name), dtype=np.uint16), mm)
         (out / "refined_mm" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def main() -> None:
             predicted = nn.functional.normalize(network(images))
             loss = (predicted - gaze).square().sum(1).mean()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             across = torch.linalg.cross(predicted.detach(), gaze).norm(dim=1)
             errors.append(torch.rad2deg(torch.atan2(across, (predicted.detach() * gaze).sum(1))))

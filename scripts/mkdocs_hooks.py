@@ -4,10 +4,12 @@
 MathML, which browsers draw by themselves: the site takes nothing from elsewhere.
 """
 
+import ast
 import html
 import inspect
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -157,15 +159,24 @@ def python_page() -> str:
     """Return signatures and docstrings of what is public in Python."""
     from simgan_cli.engine.refining import ImageRefiner
 
-    functions = [
+    functions: list[tuple[str, Callable[..., Any]]] = [
         ("simgan_cli.load_refiner", simgan_cli.load_refiner),
-        ("ImageRefiner.__call__", inspect.unwrap(ImageRefiner.__call__)),
+        ("ImageRefiner.__call__", ImageRefiner.__call__),
     ]
     parts = ["# Python", f"`import simgan_cli` offers {', '.join(f'`{name}`' for name in simgan_cli.__all__)}."]
     for name, function in functions:
-        signature = str(inspect.signature(function)).replace("pathlib.", "").replace("numpy.typing.", "")
-        parts += [f"## {name}", f"```text\n{name}{signature}\n```", inspect.getdoc(function) or ""]
+        parts += [f"## `{name}`", f"```text\n{_signature(name, function)}\n```", inspect.getdoc(function) or ""]
     return "\n\n".join(parts)
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    """Return the signature as its source has it, a parameter a line."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    assert isinstance(definition, ast.FunctionDef)
+    assert definition.returns is not None
+    parameters = re.split(r", (?=\w+:|\*)", ast.unparse(definition.args))
+    lines = "".join(f"    {parameter},\n" for parameter in parameters if parameter != "self")
+    return f"{name}(\n{lines}) -> {ast.unparse(definition.returns).strip(chr(39))}"
 
 
 def _is_argument(parameter: Any) -> bool:
@@ -180,7 +191,7 @@ def _names(parameter: Any) -> str:
     if _is_argument(parameter):
         return f"`{_metavar(parameter)}`"
     kind = parameter.type_descriptor.annotation
-    choices = "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else None
+    choices = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else None
     value = parameter.metavar or choices or VALUES.get(kind)
     shown = [*parameter.opts, *parameter.secondary_opts]
     return "<br>".join(f"`{name} {value}`" if value else f"`{name}`" for name in shown)
@@ -215,6 +226,12 @@ def _settings(values: dict[str, Any]) -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Return text whose bars do not end the cell; within backticks Markdown sees to that by itself."""
+    parts = text.split("`")
+    return "`".join(part if number % 2 else part.replace("|", "&#124;") for number, part in enumerate(parts))

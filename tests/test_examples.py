@@ -157,7 +157,7 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
     scontrol.write_text('#!/bin/sh\necho "$@" >> asked\n')
     scontrol.chmod(0o755)
     task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "17", "SLURM_JOB_ID": "19"}
-    command = [*command_of("slurm_lambda.sh"), renders, photos, tmp_path / "runs"]
+    command = [*command_of("slurm_lambda.sh"), *map(str, (renders, photos, tmp_path / "runs"))]
     run = tmp_path / "runs" / "lambda-3"
 
     endless = environment_with(scontrol, **task, SIMGAN_STEPS="1000000", SIMGAN_LOG_EVERY="1")
