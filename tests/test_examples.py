@@ -53,7 +53,7 @@ def run_example(
 
 
 def test_every_example_has_a_test() -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     untested = [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name not in tests]
     assert untested in ([], ["train.toml"])  # which README has
 
@@ -101,17 +101,17 @@ def test_a_refiner_in_a_data_pipeline(tmp_path: Path) -> None:
 
 def test_depth_images_of_hands(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[:224, :224]
+    y, x = np.mgrid[:96, :96]
     for name in ("synthetic", "real"):
         (tmp_path / name / "p0").mkdir(parents=True)
         for number, distance in enumerate((650, 900)):
-            wall = np.full((224, 224), 1400, np.uint16)
-            hand = (x - 112) ** 2 + (y - 100) ** 2 < 60**2
+            wall = np.full(x.shape, 1400, np.uint16)
+            hand = (x - 50) ** 2 + (y - 45) ** 2 < 30**2
             wall[hand] = (distance + (x + y)[hand] // 4 + rng.integers(0, 3, hand.sum())).astype(np.uint16)
             wall[:5] = 0
             Image.fromarray(wall).save(tmp_path / name / "p0" / f"{number}.png")
     out = tmp_path / "out"
-    flags = ("--batch-size", 2, "--history-size", 2, "--steps", 1, "--eval-every", 0)
+    flags = ("--batch-size", 2, "--history-size", 2, "--steps", 1, "--size", "96x96")
     run_example("depth_hands.py", tmp_path / "synthetic", tmp_path / "real", out, *flags)
     for number in range(2):
         before, after = (
