@@ -11,7 +11,7 @@ class Field:
     meaning: str
 
 
-_ALL, _REFINER, _DISCRIMINATOR = "all", "the refiner is trained", "the discriminator is trained"
+_ALL, _REFINER, _DISCRIMINATOR = "every line", "the refiner is trained", "the discriminator is trained"
 _ADVERSARIAL, _EVALUATED, _LAST = "adversarial", "every --eval-every steps", "the last one"
 
 METRICS = {
