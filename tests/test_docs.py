@@ -1,105 +1,233 @@
-"""What the documentation tells people to type works."""
+"""What README and docs tell people to type works, word for word; what they name exists."""
 
+import ast
+import json
+import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.engine.health import RULES
+from simgan_cli.engine.run import LAYOUT
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
-from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
+from tests.helpers import TINY, simgan, write_images
+from tests.warm import warm_simgan
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-COMMANDS, REFINING, EVALUATING, INSPECTING = (
-    re.findall(rf"^(?:.*&& )?(?:\.venv/bin/)?simgan ({name} .*)$", README, re.MULTILINE)
-    for name in ("train", "refine", "eval-gaze", "inspect-buffer")
-)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = PAGES[0].read_text()
+TALK = ("text", "bibtex")  # blocks that nobody types
+# Settings below flags and above files and recipes: every training and evaluation takes a moment.
+QUICK = {name[2:]: value for name, value in zip(TINY[::2], TINY[1::2], strict=True)} | {
+    "pretrain-refiner": "1", "estimator": "resnet", "train-steps": "2", "train-batch": "8",
+    "bootstrap": "100",
+}  # fmt: skip
+ENVIRONMENT = {f"SIMGAN_{name.upper().replace('-', '_')}": value for name, value in QUICK.items()}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_readmes_commands_are_understood(command: str, tmp_path: Path) -> None:
-    write_images(tmp_path / "renders", 2, 1)
-    write_images(tmp_path / "photos", 2, 2)
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, with what stands in its first line and in the comment above it."""
+
+    comment: str
+    language: str
+    title: str | None
+    text: str
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the page says why nothing runs it."""
+        return re.fullmatch("not run: .{10,}|the test command", self.comment) is not None
+
+    @property
+    def is_included(self) -> bool:
+        """Whether it shows a file of the repository."""
+        return self.text.startswith('--8<-- "')
+
+
+def blocks_of(page: Path) -> list[Block]:
+    fence = r'(?:^<!-- ([^\n]+) -->\n)?^```(\w+)(?: title="([^\n]+)")?\n(.*?)^```$'
+    found = re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(found) == len(re.findall("^```", page.read_text(), re.MULTILINE)) / 2, "a fence that is not understood"
+    return [Block(comment, language, title or None, text) for comment, language, title, text in found]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with warm_simgan(tmp_path_factory.mktemp("bin")) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Path:
+    """Everything that the pages suppose a reader has, and a run."""
+    folder = tmp_path_factory.mktemp("world")
+    for seed, (name, persons) in enumerate(
+        {"renders": 0, "more-renders": 0, "photos": 0, "real-eyes": 3, "more-real-eyes": 2}.items()
+    ):
+        write_csv(folder / name, 12, seed, persons)
+    (folder / "photos" / "labels.csv").unlink()
+    for seed, (name, shape, dtype) in enumerate(
+        (("color", (16, 20, 3), np.uint8), ("depth", (16, 20), np.uint16)), start=5
+    ):
+        write_images(folder / f"{name}-renders", 5, seed, shape, dtype)
+        write_images(folder / f"{name}-photos", 5, seed + 10, shape, dtype)
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    shell("simgan train --synthetic renders --real photos --out run --quiet", folder, program)
+    return folder
+
+
+def shell(script: str, folder: Path, program: Path) -> str:
+    """Run a script as a reader's shell would, on quick settings; return what it wrote to stdout."""
+    environment = os.environ | ENVIRONMENT | {"PATH": f"{program.parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
     result = subprocess.run(
-        [SIMGAN, *shlex.split(command), "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert "discriminator: 75,906 parameters" in result.stdout
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, f"{script}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
-@pytest.mark.parametrize("command", REFINING)
-def test_the_readmes_refining_works(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_images(tmp_path / "renders", 2, 1)
-    write_refiner(tmp_path / "run" / "refiner")
-    (tmp_path / "run" / "config.json").write_text('{"schema": "simgan.run/1"}')
-    result = CliRunner().invoke(app, shlex.split(command))
-    assert result.exit_code == 0, result.stderr
-    assert (tmp_path / "refined" / "0.png").exists() == ("--dry-run" not in command)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_works_from_top_to_bottom(
+    page: Path, world: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "reader"
+    shutil.copytree(world, folder, symlinks=True)
+    if re.search(r"--out run\s", page.read_text()):
+        shutil.rmtree(folder / "run")  # the page trains its own
+    monkeypatch.chdir(folder)
+    for block in blocks_of(page):
+        if block.is_included:
+            assert (ROOT / block.text.split('"')[1]).is_file()
+        elif block.is_marked or block.language in TALK:
+            continue
+        elif block.title is not None:
+            Path(block.title).write_text(block.text)
+        elif block.language == "sh":
+            shell(block.text, folder, program)
+        elif block.language == "python":
+            exec(block.text, {"images": np.zeros((2, 35, 55, 1), np.uint8)})
+        else:
+            pytest.fail(f"nothing runs this block, and no comment says why:\n{block.text}")
 
 
-@pytest.mark.parametrize("command", EVALUATING)
-def test_the_readmes_evaluations_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for seed, name in enumerate(("labelled", "refined-labelled", "eyes", "more-eyes")):
-        write_csv(tmp_path / name, 6, seed, persons=2)
-    write_refiner(tmp_path / "run" / "refiner")
-    (tmp_path / "run" / "config.json").write_text('{"schema": "simgan.run/1"}')
-    result = CliRunner().invoke(app, [*shlex.split(command), "--dry-run"])
-    assert result.exit_code == 0, result.stderr
+def test_enough_is_run() -> None:
+    """The pages have not lost their commands, and the marks are exceptions."""
+    blocks = [block for page in PAGES for block in blocks_of(page) if block.language == "sh" and not block.is_included]
+    ran = [line for block in blocks if not block.is_marked for line in block.text.splitlines() if "simgan " in line]
+    for command in ("train", "refine", "inspect-buffer", "eval-gaze"):
+        assert sum(f"simgan {command} " in line for line in ran) >= 3
+    assert sum(block.is_marked for block in blocks) < len(blocks) / 2
 
 
-def test_the_readmes_inspections_work(domains: Domains, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(domains.out.parent)
-    assert simgan("train", *domains.flags, *TINY).returncode == 0
-    assert len(INSPECTING) >= 2
-    for command in INSPECTING:
-        result = CliRunner().invoke(app, shlex.split(command))
-        assert result.exit_code == 0, result.stderr
+def test_every_option_that_is_named_exists() -> None:
+    group: Any = typer.main.get_command(app)
+    known = {
+        name
+        for command in (group, *group.commands.values())
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+    others = {"--nproc-per-node", "--standalone", "--signal", "--requeue", "--install-completion"}
+    for page in PAGES:
+        unmarked = re.sub(r"<!--.*?-->\n```.*?```", "", page.read_text(), flags=re.DOTALL)
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z]", unmarked))
+        assert named <= known | others, page
 
 
-def test_the_readmes_table_of_rules_is_that_of_the_code() -> None:
-    table = README.split("| verdict | seen |")[1].split("\n\n")[0]
-    assert re.findall(r"^\| ([a-z][^|]+) \|", table, re.MULTILINE) == [rule.name for rule in RULES]
-
-
-def test_the_readmes_python_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_refiner(tmp_path / "run" / "refiner")
-    (tmp_path / "run" / "config.json").write_text('{"schema": "simgan.run/1"}')
-    snippet = README.split("```python\n")[1].split("```")[0]
-    names = {"images": np.zeros((2, 5, 6, 1), np.uint8)}
-    exec(snippet, names)
-    assert names["refined"].shape == (2, 5, 6, 1)
-
-
-def test_the_readme_has_the_commands_it_should() -> None:
-    assert len(COMMANDS) >= 5
-    assert len(REFINING) >= 5
-    assert len(EVALUATING) >= 4
+def test_the_front_page_says_what_the_code_does() -> None:
+    table = README.split("| verdict | seen |")[1].split("\n\n")[0].splitlines()[2:]
+    assert table == [f"| {rule.name} | {rule.when} | {rule.advice} |" for rule in RULES]
     assert "<!-- the test command -->" in README
+
+
+def test_what_the_paper_says_has_a_file_and_a_test() -> None:
+    page = (ROOT / "docs" / "paper-to-code.md").read_text()
+    rows = re.findall(r"^\| (?!the paper|open)(.+) \| (.+) \| (.+) \|$", page, re.MULTILINE)
+    assert len(rows) >= 25
+    for _, code, tests in rows:
+        assert re.findall("`(tests/[^`]+)`", tests), tests
+        assert names_are_defined(tests, r"tests/\S+"), tests
+        assert names_are_defined(code, r"(?:src|examples|benchmarks)/\S+"), code
+
+
+def names_are_defined(cell: str, path: str) -> bool:
+    """Say whether every name in backticks is defined in the file that is named before it."""
+    file, defined = None, set()
+    for item in re.findall("`([^`]+)`", cell):
+        if re.fullmatch(path, item):
+            file = ROOT / item
+            defined = definitions(file) if file.suffix == ".py" else set()
+            assert file.is_file(), item
+        elif file is not None and item not in defined:
+            return False
+    return True
+
+
+def definitions(file: Path) -> set[str]:
+    """Return the functions, classes and variables of a Python file, methods included."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    named = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assigned = [
+        node.targets if isinstance(node, ast.Assign) else [node.target]
+        for node in nodes
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+    ]
+    return named | {target.id for targets in assigned for target in targets if isinstance(target, ast.Name)}
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("train", "--synthetic renders --real photos --out new"),
+        ("refine", "renders --model run --out refined --check-labels"),
+        ("inspect-buffer", "run --score"),
+        ("eval-gaze", "--train synthetic=renders --model run --test real-eyes --out results --estimator knn"),
+    ],
+)
+def test_json_documents_have_the_documented_fields(
+    command: str, more: str, world: Path, program: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(world, tmp_path / "reader", symlinks=True)
+    document = json.loads(shell(f"simgan {command} {more} --json 2> talk", tmp_path / "reader", program))
+    page = (ROOT / "docs" / "reference" / "json.md").read_text()
+    section = page.split(f"## {document['schema']}\n")[1].split("\n## ")[0]
+    assert set(document) == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
 def test_the_run_folder_is_as_documented(domains: Domains) -> None:
     result = simgan("train", *domains.flags, *TINY, "--sample-every", "5")
     assert result.returncode == 0, result.stderr
-    documented = set(re.findall(r"^run/([a-z.]+)", README, re.MULTILINE))
-    assert {path.name for path in domains.out.iterdir()} == documented | {".lock"}
+    assert {path.name for path in domains.out.iterdir()} == {path.split("/")[0] for path in LAYOUT} | {".lock"}
 
 
 def test_the_discs_example_runs_and_draws_its_sheet(tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "examples" / "discs.py"), str(tmp_path)]
-    quick = ["--steps", "2", "--pretrain-discriminator", "1", "--batch-size", "4", "--sample-every", "3"]
+    quick = [
+        "--steps",
+        "2",
+        "--pretrain-discriminator",
+        "1",
+        "--batch-size",
+        "4",
+        "--sample-every",
+        "3",
+        "--eval-every",
+        "0",
+    ]
     result = subprocess.run([*script, *quick, "--cache", "off"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     sheet = np.asarray(Image.open(tmp_path / "run" / "samples" / "step-00000003.png"))

@@ -1,34 +1,68 @@
 """The examples run, on tiny settings."""
 
+import importlib.util
 import json
 import os
+import signal
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.gaze.helpers import discs, write_mpiigaze, write_unityeyes
-from tests.helpers import SIMGAN, write_images
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
+from tests.helpers import SIMGAN, files_below, write_images, write_refiner
+from tests.warm import warm_simgan
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+QUICK = {
+    "SIMGAN_STEPS": "2", "SIMGAN_PRETRAIN_DISCRIMINATOR": "1", "SIMGAN_BATCH_SIZE": "4", "SIMGAN_REFINER_WIDTH": "4",
+    "SIMGAN_REFINER_BLOCKS": "1", "SIMGAN_SAMPLE_EVERY": "0", "SIMGAN_CACHE": "off", "SIMGAN_TRAIN_STEPS": "2",
+    "SIMGAN_TRAIN_BATCH": "8", "SIMGAN_HISTORY_SIZE": "8",
+}  # fmt: skip
 
 
-def run_script(name: str, *arguments: str | Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a shell script of the examples with this environment's programs, and settings by name."""
-    environment = os.environ | {f"SIMGAN_{key.upper()}": value for key, value in settings.items()}
-    environment["PATH"] = f"{Path(SIMGAN).parent}:{os.environ['PATH']}"
-    command = ["bash", str(EXAMPLES / name), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with warm_simgan(tmp_path_factory.mktemp("bin")) as path:
+        yield path
 
 
-def test_the_papers_table(tmp_path: Path) -> None:
+def command_of(name: str) -> list[str]:
+    return [sys.executable if name.endswith(".py") else "bash", str(EXAMPLES / name)]
+
+
+def environment_with(program: Path | str, **more: str) -> dict[str, str]:
+    """Quick settings, and this program as `simgan`."""
+    return os.environ | QUICK | {"PATH": f"{Path(program).parent}:{os.environ['PATH']}"} | more
+
+
+def run_example(
+    name: str, *arguments: object, program: Path | str = SIMGAN, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run an example on quick settings, others by their variables, to its end and without an error."""
+    environment = environment_with(program, **more)
+    command = [*command_of(name), *map(str, arguments)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def test_every_example_has_a_test() -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
+    untested = [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name not in tests]
+    assert untested in ([], ["train.toml"])  # which README has
+
+
+def test_the_papers_table(tmp_path: Path, program: Path) -> None:
     renders = write_unityeyes(tmp_path / "UnityEyes", *discs(12, 1))
     write_mpiigaze(tmp_path / "MPIIGaze", {"p00": 4, "p01": 3})
-    quick = {
-        "steps": "2", "pretrain_discriminator": "1", "batch_size": "4", "refiner_width": "4", "refiner_blocks": "1",
-        "sample_every": "0", "cache": "off", "train_steps": "2", "train_batch": "8",
-    }  # fmt: skip
     out = tmp_path / "out"
-    result = run_script("paper_table.sh", renders, tmp_path / "MPIIGaze", out, settings=quick)
-    assert result.returncode == 0, result.stderr
+    run_example("paper_table.sh", renders, tmp_path / "MPIIGaze", out, program=program)
     document = json.loads((out / "table" / "results.json").read_text())
     assert document["test"] == {"images": 14, "persons": 2, "source": str(tmp_path / "MPIIGaze")}
     assert [(row["name"], row["estimator"], row["images"]) for row in document["rows"]][1:] == [
@@ -37,19 +71,124 @@ def test_the_papers_table(tmp_path: Path) -> None:
     assert (out / "table" / "curve.svg").exists()
 
 
+def test_own_folders(tmp_path: Path, program: Path) -> None:
+    renders, photos = write_csv(tmp_path / "renders", 6, 1), write_images(tmp_path / "photos", 4, 2, (35, 55))
+    for _ in range(2):  # the second time goes on from what is there
+        run_example("own_folders.sh", renders, photos, tmp_path / "out", program=program)
+    refined = files_below(tmp_path / "out" / "refined")
+    assert set(files_below(renders)) <= set(refined)
+    assert (tmp_path / "out" / "history.png").is_file()
+    assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_a_learned_psi(tmp_path: Path, program: Path) -> None:
+    renders, photos = write_csv(tmp_path / "renders", 12, 1), write_images(tmp_path / "photos", 4, 2, (35, 55))
+    out = tmp_path / "out"
+    run_example("learned_psi.sh", renders, photos, out, program=program)
+    settings = json.loads((out / "run" / "config.json").read_text())["settings"]
+    assert settings["psi"] == f"{out}/estimator/estimators/fit-cnn-seed0=1,normalized=0.5"
+    assert (out / "run" / "refiner" / "model.safetensors").is_file()
+    halves = [set((out / name / "labels.csv").read_text().splitlines()[1:]) for name in ("fit", "check")]
+    assert not halves[0] & halves[1]
+
+
+def test_a_refiner_in_a_data_pipeline(tmp_path: Path) -> None:
+    renders = write_csv(tmp_path / "renders", 9, 1)
+    refiner = write_refiner(tmp_path / "refiner")
+    said = run_example("torch_dataset.py", renders, refiner, 2).stdout.splitlines()
+    assert [line.split(":")[0] for line in said] == ["epoch 1", "epoch 2"]
+
+
+def test_depth_images_of_hands(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96]
+    for name in ("synthetic", "real"):
+        (tmp_path / name / "p0").mkdir(parents=True)
+        for number, distance in enumerate((650, 900)):
+            wall = np.full(x.shape, 1400, np.uint16)
+            hand = (x - 50) ** 2 + (y - 45) ** 2 < 30**2
+            wall[hand] = (distance + (x + y)[hand] // 4 + rng.integers(0, 3, hand.sum())).astype(np.uint16)
+            wall[:5] = 0
+            Image.fromarray(wall).save(tmp_path / name / "p0" / f"{number}.png")
+    out = tmp_path / "out"
+    flags = ("--batch-size", 2, "--history-size", 2, "--steps", 1, "--size", "96x96")
+    run_example("depth_hands.py", tmp_path / "synthetic", tmp_path / "real", out, *flags)
+    for number in range(2):
+        before, after = (
+            np.asarray(Image.open(folder / "p0" / f"{number}.png"), dtype=int)
+            for folder in (tmp_path / "synthetic", out / "refined_mm")
+        )
+        hand = (before > 0) & (before < 1400)
+        assert np.abs(after - before)[hand].max() < 30  # mm: the refiner starts as the identity
+        assert (after[~hand] == 0).mean() > 0.9
+    settings = json.loads((out / "run" / "config.json").read_text())["settings"]
+    assert (settings["preset"], settings["refiner_kernel"], settings["psi"]) == ("hands", 7, "identity")
+
+
+def test_scaled_depth_comes_back() -> None:
+    spec = importlib.util.spec_from_file_location("depth_hands", EXAMPLES / "depth_hands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    depth = np.array([[0, 500, 650, 800, 801, 3000]], np.uint16)
+    levels, nearest = example.scaled(depth)
+    assert (levels.tolist()[0][0], levels.tolist()[0][3:]) == (0, [65535, 0, 0])
+    assert example.millimetres(levels, nearest).tolist() == [[0, 500, 650, 800, 0, 0]]
+    with pytest.raises(ValueError, match="no measured point"):
+        example.scaled(np.zeros((2, 2), np.uint16))
+
+
+def test_a_slurm_array_refines_in_parts(tmp_path: Path, program: Path) -> None:
+    renders = write_csv(tmp_path / "renders", 5, 1)
+    refiner, out = write_refiner(tmp_path / "refiner"), tmp_path / "refined"
+    for task in ("1", "2", "2"):  # the last one was put back into the queue
+        array = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "2"}
+        run_example("slurm_refine.sh", renders, refiner, out, program=program, **array)
+    assert set(files_below(renders)) <= set(files_below(out))
+
+
+def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> None:
+    """The script gets SIGUSR1 as from SLURM; `scontrol`, which only a cluster has, notes what it is asked for."""
+    renders, photos = write_images(tmp_path / "renders", 6, 1), write_images(tmp_path / "photos", 4, 2)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "simgan").symlink_to(SIMGAN)
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.write_text('#!/bin/sh\necho "$@" >> asked\n')
+    scontrol.chmod(0o755)
+    task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "17", "SLURM_JOB_ID": "19"}
+    command = [*command_of("slurm_lambda.sh"), *map(str, (renders, photos, tmp_path / "runs"))]
+    run = tmp_path / "runs" / "lambda-3"
+
+    endless = environment_with(scontrol, **task, SIMGAN_STEPS="1000000", SIMGAN_LOG_EVERY="1")
+    with subprocess.Popen(command, env=endless, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as script:
+        while script.poll() is None and not (run / "metrics.jsonl").exists():
+            time.sleep(0.05)
+        script.send_signal(signal.SIGUSR1)
+        _, errors = script.communicate()
+    assert script.returncode == 0, errors
+    assert (tmp_path / "asked").read_text() == "requeue 17_2\n"
+    stopped = json.loads((tmp_path / "19-3.json").read_text())
+    assert stopped["status"] == "stopped"
+
+    short = environment_with(scontrol, **task, SIMGAN_STEPS=str(stopped["step"] + 1), SIMGAN_LOG_EVERY="1")
+    result = subprocess.run(command, env=short, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "asked").read_text() == "requeue 17_2\n"
+    document = json.loads((tmp_path / "19-3.json").read_text())
+    assert (document["status"], document["run"]) == ("finished", str(run))
+    assert json.loads((run / "config.json").read_text())["settings"]["lambda"] == 3
+
+
 def test_torchrun(tmp_path: Path) -> None:
     """The script tells how the training ended, which torchrun does not."""
     domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
-    quick = {
-        "steps": "2", "pretrain_discriminator": "1", "batch_size": "4", "refiner_width": "4", "refiner_blocks": "1",
-        "sample_every": "0", "cache": "off",
-    }  # fmt: skip
-    result = run_script("torchrun.sh", "2", *domains, tmp_path / "run", "--quiet", settings=quick)
-    assert result.returncode == 0, result.stderr
+    result = run_example("torchrun.sh", 2, *domains, tmp_path / "run", "--quiet")
     document = json.loads(result.stdout)
     assert (document["status"], document["step"]) == ("finished", 3)
     assert (tmp_path / "run" / "refiner" / "model.safetensors").exists()
 
 
-def test_slurm_script_is_a_script() -> None:
+def test_slurm_train_is_a_script() -> None:
+    """Nothing but a cluster can run it; the ranks' signals and restarts have tests of their own."""
     subprocess.run(["bash", "-n", str(EXAMPLES / "slurm_train.sh")], check=True)

@@ -22,6 +22,17 @@ EXIT_SOME_FAILED = 3  # some images of a batch; the rest are done
 EXIT_STOPPED = 75  # EX_TEMPFAIL: saved; run it again to go on
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
+# What a script does about each code; the reference shows this table.
+EXIT_CODES = {
+    EXIT_OK: "done",
+    1: "a failure such as a full disk or no memory; what was saved before is untouched",
+    2: "wrong or contradictory settings, all listed at once",
+    EXIT_SOME_FAILED: "some images failed, the rest are done; mend them and run it again with --skip-existing",
+    4: "bad data, checkpoint or model, or training diverged (the last good checkpoint is named)",
+    EXIT_STOPPED: "stopped after saving, by SIGTERM, SIGUSR1 or --max-time; run it again to go on",
+    EXIT_INTERRUPTED: "stopped by Ctrl-C, after saving; run it again to go on",
+}
+
 
 class SimganError(Exception):
     """Something went wrong that a person can act on."""

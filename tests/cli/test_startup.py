@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import simgan_cli
+from simgan_cli.engine.runtime import resolve_device, resolve_precision
 from tests.conftest import Domains
+from tests.helpers import SIMGAN, simgan
 
 HEAVY = re.compile(r"^import time:.*\|\s*(torch|torchvision|safetensors\.torch)\b")
 
@@ -30,10 +34,35 @@ def heavy(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if HEAVY.match(line)]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]], ids=" ".join)
-def test_help_and_version(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]], ids=" ".join)
+def test_help(arguments: list[str]) -> None:
     code, stderr = imports(*arguments)
     assert (code, heavy(stderr)) == (0, [])
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("simgan tr", "train"), ("simgan train --history-s", "--history-size")])
+def test_completion_in_a_shell(typed: str, offered: str) -> None:
+    script = f"""
+        eval "$({SIMGAN} --show-completion)"
+        COMP_WORDS=({typed}) COMP_CWORD={typed.count(" ")}
+        PYTHONPROFILEIMPORTTIME=1 _simgan_completion {SIMGAN}
+        echo "${{COMPREPLY[@]}}"
+    """
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (result.stdout.split(), heavy(result.stderr)) == ([offered], [])
+    assert "simgan_cli.cli.train" in result.stderr
+
+
+def test_version_names_what_would_run() -> None:
+    result = simgan("--version")
+    assert result.returncode == 0
+    ours, *others = result.stdout.splitlines()
+    assert ours == f"simgan {simgan_cli.__version__}"
+    assert dict(line.split(" ", 1) for line in others) == {
+        "torch": torch.__version__,
+        "device": str(resolve_device("auto")),
+        "precision": resolve_precision("auto", resolve_device("auto")),
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from simgan_cli.data.images import Preparation, read_pixels
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine import realism
 from simgan_cli.engine.export import load_network
+from simgan_cli.engine.fields import METRICS
 from simgan_cli.engine.health import Finding
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import beside_their_own_noise
@@ -356,6 +357,7 @@ def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> No
     assert [line["step"] for line in lines if set(line) >= MEASURED] == [2, 4]
     assert 0 <= lines[-1]["two_sample_low"] <= lines[-1]["two_sample"] <= lines[-1]["two_sample_high"] <= 1
     assert "two_sample" not in lines[0]
+    assert set().union(*lines) == set(METRICS) - {"health"}
 
     stopped = spacious | {"out": spacious["out"].with_name("stopped"), "log_every": 3}
     whole = spacious | {"out": spacious["out"].with_name("whole"), "log_every": 3}

@@ -25,15 +25,31 @@ app.command("eval-gaze")(eval_gaze)
 
 
 def _version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"simgan {__version__}\n")
-        raise typer.Exit
+    if not wanted:
+        return
+    sys.stdout.write(f"simgan {__version__}\n")
+    sys.stdout.flush()  # torch takes seconds to import
+    import torch
+
+    from simgan_cli.engine.runtime import resolve_device, resolve_precision
+
+    device = resolve_device("auto")
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    precision = resolve_precision("auto", device)
+    sys.stdout.write(f"torch {torch.__version__}\ndevice {device}{name}\nprecision {precision}\n")
+    raise typer.Exit
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the versions of simgan and torch, the device and precision that auto picks, and exit.",
+            callback=_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     """Make rendered images look real while their labels stay true."""

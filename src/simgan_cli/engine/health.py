@@ -21,6 +21,7 @@ class Rule:
     name: str
     steps: int
     holds: Callable[[Line], bool]
+    when: str  # `holds` in words, for the documentation
     saw: str  # formatted with the line
     advice: str
     from_start: bool = False  # else only after the warm-up
@@ -89,49 +90,58 @@ def _diverging(line: Line) -> bool:
 RULES = (
     Rule(
         "diverging", 0, _diverging,
+        "the discriminator's loss is above 5 (guessing has 1.4)",
         "the discriminator's loss is {loss_discriminator:.1f}, where guessing has 1.4",
         "lower --discriminator-lr, or clip with --clip-gradient 1",
         from_start=True,
     ),
     Rule(
         "history not in use", 50, _without_history,
+        "no image from history is among the discriminator's",
         "the discriminator sees the current refiner alone and forgets earlier artefacts",
         "set --history-size to 100 batches (the paper: 7.8 degrees with history, 12.2 without)",
     ),
     Rule(
         "discriminator has won", 100, _won,
+        "it is right on 97% or more of real and of refined patches",
         "it is right on {accuracy_real:.0%} of real and {accuracy_refined:.0%} of refined patches",
         "lower --discriminator-lr, raise --refiner-updates or lower --lambda, so that the refiner can follow",
     ),
     Rule(
         "discriminator is blind", 200, _blind,
+        "it is right on 48 to 52%, in the mean of real and refined patches",
         "it is right on {accuracy_real:.0%} of real and {accuracy_refined:.0%} of refined patches, as by chance",
         "change --discriminator-lr (lower if its loss jumps, higher if it never learned); if both domains look alike, "
         "there is nothing to refine",
     ),
     Rule(
         "self-regularization dominates", 100, _dominated,
+        "its gradient is above twice the adversarial one, and R(x) correlates with x by 0.99 or more",
         "lambda pulls {pull:.0f} times as hard as the discriminator; refined images correlate with their originals by "
         "{correlation:.3f}",
         "lower --lambda",
     ),
     Rule(
         "refiner is the identity", 100, _identity,
+        "R(x) correlates with x by 0.99 or more, and the change is below 0.012",
         "refined images correlate with their originals by {correlation:.3f}; pixels change by {change:.4f}",
         "train longer (--steps), lower --lambda, or choose a --psi that leaves the difference of the domains free",
     ),
     Rule(
         "mode collapse", 50, _collapsed,
+        "refined images differ by less than 0.3 of what their originals do",
         "refined images differ from each other by {diversity:.2f} of what their originals do",
         "raise --lambda, lower --refiner-lr, and take an earlier checkpoint",
     ),
     Rule(
         "one stamp for all", 100, _stamped,
+        "more than 85% of the change is the same on every image",
         "{stamp:.0%} of the change is the same on every image",
         "raise --lambda, lower --refiner-lr, or train longer",
     ),
     Rule(
         "saturated pixels", 100, _saturated,
+        "more than 20% of the pixels turned black or white",
         "{saturated:.0%} more pixels of refined images than of originals are black or white",
         "raise --lambda or lower --refiner-lr",
     ),

@@ -18,6 +18,17 @@ from simgan_cli.errors import CheckpointError, SettingsError
 MANIFEST, STATE = "manifest.json", "state.json"
 RUN_SCHEMA = "simgan.run/1"
 
+# What a person finds in a run folder; the reference shows this table.
+LAYOUT = {
+    "config.json": "the resolved settings",
+    "metrics.jsonl": "a line of numbers every --log-every steps",
+    "log.txt": "what the terminal said",
+    "samples/step-00000250.png": "synthetic | refined | difference | real, every --sample-every steps",
+    "checkpoints/step-00000100/": "everything to go on from, every file with its SHA-256; the newest --keep stay",
+    "refiner/": "the refiner alone: config.json, model.safetensors, README.md, as a Hugging Face Hub folder has them",
+    "report.html": "one page: conclusion, health, realism, pictures by step, curves, history, settings",
+}
+
 
 class RunFolder:
     """Paths of one run, and the few operations on its files that need no tensors."""

@@ -1,0 +1,237 @@
+"""MkDocs hooks: the reference is made from the code and its help at every build, so that it cannot be out of date.
+
+`pages` makes the reference; README.md is the front page and benchmarks/RESULTS.md a page of its own; equations become
+MathML, which browsers draw by themselves: the site takes nothing from elsewhere.
+"""
+
+import ast
+import html
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+import simgan_cli
+from simgan_cli.cli.app import app
+from simgan_cli.cli.settings import COMMANDS, ENVIRONMENT_PREFIX
+from simgan_cli.engine.config import PRESETS, RECIPES
+from simgan_cli.engine.fields import METRICS
+from simgan_cli.engine.health import RULES, WARM_UP
+from simgan_cli.engine.run import LAYOUT
+from simgan_cli.errors import EXIT_CODES
+
+ROOT = Path(__file__).parents[1]
+FRONT_PAGE, REFERENCE, RESULTS = "index.md", "Reference", "results.md"
+VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH"}  # what stands for an option's value
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """Add the generated pages to the navigation."""
+    assert config.nav is not None
+    section = next(item[REFERENCE] for item in config.nav if REFERENCE in item)
+    section[:0] = list(pages())
+
+
+def on_files(files: Files, config: MkDocsConfig) -> None:
+    """Add the generated pages themselves."""
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    files.append(File.generated(config, RESULTS, content=(ROOT / "benchmarks" / "RESULTS.md").read_text()))
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Show README.md as the front page: its links into docs/ start one folder lower here."""
+    if page.file.src_uri != FRONT_PAGE:
+        return markdown
+    readme = (ROOT / "README.md").read_text()
+    return readme.replace("](docs/", "](").replace("](benchmarks/RESULTS.md", f"]({RESULTS}")
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Turn the equations that arithmatex marked into MathML."""
+
+    def drawn(match: re.Match[str]) -> str:
+        tag, latex = match["tag"], html.unescape(match["latex"]).strip()
+        formula: str = convert(latex, display="block" if tag == "div" else "inline")
+        return f'<{tag} class="formula">{formula}</{tag}>'
+
+    return re.sub(
+        r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<latex>.*?)\\[)\]]</(?P=tag)>',
+        drawn,
+        content,
+        flags=re.DOTALL,
+    )
+
+
+def pages() -> dict[str, str]:
+    """Return the reference, Markdown by path, in the order of the navigation."""
+    group: Any = typer.main.get_command(app)
+    commands = {f"reference/{name}.md": command_page(name, command) for name, command in group.commands.items()}
+    return commands | {
+        "reference/recipes.md": recipes_page(),
+        "reference/metrics.md": metrics_page(),
+        "reference/health.md": health_page(),
+        "reference/run-folder.md": run_folder_page(),
+        "reference/exit-codes.md": exit_codes_page(),
+        "reference/python.md": python_page(),
+    }
+
+
+def command_page(name: str, command: Any) -> str:
+    """Return what `simgan NAME --help` says, and where else each option may be set."""
+    usage = [f"simgan {name}", "[OPTIONS]", *(_metavar(p) for p in command.params if _is_argument(p))]
+    panels: dict[str, list[Any]] = {}
+    for parameter in command.params:
+        if not parameter.hidden:
+            panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
+    parts = [f"# simgan {name}", command.help, f"```text\n{' '.join(usage)}\n```"]
+    if name in COMMANDS:
+        parts.append(
+            f"Each option below a heading other than *Options* is also a key of the table `[{name}]` in a TOML file "
+            f"(`--config`), without its dashes, and an environment variable, such as `{ENVIRONMENT_PREFIX}SEED` for "
+            "`--seed`."
+        )
+    for panel, parameters in panels.items():
+        rows = [(_names(p), _default(p), _meaning(p, _bounds(name, p.name))) for p in parameters]
+        parts.append(f"## {panel}\n\n{_table(('option', 'default', 'meaning'), rows)}")
+    return "\n\n".join(parts)
+
+
+def recipes_page() -> str:
+    """Return the tables of recipes and presets."""
+    tables = [
+        f"## --{kind} {name}\n\n" + (_settings(values) if values else "The defaults of [simgan train](train.md).")
+        for kind, table in (("recipe", RECIPES), ("preset", PRESETS))
+        for name, values in table.items()
+    ]
+    intro = "What a recipe or preset sets; a file, the environment and flags win over it."
+    return "\n\n".join(["# Recipes and presets", intro, *tables])
+
+
+def metrics_page() -> str:
+    """Return the table of the fields of metrics.jsonl."""
+    rows = [(f"`{name}`", field.lines, field.meaning) for name, field in METRICS.items()]
+    intro = (
+        "A JSON object a line, every `--log-every` steps. Numbers are means since the last line; x is a synthetic "
+        "image, R(x) the refined one, D the discriminator. What a line's phase does not have is absent. Measurements "
+        "on held-out images need 80 images in each domain."
+    )
+    return f"# Fields of metrics.jsonl\n\n{intro}\n\n{_table(('field', 'stands where', 'meaning'), rows)}"
+
+
+def health_page() -> str:
+    """Return the table of the rules that judge a training."""
+    rows = [
+        (f"**{rule.name}**", rule.when, "at once" if rule.steps == 0 else f"{rule.steps} steps", rule.advice)
+        for rule in RULES
+    ]
+    intro = (
+        "Each line of [metrics](metrics.md) is judged by these rules. One that held for so long fires once, says what "
+        "it saw and what to change, and stands in `health` of the line and of `--json`, in the summary and in "
+        "`report.html`. "
+        f"All but the first wait for {WARM_UP} iterations of Algorithm 1."
+    )
+    return f"# Rules of health\n\n{intro}\n\n{_table(('verdict', 'seen', 'for', 'what to change'), rows)}"
+
+
+def run_folder_page() -> str:
+    """Return what lies in a run folder."""
+    rows = [(f"`run/{path}`", meaning) for path, meaning in LAYOUT.items()]
+    return f"# The run folder\n\nWhat `simgan train --out run` writes.\n\n{_table(('path', 'what it is'), rows)}"
+
+
+def exit_codes_page() -> str:
+    """Return what each exit code means."""
+    rows = [(f"`{code}`", meaning) for code, meaning in EXIT_CODES.items()]
+    return f"# Exit codes\n\nThe same for all commands.\n\n{_table(('code', 'meaning'), rows)}"
+
+
+def python_page() -> str:
+    """Return signatures and docstrings of what is public in Python."""
+    from simgan_cli.engine.refining import ImageRefiner
+
+    functions: list[tuple[str, Callable[..., Any]]] = [
+        ("simgan_cli.load_refiner", simgan_cli.load_refiner),
+        ("ImageRefiner.__call__", ImageRefiner.__call__),
+    ]
+    parts = ["# Python", f"`import simgan_cli` offers {', '.join(f'`{name}`' for name in simgan_cli.__all__)}."]
+    for name, function in functions:
+        parts += [f"## `{name}`", f"```text\n{_signature(name, function)}\n```", inspect.getdoc(function) or ""]
+    return "\n\n".join(parts)
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    """Return the signature as its source has it, a parameter a line."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    assert isinstance(definition, ast.FunctionDef)
+    assert definition.returns is not None
+    parameters = re.split(r", (?=\w+:|\*)", ast.unparse(definition.args))
+    lines = "".join(f"    {parameter},\n" for parameter in parameters if parameter != "self")
+    return f"{name}(\n{lines}) -> {ast.unparse(definition.returns).strip(chr(39))}"
+
+
+def _is_argument(parameter: Any) -> bool:
+    return not any(name.startswith("-") for name in parameter.opts)
+
+
+def _metavar(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name.upper())
+
+
+def _names(parameter: Any) -> str:
+    if _is_argument(parameter):
+        return f"`{_metavar(parameter)}`"
+    kind = parameter.type_descriptor.annotation
+    choices = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else None
+    value = parameter.metavar or choices or VALUES.get(kind)
+    shown = [*parameter.opts, *parameter.secondary_opts]
+    return "<br>".join(f"`{name} {value}`" if value else f"`{name}`" for name in shown)
+
+
+def _default(parameter: Any) -> str:
+    shown = parameter.show_default
+    if shown is True and parameter.default not in (None, False):
+        shown = str(parameter.default)
+    return f"`{shown}`" if isinstance(shown, str) else ""
+
+
+def _meaning(parameter: Any, bounds: str) -> str:
+    text = re.sub(r"\\\[", "[", parameter.help or "")  # as Rich would show it
+    return text + (f" {bounds[0].upper()}{bounds[1:]}." if bounds else "")
+
+
+def _bounds(command: str, name: str) -> str:
+    field = COMMANDS[command].model_fields.get(name) if command in COMMANDS else None
+    found: Iterator[str] = (
+        f"{words} {getattr(item, bound):g}"
+        for item in (field.metadata if field else [])
+        for bound, words in BOUNDS.items()
+        if getattr(item, bound, None) is not None
+    )
+    return ", ".join(found)
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return _table(
+        ("option", "value"), [(f"`--{key.replace('_', '-')}`", f"`{value}`") for key, value in values.items()]
+    )
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Return text whose bars do not end the cell; within backticks Markdown sees to that by itself."""
+    parts = text.split("`")
+    return "`".join(part if number % 2 else part.replace("|", "&#124;") for number, part in enumerate(parts))

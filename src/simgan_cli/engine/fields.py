@@ -1,0 +1,49 @@
+"""What each field of metrics.jsonl means, in one table. Imports no torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field: in which lines it stands, and what it says."""
+
+    lines: str
+    meaning: str
+
+
+_ALL, _REFINER, _DISCRIMINATOR = "every line", "the refiner is trained", "the discriminator is trained"
+_ADVERSARIAL, _EVALUATED, _LAST = "adversarial", "every --eval-every steps", "the last one"
+
+METRICS = {
+    "step": Field(_ALL, "finished steps, pretraining included"),
+    "phase": Field(_ALL, "pretrain-refiner, pretrain-discriminator or adversarial"),
+    "loss_refiner": Field(_REFINER, "L_R (Eq. 4): loss_adversarial + lambda loss_regularization"),
+    "loss_adversarial": Field(_ADVERSARIAL, "-log(1 - D(R(x))), mean over images and patches"),
+    "loss_regularization": Field(_REFINER, "|psi(R(x)) - psi(x)|, mean over images and features, without lambda"),
+    "loss_discriminator": Field(
+        _DISCRIMINATOR, "L_D (Eq. 2), mean over images and patches; 2 log 2 = 1.39 is guessing"
+    ),
+    "change": Field(_REFINER, "|R(x) - x| with pixels in [0, 1], mean over pixels"),
+    "accuracy_real": Field(_DISCRIMINATOR, "share of the patches of real images that D calls real"),
+    "accuracy_refined": Field(_DISCRIMINATOR, "share of the patches of currently refined images that D calls refined"),
+    "accuracy_history": Field(_ADVERSARIAL, "the same for images from history; absent while there are none"),
+    "correlation": Field(
+        _ADVERSARIAL, "of R(x) with x, mean over images; 1 is a change of brightness and contrast alone"
+    ),
+    "diversity": Field(_ADVERSARIAL, "difference between refined images over that between their originals, tone aside"),
+    "stamp": Field(
+        _ADVERSARIAL, "share of the change that is the same on every image, tone aside; 1 is one stamp for all"
+    ),
+    "saturated": Field(_ADVERSARIAL, "by how much the share of black and white pixels grew"),
+    "pull": Field(_ADVERSARIAL, "norm of self-regularization's gradient over that of the adversarial loss"),
+    "swd_synthetic": Field(_EVALUATED, "sliced Wasserstein distance of patches, synthetic to real: before"),
+    "swd_refined": Field(_EVALUATED, "the same, refined to real: after"),
+    "swd_real": Field(_EVALUATED, "the same between two samples of real images: the floor"),
+    "label_drift": Field(_EVALUATED, "pixels by which refining moves image content, mean over images"),
+    "two_sample": Field(_LAST, "accuracy of a fresh classifier that tells refined from real; 0.5 is chance"),
+    "two_sample_low": Field(_LAST, "lower end of its 95% interval"),
+    "two_sample_high": Field(_LAST, "upper end of it"),
+    "images_per_second": Field(_ALL, "mini-batches times batch size, over the time since the last line"),
+    "peak_memory_mb": Field(_ALL, "highest memory of the process so far, on a GPU that of the device"),
+    "health": Field("a rule holds", "names of the rules that have fired and still hold"),
+}

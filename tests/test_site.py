@@ -1,0 +1,79 @@
+"""The site of the documentation: it builds without a warning, is whole, and takes nothing from elsewhere."""
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from simgan_cli.cli.app import app
+from simgan_cli.engine.fields import METRICS
+from simgan_cli.engine.health import RULES
+from simgan_cli.errors import EXIT_CODES
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+class Loads(HTMLParser):
+    """What a page loads by itself; links that a reader may follow are none of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        if tag in ("script", "img", "iframe", "source", "video"):
+            self.addresses.append(found.get("src") or "")
+        if tag == "link" and found.get("rel") not in ("canonical", "next", "prev"):
+            self.addresses.append(found.get("href") or "")
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        loads = Loads()
+        loads.feed(page.read_text())
+        assert loads.addresses
+        assert [address for address in loads.addresses if address.startswith(("http:", "https:", "//"))] == []
+
+
+def test_every_command_has_a_page_with_every_option(site: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        page = (site / "reference" / f"{name}.html").read_text()
+        for parameter in command.params:
+            assert all(option in page for option in parameter.opts if option.startswith("--")), name
+
+
+def test_tables_of_the_code_are_whole(site: Path) -> None:
+    tables = {"metrics": METRICS, "health": [rule.name for rule in RULES], "exit-codes": map(str, EXIT_CODES)}
+    for name, entries in tables.items():
+        page = (site / "reference" / f"{name}.html").read_text()
+        assert all(f">{entry}<" in page for entry in entries), name
+
+
+def test_the_readme_is_the_front_page(site: Path) -> None:
+    page = (site / "index.html").read_text()
+    assert 'href="tutorial.html"' in page
+    assert 'href="results.html"' in page
+
+
+def test_equations_are_drawn_by_the_browser(site: Path) -> None:
+    page = (site / "method.html").read_text()
+    assert page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"') >= 4
+    assert "arithmatex" not in page
+    assert "\\(" not in page
