@@ -1,0 +1,17 @@
+"""The settings of `simgan demo-data`."""
+
+from pydantic import BaseModel, ConfigDict
+
+from simgan_cli.engine.config import Size, setting
+
+
+class DemoDataConfig(BaseModel):
+    """The resolved settings of one set of simulated eyes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # fmt: off
+    count: int = setting(6000, "Images of each domain; camera/test gets a third as many more.", "Images", ge=1, le=99_999)
+    size: Size = setting((35, 55), "Size of the images.", "Images", metavar="HxW")
+    seed: int = setting(0, "The same seed draws the same images.", "Images", ge=0)
+    # fmt: on
