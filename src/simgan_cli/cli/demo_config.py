@@ -12,6 +12,6 @@ class DemoDataConfig(BaseModel):
 
     # fmt: off
     count: int = setting(6000, "Images of each domain; camera/test gets a third as many more.", "Images", ge=1, le=99_999)
-    size: Size = setting((35, 55), "Size of the images.", "Images", metavar="HxW")
+    size: Size = setting("35x55", "Size of the images.", "Images", metavar="HxW", validate_default=True)
     seed: int = setting(0, "The same seed draws the same images.", "Images", ge=0)
     # fmt: on

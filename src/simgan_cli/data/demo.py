@@ -32,8 +32,8 @@ The camera's domain differs by its looks: darker skins, irises and scleras, make
 light, blur, noise, JPEG, a stretched histogram. Shapes of faces and eyes are drawn alike in both; gaze is narrower.
 
 labels.csv: pitch and yaw in radians (pitch > 0 looks up, yaw > 0 to the image's left; gaze = (-cos(pitch) sin(yaw),
--sin(pitch), -cos(pitch) cos(yaw)), x right, y down, z away from the camera), pupil_x and pupil_y in pixels from the upper
-left corner, pixel centres at +0.5. All are left eyes: the nose is at the image's left.
+-sin(pitch), -cos(pitch) cos(yaw)), x right, y down, z away from the camera), pupil_x and pupil_y in pixels from the
+upper left corner, pixel centres at +0.5. All are left eyes: the nose is at the image's left.
 
 Size {height}x{width}, seed {seed}: the same command draws the same images.
 """

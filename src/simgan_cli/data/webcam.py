@@ -69,7 +69,7 @@ def _places(shape: tuple[int, ...]) -> tuple[Floats, Floats]:
 
 
 def _lit(images: Floats, rng: np.random.Generator) -> Floats:
-    """Return images under light that falls off across the face, at times with the edge of a shadow, and a tone curve."""
+    """Return images under light that falls off across the face, at times with a shadow's edge, and a tone curve."""
     count = len(images)
     x, y = _places(images.shape)
     light = np.exp(_uniform(rng, -0.4, 0.4, count) * x + _uniform(rng, -0.3, 0.15, count) * y)
