@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from simgan_cli.data.demo import AT_ONCE, RECORD, camera_eyes, synthetic_eyes, write_images, write_labels
-from simgan_cli.data.eye_world import CLEAN_LOOK, FACE, Eyes, render
+from simgan_cli.data.demo import AT_ONCE, camera_eyes, synthetic_eyes, write_images, write_labels
 from simgan_cli.data.demo import test_count as count_of_tests
+from simgan_cli.data.eye_world import CLEAN_LOOK, FACE, Eyes, render
 
 SIZE = (35, 55)
 ESTIMATOR = "resnet"
@@ -35,7 +35,7 @@ def main() -> int:
     folder, seed = options.folder, options.seed
     data = folder / "data"
     simgan("demo-data", data, "--seed", seed, "--count", options.count, "--skip-existing")
-    if (data / RECORD).stat().st_mtime and not (folder / "control").exists():
+    if not (folder / "control").exists():
         count = count_of_tests(options.count)
         write_clean(folder / "control", clean(camera_eyes(count, np.random.default_rng([seed, 2])), seed))
         write_clean(folder / "held-out", synthetic_eyes(count, [seed, 3]))
