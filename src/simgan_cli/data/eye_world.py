@@ -22,7 +22,7 @@ CORNEA, CORNEA_DISTANCE = 7.8, 5.6  # radius of the cornea; distance of its cent
 LID_BULGE = 15.0  # radius of the lids over the ball
 BANK = 512  # texels along a side of a texture, which repeats
 TEXEL = 0.1  # mm
-LASH_ROOT = 20  # row of the lids' margin in the texture of lashes
+LASH_ROOT, LASH_LENGTH = 20, 38  # texels: row of the lid's margin in the texture of lashes, and how far the longest go
 
 # Angles: a wide uniform range, as a renderer is asked for.
 UNIFORM_GAZE: Ranges = {"pitch": (-0.38, 0.38), "yaw": (-0.52, 0.52)}
@@ -338,12 +338,15 @@ def _step(distance: Floats, width: float) -> Floats:
 
 @cache
 def _textures(pixel: float) -> dict[str, Floats]:
-    """Return textures BANK x BANK, filtered for pixels of so many texels.
+    """Return the textures, filtered for pixels of so many texels."""
+    return {name: _smoothed(texture, 0.7 * pixel, 0.7 * pixel) for name, texture in _sharp_textures().items()}
 
-    Noise has mean 0 and, before filtering, deviation 1; veins, hair and lashes are coverage in [0, 1].
-    """
+
+@cache
+def _sharp_textures() -> dict[str, Floats]:
+    """Return textures BANK x BANK: noise of mean 0 and deviation 1, or coverage in [0, 1]."""
     rng = np.random.default_rng(55)
-    sharp = {
+    return {
         "fine": _noise(rng, 5, 5),
         "coarse": _noise(rng, 22, 22),
         "streaks": 0.7 * _noise(rng, 7, 40) + 0.5 * _noise(rng, 12, 6),
@@ -351,7 +354,6 @@ def _textures(pixel: float) -> dict[str, Floats]:
         "hair": np.clip(0.6 + 0.5 * _noise(rng, 2.5, 14, slant=0.6), 0, 1),
         "lashes": _lashes(rng),
     }
-    return {name: _smoothed(texture, 0.7 * pixel, 0.7 * pixel) for name, texture in sharp.items()}
 
 
 def _noise(rng: np.random.Generator, across: float, down: float, slant: float = 0.0) -> Floats:
@@ -370,13 +372,11 @@ def _smoothed(texture: NDArray[Any], across: float, down: float, slant: float = 
 def _lashes(rng: np.random.Generator) -> Floats:
     """Return lashes that grow over a lid's margin: column along it, row up from LASH_ROOT."""
     picture = np.zeros((BANK, BANK), np.float32)
-    rows, columns = np.mgrid[:BANK, :BANK].astype(np.float32)
+    rows, columns = np.mgrid[LASH_ROOT : LASH_ROOT + LASH_LENGTH, :BANK].astype(np.float32)
     for root in np.arange(0, BANK, 8) + rng.uniform(-4, 4, BANK // 8):
-        length, lean, bend = rng.uniform(12, 38), rng.uniform(-0.4, 0.8), rng.uniform(0, 0.5)
-        up = np.clip(rows - LASH_ROOT, 0, None) / length
+        length, lean, bend = rng.uniform(12, LASH_LENGTH), rng.uniform(-0.4, 0.8), rng.uniform(0, 0.5)
+        up = (rows - LASH_ROOT) / np.float32(length)
         away = (columns - root - length * (lean * up + bend * up**2) + BANK / 2) % BANK - BANK / 2
-        thickness = 1.8 * np.sqrt(np.clip(1 - up, 0, 1))
-        picture = np.maximum(
-            picture, np.clip(thickness - np.abs(away) + 0.5, 0, 1) * (up < 1) * (rows >= LASH_ROOT - 2)
-        )
+        lash = np.clip(1.8 * np.sqrt(np.clip(1 - up, 0, 1)) - np.abs(away) + 0.5, 0, 1) * (up < 1)
+        np.maximum(picture[LASH_ROOT : LASH_ROOT + LASH_LENGTH], lash, out=picture[LASH_ROOT : LASH_ROOT + LASH_LENGTH])
     return picture
