@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from simgan_cli.cli.console import say
-from simgan_cli.cli.demo_config import DemoDataConfig
+from simgan_cli.cli.demo_config import DemoConfig, DemoDataConfig
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.run import resumed_config
@@ -29,6 +29,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "refine": RefineConfig,
     "eval-gaze": EvalGazeConfig,
     "demo-data": DemoDataConfig,
+    "demo": DemoConfig,
 }
 Model = TypeVar("Model", bound=BaseModel)
 
