@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,9 +76,10 @@ def simgan(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "simgan_cli", *map(str, arguments)], check=True, stdout=sys.stderr)
 
 
-def results(folder: Path) -> list[dict[str, object]]:
+def results(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of an evaluation, but for the constant guess."""
-    return list(json.loads((folder / "results.json").read_text())["rows"])
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    return [row for row in rows if row["estimator"] != "mean"]
 
 
 if __name__ == "__main__":

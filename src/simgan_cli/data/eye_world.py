@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # float32 throughout; the types of numpy cannot tell
 Ranges = Mapping[str, tuple[float, float]]
 
 FIELD = 44.0  # mm across the image
@@ -366,7 +366,8 @@ def _smoothed(texture: NDArray[Any], across: float, down: float, slant: float = 
     """Return a texture that repeats, blurred by a Gaussian whose deviation is 0.7 of these texels."""
     fx, fy = np.meshgrid(np.fft.fftfreq(BANK), np.fft.fftfreq(BANK))
     response = np.exp(-(np.pi**2) * ((fx * across) ** 2 + ((fy - slant * fx) * down) ** 2))
-    return np.fft.ifft2(np.fft.fft2(texture) * response).real.astype(np.float32)
+    smoothed: Floats = np.fft.ifft2(np.fft.fft2(texture) * response).real.astype(np.float32)
+    return smoothed
 
 
 def _lashes(rng: np.random.Generator) -> Floats:
