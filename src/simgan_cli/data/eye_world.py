@@ -359,7 +359,8 @@ def _sharp_textures() -> dict[str, Floats]:
 def _noise(rng: np.random.Generator, across: float, down: float, slant: float = 0.0) -> Floats:
     """Return noise that repeats, smooth over so many texels."""
     noise = _smoothed(rng.normal(size=(BANK, BANK)), across, down, slant)
-    return noise / noise.std()
+    noise /= noise.std()
+    return noise
 
 
 def _smoothed(texture: NDArray[Any], across: float, down: float, slant: float = 0.0) -> Floats:
