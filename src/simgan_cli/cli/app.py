@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from simgan_cli import __version__
+from simgan_cli.cli.demo import demo
+from simgan_cli.cli.demo_data import demo_data
 from simgan_cli.cli.eval_gaze import eval_gaze
 from simgan_cli.cli.inspect_buffer import inspect_buffer
 from simgan_cli.cli.refine import refine
@@ -22,6 +24,8 @@ app.command()(train)
 app.command()(refine)
 app.command("inspect-buffer")(inspect_buffer)
 app.command("eval-gaze")(eval_gaze)
+app.command()(demo)
+app.command("demo-data")(demo_data)
 
 
 def _version(wanted: bool) -> None:

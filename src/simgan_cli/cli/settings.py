@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from simgan_cli.cli.console import say
+from simgan_cli.cli.demo_config import DemoConfig, DemoDataConfig
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
@@ -24,7 +25,13 @@ from simgan_cli.errors import SettingsError
 from simgan_cli.gaze.config import EvalGazeConfig
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
-COMMANDS: dict[str, type[BaseModel]] = {"train": TrainConfig, "refine": RefineConfig, "eval-gaze": EvalGazeConfig}
+COMMANDS: dict[str, type[BaseModel]] = {
+    "train": TrainConfig,
+    "refine": RefineConfig,
+    "eval-gaze": EvalGazeConfig,
+    "demo-data": DemoDataConfig,
+    "demo": DemoConfig,
+}
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -1,0 +1,86 @@
+"""How far apart the demonstration's domains are, and whether it is their looks that part them.
+
+python benchmarks/demo_gap.py FOLDER [--seed S] [any option of simgan eval-gaze, such as --seeds 3]
+
+A gaze estimator is trained on FOLDER/data/synthetic and one on labelled camera images (oracle). Both are tested on
+camera/test; the first also on synthetic eyes it has not seen (held out), and on clean renders of the very eyes of
+camera/test, gaze and shapes alike (control): what the control costs over held-out eyes is due to gaze and shapes, and
+what camera/test costs over the control to looks.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simgan_cli.data.demo import AT_ONCE, camera_eyes, synthetic_eyes, write_images, write_labels
+from simgan_cli.data.demo import test_count as count_of_tests
+from simgan_cli.data.eye_world import CLEAN_LOOK, FACE, Eyes, render
+
+SIZE = (35, 55)
+ESTIMATOR = "resnet"
+
+
+def main() -> int:
+    """Write the sets, train, test, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=6000)
+    options, extra = parser.parse_known_args()
+    folder, seed = options.folder, options.seed
+    data = folder / "data"
+    simgan("demo-data", data, "--seed", seed, "--count", options.count, "--skip-existing")
+    if not (folder / "control").exists():
+        count = count_of_tests(options.count)
+        write_clean(folder / "control", clean(camera_eyes(count, np.random.default_rng([seed, 2])), seed))
+        write_clean(folder / "held-out", synthetic_eyes(count, [seed, 3]))
+    common = ["--estimator", ESTIMATOR, "--overwrite", "--quiet", *extra]
+    trained = folder / "camera"
+    sets = ["--train", f"synthetic={data / 'synthetic'}", "--real-train", data / "camera" / "oracle"]
+    simgan("eval-gaze", *sets, "--test", data / "camera" / "test", "--out", trained, *common)
+    rows = {("camera/test", row["name"]): row for row in results(trained)}
+    for name in ("control", "held-out"):
+        networks = sorted((trained / "estimators").glob("synthetic*"))
+        loads = [argument for i, path in enumerate(networks) for argument in ("--load", f"synthetic-{i}={path}")]
+        simgan("eval-gaze", *loads, "--test", folder / name, "--out", folder / f"on-{name}", *common)
+        rows |= {(name, row["name"]): row for row in results(folder / f"on-{name}")}
+    print("| tested on | trained on | error, deg | 95% |\n|---|---|---|---|")
+    for (test, train), row in rows.items():
+        print(f"| {test} | {train} | {row['mean']:.2f} | {row['ci95'][0]:.2f}-{row['ci95'][1]:.2f} |")
+    return 0
+
+
+def clean(eyes: Eyes, seed: int) -> Eyes:
+    """Return eyes of the same gaze and shapes with a renderer's looks."""
+    shapes = {field.name for field in fields(Eyes)} - CLEAN_LOOK.keys()
+    same = {name: getattr(eyes, name).ravel() for name in shapes}
+    return Eyes.draw(np.random.default_rng([seed, 4]), len(eyes), {**FACE, **CLEAN_LOOK}, **same)
+
+
+def write_clean(folder: Path, eyes: Eyes) -> None:
+    """Write clean renders with their labels."""
+    parts = (eyes[start : start + AT_ONCE] for start in range(0, len(eyes), AT_ONCE))
+    for _ in write_images(folder, (np.rint(255 * render(part, SIZE)).astype(np.uint8) for part in parts)):
+        pass
+    write_labels(folder / "labels.csv", eyes, SIZE)
+
+
+def simgan(*arguments: object) -> None:
+    """Run the program, or end with what it said."""
+    subprocess.run([sys.executable, "-m", "simgan_cli", *map(str, arguments)], check=True, stdout=sys.stderr)
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of an evaluation, but for the constant guess."""
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    return [row for row in rows if row["estimator"] != "mean"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""`simgan demo`: the whole method on simulated eyes, command by command."""
+
+import contextlib
+import json as json_module
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from simgan_cli.cli.console import exit_codes, hours, print_json, say, stdout
+from simgan_cli.cli.demo_config import DemoConfig
+from simgan_cli.cli.options import ConfigFile, Json, Quiet
+from simgan_cli.cli.settings import environment_of_process, gather, validated, with_settings
+
+# What the demonstration sets otherwise than the commands do by themselves, to be done in minutes on two cores.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "demo-data": {"count": 4000},
+    "train": {"refiner-width": 16, "steps": 1000, "log-every": 100},
+    "eval-gaze": {"estimator": "resnet", "train-steps": 1500, "seeds": 1},
+}
+QUICK: dict[str, dict[str, Any]] = {
+    "demo-data": {"count": 100},
+    "train": {"refiner-width": 4, "refiner-blocks": 1, "batch-size": 4, "history-size": 8, "pretrain-discriminator": 2,
+              "steps": 4, "log-every": 2, "sample-every": 3, "eval-every": 0},
+    "eval-gaze": {"estimator": "resnet", "train-steps": 4, "train-batch": 16, "bootstrap": 100},
+}  # fmt: skip
+QUIETABLE = ("demo-data", "train", "refine", "eval-gaze")  # commands that have --quiet
+
+
+@with_settings(DemoConfig)
+def demo(
+    flags: dict[str, Any],
+    *,
+    context: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Folder to write, or to go on with.", show_default=True)
+    ] = Path("simgan-demo"),
+    config: ConfigFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the commands; run none.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Draw simulated eyes, train a refiner, refine, look into its history, and measure whether it helped.
+
+    It runs the other commands one after the other and prints each, so that you can type them yourself. Minutes on two
+    cores; nothing is downloaded. Interrupted, the same command goes on.
+
+    Exit codes: 0 done, whatever the verdict; else that of the command that did not end well.
+    """
+    with exit_codes("the results", again="the same command", smaller="--quick"):
+        settings = validated(DemoConfig, gather("demo", flags, config, environment_of_process()))
+        started = time.monotonic()
+        lines = commands(folder, settings)
+        for number, line in enumerate(lines, 1):
+            if not quiet or dry_run:
+                say(f"[{number}/{len(lines)}] simgan {shlex.join(line)}", "bold")
+            if not dry_run:
+                _run(context, [*line, "--quiet"] if quiet and line[0] in QUIETABLE else line, hidden=quiet or json)
+        if dry_run:
+            return
+        results = json_module.loads((folder / "gaze" / "results.json").read_text(encoding="utf-8"))
+        files = files_to_open(folder)
+        seconds = time.monotonic() - started
+        if json:
+            print_json(_document(folder, lines, results, files, seconds))
+        else:
+            _print(results, files, seconds)
+
+
+def commands(folder: Path, settings: DemoConfig) -> list[list[str]]:
+    """Return the commands that a demonstration in `folder` consists of, each of which goes on where it was."""
+    data, run, refined = folder / "data", folder / "run", folder / "refined"
+    synthetic, camera = data / "synthetic", data / "camera"
+    more = QUICK if settings.quick else SETTINGS
+    seed, device = ["--seed", settings.seed], ["--device", settings.device] if settings.device != "auto" else []
+
+    def of_table(command: str) -> list[Any]:
+        return [part for name, value in more[command].items() for part in (f"--{name}", value)]
+
+    lines: list[list[Any]] = [
+        ["demo-data", data, *of_table("demo-data"), *seed, "--skip-existing"],
+        ["train", "--synthetic", synthetic, "--real", camera / "train", "--out", run,
+         *of_table("train"), *seed, *device, "--resume", "auto"],
+        ["refine", synthetic, "--model", run, "--out", refined, "--check-labels", "--compare", folder / "refined.png",
+         *device, "--skip-existing"],
+        ["inspect-buffer", run, "--score", "--grid", folder / "history.png"],
+        ["eval-gaze", "--train", f"synthetic={synthetic}", "--train", f"refined={refined}",
+         "--real-train", camera / "oracle", "--test", camera / "test", "--out", folder / "gaze",
+         *of_table("eval-gaze"), *seed, *device, "--skip-existing"],
+    ]  # fmt: skip
+    return [[str(part) for part in line] for line in lines]
+
+
+def files_to_open(folder: Path) -> dict[str, Path]:
+    """Return what a person may want to look at, and where it lies; what was not made is left out."""
+    files = {
+        "the training: health, realism, pictures by step, curves": folder / "run" / "report.html",
+        "renders before and after": folder / "refined.png",
+        "the history buffer, oldest first": folder / "history.png",
+        "share of test images below each error": folder / "gaze" / "curve.png",
+        "test images with the largest errors": folder / "gaze" / "worst.png",
+        "what the simulated eyes are": folder / "data" / "README.txt",
+    }
+    return {meaning: path for meaning, path in files.items() if path.exists()}
+
+
+def _run(context: typer.Context, line: list[str], *, hidden: bool) -> None:
+    """Run a command as the program would. Raises typer.Exit with its exit code unless that is 0."""
+    out = sys.stderr if hidden else sys.stdout  # one document on stdout, if any
+    with contextlib.redirect_stdout(out):
+        code = context.find_root().command.main(line, prog_name="simgan", standalone_mode=False)
+    if code:
+        say(f"simgan {line[0]} ended with exit code {code}; run the demo again to go on", "yellow")
+        raise typer.Exit(code)
+
+
+def _document(
+    folder: Path, lines: list[list[str]], results: dict[str, Any], files: dict[str, Path], seconds: float
+) -> dict[str, Any]:
+    return {
+        "schema": "simgan.demo/1",
+        "folder": str(folder),
+        "simulated": True,
+        "commands": [shlex.join(["simgan", *line]) for line in lines],
+        "rows": results["rows"],
+        "comparison": results["comparison"],
+        "files": [str(path) for path in files.values()],
+        "seconds": round(seconds, 3),
+    }
+
+
+def _print(results: dict[str, Any], files: dict[str, Path], seconds: float) -> None:
+    """Write the table, the verdict and the files to open to stdout."""
+    unit = results["unit"]
+    table = Table(
+        title=f"gaze error on {results['test']['images']:,} simulated camera images, {unit}",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("trained on", no_wrap=True)
+    for name in ("mean", "95%"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in results["rows"]:
+        if row["estimator"] != "mean":  # the constant guess
+            table.add_row(row["name"], f"{row['mean']:.2f}", "{:.2f}-{:.2f}".format(*row["ci95"]))
+    stdout.print(table)
+    pair = results["comparison"]
+    low, high = pair["ci95"]
+    stdout.print(f"refining: {pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f}): {pair['verdict']}")
+    stdout.print("\nto open:")
+    for meaning, path in files.items():
+        stdout.print(f"  {path}  {meaning}", markup=False)
+    say(f"done in {hours(seconds)}; all images are simulated: try your own with the commands above")

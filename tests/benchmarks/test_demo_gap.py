@@ -1,0 +1,31 @@
+"""The benchmark of the demonstration's domains: its control differs in looks alone."""
+
+import importlib.util
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from simgan_cli.data.demo import camera_eyes
+from simgan_cli.data.eye_world import CLEAN_LOOK, Eyes
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "demo_gap.py"
+
+
+def test_the_control_has_gaze_and_shapes_of_the_camera_and_looks_of_the_renderer() -> None:
+    spec = importlib.util.spec_from_file_location("demo_gap", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    seen = camera_eyes(50, np.random.default_rng(1))
+    control: Eyes = module.clean(seen, 0)
+    np.testing.assert_array_equal(control.pupil_centres((35, 55)), seen.pupil_centres((35, 55)))
+    for field in fields(Eyes):
+        ours, theirs = getattr(control, field.name), getattr(seen, field.name)
+        if field.name in CLEAN_LOOK:
+            low, high = CLEAN_LOOK[field.name]
+            assert low <= ours.min()
+            assert ours.max() <= np.float32(high)
+        else:
+            np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,63 @@
+import json
+import shlex
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from simgan_cli.cli.app import app
+from simgan_cli.cli.demo import SETTINGS, commands
+from simgan_cli.cli.demo_config import DemoConfig
+from tests.helpers import files_below, simgan
+
+
+def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    result = simgan("demo", folder, "--quick", "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["schema"] == "simgan.demo/1"
+    assert document["simulated"] is True
+    assert document["commands"] == [shlex.join(["simgan", *line]) for line in commands(folder, DemoConfig(quick=True))]
+    assert [line.split("] ")[1] for line in result.stderr.splitlines() if line.startswith("[")] == document["commands"]
+    rows = {row["name"]: row for row in document["rows"] if row["estimator"] == "resnet"}
+    assert set(rows) == {"synthetic", "refined", "oracle"}
+    assert document["comparison"]["pair"] == ["synthetic", "refined"]
+    assert str(folder / "run" / "report.html") in document["files"]
+    assert all(Path(file).is_file() for file in document["files"])
+    assert (folder / "refined" / "labels.csv").read_bytes() == (folder / "data/synthetic/labels.csv").read_bytes()
+
+    before = {name: content for name, content in files_below(folder).items() if name.endswith((".safetensors", ".png"))}
+    again = simgan("demo", folder, "--quick")
+    assert again.returncode == 0, again.stderr
+    assert {name: files_below(folder)[name] for name in before} == before
+    for row in rows.values():
+        assert f"{row['mean']:.2f}" in again.stdout
+    assert document["comparison"]["verdict"] in again.stdout
+    assert str(folder / "run" / "report.html") in again.stdout
+    assert "they are there already" in again.stderr
+    assert "skipped 100" in again.stderr
+
+
+def test_it_can_be_read_before_it_runs(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["demo", str(tmp_path / "demo"), "--dry-run", "--seed", "3", "--device", "cpu"])
+    assert result.exit_code == 0
+    lines = [shlex.split(line.split("] ")[1]) for line in result.stderr.splitlines()]
+    assert [line[:2] for line in lines] == [
+        ["simgan", name] for name in ("demo-data", "train", "refine", "inspect-buffer", "eval-gaze")
+    ]
+    assert all("cpu" in line for line in lines if line[1] in ("train", "refine", "eval-gaze"))
+    assert list(tmp_path.iterdir()) == []
+    for command, settings in SETTINGS.items():
+        (line,) = (line for line in lines if line[1] == command)
+        for name, value in {**settings, "seed": 3}.items():
+            assert line[line.index(f"--{name}") + 1] == str(value)
+
+
+def test_a_step_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.tex").write_text("years of work")
+    result = CliRunner().invoke(app, ["demo", str(tmp_path), "--quick"])
+    assert result.exit_code == 2
+    assert "did not write" in result.stderr
+    assert "[2/5]" not in result.stderr
+    assert files_below(tmp_path) == {"data/thesis.tex": b"years of work"}

@@ -1,0 +1,124 @@
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from simgan_cli.cli.app import app
+from simgan_cli.data.eye_world import UNIFORM_GAZE
+from simgan_cli.gaze.labels import Options
+from simgan_cli.gaze.readers import read
+from tests.helpers import SIMGAN, files_below, simgan
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the installed program writes."""
+    folder = tmp_path_factory.mktemp("demo") / "data"
+    result = simgan("demo-data", folder, "--count", "70", "--seed", "4", "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["schema"] == "simgan.demo-data/1"
+    assert document["status"] == "finished"
+    assert document["images"] == {"synthetic": 70, "camera/train": 70, "camera/test": 23}
+    return folder
+
+
+def test_the_labelled_folders_are_read_as_such(data: Path) -> None:
+    for name, count in (("synthetic", 70), ("camera/test", 23), ("camera/oracle", 70)):
+        images = read(data / name, Options())
+        assert (images.reader, len(images), images.size, images.warnings) == ("csv", count, (35, 55), [])
+    pitch, yaw = (np.radians(values) for values in read(data / "synthetic", Options()).coordinates().values())
+    for values, (low, high) in ((pitch, UNIFORM_GAZE["pitch"]), (yaw, UNIFORM_GAZE["yaw"])):
+        assert low <= values.min() < 0.7 * low
+        assert high >= values.max() > 0.7 * high
+
+
+@pytest.mark.parametrize("target", ["gaze", "pupil"])
+def test_both_kinds_of_labels_say_the_same(data: Path, target: str) -> None:
+    table = read(data / "synthetic", Options(target=target))  # type: ignore[arg-type]
+    renders = read(data / "synthetic", Options(target=target), "unityeyes")  # type: ignore[arg-type]
+    assert renders.files == table.files
+    if target == "gaze":
+        np.testing.assert_allclose(renders.targets, table.targets, atol=2e-4)
+    else:  # another crop, about the eye's middle: places go along
+        assert np.corrcoef(renders.targets[:, 0], table.targets[:, 0])[0, 1] > 0.9
+
+
+def test_json_labels_give_the_pupil_of_the_table(data: Path) -> None:
+    table = read(data / "synthetic", Options(target="pupil"))
+    for number in (0, 33):
+        content = json.loads((data / "synthetic" / f"{number:05}.json").read_text())
+        iris = np.array([[float(part) for part in text.strip("()").split(",")] for text in content["iris_2d"]])
+        x, y_up, _ = iris.mean(axis=0)
+        np.testing.assert_allclose([x, 35 - y_up], table.targets[number], atol=2e-3)
+
+
+def test_what_a_refiner_learns_from_has_no_labels(data: Path) -> None:
+    train, oracle = data / "camera" / "train", data / "camera" / "oracle"
+    assert {path.suffix for path in train.iterdir()} == {".png"}
+    labelled = files_below(oracle)
+    del labelled["labels.csv"]
+    assert labelled == files_below(train)
+    assert "no photograph" in (data / "README.txt").read_text()
+
+
+def test_the_domains_differ_in_looks(data: Path) -> None:
+    clean, camera = (read(data / name, Options()).pixels.astype(float) for name in ("synthetic", "camera/test"))
+    assert camera.std(axis=(1, 2)).mean() > 1.2 * clean.std(axis=(1, 2)).mean()
+    assert np.percentile(camera, 5) < np.percentile(clean, 5) - 15
+
+
+def test_a_seed_draws_the_same_again_and_another_does_not(data: Path, tmp_path: Path) -> None:
+    again, other = tmp_path / "again", tmp_path / "other"
+    assert simgan("demo-data", again, "--count", "70", "--seed", "4", "-q").returncode == 0
+    assert files_below(again) == files_below(data)
+    assert simgan("demo-data", other, "--count", "70", "--seed", "5", "-q").returncode == 0
+    same = {name for name, content in files_below(other).items() if files_below(data)[name] == content}
+    assert same == set()
+
+
+def test_images_are_kept_or_replaced_as_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "data"
+    command = ["demo-data", str(folder), "--count", "3"]
+    runner = CliRunner()
+    assert "nothing written" in runner.invoke(app, [*command, "--dry-run"]).stderr
+    assert not folder.parent.exists()
+    assert runner.invoke(app, command).exit_code == 0
+    before = files_below(folder)
+    for flags, code, word in (
+        ([], 2, "--overwrite"),
+        (["--skip-existing"], 0, "there already"),
+        (["--skip-existing", "--seed", "1"], 2, "seed 0, not 1"),
+        (["--skip-existing", "--overwrite"], 2, "contradict"),
+    ):
+        result = runner.invoke(app, [*command, *flags])
+        assert (result.exit_code, word in result.stderr) == (code, True), result.stderr
+        assert files_below(folder) == before
+    result = runner.invoke(app, ["demo-data", str(folder), "--count", "2", "--size", "18x30", "--overwrite"])
+    assert result.exit_code == 0, result.stderr
+    assert read(folder / "synthetic", Options()).pixels.shape == (2, 18, 30)
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    result = simgan("demo-data", tmp_path, "--count", "3", "--overwrite")
+    assert result.returncode == 2
+    assert "did not write" in result.stderr
+    assert files_below(tmp_path) == {"thesis.tex": b"years of work"}
+
+
+def test_a_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [SIMGAN, "demo-data", str(tmp_path / "data"), "--count", "99999"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("drawing"):
+                process.send_signal(signal.SIGTERM)
+                break
+        assert "nothing written" in process.stderr.read()
+    assert process.returncode == 75
+    assert list(tmp_path.iterdir()) == []
