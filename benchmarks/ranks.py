@@ -1,6 +1,7 @@
 """Training throughput of several ranks against one at the same total batch, in one job of torchrun.
 
     python benchmarks/ranks.py                                        # 1 against 2 ranks on this machine's CPU
+    python benchmarks/ranks.py --threads 1                            # one core for each rank, also for the one
     python benchmarks/ranks.py --ranks 8 --device cuda --batch-size 512 --width 64 --size 35x55
 
 In each round first one rank does iterations of `simgan train` on the whole batch, with all cores, while the others
@@ -41,11 +42,8 @@ def measure(options: argparse.Namespace, ranks: Ranks) -> None:
         everybody = product_iteration(config, device, options.size, ranks)
         bare = bare_iteration(part, device, options.size)
         cores = torch.get_num_threads()
-        turns = (
-            (one, cores, True),
-            (everybody, max(1, cores // ranks.count), False),
-            (bare, max(1, cores // ranks.count), False),
-        )
+        share = options.threads or max(1, cores // ranks.count)
+        turns = ((one, options.threads or cores, True), (everybody, share, False), (bare, share, False))
         rounds = [
             [timed(work, threads, options.iterations, device, ranks, alone=alone) for work, threads, alone in turns]
             for _ in range(1 + options.rounds)
@@ -54,9 +52,9 @@ def measure(options: argparse.Namespace, ranks: Ranks) -> None:
         if ranks.is_first:
             images = (config.refiner_updates + config.discriminator_updates) * batch_size
             rates = [images / statistics.median(column) for column in zip(*rounds, strict=True)]
-            speedup, share = ([times[i] / times[1] for times in rounds] for i in (0, 2))
+            speedup, reached = ([times[i] / times[1] for times in rounds] for i in (0, 2))
             cells = (batch_size, ranks.count, f"{rates[0]:.1f}", f"{rates[1]:.1f}", spread(speedup))
-            print("|", " | ".join(map(str, (*cells, f"{rates[2]:.1f}", spread(share)))), "|", flush=True)
+            print("|", " | ".join(map(str, (*cells, f"{rates[2]:.1f}", spread(reached)))), "|", flush=True)
 
 
 def timed(
@@ -83,6 +81,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="feature maps of the refiner")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="of every rank, the one alone too; by default it has all cores")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     ranks = Ranks.of_process()
@@ -91,7 +90,8 @@ def main() -> None:
             measure(options, ranks)
         return
     where = f"{options.size[0]}x{options.size[1]} grey, refiner width {options.width}, device {options.device}"
-    print(f"{machine()}, {where}, {options.rounds} rounds of {options.iterations} iterations\n")
+    threads = f"{options.threads} threads a rank" if options.threads else "all cores for one, shared by all"
+    print(f"{machine()}, {where}, {threads}, {options.rounds} rounds of {options.iterations} iterations\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.ranks}"]
     cores = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}

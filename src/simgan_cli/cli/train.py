@@ -74,7 +74,7 @@ def train(
         if dry_run:
             with ranks.together():
                 if ranks.is_first:
-                    _tell(settings, json=json)
+                    _print_plan(settings, json=json)
         else:
             code = ranks.exit_code = _train(settings, checkpoint, ranks, quiet=quiet, json=json)
     if code:
@@ -89,7 +89,7 @@ def _resolve(flags: dict[str, Any], config: Path | None, resume: str | None) -> 
     return resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit), checkpoint
 
 
-def _tell(settings: TrainConfig, *, json: bool) -> None:
+def _print_plan(settings: TrainConfig, *, json: bool) -> None:
     from simgan_cli.cli.dry_run import as_text, describe_run
 
     document = describe_run(settings)

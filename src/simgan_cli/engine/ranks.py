@@ -7,6 +7,8 @@ and one message. Errors outside such blocks break the connection, which ends the
 import functools
 import os
 import signal
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 # The first rank may decode images for hours while the others wait. They need not wait for one that dies: its
 # connections close. Only NCCL would, and between any two of its calls all ranks meet over gloo.
 PATIENCE = timedelta(hours=12)
+STARTING = timedelta(minutes=10)  # between the first and the last rank
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
 # torchrun restarts ranks whatever they ended with; after these codes nothing new would come of it, and they end again.
@@ -76,14 +79,40 @@ class Ranks:
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         with self._reaching_others():
             self._store = dist.TCPStore(  # type: ignore[attr-defined]
-                os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=self.is_first and not hosted
+                os.environ["MASTER_ADDR"],
+                int(os.environ["MASTER_PORT"]),
+                is_master=self.is_first and not hosted,
+                timeout=STARTING,
             )
             if self._store.check([ENDED]):
                 raise EndedElsewhere(int(self._store.get(ENDED)))
-            # torchrun keeps its store when it restarts ranks; where dead ones were to be met must not be found there.
-            attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-of-{self.count}"
-            store = dist.PrefixStore(attempt, self._store)  # type: ignore[attr-defined]
+            store = dist.PrefixStore(self._attempt(), self._store)  # type: ignore[attr-defined]
             dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.count, timeout=PATIENCE)
+
+    def _attempt(self) -> str:
+        """Return a new name that all ranks know: under it they find each other.
+
+        torchrun keeps its store when it restarts ranks, with all that dead ones left there, and machines may count
+        restarts differently. So the first rank gives the name to everybody who asks by a number never used before.
+        """
+        mine = uuid.uuid4().hex
+        if not self.is_first:
+            self._store.set(f"simgan-ask-{self.rank}", mine)
+            name = str(self._store.get(f"simgan-answer-{mine}").decode())
+            self._store.set(f"{name}-knows-{self.rank}", "")
+            return name
+        unknowing = set(range(1, self.count))
+        deadline = time.monotonic() + STARTING.total_seconds()
+        while unknowing:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"ranks {sorted(unknowing)} did not start")
+            for rank in sorted(unknowing):
+                if self._store.check([f"{mine}-knows-{rank}"]):
+                    unknowing.remove(rank)
+                elif self._store.check([f"simgan-ask-{rank}"]):
+                    self._store.set(f"simgan-answer-{self._store.get(f'simgan-ask-{rank}').decode()}", mine)
+            time.sleep(0.02)
+        return mine
 
     def _leave(self) -> None:
         """Wait until everybody has come here; what torchrun then does to the slower ones must not change exit codes."""

@@ -64,6 +64,10 @@ def train(
                 run.create(config)  # before anything can fail, so that the next attempt knows the folder as a run
         domains = ranks.in_turn(lambda: open_domains(config, listener))
         with ranks.together():
+            if ranks.count > 1:
+                _check_same(domains, ranks)
+                share = config.batch_size // ranks.count
+                listener.message(f"{ranks.count} ranks, {share} of {config.batch_size} images of a mini-batch each")
             state = build_state(config, domains, device, ranks)
             if checkpoint is not None:
                 state.load(checkpoint)
@@ -169,6 +173,18 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("init")]).generate_state(1)[0])
         refiner = Refiner(**config.refiner_settings(channels))
         return refiner, build_discriminator(config.preset, config.adversarial, channels, size)
+
+
+def _check_same(domains: dict[str, PixelSet], ranks: Ranks) -> None:
+    """Raise DataError, the same to all ranks, unless they found the same images."""
+    for name, domain in domains.items():
+        found = ranks.gather(domain.fingerprint)
+        others = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
+        if others:
+            raise DataError(
+                f"{domain.folder}: rank {others[0]} found other {name} images there than the first one; "
+                "all machines need the same"
+            )
 
 
 def _report_skipped(pixels: PixelSet, *, strict: bool, listener: Listener) -> None:

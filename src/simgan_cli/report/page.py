@@ -53,7 +53,7 @@ def write_page(
         realism=_realism(lines),
         pictures=_pictures(sorted(run.samples.glob("step-*.png"))),
         charts="".join(line_chart(name, _series(lines, keys)) for name, keys in CHARTS.items()),
-        history=_history(history, step),
+        history=_history(history, config.history_size, step),
         settings=_table((key, _plain(value)) for key, value in settings_of(config).items()),
     )
     write_atomic(run.report, page.encode("utf-8", "backslashreplace"))  # names may hold any bytes
@@ -105,7 +105,7 @@ def _pictures(paths: Sequence[Path]) -> str:
     return f'{slider}<div id="pictures" class="wide">{"".join(images)}</div>'
 
 
-def _history(history: HistoryBuffer | None, step: int) -> str:
+def _history(history: HistoryBuffer | None, of_all_ranks: int, step: int) -> str:
     if history is None or not history.filled:
         return "<p>Empty.</p>" if history else "<p>Switched off (--history-size 0).</p>"
     chosen = history.by_age(BY_AGE)
@@ -113,6 +113,8 @@ def _history(history: HistoryBuffer | None, step: int) -> str:
     picture = history_sheet(images, history.made_at[chosen], "history, oldest first; the step that refined each image")
     ages = step - history.made_at[: history.filled]
     text = f"{history.filled:,} of {history.capacity:,} images; ages {ages.min():,} to {ages.max():,} steps."
+    if history.capacity < of_all_ranks:
+        text += f" It is the first rank's part of {of_all_ranks:,}; simgan inspect-buffer shows all."
     return f'<p>{text}</p><div class="wide"><img alt="history by age" src="{_inline(picture)}"></div>'
 
 
