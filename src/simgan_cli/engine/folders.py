@@ -1,21 +1,23 @@
-"""A whole refining job: folders of images in, folders of refined images out, other files carried along."""
+"""A whole refining job: folders and archives of images in, the same with refined ones out, the rest carried along."""
 
 import errno
 import hashlib
 import json
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import torch
 
+from simgan_cli.data.archives import Archive, Member, Readable, Renewal, open_archive
 from simgan_cli.data.files import (
     atomic_file,
     copy_atomic,
@@ -28,18 +30,19 @@ from simgan_cli.data.files import (
 from simgan_cli.data.images import Pixels, Preparation, luma, read_pixels
 from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
-from simgan_cli.data.plan import Job, Plan
+from simgan_cli.data.plan import Job, Plan, open_result, output_name
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.stop import StopReason, StopRequest
-from simgan_cli.errors import DataError, SettingsError, UnreadableImage
+from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage
 from simgan_cli.report.grid import before_and_after
 
 STOCK = 64_000_000  # bytes of decoded images that may wait in front of the network, and as many behind it
 PATIENCE = 4096  # images read after which one of a rare size no longer waits for company
 GROUPS_AT_ONCE = 2  # in the network
+OPEN_ARCHIVES = 16  # that may wait in front of the network, and as many behind it
 COMPARED = 8  # rows of --compare
 RECORD = ".simgan-refine.json"
 
@@ -65,6 +68,22 @@ class Outcome:
     output_sha256: str | None = None
     converted: str | None = None
     lossy: bool = False
+    labels: int = 0  # members that were carried along in the archive of which this image was the last
+
+
+class _Packed:
+    """An archive in hand: what is to be written, or was by an earlier call, and the images that wait for that."""
+
+    def __init__(self, job: Job, renewal: Renewal, earlier: Archive | None) -> None:
+        self.renewal, self.output = renewal, job.file
+        self.outcomes: list[Outcome] = []
+        self.earlier = {member.entry.name: member for member in earlier.members()} if earlier else {}
+        self._open: list[Renewal | Archive] = [renewal, *([earlier] if earlier else [])]
+
+    def close(self) -> None:
+        """Give the files back."""
+        for archive in self._open:
+            archive.close()
 
 
 @dataclass
@@ -92,6 +111,7 @@ class Report:
             self.skipped += 1
             return
         self.refined += 1
+        self.labels += outcome.labels
         self.lossy += outcome.lossy
         if outcome.converted:
             self.converted[outcome.converted] = self.converted.get(outcome.converted, 0) + 1
@@ -221,6 +241,8 @@ class FolderJob:
         self.manifest: _Manifest | None = None
         self.refining: deque[tuple[list[tuple[Job, Picture]], Pixels, Future[Pixels]]] = deque()
         self._folders: set[Path] = set()  # written to
+        self._packed: dict[Path, _Packed] = {}  # archives in hand, by output
+        self._lock = threading.Lock()
 
     def run(self, ranks: Ranks) -> Report:
         """Do the job. Raises OSError where a result cannot be written, DataError with --fail-fast.
@@ -292,44 +314,123 @@ class FolderJob:
             self.manifest.close()
 
     def _refine_images(self) -> None:
-        waiting = _Waiting(self.refiner)
-        with (
-            ThreadPoolExecutor(GROUPS_AT_ONCE) as self.network,
-            WriteBehind(self._write, self._cost_of_writing, STOCK, self.threads) as self.writer,
-            closing(read_ahead(self._read, self.plan.image_jobs(), self._cost_of_reading, STOCK, self.threads)) as read,
-        ):
-            while not self.stop.reason:
-                with self._timed("reading"):
-                    item = next(read, None)
-                if item is None:
-                    break
-                if isinstance(item, Outcome):
-                    self._note(item)
-                    continue
-                for group in waiting.add(*item):
-                    self._refine(group)
-            for group in waiting.rest():
-                if self.stop.reason:
-                    break
-                self._refine(group)
-            while self.refining:
-                self._collect()
-            with self._timed("writing"):
-                outcomes = self.writer.drained()
-            for outcome in outcomes:
-                self._note(outcome)
-
-    def _read(self, job: Job) -> Outcome | tuple[Job, Picture]:
-        """Read one image, in one of the reading threads."""
-        if self.config.skip_existing and job.output.exists():
-            hashes = (sha256_of(job.source), sha256_of(job.output)) if self.manifest else (None, None)
-            return Outcome(job, "skipped", source_sha256=hashes[0], output_sha256=hashes[1])
         try:
+            with (
+                ThreadPoolExecutor(GROUPS_AT_ONCE) as self.network,
+                WriteBehind(self._write, self._cost_of_writing, STOCK, self.threads) as self.writer,
+                closing(
+                    read_ahead(self._read, self.plan.image_jobs(), self._cost_of_reading, STOCK, self.threads)
+                ) as read,
+            ):
+                self._refine_as_read(read)
+        finally:
+            for packed in self._packed.values():  # archives that were not finished; nothing of them is written
+                packed.close()
+
+    def _refine_as_read(self, read: Iterator[tuple[Job, Picture | list[Outcome]]]) -> None:
+        waiting = _Waiting(self.refiner)
+        while not self.stop.reason:
+            with self._timed("reading"):
+                item = next(read, None)
+            if item is None:
+                break
+            job, found = item
+            if isinstance(found, Picture):
+                for group in waiting.add(job, found):
+                    self._refine(group)
+            else:
+                self._note(found)
+            if len(self._packed) > 4 * OPEN_ARCHIVES:
+                for group in waiting.rest():
+                    self._refine(group)
+        for group in waiting.rest():
+            if self.stop.reason:
+                break
+            self._refine(group)
+        while self.refining:
+            self._collect()
+        with self._timed("writing"):
+            outcomes = self.writer.drained()
+        for done in outcomes:
+            self._note(done)
+
+    def _read(self, job: Job) -> tuple[Job, Picture | list[Outcome]]:
+        """Read one image, in one of the reading threads."""
+        try:
+            earlier = self._earlier_result(job)
+            if earlier is not None:
+                return job, self._settle(self._skipped(job, earlier), None)
             picture = read_picture(job.source)
             check_channels(picture, self.refiner, self.config.channels)
         except UnreadableImage as error:
-            return Outcome(job, "failed", error.reason)
+            return job, self._settle(Outcome(job, "failed", error.reason), None)
         return job, picture
+
+    def _earlier_result(self, job: Job) -> Readable | None:
+        """Return the result that an earlier call wrote, where it may stay."""
+        if isinstance(job.source, Member):
+            return self._in_hand(job, job.source.archive).earlier.get(job.name)
+        return job.output if self.config.skip_existing and job.output.exists() else None
+
+    def _skipped(self, job: Job, earlier: Readable) -> Outcome:
+        hashes = (_sha256_of(job.source), _sha256_of(earlier)) if self.manifest else (None, None)
+        return Outcome(job, "skipped", source_sha256=hashes[0], output_sha256=hashes[1])
+
+    def _in_hand(self, job: Job, archive: Archive) -> _Packed:
+        """Return what is made of `archive`, to which a job belongs; begin with it where it is the first."""
+        with self._lock:
+            if job.file not in self._packed:
+                earlier = self._earlier_archive(archive, job.file) if self.config.skip_existing else None
+                self._make_folder(job.file.parent)
+                renewal = Renewal(archive, job.file, others=self.config.labels)
+                self._packed[job.file] = _Packed(job, renewal, earlier)
+            return self._packed[job.file]
+
+    def _earlier_archive(self, archive: Archive, output: Path) -> Archive | None:
+        """Return an archive of all the results that `archive` should have; one that lacks some is made again."""
+        if not output.exists():
+            return None
+        try:
+            earlier = open_archive(output)
+        except UnreadableArchive:
+            return None
+        names = {entry.name for entry in earlier.images}
+        whole = all(output_name(entry.name, self.format) in names for entry in archive.images)
+        return earlier if whole else None
+
+    def _settle(self, outcome: Outcome, content: bytes | None) -> list[Outcome]:
+        """Keep the result of an image; return what is certain by now: for a member, once its archive is written."""
+        job = outcome.job
+        if not isinstance(job.source, Member):
+            if content is not None:
+                self._make_folder(job.output.parent)
+                write_atomic(job.output, content, synced=False)
+            return [outcome]
+        packed = self._in_hand(job, job.source.archive)
+        certain = []
+        if outcome.status == "failed":
+            certain.append(outcome)
+        else:
+            packed.outcomes.append(outcome)
+        if packed.renewal.put(job.source.entry.number, job.name, content):
+            certain += self._finish(packed)
+        return certain
+
+    def _finish(self, packed: _Packed) -> list[Outcome]:
+        """Write an archive all of whose images are there."""
+        outcomes = packed.outcomes
+        try:
+            if not packed.earlier:
+                packed.renewal.write()
+                if outcomes and self.config.labels:
+                    outcomes[-1] = replace(outcomes[-1], labels=len(packed.renewal.archive.others))
+        except UnreadableArchive as error:
+            outcomes = [Outcome(outcome.job, "failed", error.reason) for outcome in outcomes]
+        finally:
+            packed.close()
+        with self._lock:
+            del self._packed[packed.output]
+        return outcomes
 
     def _refine(self, group: list[tuple[Job, Picture]]) -> None:
         """Begin with a group; the next is at hand when its last passes leave cores idle."""
@@ -348,19 +449,17 @@ class FolderJob:
         with self._timed("writing"):
             for (job, picture), result in zip(group, refined, strict=True):
                 self.writer.put((job, picture, result))
-        for outcome in self.writer.finished():
-            self._note(outcome)
+        for outcomes in self.writer.finished():
+            self._note(outcomes)
 
-    def _write(self, item: tuple[Job, Picture, Pixels]) -> Outcome:
+    def _write(self, item: tuple[Job, Picture, Pixels]) -> list[Outcome]:
         """Write one image, in one of the writing threads."""
         job, picture, refined = item
         try:
             content = write_picture(picture, refined, self.format)
         except UnreadableImage as error:
-            return Outcome(job, "failed", error.reason)
-        self._make_folder(job.output.parent)
-        write_atomic(job.output, content, synced=False)
-        return Outcome(
+            return self._settle(Outcome(job, "failed", error.reason), None)
+        outcome = Outcome(
             job,
             "refined",
             source_sha256=picture.sha256 if self.manifest else None,
@@ -368,15 +467,19 @@ class FolderJob:
             converted=picture.converted,
             lossy=is_written_lossy(picture, self.format),
         )
+        return self._settle(outcome, content)
 
-    def _note(self, outcome: Outcome) -> None:
-        self.report.note(outcome)
-        if self.manifest is not None:
-            self.manifest.add(outcome)
-        self.listener.advanced(self.report.done, self.report.images)
-        if outcome.status == "failed":
-            self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
-            self._fail_fast(str(outcome.job.source), outcome.reason)
+    def _note(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self.report.note(outcome)
+            if self.manifest is not None:
+                self.manifest.add(outcome)
+            if outcome.status == "failed":
+                self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
+                self._fail_fast(str(outcome.job.source), outcome.reason)
+        with self._lock:
+            packed = sum(len(packed.outcomes) for packed in self._packed.values())
+        self.listener.advanced(self.report.done + packed, self.report.images)
 
     def _fail_fast(self, path: str, reason: str) -> None:
         if self.config.fail_fast:
@@ -390,7 +493,7 @@ class FolderJob:
                 return 1
             self._make_folder(job.output.parent)
             try:
-                carry(job.source, job.output)
+                carry(cast("Path", job.source), job.output)  # those in archives go with their images
             except OSError as error:
                 if not self.config.link or error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP):
                     raise
@@ -413,12 +516,13 @@ class FolderJob:
     def _draw_comparison(self, path: Path) -> None:
         """Draw images from all over the job that have a result, refined now or earlier."""
         step = max(1, self.plan.images // COMPARED)
-        chosen = [job for job in self.plan.image_jobs() if job.number % step == 0 and job.output.exists()][:COMPARED]
+        chosen = [job for job in self.plan.image_jobs() if job.number % step == 0 and job.file.exists()][:COMPARED]
         rows = []
         for job in chosen:
             try:
-                rows.append(tuple(read_pixels(file, Preparation()) for file in (job.source, job.output)))
-            except UnreadableImage as error:
+                with _closing(job.source) as before, _closing(open_result(job)) as after:
+                    rows.append(tuple(read_pixels(file, Preparation()) for file in (before, after)))
+            except (UnreadableImage, UnreadableArchive) as error:
                 self.listener.warning(f"not compared: {error}")
         if not rows:
             self.listener.warning(f"{path}: not drawn, since no image has a result")
@@ -432,13 +536,19 @@ class FolderJob:
         yield
         self.report.waited[name] = self.report.waited.get(name, 0.0) + time.perf_counter() - started
 
-    def _cost_of_reading(self, item: Outcome | tuple[Job, Picture]) -> int:
-        """Count bytes, and small images as if they were larger: no use in reading far ahead."""
-        least = STOCK // (4 * self.refiner.batch_size)
-        return least if isinstance(item, Outcome) else max(least, item[1].pixels.nbytes + len(item[1].content))
+    def _cost_of_reading(self, item: tuple[Job, Picture | list[Outcome]]) -> int:
+        job, found = item
+        return max(self._least_cost(job), found.pixels.nbytes + len(found.content) if isinstance(found, Picture) else 0)
 
     def _cost_of_writing(self, item: tuple[Job, Picture, Pixels]) -> int:
-        return max(STOCK // (4 * self.refiner.batch_size), 2 * item[2].nbytes)
+        return max(self._least_cost(item[0]), 2 * item[2].nbytes)
+
+    def _least_cost(self, job: Job) -> int:
+        """Count small images as if they were larger: no use in reading far ahead, nor in opening many archives."""
+        least = STOCK // (4 * self.refiner.batch_size)
+        if isinstance(job.source, Member):
+            least = max(least, STOCK // (OPEN_ARCHIVES * len(job.source.archive.images)))
+        return least
 
 
 def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | None) -> None:
@@ -456,11 +566,26 @@ def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | Non
     """Raise UnreadableImage where the first image that can be read does not fit the model: nor will the others."""
     for job in plan.image_jobs():
         try:
-            picture = read_picture(job.source)
+            with _closing(job.source) as source:
+                picture = read_picture(source)
         except UnreadableImage:
             continue
         check_channels(picture, refiner, converted_to)
         return
+
+
+@contextmanager
+def _closing(source: Readable) -> Iterator[Readable]:
+    """Close the archive that a member was read from."""
+    try:
+        yield source
+    finally:
+        if isinstance(source, Member):
+            source.archive.close()
+
+
+def _sha256_of(source: Readable) -> str:
+    return sha256_of(source) if isinstance(source, Path) else hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def _grey(pixels: Pixels) -> torch.Tensor:
