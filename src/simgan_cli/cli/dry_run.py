@@ -5,7 +5,7 @@ from typing import Any
 from simgan_cli.data.archives import Archive, image_batches
 from simgan_cli.data.cache import describe, find_images, find_packed_images
 from simgan_cli.data.images import Pixels, Preparation, read_pixels
-from simgan_cli.data.tree import Tree
+from simgan_cli.data.tree import Tree, holds_images
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.errors import DataError, UnreadableImage
 
@@ -35,6 +35,9 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         if first is None:
             raise DataError(f"{folder}: no readable image among {count} image files")
         document["data"][name] = {"files": count, "first": describe(first.shape, first.dtype)}
+        unusable = [f"{tree.root / path}: {reason}" for path, reason in tree.unusable if holds_images(path)]
+        if unusable:
+            document["data"][name]["unusable"] = unusable
         channels, *size = first.shape
     with torch.device("meta"):
         refiner, discriminator = build_networks(config, channels, (size[0], size[1]))
@@ -55,9 +58,10 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
 
 def as_text(document: dict[str, Any]) -> str:
     """Return the description as a page of text."""
-    lines = [
-        f"{name}: {found['files']:,} files, the first is {found['first']}" for name, found in document["data"].items()
-    ]
+    lines = []
+    for name, found in document["data"].items():
+        lines.append(f"{name}: {found['files']:,} files, the first is {found['first']}")
+        lines += [f"    unusable: {problem}" for problem in found.get("unusable", ())]
     for name, network in document["networks"].items():
         height, width = network["map"]
         field = network["receptive_field"]

@@ -33,11 +33,12 @@ MOST_EXPANSION = 200
 UNSUSPECTED = 64_000_000  # bytes that may come of an archive of any size
 MOST_EXPANDED = 64_000_000_000  # bytes that a compressed tar may take in the folder for temporary files
 MOST_IMAGE_BYTES = 512_000_000  # of one image file: it is read into memory
+MOST_HEADER_BYTES = 1_000_000  # of a tar's extended header: likewise
 ZIP_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 # What the readers of the standard library raise for damaged files.
 DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, struct.error,
-    EOFError, ValueError, OverflowError, NotImplementedError,
+    EOFError, LookupError, ValueError, OverflowError, RecursionError, NotImplementedError,
 )  # fmt: skip
 
 
@@ -72,6 +73,8 @@ class Member:
             return self.archive.read(self.entry)
         except UnreadableArchive as error:
             raise UnreadableImage(self, error.reason) from error
+        except OSError as error:
+            raise UnreadableImage(self, error.strerror or str(error)) from error
         except DAMAGE as error:
             raise UnreadableImage(self, f"damaged in its archive ({error})") from error
 
@@ -174,6 +177,15 @@ class Archive(ABC):
             raise UnreadableArchive(self.path, f"damaged, or not what its name says ({error})") from error
 
 
+class _BoundedHeader(tarfile.TarInfo):
+    """A header whose extensions (long names, pax records) cannot take more memory than any real one does."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # where tarfile lets subclasses in
+        if self.size > MOST_HEADER_BYTES and not (self.isreg() or self.isdir()):
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+
+
 class TarArchive(Archive):
     """A tar file, plain or compressed by gzip; the latter is expanded into an unnamed temporary file to be read."""
 
@@ -205,7 +217,7 @@ class TarArchive(Archive):
         """Yield each member and where it ends; raises tarfile.ReadError where the headers end in something else."""
         file = self._opened()
         file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", tarinfo=_BoundedHeader) as tar:
             while (member := tar.next()) is not None:
                 if member.size < 0 or tar.offset < member.offset_data:
                     raise tarfile.ReadError(f"{member.name!r} has an impossible size")
