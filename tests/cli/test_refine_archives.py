@@ -184,8 +184,8 @@ def test_killed_within_an_archive_and_restarted_the_result_is_that_of_an_undistu
 ) -> None:
     shards, slow = tmp_path / "shards", write_refiner(tmp_path / "slow", width=32, blocks=2)
     for number in range(4):
-        folder = write_images(tmp_path / f"s{number}", 30, number, shape=(90, 110))
-        for label in range(30):
+        folder = write_images(tmp_path / f"s{number}", 20, number, shape=(60, 90))
+        for label in range(20):
             (folder / f"{label}.json").write_text(str(label) * 100)
         pack(folder, shards / f"{number}{'.zip' if number == 1 else '.tar'}")
     flags = ["--batch-size", "8", "--workers", "1", "--skip-existing", "--quiet"]

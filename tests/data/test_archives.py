@@ -21,7 +21,6 @@ from simgan_cli.errors import DataError, UnreadableArchive, UnreadableImage
 from tests.helpers import members, pack, write_images
 
 KINDS = ["a.tar", "a.tar.gz", "a.tgz", "a.zip"]
-MODES = {".tar": "w", ".gz": "w:gz"}
 
 
 def opened(place: Path, cache: str = "off") -> PixelSet:
@@ -275,7 +274,7 @@ NAMES = ["./a/1.png", "a/" + "long" * 60 + ".png", "ä€.png", "latin-\udce4.pn
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
 def test_a_tar_is_written_again_with_all_that_is_no_image(tmp_path: Path, layout: int, name: str) -> None:
     source, seconds = tmp_path / name, 1_500_000_000
-    with tarfile.open(source, MODES[source.suffix], format=layout) as tar:
+    with tarfile.open(source, "w:gz" if name.endswith("gz") else "w", format=layout) as tar:
         for number, path in enumerate([*NAMES, "./a", "a/1.json", ".a.png", "b/labels.csv"]):
             item = info(
                 path, tarfile.DIRTYPE if path == "./a" else tarfile.REGTYPE, 0 if path == "./a" else 700 + number

@@ -4,34 +4,32 @@ import errno
 import hashlib
 import json
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import torch
 
-from simgan_cli.data.archives import Archive, Member, Readable, Renewal, open_archive
+from simgan_cli.data.archives import Member, Readable
 from simgan_cli.data.files import (
     atomic_file,
     copy_atomic,
     link_atomic,
-    sha256_of,
-    sync_directory,
     write_atomic,
     write_json,
 )
 from simgan_cli.data.images import Pixels, Preparation, luma, read_pixels
 from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
-from simgan_cli.data.plan import Job, Plan, open_result, output_name
+from simgan_cli.data.plan import Job, Plan, open_result
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
+from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.refining import ImageRefiner
@@ -57,35 +55,6 @@ class Listener(Protocol):
         """Something a person should look at happened."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one image."""
-
-    job: Job
-    status: str  # refined, skipped or failed
-    reason: str = ""
-    source_sha256: str | None = None
-    output_sha256: str | None = None
-    converted: str | None = None
-    lossy: bool = False
-    labels: int = 0  # members that were carried along in the archive of which this image was the last
-
-
-class _Packed:
-    """An archive in hand: what is to be written, or was by an earlier call, and the images that wait for that."""
-
-    def __init__(self, job: Job, renewal: Renewal, earlier: Archive | None) -> None:
-        self.renewal, self.output = renewal, job.file
-        self.outcomes: list[Outcome] = []
-        self.earlier = {member.entry.name: member for member in earlier.members()} if earlier else {}
-        self._open: list[Renewal | Archive] = [renewal, *([earlier] if earlier else [])]
-
-    def close(self) -> None:
-        """Give the files back."""
-        for archive in self._open:
-            archive.close()
-
-
 @dataclass
 class Report:
     """What a job did; those of several ranks add up."""
@@ -103,7 +72,8 @@ class Report:
     stopped: StopReason | None = None
 
     def note(self, outcome: Outcome) -> None:
-        """Count one image."""
+        """Count one image, and what came with it."""
+        self.labels += outcome.labels
         if outcome.status == "failed":
             self.failed.append({"path": str(outcome.job.source), "reason": outcome.reason})
             return
@@ -111,7 +81,6 @@ class Report:
             self.skipped += 1
             return
         self.refined += 1
-        self.labels += outcome.labels
         self.lossy += outcome.lossy
         if outcome.converted:
             self.converted[outcome.converted] = self.converted.get(outcome.converted, 0) + 1
@@ -240,9 +209,7 @@ class FolderJob:
         self.report = Report()
         self.manifest: _Manifest | None = None
         self.refining: deque[tuple[list[tuple[Job, Picture]], Pixels, Future[Pixels]]] = deque()
-        self._folders: set[Path] = set()  # written to
-        self._packed: dict[Path, _Packed] = {}  # archives in hand, by output
-        self._lock = threading.Lock()
+        self.outputs = Outputs(plan.format, labels=config.labels, skip_existing=config.skip_existing)
 
     def run(self, ranks: Ranks) -> Report:
         """Do the job. Raises OSError where a result cannot be written, DataError with --fail-fast.
@@ -257,8 +224,7 @@ class FolderJob:
             self._refine_images()
         if self.config.labels and not self.stop.reason:
             self._carry_labels()
-        for folder in self._folders:
-            sync_directory(folder)  # once for all its files
+        self.outputs.sync()
         self.report.stopped = self.stop.reason
         self.report.seconds = time.monotonic() - started
         if self.config.compare is not None and ranks.is_first:
@@ -324,8 +290,7 @@ class FolderJob:
             ):
                 self._refine_as_read(read)
         finally:
-            for packed in self._packed.values():  # archives that were not finished; nothing of them is written
-                packed.close()
+            self.outputs.close()
 
     def _refine_as_read(self, read: Iterator[tuple[Job, Picture | list[Outcome]]]) -> None:
         waiting = _Waiting(self.refiner)
@@ -340,7 +305,7 @@ class FolderJob:
                     self._refine(group)
             else:
                 self._note(found)
-            if len(self._packed) > 4 * OPEN_ARCHIVES:
+            if self.outputs.archives_in_hand > 4 * OPEN_ARCHIVES:
                 for group in waiting.rest():
                     self._refine(group)
         for group in waiting.rest():
@@ -357,80 +322,16 @@ class FolderJob:
     def _read(self, job: Job) -> tuple[Job, Picture | list[Outcome]]:
         """Read one image, in one of the reading threads."""
         try:
-            earlier = self._earlier_result(job)
+            earlier = self.outputs.earlier(job)
             if earlier is not None:
-                return job, self._settle(self._skipped(job, earlier), None)
+                source, output = (sha256_of_content(file) if self.manifest else None for file in (job.source, earlier))
+                skipped = Outcome(job, "skipped", source_sha256=source, output_sha256=output)
+                return job, self.outputs.keep(skipped, None)
             picture = read_picture(job.source)
             check_channels(picture, self.refiner, self.config.channels)
         except UnreadableImage as error:
-            return job, self._settle(Outcome(job, "failed", error.reason), None)
+            return job, self.outputs.keep(Outcome(job, "failed", error.reason), None)
         return job, picture
-
-    def _earlier_result(self, job: Job) -> Readable | None:
-        """Return the result that an earlier call wrote, where it may stay."""
-        if isinstance(job.source, Member):
-            return self._in_hand(job, job.source.archive).earlier.get(job.name)
-        return job.output if self.config.skip_existing and job.output.exists() else None
-
-    def _skipped(self, job: Job, earlier: Readable) -> Outcome:
-        hashes = (_sha256_of(job.source), _sha256_of(earlier)) if self.manifest else (None, None)
-        return Outcome(job, "skipped", source_sha256=hashes[0], output_sha256=hashes[1])
-
-    def _in_hand(self, job: Job, archive: Archive) -> _Packed:
-        """Return what is made of `archive`, to which a job belongs; begin with it where it is the first."""
-        with self._lock:
-            if job.file not in self._packed:
-                earlier = self._earlier_archive(archive, job.file) if self.config.skip_existing else None
-                self._make_folder(job.file.parent)
-                renewal = Renewal(archive, job.file, others=self.config.labels)
-                self._packed[job.file] = _Packed(job, renewal, earlier)
-            return self._packed[job.file]
-
-    def _earlier_archive(self, archive: Archive, output: Path) -> Archive | None:
-        """Return an archive of all the results that `archive` should have; one that lacks some is made again."""
-        if not output.exists():
-            return None
-        try:
-            earlier = open_archive(output)
-        except UnreadableArchive:
-            return None
-        names = {entry.name for entry in earlier.images}
-        whole = all(output_name(entry.name, self.format) in names for entry in archive.images)
-        return earlier if whole else None
-
-    def _settle(self, outcome: Outcome, content: bytes | None) -> list[Outcome]:
-        """Keep the result of an image; return what is certain by now: for a member, once its archive is written."""
-        job = outcome.job
-        if not isinstance(job.source, Member):
-            if content is not None:
-                self._make_folder(job.output.parent)
-                write_atomic(job.output, content, synced=False)
-            return [outcome]
-        packed = self._in_hand(job, job.source.archive)
-        certain = []
-        if outcome.status == "failed":
-            certain.append(outcome)
-        else:
-            packed.outcomes.append(outcome)
-        if packed.renewal.put(job.source.entry.number, job.name, content):
-            certain += self._finish(packed)
-        return certain
-
-    def _finish(self, packed: _Packed) -> list[Outcome]:
-        """Write an archive all of whose images are there."""
-        outcomes = packed.outcomes
-        try:
-            if not packed.earlier:
-                packed.renewal.write()
-                if outcomes and self.config.labels:
-                    outcomes[-1] = replace(outcomes[-1], labels=len(packed.renewal.archive.others))
-        except UnreadableArchive as error:
-            outcomes = [Outcome(outcome.job, "failed", error.reason) for outcome in outcomes]
-        finally:
-            packed.close()
-        with self._lock:
-            del self._packed[packed.output]
-        return outcomes
 
     def _refine(self, group: list[tuple[Job, Picture]]) -> None:
         """Begin with a group; the next is at hand when its last passes leave cores idle."""
@@ -458,7 +359,7 @@ class FolderJob:
         try:
             content = write_picture(picture, refined, self.format)
         except UnreadableImage as error:
-            return self._settle(Outcome(job, "failed", error.reason), None)
+            return self.outputs.keep(Outcome(job, "failed", error.reason), None)
         outcome = Outcome(
             job,
             "refined",
@@ -467,7 +368,7 @@ class FolderJob:
             converted=picture.converted,
             lossy=is_written_lossy(picture, self.format),
         )
-        return self._settle(outcome, content)
+        return self.outputs.keep(outcome, content)
 
     def _note(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
@@ -477,9 +378,7 @@ class FolderJob:
             if outcome.status == "failed":
                 self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
                 self._fail_fast(str(outcome.job.source), outcome.reason)
-        with self._lock:
-            packed = sum(len(packed.outcomes) for packed in self._packed.values())
-        self.listener.advanced(self.report.done + packed, self.report.images)
+        self.listener.advanced(self.report.done + self.outputs.waiting, self.report.images)
 
     def _fail_fast(self, path: str, reason: str) -> None:
         if self.config.fail_fast:
@@ -491,7 +390,7 @@ class FolderJob:
         def work(job: Job) -> int:
             if self.config.skip_existing and job.output.exists():
                 return 1
-            self._make_folder(job.output.parent)
+            self.outputs.make_folder(job.output.parent)
             try:
                 carry(cast("Path", job.source), job.output)  # those in archives go with their images
             except OSError as error:
@@ -507,11 +406,6 @@ class FolderJob:
                 self.report.labels += 1
                 if self.stop.reason:
                     return
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder not in self._folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._folders.add(folder)
 
     def _draw_comparison(self, path: Path) -> None:
         """Draw images from all over the job that have a result, refined now or earlier."""
@@ -582,10 +476,6 @@ def _closing(source: Readable) -> Iterator[Readable]:
     finally:
         if isinstance(source, Member):
             source.archive.close()
-
-
-def _sha256_of(source: Readable) -> str:
-    return sha256_of(source) if isinstance(source, Path) else hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def _grey(pixels: Pixels) -> torch.Tensor:
