@@ -84,11 +84,11 @@ def find_packed_images(tree: Tree) -> tuple[Tree, list[Archive], int]:
 
     Raises DataError where there is none.
     """
-    tree, archives = look_inside(tree)
-    count = len(tree.images) + sum(len(archive.images) for archive in archives)
+    inside, archives = look_inside(tree)
+    count = len(inside.images) + sum(len(archive.images) for archive in archives)
     if not count:
-        raise _no_image(tree.root, tree.unusable)
-    return tree, archives, count
+        raise _no_image(tree.root / tree.archives[0] if len(tree.archives) == 1 else tree.root, inside.unusable)
+    return inside, archives, count
 
 
 def cache_folder(cache: str | None) -> Path:
