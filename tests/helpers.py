@@ -1,8 +1,11 @@
 """What several tests share: the installed program, tiny images, and where real data may lie."""
 
 import os
+import random
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,3 +71,28 @@ def write_refiner(folder: Path, channels: int = 1, preprocess: str = "none", **s
 def files_below(folder: Path) -> dict[str, bytes]:
     """Return the content of every file below `folder` by its relative path, hidden ones too."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pack(folder: Path, archive: Path, seed: int = 0) -> Path:
+    """Pack everything below `folder` into a tar, tar.gz or zip, in a random order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    random.Random(seed).shuffle(files)
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for path in files:
+                zipped.write(path, path.relative_to(folder))
+    else:
+        with tarfile.open(archive, "w:gz" if archive.suffix in {".gz", ".tgz"} else "w") as tar:
+            for path in files:
+                tar.add(path, path.relative_to(folder))
+    return archive
+
+
+def members(archive: Path) -> dict[str, bytes]:
+    """Return the content of every file in an archive by its name."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as zipped:
+            return {name: zipped.read(name) for name in zipped.namelist() if not name.endswith("/")}
+    with tarfile.open(archive) as tar:
+        return {info.name: tar.extractfile(info).read() for info in tar if info.isfile()}  # type: ignore[union-attr]

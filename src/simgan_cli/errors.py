@@ -3,7 +3,8 @@
     SimganError              1   something of ours failed: a full disk, no memory, a file that cannot be written
     ├── SettingsError        2   the command line, a settings file or the environment asks for the impossible
     ├── DataError            4   images or folders that cannot be used
-    │   └── UnreadableImage  4   one image; skipped and counted unless --strict
+    │   ├── UnreadableImage    4   one image; skipped and counted unless --strict
+    │   └── UnreadableArchive  4   one tar or zip file; likewise
     ├── CheckpointError      4   a checkpoint or model that is damaged or belongs to something else
     ├── DivergedError        4   training produced NaN or infinity
     └── EndedElsewhere       -   another rank failed and says why; its exit code
@@ -59,8 +60,16 @@ class DataError(SimganError):
 class UnreadableImage(DataError):
     """One image file could not be decoded."""
 
+    def __init__(self, place: object, reason: str) -> None:  # a path, or what prints as one
+        self.reason = reason
+        super().__init__(f"{place}: {reason}")
+
+
+class UnreadableArchive(DataError):
+    """One tar or zip file is damaged, encrypted, not safe to unpack, or expands beyond all reason."""
+
     def __init__(self, path: Path, reason: str) -> None:
-        self.path, self.reason = path, reason
+        self.reason = reason
         super().__init__(f"{path}: {reason}")
 
 

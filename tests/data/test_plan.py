@@ -109,7 +109,11 @@ def test_existing_results_need_a_word(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(1, 6))
 def test_parts_of_a_plan_make_up_the_whole_and_count_from_0(sizes: list[int], parts: int) -> None:
     sources = [
-        Source(Path(f"in{n}"), Path(f"out/{n}"), Tree(images=[f"{i}.png" for i in range(size)], others=["labels.csv"]))
+        Source(
+            Path(f"in{n}"),
+            Path(f"out/{n}"),
+            Tree(Path(f"in{n}"), images=[f"{i}.png" for i in range(size)], others=["labels.csv"]),
+        )
         for n, size in enumerate(sizes)
     ]
     whole = [job.output for job in Plan(sources, None).image_jobs()]

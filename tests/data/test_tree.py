@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simgan_cli.data.tree import part_of, read_tree
+from simgan_cli.data.tree import part_of, read_tree, walk_order
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -21,6 +22,25 @@ def test_files_come_in_natural_order_folder_by_folder(tmp_path: Path) -> None:
     assert tree.images == ["1.tif", "a/2.JPG", "b/9.png", "b/10.png"]
     assert tree.others == ["10.csv", "b/labels.csv"]
     assert tree.unusable == []
+
+
+def test_archives_are_named_apart_and_one_is_all_there_is(tmp_path: Path) -> None:
+    touch(tmp_path, "10.tar", "9.TAR", "a/1.tar.gz", "a/1.tgz", "a/x.zip", "a/x.gz", "1.png", "tar")
+    tree = read_tree(tmp_path)
+    assert (tree.images, tree.others) == (["1.png"], ["tar", "a/x.gz"])
+    assert tree.archives == ["9.TAR", "10.tar", "a/1.tar.gz", "a/1.tgz", "a/x.zip"]
+    alone = read_tree(tmp_path / "10.tar")
+    assert (alone.root, alone.archives, alone.images) == (tmp_path, ["10.tar"], [])
+
+
+NAMES = st.text("a9B0.é", min_size=1, max_size=4).filter(lambda name: not name.startswith("."))
+
+
+@given(st.sets(st.lists(NAMES, max_size=3).map(lambda folders: "/".join([*folders, "x.png"])), max_size=12))
+def test_paths_sort_as_they_are_found(tmp_path_factory: pytest.TempPathFactory, paths: set[str]) -> None:
+    folder = tmp_path_factory.mktemp("tree")
+    touch(folder, *paths)
+    assert read_tree(folder).images == sorted(paths, key=walk_order)
 
 
 def test_links_in_circles_end_and_are_named(tmp_path: Path) -> None:

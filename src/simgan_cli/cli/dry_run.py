@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from simgan_cli.data.cache import describe, list_images
-from simgan_cli.data.images import Pixels, read_pixels
+from simgan_cli.data.archives import Archive, image_batches
+from simgan_cli.data.cache import describe, find_images, find_packed_images
+from simgan_cli.data.images import Pixels, Preparation, read_pixels
+from simgan_cli.data.tree import Tree, holds_images
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.errors import DataError, UnreadableImage
 
@@ -28,11 +30,14 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
 
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
     for name, folder in (("synthetic", config.synthetic), ("real", config.real)):
-        paths = list_images(folder)
-        first = _first_readable(paths, config, preparation_of(config))
+        tree, archives, count = find_packed_images(find_images(folder))
+        first = _first_readable(tree, archives, config, preparation_of(config))
         if first is None:
-            raise DataError(f"{folder}: no readable image among {len(paths)} image files")
-        document["data"][name] = {"files": len(paths), "first": describe(first.shape, first.dtype)}
+            raise DataError(f"{folder}: no readable image among {count} image files")
+        document["data"][name] = {"files": count, "first": describe(first.shape, first.dtype)}
+        unusable = [f"{tree.root / path}: {reason}" for path, reason in tree.unusable if holds_images(path)]
+        if unusable:
+            document["data"][name]["unusable"] = unusable
         channels, *size = first.shape
     with torch.device("meta"):
         refiner, discriminator = build_networks(config, channels, (size[0], size[1]))
@@ -53,9 +58,10 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
 
 def as_text(document: dict[str, Any]) -> str:
     """Return the description as a page of text."""
-    lines = [
-        f"{name}: {found['files']:,} files, the first is {found['first']}" for name, found in document["data"].items()
-    ]
+    lines = []
+    for name, found in document["data"].items():
+        lines.append(f"{name}: {found['files']:,} files, the first is {found['first']}")
+        lines += [f"    unusable: {problem}" for problem in found.get("unusable", ())]
     for name, network in document["networks"].items():
         height, width = network["map"]
         field = network["receptive_field"]
@@ -67,8 +73,10 @@ def as_text(document: dict[str, Any]) -> str:
     return "\n".join([*lines, f"device: {document['device']}, precision {document['precision']}"])
 
 
-def _first_readable(paths: list[Any], config: TrainConfig, preparation: Any) -> Pixels | None:
-    for path in paths:
+def _first_readable(
+    tree: Tree, archives: list[Archive], config: TrainConfig, preparation: Preparation
+) -> Pixels | None:
+    for (path,) in image_batches(tree, archives, 1):
         try:
             return read_pixels(path, preparation)
         except UnreadableImage:

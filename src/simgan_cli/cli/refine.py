@@ -1,6 +1,7 @@
 """`simgan refine`: settle what goes where, print it, refine."""
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,7 +38,7 @@ def refine(
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Make folders of rendered images realistic, file for file, labels carried along.
+    """Make folders and archives of rendered images realistic, file for file, labels carried along.
 
     Settings: TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags. Under torchrun the ranks share the work.
 
@@ -156,8 +157,8 @@ def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
     size = f", trained at {model.trained_size[0]}x{model.trained_size[1]}" if model.trained_size else ""
     step = f"step {model.step:,}" if model.step is not None else "of unknown step"
     shape = ", ".join(f"{name} {value}" for name, value in model.network.settings.items())
-    inputs = ", ".join(str(source.folder) for source in plan.sources)
-    others = sum(1 for _ in plan.label_jobs()) if settings.labels else 0
+    inputs = ", ".join(str(source.place) for source in plan.sources)
+    others = sum(1 for _ in chain(plan.label_jobs(), plan.packed_label_jobs())) if settings.labels else 0
     part = f" (part {plan.part[0] + 1} of {plan.part[1]})" if plan.part[1] > 1 else ""
     return (
         f"model: {model.weights}, {step}{size}, preprocess {model.preprocess}\n"
@@ -173,7 +174,7 @@ def _warnings(plan: Plan, settings: RefineConfig) -> list[str]:
     if settings.labels and (foreign := plan.foreign_images()):
         listed = ", ".join(f"{count:,} {suffix}" for suffix, count in foreign.items())
         warnings.append(f"{listed} files look like images but have a format that is not read: not refined")
-    if settings.format != "same" and any(source.tree.others for source in plan.sources):
+    if settings.format != "same" and any(True for _ in chain(plan.label_jobs(), plan.packed_label_jobs())):
         warnings.append(f"--format {settings.format} may change suffixes; label files that name images do not follow")
     return warnings
 
@@ -181,12 +182,13 @@ def _warnings(plan: Plan, settings: RefineConfig) -> list[str]:
 def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bool) -> None:
     """Write what would be made of what to stdout."""
     images = [[str(job.source), str(job.output)] for job in plan.image_jobs()]
+    packed = [[str(job.source), str(job.output)] for job in plan.packed_label_jobs()] if settings.labels else []
     labels = [[str(job.source), str(job.output)] for job in plan.label_jobs()] if settings.labels else []
     if json:
-        document = {"images": len(images), "labels": len(labels), "model_sha256": model.sha256}
-        print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": labels})
+        document = {"images": len(images), "labels": len(labels) + len(packed), "model_sha256": model.sha256}
+        print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": labels + packed})
         return
-    for verb, jobs in (("refine", images), ("link" if settings.link else "copy", labels)):
+    for verb, jobs in (("refine", images), ("link" if settings.link else "copy", labels), ("copy", packed)):
         for source, output in jobs:
             sys.stdout.write(printable(f"{verb} {source} -> {output}") + "\n")
 

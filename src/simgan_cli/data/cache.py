@@ -1,22 +1,24 @@
-"""A folder of images as one memory-mapped array of integers, decoded once and shared by later runs."""
+"""A set of images as one memory-mapped array of integers, decoded once and shared by later runs."""
 
 import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import platformdirs
 
+from simgan_cli.data.archives import Archive, Readable, image_batches, look_inside
 from simgan_cli.data.files import atomic_directory, write_json
 from simgan_cli.data.images import Pixels, Preparation, read_pixels
-from simgan_cli.data.tree import read_tree
+from simgan_cli.data.tree import Tree, holds_images, read_tree
 from simgan_cli.errors import DataError, UnreadableImage
 
 FORMAT = 1  # of the cache; raise it when the same files would give other pixels
@@ -26,7 +28,7 @@ Progress = Callable[[int, int], None]  # images done, images in all
 
 @dataclass(frozen=True)
 class PixelSet:
-    """The images of one folder: `pixels` is N x C x H x W, uint8 or uint16, in the order of their names."""
+    """The images of one folder or archive: `pixels` is N x C x H x W, uint8 or uint16, in the order of their names."""
 
     folder: Path
     pixels: Pixels
@@ -43,40 +45,50 @@ class PixelSet:
 def open_pixels(
     folder: Path, preparation: Preparation, cache: str | None, workers: int | None, progress: Progress
 ) -> PixelSet:
-    """Return the images below `folder`, from the cache if it holds them, else decoded now.
+    """Return the images below `folder`, which may be an archive: from the cache if it holds them, else decoded now.
 
     `cache` is a folder, "off", or None for the platform's. Unreadable images are left out and listed.
     Raises DataError for a folder that cannot be read, holds no readable image, or mixes sizes, channels or depths.
     """
-    paths = list_images(folder)
+    tree = find_images(folder)
     if cache == "off":
         with tempfile.TemporaryFile() as file:  # unnamed: gone with the process, even a killed one
-            index = _decode_to(file, paths, preparation, workers, progress)
-            return _open(folder, file, index)
-    entry = cache_folder(cache) / _key(folder, paths, preparation)
+            index = _decode_to(file, tree, preparation, workers, progress)
+            return _open(folder, file, index, tree)
+    entry = cache_folder(cache) / _key(folder, tree, preparation)
     if not _is_whole(entry):
         with atomic_directory(entry) as building:
             with (building / "pixels.bin").open("w+b") as file:
-                index = _decode_to(file, paths, preparation, workers, progress)
+                index = _decode_to(file, tree, preparation, workers, progress)
                 file.flush()
                 os.fsync(file.fileno())
             write_json(building / "index.json", index)
-    return _open(folder, entry / "pixels.bin", json.loads((entry / "index.json").read_text()))
+    return _open(folder, entry / "pixels.bin", json.loads((entry / "index.json").read_text()), tree)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Return the image files below `folder` in natural order; raises DataError where there is none or no access."""
+def find_images(folder: Path) -> Tree:
+    """Return the files below `folder`; raises DataError where none is an image or an archive, or there is no access."""
     try:
-        paths = [folder / path for path in read_tree(folder).images]
+        tree = read_tree(folder)
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions"
         ) from error
-    if not paths:
-        raise DataError(
-            f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp and .pgm in it and below"
-        )
-    return paths
+    if not tree.images and not tree.archives:
+        raise _no_image(folder)
+    return tree
+
+
+def find_packed_images(tree: Tree) -> tuple[Tree, list[Archive], int]:
+    """Look into the archives of a tree: return what `look_inside` does, and the number of images in all.
+
+    Raises DataError where there is none.
+    """
+    inside, archives = look_inside(tree)
+    count = len(inside.images) + sum(len(archive.images) for archive in archives)
+    if not count:
+        raise _no_image(tree.root / tree.archives[0] if len(tree.archives) == 1 else tree.root, inside.unusable)
+    return inside, archives, count
 
 
 def cache_folder(cache: str | None) -> Path:
@@ -85,14 +97,16 @@ def cache_folder(cache: str | None) -> Path:
 
 
 def _decode_to(
-    file: BinaryIO, paths: list[Path], preparation: Preparation, workers: int | None, progress: Progress
+    file: BinaryIO, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress
 ) -> dict[str, Any]:
     """Append the pixels of every readable image to `file`; return the index that describes it."""
-    first: tuple[Path, Pixels] | None = None
+    inside, archives, total = find_packed_images(tree)
+    first: tuple[Readable, Pixels] | None = None
     digest = hashlib.sha256()
-    skipped: list[tuple[str, str]] = []
+    # Links that lead nowhere and the like are found anew each time; what archives are like is kept with the pixels.
+    skipped = [(str(tree.root / name), reason) for name, reason in inside.unusable[len(tree.unusable) :]]
     count = 0
-    for done, (path, pixels) in enumerate(_decode(paths, preparation, workers), start=1):
+    for done, (path, pixels) in enumerate(_decode(image_batches(tree, archives, CHUNK), preparation, workers), start=1):
         if isinstance(pixels, UnreadableImage):
             skipped.append((str(path), pixels.reason))
         else:
@@ -102,11 +116,11 @@ def _decode_to(
             file.write(data)
             digest.update(data)
             count += 1
-        if done % CHUNK == 0 or done == len(paths):
-            progress(done, len(paths))
+        if done % CHUNK == 0 or done == total:
+            progress(done, total)
     if first is None:
         bad, reason = skipped[0]
-        raise DataError(f"none of {len(paths)} images can be read; the first is {bad}: {reason}")
+        raise DataError(f"none of {total} images can be read; the first is {bad}: {reason}")
     shape = [count, *first[1].shape]
     digest.update(json.dumps([shape, first[1].dtype.name]).encode())
     return {
@@ -118,21 +132,20 @@ def _decode_to(
 
 
 def _decode(
-    paths: list[Path], preparation: Preparation, workers: int | None
-) -> Iterator[tuple[Path, Pixels | UnreadableImage]]:
-    def read(path: Path) -> Pixels | UnreadableImage:
+    batches: Iterable[Sequence[Readable]], preparation: Preparation, workers: int | None
+) -> Iterator[tuple[Readable, Pixels | UnreadableImage]]:
+    def read(path: Readable) -> Pixels | UnreadableImage:
         try:
             return read_pixels(path, preparation)
         except UnreadableImage as error:
             return error
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter
-        for start in range(0, len(paths), CHUNK):
-            chunk = paths[start : start + CHUNK]
-            yield from zip(chunk, pool.map(read, chunk), strict=True)
+        for batch in batches:
+            yield from zip(batch, pool.map(read, batch), strict=True)
 
 
-def _check_alike(first: tuple[Path, Pixels], other: tuple[Path, Pixels]) -> None:
+def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels]) -> None:
     (path_a, a), (path_b, b) = first, other
     found = f"{path_a} is {describe(a.shape, a.dtype)}, {path_b} is {describe(b.shape, b.dtype)}"
     if a.shape[0] != b.shape[0]:
@@ -159,17 +172,26 @@ def _is_whole(entry: Path) -> bool:
         return False
 
 
-def _open(folder: Path, source: Path | BinaryIO, index: dict[str, Any]) -> PixelSet:
+def _no_image(folder: Path, unusable: Sequence[tuple[str, str]] = ()) -> DataError:
+    broken = "".join(f"; {name}: {reason}" for name, reason in unusable[:1])
+    return DataError(
+        f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp and .pgm in it and below, "
+        f"in archives (.tar, .tar.gz, .zip) too{broken}"
+    )
+
+
+def _open(folder: Path, source: Path | BinaryIO, index: dict[str, Any], tree: Tree) -> PixelSet:
     # Copy-on-write, so that torch may wrap it without a warning; nobody writes, and pages stay shared.
     pixels = np.memmap(source, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
-    return PixelSet(folder, pixels, [(path, reason) for path, reason in index["skipped"]], index["fingerprint"])
+    unusable = [(str(tree.root / name), reason) for name, reason in tree.unusable if holds_images(name)]
+    skipped = unusable + [(path, reason) for path, reason in index["skipped"]]
+    return PixelSet(folder, pixels, skipped, index["fingerprint"])
 
 
-def _key(folder: Path, paths: list[Path], preparation: Preparation) -> str:
+def _key(folder: Path, tree: Tree, preparation: Preparation) -> str:
+    """Return the name of a cache entry: another one when any file has another name, size or time."""
     digest = hashlib.sha256(json.dumps([FORMAT, str(folder.resolve()), asdict(preparation)]).encode())
-    for path in paths:
-        status = path.stat()
-        digest.update(
-            f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
-        )
+    for name in chain(tree.images, tree.archives):
+        status = os.stat(f"{tree.root}/{name}")  # noqa: PTH116 - a million Paths take longer than a million stats
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]

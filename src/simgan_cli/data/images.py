@@ -5,13 +5,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from simgan_cli.data.archives import Member, Readable
 from simgan_cli.errors import UnreadableImage
 
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
@@ -31,8 +31,8 @@ class Preparation:
     preprocess: Literal["none", "equalize"] = "none"
 
 
-def read_pixels(path: Path, preparation: Preparation) -> Pixels:
-    """Decode `path` and prepare it: C x H x W, uint8 or (16-bit grey) uint16.
+def read_pixels(path: Readable, preparation: Preparation) -> Pixels:
+    """Decode the file `path` and prepare it: C x H x W, uint8 or (16-bit grey) uint16.
 
     Raises UnreadableImage with the reason.
     """
@@ -46,13 +46,13 @@ def read_pixels(path: Path, preparation: Preparation) -> Pixels:
 
 
 @contextmanager
-def decoding(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Image]:
     """Yield the image of `path`, its pixels not yet decoded; the file's `content` may have been read before.
 
     Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out.
     """
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
+        with path.open("rb") if content is None else io.BytesIO(content) as file, Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(path, f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read")
             yield image
@@ -126,7 +126,7 @@ def top_of(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).max)
 
 
-def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Path) -> Pixels:
+def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Readable) -> Pixels:
     """Return H x W or H x W x 3 pixels; alpha is left out, palettes and CMYK become colour.
 
     Raises UnreadableImage for pixels of more than 16 bits.
@@ -151,8 +151,8 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or image.mode == "I"
 
 
-def _reason(path: Path, error: Exception) -> str:
-    if path.is_file() and path.stat().st_size == 0:
+def _reason(path: Readable, error: Exception) -> str:
+    if path.entry.size == 0 if isinstance(path, Member) else path.is_file() and path.stat().st_size == 0:
         return "empty file"
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or one of an unknown format"

@@ -5,13 +5,13 @@ import io
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from simgan_cli.data.archives import Member, Readable
 from simgan_cli.data.images import Pixels, channels_first, decoding, is_deep, pixel_array
 from simgan_cli.errors import UnreadableImage
 
@@ -46,7 +46,7 @@ _LOSSLESS_TIFF = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_def
 class Picture:
     """A decoded image file: `pixels` C x H x W, uint8 or (grey only) uint16, C 1 or 3; `alpha` H x W, uint8."""
 
-    path: Path
+    path: Readable
     content: bytes
     pixels: Pixels
     alpha: NDArray[np.uint8] | None
@@ -62,7 +62,7 @@ class Picture:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Readable) -> Picture:
     """Read the image file `path` whole.
 
     Raises UnreadableImage with the reason: also for several pages and for 16-bit colour, which would be lost in part,
@@ -126,8 +126,10 @@ def is_written_lossy(picture: Picture, wanted: FormatName | None) -> bool:
     return wanted == "jpeg"
 
 
-def _read_settled(path: Path) -> bytes:
+def _read_settled(path: Readable) -> bytes:
     """Return a file's content, once it stays the same while it is read."""
+    if isinstance(path, Member):
+        return path.read_bytes()
     try:
         for _ in range(2):
             with path.open("rb", buffering=0) as file:
@@ -143,7 +145,7 @@ def _read_settled(path: Path) -> bytes:
     raise UnreadableImage(path, "changes while it is read; run again when it is finished")
 
 
-def _refuse_losses(image: Image.Image, path: Path) -> None:
+def _refuse_losses(image: Image.Image, path: Readable) -> None:
     """Raise UnreadableImage for what would be lost without a word; before the pixels are decoded."""
     pages = getattr(image, "n_frames", 1)
     if pages > 1:

@@ -2,61 +2,107 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, groupby, islice
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
+from simgan_cli.data.archives import Archive, Entry, Member, Readable, look_inside, open_archive
 from simgan_cli.data.pictures import FORMATS, FormatName
-from simgan_cli.data.tree import FOREIGN_SUFFIXES, Tree, is_image, part_of, read_tree
-from simgan_cli.errors import DataError, SettingsError
+from simgan_cli.data.tree import (
+    ARCHIVE_SUFFIXES,
+    FOREIGN_SUFFIXES,
+    Tree,
+    holds_images,
+    is_archive,
+    is_image,
+    part_of,
+    read_tree,
+)
+from simgan_cli.errors import DataError, SettingsError, UnreadableArchive
 
 SHOWN = 5  # examples in a message
 
 
 @dataclass(frozen=True)
 class Source:
-    """An input folder, what lies in it, and where its results go."""
+    """An input folder or archive, what lies in it, and the folder that its results go to."""
 
-    folder: Path
+    place: Path
     destination: Path
     tree: Tree
+    archives: list[Archive] = field(default_factory=list)  # those that hold images
+
+    def output_of(self, archive: Archive) -> Path:
+        """Return the archive to make of one."""
+        return self.destination / archive.path.relative_to(self.tree.root)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to make: `number` counts within this process's part."""
+    """One file to make, of a file or an archive's member: `number` counts within this process's part."""
 
     number: int
-    source: Path
+    source: Readable
     output: Path
+    archive: Path | None = None  # to write `output` into
+
+    @property
+    def file(self) -> Path:
+        """What there is on the disk when the job is done."""
+        return self.archive or self.output
+
+    @property
+    def name(self) -> str:
+        """The path of `output` in its archive or folder."""
+        return str(self.output.relative_to(self.archive or self.output.parent))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All files of a job, or with `part` (index from 0, count) every count-th of them."""
+    """All files of a job, or with `part` (index from 0, count) every count-th of them; an archive is one file."""
 
     sources: list[Source]
     format: FormatName | None  # None: that of the input
     part: tuple[int, int] = (0, 1)
 
-    @property
+    @cached_property
     def images(self) -> int:
         """Images of this part."""
-        return len(part_of(range(sum(len(source.tree.images) for source in self.sources)), *self.part))
+        loose = sum(len(source.tree.images) for source in self.sources)
+        return len(part_of(range(loose), *self.part)) + sum(len(archive.images) for _, archive in self.archives())
+
+    def archives(self) -> Iterable[tuple[Source, Archive]]:
+        """Return the archives of this part that hold images."""
+        return part_of([(source, archive) for source in self.sources for archive in source.archives], *self.part)
 
     def image_jobs(self) -> Iterator[Job]:
-        """Yield the images of this part, in order."""
-        yield from self._jobs([source.tree.images for source in self.sources], self.format)
+        """Yield the images of this part, in order: files, then archive by archive."""
+        number = -1
+        for number, (source, path) in enumerate(self._loose([source.tree.images for source in self.sources])):
+            yield Job(number, source.tree.root / path, source.destination / output_name(path, self.format))
+        packed = (
+            (archive.images, archive, source.output_of(archive), self.format) for source, archive in self.archives()
+        )
+        yield from _packed_jobs(number + 1, packed)
 
     def label_jobs(self) -> Iterator[Job]:
-        """Yield the files of this part that are no images, in order."""
-        yield from self._jobs([source.tree.others for source in self.sources], None)
+        """Yield the files of this part that are no images, in order; those in archives go with their images."""
+        for number, (source, path) in enumerate(self._loose([source.tree.others for source in self.sources])):
+            yield Job(number, source.tree.root / path, source.destination / path)
+
+    def packed_label_jobs(self) -> Iterator[Job]:
+        """Yield the other members of this part's archives."""
+        yield from _packed_jobs(
+            0, ((archive.others, archive, source.output_of(archive), None) for source, archive in self.archives())
+        )
 
     def unusable(self) -> list[tuple[str, str, bool]]:
-        """Return what can be neither refined nor carried along: (path, reason, whether it is named like an image)."""
+        """Return what can be neither refined nor carried along: (path, reason, whether images are lost by that)."""
         found = [
-            (str(source.folder / path), reason, is_image(path))
+            (str(source.tree.root / path), reason, holds_images(path))
             for source in self.sources
             for path, reason in source.tree.unusable
         ]
@@ -66,31 +112,32 @@ class Plan:
         """Return how many files there are of each image format that is carried along unrefined."""
         counts: defaultdict[str, int] = defaultdict(int)
         for source in self.sources:
-            for path in source.tree.others:
+            packed = (entry.name for archive in source.archives for entry in archive.others)
+            for path in chain(source.tree.others, packed):
                 suffix = PurePosixPath(path).suffix.lower()
                 if suffix in FOREIGN_SUFFIXES:
                     counts[suffix] += 1
         return dict(counts)
 
-    def _jobs(self, lists: list[list[str]], wanted: FormatName | None) -> Iterator[Job]:
+    def _loose(self, lists: list[list[str]]) -> Iterator[tuple[Source, str]]:
         index, count = self.part
         everything = ((source, path) for source, paths in zip(self.sources, lists, strict=True) for path in paths)
-        for number, (source, path) in enumerate(islice(everything, index, None, count)):
-            yield Job(number, source.folder / path, source.destination / output_name(path, wanted))
+        yield from islice(everything, index, None, count)
 
 
 def make_plan(inputs: list[Path], out: Path, wanted: FormatName | None, part: tuple[int, int]) -> Plan:
-    """List the files below `inputs` and where their results go.
+    """List the files below `inputs`, which are folders or archives, and where their results go.
 
-    One input's results go to `out` itself, those of several to a folder of the input's name in it. Raises
-    SettingsError for folders that cannot be used so or results that would collide, DataError where there is no image.
+    One folder's results go to `out` itself, those of several to a folder of the input's name in it; an archive becomes
+    one of its name in `out`. Raises SettingsError for folders that cannot be used so or results that would collide,
+    DataError where there is no image.
     """
-    folders = _checked_folders(inputs, out)
-    sources = [Source(folder, destination, _read(folder)) for folder, destination in folders]
-    if not any(source.tree.images for source in sources):
+    sources = [_read(place, destination) for place, destination in _checked_inputs(inputs, out)]
+    if not any(source.tree.images or source.archives for source in sources):
+        broken = [f"; {path}: {reason}" for source in sources for path, reason in source.tree.unusable[:1]]
         raise DataError(
-            f"{', '.join(map(str, inputs))}: no image among the files; "
-            "looked for .png, .jpg, .tif, .bmp, .webp, .pgm and .ppm there and below"
+            f"{', '.join(map(str, inputs))}: no image among the files; looked for .png, .jpg, .tif, .bmp, .webp, .pgm "
+            f"and .ppm there and below, in archives (.tar, .tar.gz, .zip) too{''.join(broken[:1])}"
         )
     plan = Plan(sources, wanted, part)
     _check_collisions(plan, out)
@@ -100,7 +147,7 @@ def make_plan(inputs: list[Path], out: Path, wanted: FormatName | None, part: tu
 def check_existing(plan: Plan, out: Path, *, labels: bool) -> None:
     """Raise SettingsError where a result exists already."""
     jobs = chain(plan.image_jobs(), plan.label_jobs() if labels else ())
-    existing = [job.output for job in jobs if job.output.exists()]
+    existing = [file for file, _ in groupby(jobs, attrgetter("file")) if file.exists()]
     if existing:
         raise SettingsError(
             f"--out {out}: {len(existing):,} of the results exist, such as {existing[0]}; "
@@ -109,14 +156,16 @@ def check_existing(plan: Plan, out: Path, *, labels: bool) -> None:
 
 
 def folders_in(list_file: Path) -> list[Path]:
-    """Return the folders that a file names, one a line; "-" is standard input. Raises SettingsError."""
+    """Return the folders and archives that a file names, one a line; "-" is standard input. Raises SettingsError."""
     try:
         text = sys.stdin.read() if str(list_file) == "-" else list_file.read_text(errors="surrogateescape")
     except OSError as error:
-        raise SettingsError(f"--from-file {list_file}: {error.strerror}; give a file with a folder a line") from error
+        raise SettingsError(
+            f"--from-file {list_file}: {error.strerror}; give a file with a folder or archive a line"
+        ) from error
     folders = [Path(line) for line in text.splitlines() if line.strip()]
     if not folders:
-        raise SettingsError(f"--from-file {list_file}: empty; write a folder a line")
+        raise SettingsError(f"--from-file {list_file}: empty; write a folder or archive a line")
     return folders
 
 
@@ -127,40 +176,66 @@ def output_name(path: str, wanted: FormatName | None) -> str:
     return str(PurePosixPath(path).with_suffix(FORMATS[wanted].suffixes[0]))
 
 
-def _checked_folders(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
+def open_result(job: Job) -> Readable:
+    """Return the result of a job, to be read; its archive is the caller's to close.
+
+    Raises UnreadableArchive where the archive cannot be read or does not hold it.
+    """
+    if job.archive is None:
+        return job.output
+    archive = open_archive(job.archive)
+    for entry in archive.images:
+        if entry.name == job.name:
+            return Member(archive, entry)
+    raise UnreadableArchive(job.archive, f"holds no {job.name}")
+
+
+def _checked_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
     problems = []
     if not inputs:
-        raise SettingsError("no input: give one or more folders of images, or --from-file LIST")
-    for folder in inputs:
-        if not folder.is_dir():
-            found = "a file, not a folder" if folder.exists() else "no such folder"
-            problems.append(f"{folder}: {found}; give folders of images")
+        raise SettingsError("no input: give one or more folders or archives of images, or --from-file LIST")
+    for place in inputs:
+        if not place.is_dir() and not (is_archive(place.name) and place.exists()):
+            kinds = f"a file, not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)})"
+            problems.append(
+                f"{place}: {kinds if place.exists() else 'no such folder'}; give folders or archives of images"
+            )
     if out.exists() and not out.is_dir():
         problems.append(f"--out {out}: a file, not a folder")
-    names = [folder.resolve().name for folder in inputs]
+    names = [place.resolve().name if place.is_dir() else place.name for place in inputs]
     for name in sorted({name for name in names if names.count(name) > 1}):
         same = ", ".join(str(folder) for folder, other in zip(inputs, names, strict=True) if other == name)
         problems.append(f"{same}: results would meet in {out / name}; refine them with an --out each")
-    folders = [(folder, out if len(inputs) == 1 else out / name) for folder, name in zip(inputs, names, strict=True)]
-    for folder, destination in folders:
-        inside, above = folder.resolve(), destination.resolve()
+    checked = []
+    for place, name in zip(inputs, names, strict=True):
+        destination = out / name if len(inputs) > 1 or not place.is_dir() else out
+        inside, above = place.resolve(), destination.resolve()
         if inside == above or inside in above.parents or above in inside.parents:
             problems.append(
-                f"--out {out}: results of {folder} would go to {destination}, and one lies inside the other; "
+                f"--out {out}: results of {place} would go to {destination}, and one lies inside the other; "
                 "choose a folder beside it"
             )
+        checked.append((place, destination if place.is_dir() else out))
     if problems:
         raise SettingsError(*problems)
-    return folders
+    return checked
 
 
-def _read(folder: Path) -> Tree:
+def _read(place: Path, destination: Path) -> Source:
     try:
-        return read_tree(folder)
+        tree, packed = look_inside(read_tree(place))
     except OSError as error:
         raise DataError(
-            f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions"
+            f"{error.filename or place}: cannot be read ({error.strerror}); check its permissions"
         ) from error
+    return Source(place, destination, tree, packed)
+
+
+def _packed_jobs(number: int, packed: Iterable[tuple[list[Entry], Archive, Path, FormatName | None]]) -> Iterator[Job]:
+    for entries, archive, output, wanted in packed:
+        for entry in entries:
+            yield Job(number, Member(archive, entry), output / output_name(entry.name, wanted), output)
+            number += 1
 
 
 def _check_collisions(plan: Plan, out: Path) -> None:
@@ -170,18 +245,28 @@ def _check_collisions(plan: Plan, out: Path) -> None:
         return
     problems = []
     for source in plan.sources:
-        makers: dict[str, str] = {}
-        for path in [*source.tree.images, *source.tree.others]:
-            name = output_name(path, plan.format) if is_image(path) else path
-            first = makers.setdefault(name.casefold() if ignores_case else name, path)
-            if first != path:
-                problems.append(f"{source.folder / first} and {source.folder / path}")
+        tree = source.tree
+        loose = _collisions([*tree.images, *tree.archives, *tree.others], plan.format, ignores_case=ignores_case)
+        problems += [f"{tree.root / first} and {tree.root / second}" for first, second in loose]
+        for archive in source.archives:
+            names = [entry.name for entry in chain(archive.images, archive.others)]
+            inside = _collisions(names, plan.format, ignores_case=False)
+            problems += [f"{archive.path}/{first} and {second}" for first, second in inside]
     if problems:
         more = f" (and {len(problems) - SHOWN} more pairs)" if len(problems) > SHOWN else ""
         why = "the file system of --out ignores case" if ignores_case else f"--format {plan.format}"
         raise SettingsError(
             f"results would collide ({why}): {'; '.join(problems[:SHOWN])}{more}; rename them, or keep --format same"
         )
+
+
+def _collisions(paths: list[str], wanted: FormatName | None, *, ignores_case: bool) -> Iterator[tuple[str, str]]:
+    makers: dict[str, str] = {}
+    for path in paths:
+        name = output_name(path, wanted) if is_image(path) else path
+        first = makers.setdefault(name.casefold() if ignores_case else name, path)
+        if first != path:
+            yield first, path
 
 
 def _ignores_case(folder: Path) -> bool:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
+from simgan_cli.data.tree import ARCHIVE_SUFFIXES, is_archive
+
 Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
 PSI_NAMES = ("identity", "derivatives", "channel-mean", "blur", "normalized")
 
@@ -121,8 +123,8 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # fmt: off
-    synthetic: PathSetting = setting(..., "Folder of rendered images, searched recursively.", "Data", changeable=True)
-    real: PathSetting = setting(..., "Folder of unlabelled real images, searched recursively.", "Data", changeable=True)
+    synthetic: PathSetting = setting(..., "Folder of rendered images, searched recursively, or a tar or zip of them.", "Data", changeable=True)
+    real: PathSetting = setting(..., "Folder of unlabelled real images, searched recursively, or a tar or zip of them.", "Data", changeable=True)
     out: PathSetting = setting(Path("simgan-run"), "Run folder to write.", "Data", short="-o", changeable=True)
     size: Size | None = setting(None, "Bring all images to HEIGHTxWIDTH; without it they must share one size.", "Data", metavar="HxW")
     fit: Literal["resize", "crop", "pad"] | None = setting(None, "How --size is met: stretch (resize, the default), scale and cut (crop), scale and fill with black (pad).", "Data")
@@ -283,9 +285,12 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
     synthetic, real, out = (path.resolve() for path in (config.synthetic, config.real, config.out))
     for name, path in (("synthetic", config.synthetic), ("real", config.real)):
         if not path.exists():
-            problems.append(f"--{name} {path}: no such folder; give the folder that holds the images")
-        elif not path.is_dir():
-            problems.append(f"--{name} {path}: a file, not a folder; give the folder that holds the images")
+            problems.append(f"--{name} {path}: no such folder; give the folder or archive that holds the images")
+        elif not path.is_dir() and not is_archive(path.name):
+            problems.append(
+                f"--{name} {path}: a file, not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); give one that "
+                "holds images"
+            )
     if synthetic == real:
         problems.append(f"--synthetic and --real are the same folder {config.real}; the method needs two domains")
     elif synthetic in real.parents or real in synthetic.parents:

@@ -1,4 +1,4 @@
-"""A whole refining job: folders of images in, folders of refined images out, other files carried along."""
+"""A whole refining job: folders and archives of images in, the same with refined ones out, the rest carried along."""
 
 import errno
 import hashlib
@@ -11,35 +11,36 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import torch
 
+from simgan_cli.data.archives import Member, Readable
 from simgan_cli.data.files import (
     atomic_file,
     copy_atomic,
     link_atomic,
-    sha256_of,
-    sync_directory,
     write_atomic,
     write_json,
 )
 from simgan_cli.data.images import Pixels, Preparation, luma, read_pixels
 from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
-from simgan_cli.data.plan import Job, Plan
+from simgan_cli.data.plan import Job, Plan, open_result
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
+from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.stop import StopReason, StopRequest
-from simgan_cli.errors import DataError, SettingsError, UnreadableImage
+from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage
 from simgan_cli.report.grid import before_and_after
 
 STOCK = 64_000_000  # bytes of decoded images that may wait in front of the network, and as many behind it
 PATIENCE = 4096  # images read after which one of a rare size no longer waits for company
 GROUPS_AT_ONCE = 2  # in the network
+OPEN_ARCHIVES = 16  # that may wait in front of the network, and as many behind it
 COMPARED = 8  # rows of --compare
 RECORD = ".simgan-refine.json"
 
@@ -52,19 +53,6 @@ class Listener(Protocol):
 
     def warning(self, text: str) -> None:
         """Something a person should look at happened."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one image."""
-
-    job: Job
-    status: str  # refined, skipped or failed
-    reason: str = ""
-    source_sha256: str | None = None
-    output_sha256: str | None = None
-    converted: str | None = None
-    lossy: bool = False
 
 
 @dataclass
@@ -84,7 +72,8 @@ class Report:
     stopped: StopReason | None = None
 
     def note(self, outcome: Outcome) -> None:
-        """Count one image."""
+        """Count one image, and what came with it."""
+        self.labels += outcome.labels
         if outcome.status == "failed":
             self.failed.append({"path": str(outcome.job.source), "reason": outcome.reason})
             return
@@ -220,7 +209,7 @@ class FolderJob:
         self.report = Report()
         self.manifest: _Manifest | None = None
         self.refining: deque[tuple[list[tuple[Job, Picture]], Pixels, Future[Pixels]]] = deque()
-        self._folders: set[Path] = set()  # written to
+        self.outputs = Outputs(plan.format, labels=config.labels, skip_existing=config.skip_existing)
 
     def run(self, ranks: Ranks) -> Report:
         """Do the job. Raises OSError where a result cannot be written, DataError with --fail-fast.
@@ -235,8 +224,7 @@ class FolderJob:
             self._refine_images()
         if self.config.labels and not self.stop.reason:
             self._carry_labels()
-        for folder in self._folders:
-            sync_directory(folder)  # once for all its files
+        self.outputs.sync()
         self.report.stopped = self.stop.reason
         self.report.seconds = time.monotonic() - started
         if self.config.compare is not None and ranks.is_first:
@@ -293,43 +281,57 @@ class FolderJob:
             self.manifest.close()
 
     def _refine_images(self) -> None:
-        waiting = _Waiting(self.refiner)
-        with (
-            ThreadPoolExecutor(GROUPS_AT_ONCE) as self.network,
-            WriteBehind(self._write, self._cost_of_writing, STOCK, self.threads) as self.writer,
-            closing(read_ahead(self._read, self.plan.image_jobs(), self._cost_of_reading, STOCK, self.threads)) as read,
-        ):
-            while not self.stop.reason:
-                with self._timed("reading"):
-                    item = next(read, None)
-                if item is None:
-                    break
-                if isinstance(item, Outcome):
-                    self._note(item)
-                    continue
-                for group in waiting.add(*item):
-                    self._refine(group)
-            for group in waiting.rest():
-                if self.stop.reason:
-                    break
-                self._refine(group)
-            while self.refining:
-                self._collect()
-            with self._timed("writing"):
-                outcomes = self.writer.drained()
-            for outcome in outcomes:
-                self._note(outcome)
-
-    def _read(self, job: Job) -> Outcome | tuple[Job, Picture]:
-        """Read one image, in one of the reading threads."""
-        if self.config.skip_existing and job.output.exists():
-            hashes = (sha256_of(job.source), sha256_of(job.output)) if self.manifest else (None, None)
-            return Outcome(job, "skipped", source_sha256=hashes[0], output_sha256=hashes[1])
         try:
+            with (
+                ThreadPoolExecutor(GROUPS_AT_ONCE) as self.network,
+                WriteBehind(self._write, self._cost_of_writing, STOCK, self.threads) as self.writer,
+                closing(
+                    read_ahead(self._read, self.plan.image_jobs(), self._cost_of_reading, STOCK, self.threads)
+                ) as read,
+            ):
+                self._refine_as_read(read)
+        finally:
+            self.outputs.close()
+
+    def _refine_as_read(self, read: Iterator[tuple[Job, Picture | list[Outcome]]]) -> None:
+        waiting = _Waiting(self.refiner)
+        while not self.stop.reason:
+            with self._timed("reading"):
+                item = next(read, None)
+            if item is None:
+                break
+            job, found = item
+            if isinstance(found, Picture):
+                for group in waiting.add(job, found):
+                    self._refine(group)
+            else:
+                self._note(found)
+            if self.outputs.archives_in_hand > 4 * OPEN_ARCHIVES:
+                for group in waiting.rest():
+                    self._refine(group)
+        for group in waiting.rest():
+            if self.stop.reason:
+                break
+            self._refine(group)
+        while self.refining:
+            self._collect()
+        with self._timed("writing"):
+            outcomes = self.writer.drained()
+        for done in outcomes:
+            self._note(done)
+
+    def _read(self, job: Job) -> tuple[Job, Picture | list[Outcome]]:
+        """Read one image, in one of the reading threads."""
+        try:
+            earlier = self.outputs.earlier(job)
+            if earlier is not None:
+                source, output = (sha256_of_content(file) if self.manifest else None for file in (job.source, earlier))
+                skipped = Outcome(job, "skipped", source_sha256=source, output_sha256=output)
+                return job, self.outputs.keep(skipped, None)
             picture = read_picture(job.source)
             check_channels(picture, self.refiner, self.config.channels)
         except UnreadableImage as error:
-            return Outcome(job, "failed", error.reason)
+            return job, self.outputs.keep(Outcome(job, "failed", error.reason), None)
         return job, picture
 
     def _refine(self, group: list[tuple[Job, Picture]]) -> None:
@@ -349,19 +351,17 @@ class FolderJob:
         with self._timed("writing"):
             for (job, picture), result in zip(group, refined, strict=True):
                 self.writer.put((job, picture, result))
-        for outcome in self.writer.finished():
-            self._note(outcome)
+        for outcomes in self.writer.finished():
+            self._note(outcomes)
 
-    def _write(self, item: tuple[Job, Picture, Pixels]) -> Outcome:
+    def _write(self, item: tuple[Job, Picture, Pixels]) -> list[Outcome]:
         """Write one image, in one of the writing threads."""
         job, picture, refined = item
         try:
             content = write_picture(picture, refined, self.format)
         except UnreadableImage as error:
-            return Outcome(job, "failed", error.reason)
-        self._make_folder(job.output.parent)
-        write_atomic(job.output, content, synced=False)
-        return Outcome(
+            return self.outputs.keep(Outcome(job, "failed", error.reason), None)
+        outcome = Outcome(
             job,
             "refined",
             source_sha256=picture.sha256 if self.manifest else None,
@@ -369,15 +369,17 @@ class FolderJob:
             converted=picture.converted,
             lossy=is_written_lossy(picture, self.format),
         )
+        return self.outputs.keep(outcome, content)
 
-    def _note(self, outcome: Outcome) -> None:
-        self.report.note(outcome)
-        if self.manifest is not None:
-            self.manifest.add(outcome)
-        self.listener.advanced(self.report.done, self.report.images)
-        if outcome.status == "failed":
-            self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
-            self._fail_fast(str(outcome.job.source), outcome.reason)
+    def _note(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self.report.note(outcome)
+            if self.manifest is not None:
+                self.manifest.add(outcome)
+            if outcome.status == "failed":
+                self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
+                self._fail_fast(str(outcome.job.source), outcome.reason)
+        self.listener.advanced(self.report.done + self.outputs.waiting, self.report.images)
 
     def _fail_fast(self, path: str, reason: str) -> None:
         if self.config.fail_fast:
@@ -389,9 +391,9 @@ class FolderJob:
         def work(job: Job) -> int:
             if self.config.skip_existing and job.output.exists():
                 return 1
-            self._make_folder(job.output.parent)
+            self.outputs.make_folder(job.output.parent)
             try:
-                carry(job.source, job.output)
+                carry(cast("Path", job.source), job.output)  # those in archives go with their images
             except OSError as error:
                 if not self.config.link or error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP):
                     raise
@@ -406,20 +408,16 @@ class FolderJob:
                 if self.stop.reason:
                     return
 
-    def _make_folder(self, folder: Path) -> None:
-        if folder not in self._folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._folders.add(folder)
-
     def _draw_comparison(self, path: Path) -> None:
         """Draw images from all over the job that have a result, refined now or earlier."""
         step = max(1, self.plan.images // COMPARED)
-        chosen = [job for job in self.plan.image_jobs() if job.number % step == 0 and job.output.exists()][:COMPARED]
+        chosen = [job for job in self.plan.image_jobs() if job.number % step == 0 and job.file.exists()][:COMPARED]
         rows = []
         for job in chosen:
             try:
-                rows.append(tuple(read_pixels(file, Preparation()) for file in (job.source, job.output)))
-            except UnreadableImage as error:
+                with _closing(job.source) as before, _closing(open_result(job)) as after:
+                    rows.append(tuple(read_pixels(file, Preparation()) for file in (before, after)))
+            except (UnreadableImage, UnreadableArchive) as error:
                 self.listener.warning(f"not compared: {error}")
         if not rows:
             self.listener.warning(f"{path}: not drawn, since no image has a result")
@@ -433,13 +431,19 @@ class FolderJob:
         yield
         self.report.waited[name] = self.report.waited.get(name, 0.0) + time.perf_counter() - started
 
-    def _cost_of_reading(self, item: Outcome | tuple[Job, Picture]) -> int:
-        """Count bytes, and small images as if they were larger: no use in reading far ahead."""
-        least = STOCK // (4 * self.refiner.batch_size)
-        return least if isinstance(item, Outcome) else max(least, item[1].pixels.nbytes + len(item[1].content))
+    def _cost_of_reading(self, item: tuple[Job, Picture | list[Outcome]]) -> int:
+        job, found = item
+        return max(self._least_cost(job), found.pixels.nbytes + len(found.content) if isinstance(found, Picture) else 0)
 
     def _cost_of_writing(self, item: tuple[Job, Picture, Pixels]) -> int:
-        return max(STOCK // (4 * self.refiner.batch_size), 2 * item[2].nbytes)
+        return max(self._least_cost(item[0]), 2 * item[2].nbytes)
+
+    def _least_cost(self, job: Job) -> int:
+        """Count small images as if they were larger: no use in reading far ahead, nor in opening many archives."""
+        least = STOCK // (4 * self.refiner.batch_size)
+        if isinstance(job.source, Member):
+            least = max(least, STOCK // (OPEN_ARCHIVES * len(job.source.archive.images)))
+        return least
 
 
 def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | None) -> None:
@@ -457,11 +461,22 @@ def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | Non
     """Raise UnreadableImage where the first image that can be read does not fit the model: nor will the others."""
     for job in plan.image_jobs():
         try:
-            picture = read_picture(job.source)
+            with _closing(job.source) as source:
+                picture = read_picture(source)
         except UnreadableImage:
             continue
         check_channels(picture, refiner, converted_to)
         return
+
+
+@contextmanager
+def _closing(source: Readable) -> Iterator[Readable]:
+    """Close the archive that a member was read from."""
+    try:
+        yield source
+    finally:
+        if isinstance(source, Member):
+            source.archive.close()
 
 
 def _grey(pixels: Pixels) -> torch.Tensor:

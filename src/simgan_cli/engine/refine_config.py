@@ -32,8 +32,8 @@ class RefineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # fmt: off
-    inputs: tuple[PathSetting, ...] = setting((), "Folders of rendered images, refined with everything below them.", "Data", metavar="DIR...", argument=True)
-    from_file: PathSetting | None = setting(None, "File with one more input folder a line; '-' reads standard input.", "Data", metavar="LIST")
+    inputs: tuple[PathSetting, ...] = setting((), "Folders of rendered images, refined with everything below them; or tar and zip files, which become others of the same name.", "Data", metavar="DIR...", argument=True)
+    from_file: PathSetting | None = setting(None, "File with one more input folder or archive a line; '-' reads standard input.", "Data", metavar="LIST")
     model: PathSetting = setting(..., "A run, one of its checkpoints, or an exported refiner folder.", "Data", short="-m")
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of its newest export.", "Data", ge=0)
     out: PathSetting = setting(..., "Folder to write; with several inputs, each gets a folder of its name in it.", "Data", short="-o")
@@ -44,7 +44,7 @@ class RefineConfig(BaseModel):
     seed: int = setting(0, "Chooses among the looks that a refiner trained with --noise gives an image.", "Images", ge=0, lt=2**31)
 
     labels: bool = setting(True, "Carry every file that is not an image along.", "Labels")
-    link: bool = setting(False, "Hard-link those files instead of copying them.", "Labels")
+    link: bool = setting(False, "Hard-link those files instead of copying them; not those in archives.", "Labels")
     check_labels: bool = setting(False, "Measure how far refining moves image content, in pixels.", "Labels")
 
     skip_existing: bool = setting(False, "Leave results that exist: goes on after an interruption.", "Job")

@@ -1,0 +1,145 @@
+"""Where results of a refining job go: files of their own, or archives that are written once all of theirs are there."""
+
+import hashlib
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from simgan_cli.data.archives import Archive, Member, Readable, Renewal, open_archive
+from simgan_cli.data.files import sha256_of, sync_directory, write_atomic
+from simgan_cli.data.pictures import FormatName
+from simgan_cli.data.plan import Job, output_name
+from simgan_cli.errors import UnreadableArchive
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image."""
+
+    job: Job
+    status: str  # refined, skipped or failed
+    reason: str = ""
+    source_sha256: str | None = None
+    output_sha256: str | None = None
+    converted: str | None = None
+    lossy: bool = False
+    labels: int = 0  # members that were carried along in the archive of which this image was the last
+
+
+class _Packed:
+    """An archive in hand: what is to be written, or was by an earlier call, and the images that wait for that."""
+
+    def __init__(self, job: Job, renewal: Renewal, earlier: Archive | None) -> None:
+        self.renewal, self.output = renewal, job.file
+        self.outcomes: list[Outcome] = []
+        self.earlier = {member.entry.name: member for member in earlier.members()} if earlier else {}
+        self._open: list[Renewal | Archive] = [renewal, *([earlier] if earlier else [])]
+
+    def close(self) -> None:
+        """Give the files back."""
+        for archive in self._open:
+            archive.close()
+
+
+class Outputs:
+    """The results of one process's part of a job; its methods may be called by several threads at once."""
+
+    def __init__(self, wanted: FormatName | None, *, labels: bool, skip_existing: bool) -> None:
+        self._format, self._labels, self._skip_existing = wanted, labels, skip_existing
+        self._folders: set[Path] = set()  # written to
+        self._packed: dict[Path, _Packed] = {}  # archives in hand, by output
+        self._lock = threading.Lock()
+
+    @property
+    def archives_in_hand(self) -> int:
+        """Archives that are read or written."""
+        return len(self._packed)
+
+    @property
+    def waiting(self) -> int:
+        """Images that are done but for their archives."""
+        with self._lock:
+            return sum(len(packed.outcomes) for packed in self._packed.values())
+
+    def earlier(self, job: Job) -> Readable | None:
+        """Return the result that an earlier call wrote, where it may stay."""
+        if isinstance(job.source, Member):
+            return self._in_hand(job, job.source.archive).earlier.get(job.name)
+        return job.output if self._skip_existing and job.output.exists() else None
+
+    def _in_hand(self, job: Job, archive: Archive) -> _Packed:
+        """Return what is made of `archive`, to which a job belongs; begin with it where it is the first."""
+        with self._lock:
+            if job.file not in self._packed:
+                earlier = self._earlier_archive(archive, job.file) if self._skip_existing else None
+                self.make_folder(job.file.parent)
+                renewal = Renewal(archive, job.file, others=self._labels)
+                self._packed[job.file] = _Packed(job, renewal, earlier)
+            return self._packed[job.file]
+
+    def _earlier_archive(self, archive: Archive, output: Path) -> Archive | None:
+        """Return an archive of all the results that `archive` should have; one that lacks some is made again."""
+        if not output.exists():
+            return None
+        try:
+            earlier = open_archive(output)
+        except UnreadableArchive:
+            return None
+        names = {entry.name for entry in earlier.images}
+        whole = all(output_name(entry.name, self._format) in names for entry in archive.images)
+        return earlier if whole else None
+
+    def keep(self, outcome: Outcome, content: bytes | None) -> list[Outcome]:
+        """Keep the result of an image; return what is certain by now: for a member, once its archive is written."""
+        job = outcome.job
+        if not isinstance(job.source, Member):
+            if content is not None:
+                self.make_folder(job.output.parent)
+                write_atomic(job.output, content, synced=False)
+            return [outcome]
+        packed = self._in_hand(job, job.source.archive)
+        certain = []
+        if outcome.status == "failed":
+            certain.append(outcome)
+        else:
+            packed.outcomes.append(outcome)
+        if packed.renewal.put(job.source.entry.number, job.name, content):
+            certain += self._finish(packed)
+        return certain
+
+    def _finish(self, packed: _Packed) -> list[Outcome]:
+        """Write an archive all of whose images are there."""
+        outcomes = packed.outcomes
+        try:
+            if not packed.earlier:
+                packed.renewal.write()
+            if outcomes and self._labels:
+                outcomes[-1] = replace(outcomes[-1], labels=len(packed.renewal.archive.others))
+        except UnreadableArchive as error:
+            outcomes = [Outcome(outcome.job, "failed", error.reason) for outcome in outcomes]
+        finally:
+            packed.close()
+        with self._lock:
+            del self._packed[packed.output]
+        return outcomes
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder for results, unless it is there."""
+        if folder not in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
+
+    def sync(self) -> None:
+        """Make all results survive a power cut, once for all files of a folder."""
+        for folder in self._folders:
+            sync_directory(folder)
+
+    def close(self) -> None:
+        """Give the files back of archives that were not finished; nothing of them is written."""
+        for packed in self._packed.values():
+            packed.close()
+
+
+def sha256_of_content(source: Readable) -> str:
+    """Return the hexadecimal SHA-256 of a file or member. Raises OSError and UnreadableImage."""
+    return sha256_of(source) if isinstance(source, Path) else hashlib.sha256(source.read_bytes()).hexdigest()

@@ -1,0 +1,247 @@
+"""`simgan refine` and `simgan train` with tar and zip files in the place of folders."""
+
+import json
+import signal
+import subprocess
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from simgan_cli.cli.app import app
+from simgan_cli.engine.folders import RECORD
+from tests.conftest import Domains
+from tests.helpers import SIMGAN, TINY, files_below, members, pack, write_images, write_refiner
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_refiner(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def renders(tmp_path: Path) -> Path:
+    """Seven images of two sizes in two folders, with labels."""
+    folder = write_images(tmp_path / "renders", 5, 1)
+    write_images(folder / "deep er", 2, 2, shape=(20, 16))
+    (folder / "labels.csv").write_text("file,pitch\n")
+    (folder / "deep er" / "0.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def refine(model: Path, tmp_path: Path) -> Run:
+    """Run `simgan refine` in this process into `out`."""
+
+    def run(*arguments: str | Path, model: Path = model, out: str = "out", code: int = 0) -> Result:
+        command = ["refine", *arguments, "--model", model, "--out", tmp_path / out]
+        result = CliRunner().invoke(app, [str(word) for word in command], env={"COLUMNS": "200"})
+        assert result.exit_code == code, result.stderr
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result
+
+    return run
+
+
+def below(folder: Path) -> dict[str, bytes]:
+    """Return the files below a folder but for the record of what refined them."""
+    return {name: content for name, content in files_below(folder).items() if name != RECORD}
+
+
+@pytest.mark.parametrize("name", ["r.tar", "r.tar.gz", "r.tgz", "r.zip"])
+def test_the_members_are_the_files_that_the_folder_gives(refine: Run, renders: Path, tmp_path: Path, name: str) -> None:
+    refine(renders, out="folder")
+    refine(pack(renders, tmp_path / name))
+    assert below(tmp_path / "out").keys() == {name}
+    assert members(tmp_path / "out" / name) == below(tmp_path / "folder")
+
+
+def test_a_folder_of_shards_keeps_its_names_beside_loose_files(refine: Run, renders: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    for number in range(12):
+        single = write_images(tmp_path / f"s{number}", 1 + number % 3, number)
+        pack(single, shards / "a" / f"{number:06}.tar")
+    pack(renders, shards / "b.zip")
+    write_images(shards, 2, 99)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "x.json").write_text("{}")
+    labels = pack(tmp_path / "labels", shards / "labels.tgz")
+    result = refine(shards, "--json", "--manifest", tmp_path / "m.jsonl", "--compare", tmp_path / "c.png")
+    document = json.loads(result.stdout)
+    assert (document["images"], document["refined"], document["labels"]) == (33, 33, 2 + 1)
+    found = below(tmp_path / "out")
+    assert found.keys() == below(shards).keys()
+    assert found["labels.tgz"] == labels.read_bytes()
+    refine(tmp_path / "s5", out="single")
+    assert members(tmp_path / "out/a/000005.tar") == below(tmp_path / "single")
+    lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert len({line["source"] for line in lines}) == 33
+    assert f"{shards}/b.zip/deep er/0.png" in [line["source"] for line in lines]
+    assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+def test_several_inputs_and_parts(refine: Run, renders: Path, tmp_path: Path) -> None:
+    inputs = [renders, *(pack(renders, tmp_path / f"{n}.tar", n) for n in range(3))]
+    refine(*inputs, out="whole")
+    assert {name.split("/")[0] for name in below(tmp_path / "whole")} == {"renders", "0.tar", "1.tar", "2.tar"}
+    images = [json.loads(refine(*inputs, "--json", "--shard", f"{part}/3").stdout)["images"] for part in (1, 2, 3)]
+    assert sum(images) == 4 * 7
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "whole")
+
+
+def test_formats_labels_and_dry_runs(refine: Run, renders: Path, tmp_path: Path) -> None:
+    archive = pack(renders, tmp_path / "r.tar")
+    listed = refine(archive, "--dry-run").stdout
+    assert f"refine {archive}/deep er/0.png -> {tmp_path}/out/r.tar/deep er/0.png" in listed
+    assert f"copy {archive}/labels.csv -> {tmp_path}/out/r.tar/labels.csv" in listed
+    assert not (tmp_path / "out").exists()
+    refine(archive, "--format", "tiff", "--no-labels")
+    names = {f"{n}.tif" for n in range(5)} | {"deep er/0.tif", "deep er/1.tif"}
+    assert members(tmp_path / "out" / "r.tar").keys() == names
+
+
+def test_existing_archives_need_a_word_and_are_skipped_whole(refine: Run, renders: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    for name in ("1.tar", "2.tar", "3.zip"):
+        pack(renders, shards / name)
+    refine(shards)
+    expected = files_below(tmp_path / "out")
+    assert "3 of the results exist" in refine(shards, code=2).stderr
+    (tmp_path / "out" / "2.tar").write_bytes(expected["2.tar"][:3000])  # of another hand: this program leaves no halves
+    kept = (tmp_path / "out" / "1.tar").stat()
+    document = json.loads(refine(shards, "--skip-existing", "--json", "--manifest", tmp_path / "m.jsonl").stdout)
+    assert (document["refined"], document["skipped"]) == (7, 14)
+    assert files_below(tmp_path / "out") == expected
+    assert (tmp_path / "out" / "1.tar").stat() == kept
+    lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert {line["output_sha256"] for line in lines[:7]} == {line["output_sha256"] for line in lines[7:14]}
+    refine(shards, "--overwrite")
+    assert files_below(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("name", ["r.tar", "r.zip"])
+def test_failing_images_are_counted_and_tried_again(refine: Run, renders: Path, tmp_path: Path, name: str) -> None:
+    broken = renders / "deep er" / "1.png"
+    good = broken.read_bytes()
+    broken.write_bytes(b"this is no image")
+    archive = pack(renders, tmp_path / name)
+    for more in ([], ["--skip-existing"]):
+        document = json.loads(refine(archive, "--json", *more, code=3).stdout)
+        assert [failed["path"] for failed in document["failed"]] == [f"{archive}/deep er/1.png"]
+        assert (document["images"], document["refined"]) == (7, 6)
+        assert "deep er/1.png" not in members(tmp_path / "out" / name)
+        assert "deep er/0.png" in members(tmp_path / "out" / name)
+    assert "--fail-fast" in refine(archive, "--fail-fast", out="fast", code=4).stderr
+    assert below(tmp_path / "fast") == {}
+    broken.write_bytes(good)
+    pack(renders, archive)
+    refine(archive, "--skip-existing")
+    refine(renders, out="folder")
+    assert members(tmp_path / "out" / name) == below(tmp_path / "folder")
+
+
+def test_hostile_archives_are_reported_and_write_nowhere(refine: Run, renders: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    pack(renders, shards / "good.tar")
+    with tarfile.open(shards / "above.tar", "w") as tar:
+        for name in ("1.png", "../../escaped.png"):
+            tar.add(renders / "1.png", name)
+    with zipfile.ZipFile(shards / "absolute.zip", "w") as zipped:
+        zipped.write(renders / "1.png")
+        zipped.writestr(zipfile.ZipInfo(str(tmp_path / "escaped.png")), b"x")
+    with zipfile.ZipFile(shards / "damaged.zip", "w") as zipped:
+        zipped.write(renders / "1.png", "1.png")
+        zipped.writestr("1.json", "label")
+    (shards / "damaged.zip").write_bytes((shards / "damaged.zip").read_bytes().replace(b"label", b"lable"))
+    before = {path for path in tmp_path.rglob("*") if tmp_path / "out" not in path.parents}
+    document = json.loads(refine(shards, "--json", code=3).stdout)
+    reasons = {Path(failed["path"]).relative_to(shards).as_posix(): failed["reason"] for failed in document["failed"]}
+    assert reasons.keys() == {"above.tar", "absolute.zip", "damaged.zip/1.png"}
+    assert "leads out of it" in reasons["above.tar"]
+    assert (document["images"], document["refined"]) == (7 + 1 + 2, 7)
+    assert below(tmp_path / "out").keys() == {"good.tar"}
+    assert {path for path in tmp_path.rglob("*") if tmp_path / "out" not in path.parents} == before | {tmp_path / "out"}
+
+
+def test_an_archive_is_no_place_to_write_to(refine: Run, renders: Path, tmp_path: Path) -> None:
+    archive = pack(renders, tmp_path / "out" / "r.tar")
+    content = archive.read_bytes()
+    assert "one lies inside the other" in refine(archive, "--overwrite", code=2).stderr
+    assert archive.read_bytes() == content
+    (tmp_path / "broken.zip").write_bytes(content)
+    assert "broken.zip: damaged" in refine(tmp_path / "broken.zip", out="x", code=4).stderr
+    assert "a file, not a folder or an archive (.tar" in refine(renders / "labels.csv", out="x", code=2).stderr
+
+
+def test_killed_within_an_archive_and_restarted_the_result_is_that_of_an_undisturbed_run(
+    refine: Run, tmp_path: Path
+) -> None:
+    shards, slow = tmp_path / "shards", write_refiner(tmp_path / "slow", width=32, blocks=2)
+    for number in range(4):
+        folder = write_images(tmp_path / f"s{number}", 20, number, shape=(60, 90))
+        for label in range(20):
+            (folder / f"{label}.json").write_text(str(label) * 100)
+        pack(folder, shards / f"{number}{'.zip' if number == 1 else '.tar'}")
+    flags = ["--batch-size", "8", "--workers", "1", "--skip-existing", "--quiet"]
+    refine(shards, *flags, model=slow, out="whole")
+    whole, out = files_below(tmp_path / "whole"), tmp_path / "out"
+    command = [SIMGAN, "refine", shards, *flags, "--model", slow, "--out", out]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE)
+    while process.poll() is None and not list(out.glob("0*")):
+        time.sleep(0.005)
+    process.kill()
+    assert process.communicate()[1] == b""
+    assert process.returncode == -signal.SIGKILL
+    there = below(out)
+    finished = {name for name in there if not name.startswith(".")}
+    assert 1 <= len(finished) < 4
+    assert all(there[name] == whole[name] for name in finished)  # whole archives, or none
+    refine(shards, *flags, model=slow)
+    assert files_below(out) == whole
+
+
+def test_training_goes_on_from_folders_to_their_archives(domains: Domains, tmp_path: Path) -> None:
+    """Images may move, but must be the same: the run's fingerprints are those of the archives, too."""
+    tar, zipped = pack(domains.synthetic, tmp_path / "synthetic.tar"), pack(domains.real, tmp_path / "in" / "real.zip")
+    places = [(domains.synthetic, domains.real, 3), (tar, zipped.parent, 4)]
+    for synthetic, real, steps in places:
+        flags = [
+            "--synthetic",
+            synthetic,
+            "--real",
+            real,
+            "--out",
+            domains.out,
+            *TINY,
+            "--eval-every",
+            0,
+            "--steps",
+            steps,
+        ]
+        result = CliRunner().invoke(app, ["train", "--resume", "auto", *map(str, flags)])
+        assert result.exit_code == 0, result.stderr
+    assert "resumed" in result.stderr
+
+
+def test_a_dry_run_counts_what_archives_hold_and_names_broken_ones(domains: Domains, tmp_path: Path) -> None:
+    pack(domains.synthetic, tmp_path / "in" / "1.tar")
+    (tmp_path / "in" / "2.tar").write_bytes(b"x")
+    flags = [
+        "--synthetic",
+        str(tmp_path / "in"),
+        "--real",
+        str(domains.real),
+        "--out",
+        str(tmp_path / "run"),
+        "--dry-run",
+    ]
+    result = CliRunner().invoke(app, ["train", *flags])
+    assert "synthetic: 12 files" in result.stdout
+    assert f"unusable: {tmp_path}/in/2.tar: damaged" in result.stdout
+    assert CliRunner().invoke(app, ["train", *flags[:-1], "--strict", *TINY]).exit_code == 4

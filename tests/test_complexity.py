@@ -1,0 +1,209 @@
+"""What must not grow does not: operations are counted, not timed.
+
+Opened files are counted by Python's own audit events, calls by its profiling hook, and memory by tracemalloc and torch.
+"""
+
+import os
+import sys
+import threading
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from simgan_cli.cli.app import app
+from simgan_cli.data.cache import _key, find_images, open_pixels
+from simgan_cli.data.images import Preparation
+from simgan_cli.data.plan import make_plan
+from simgan_cli.engine.history import HistoryBuffer
+from tests.conftest import Domains
+from tests.helpers import TINY, pack, write_images
+
+_opened: Counter[str] | None = None  # while someone counts
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _opened is not None and isinstance(arguments[0], str | bytes | os.PathLike):
+        _opened[os.fsdecode(arguments[0])] += 1
+
+
+sys.addaudithook(_note)  # for good: an audit hook cannot be removed
+
+
+@contextmanager
+def opened_files() -> Iterator[Counter[str]]:
+    """Count how often each file is opened, in all threads."""
+    global _opened
+    _opened = Counter()
+    try:
+        yield _opened
+    finally:
+        _opened = None
+
+
+@contextmanager
+def calls() -> Iterator[Counter[str]]:
+    """Count the calls of this thread, by name: "stat" is one system call."""
+    counted: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            counted[frame.f_code.co_qualname] += 1
+        elif event == "c_call":
+            counted[argument.__name__] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield counted
+    finally:
+        sys.setprofile(before)
+
+
+def images_of(files: Counter[str]) -> Counter[str]:
+    return Counter({name: count for name, count in files.items() if name.endswith(".png")})
+
+
+def opened(place: Path, cache: Path) -> None:
+    open_pixels(place, Preparation(), str(cache), 2, lambda done, total: None)
+
+
+def linked(source: Path, folder: Path, count: int) -> Path:
+    """Return a folder of hard links to one image, with the names that a renderer gives: digits of all lengths."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number * 7919 % 100_003}.png").hardlink_to(source)
+    return folder
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "one", 1, 1) / "0.png"
+
+
+def test_each_image_is_opened_once_and_never_again(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", 30, 1)
+    with opened_files() as first:
+        opened(folder, tmp_path / "cache")
+    assert images_of(first) == {str(path): 1 for path in folder.iterdir()}
+    with opened_files() as second:
+        opened(folder, tmp_path / "cache")
+    assert images_of(second) == {}
+    assert second.total() > 0  # the cache itself: the counter counts
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_an_archive_is_opened_as_often_whatever_it_holds_and_not_at_all_from_the_cache(
+    tmp_path: Path, name: str
+) -> None:
+    times = []
+    for count in (3, 30):
+        archive = pack(write_images(tmp_path / str(count), count, 1), tmp_path / f"{count}-{name}")
+        with opened_files() as first:
+            opened(archive, tmp_path / "cache")
+        with opened_files() as second:
+            opened(archive, tmp_path / "cache")
+        times.append(first[str(archive)])
+        assert second[str(archive)] == 0
+    assert times == [2, 2]  # to list it, to read it
+
+
+def test_a_dry_run_opens_one_image_of_each_domain(domains: Domains) -> None:
+    with opened_files() as files:
+        assert CliRunner().invoke(app, ["train", *domains.flags, "--dry-run"]).exit_code == 0
+    assert images_of(files) == {str(folder / "0.png"): 1 for folder in (domains.synthetic, domains.real)}
+
+
+def test_a_second_training_decodes_nothing(domains: Domains) -> None:
+    counts = []
+    for more in (["--steps", "1"], ["--steps", "2", "--resume", "latest"]):
+        with opened_files() as files:
+            result = CliRunner().invoke(app, ["train", *domains.flags, *TINY, "--eval-every", "0", *more])
+        assert result.exit_code == 0, result.stderr
+        inside = (str(domains.synthetic), str(domains.real))
+        counts.append(Counter({name: n for name, n in files.items() if name.startswith(inside) and name.endswith("g")}))
+    assert set(counts[0].values()) == {1}
+    assert len(counts[0]) == 15
+    assert counts[1] == {}
+
+
+def test_finding_images_takes_one_stat_and_the_same_few_calls_for_each(image: Path, tmp_path: Path) -> None:
+    counted = []
+    for count in (100, 200, 400):
+        folder = linked(image, tmp_path / str(count), count)
+        with calls() as made:
+            tree = find_images(folder)
+            _key(folder, tree, Preparation())
+        assert len(tree.images) == count
+        counted.append(made)
+    few, more, most = counted
+    for system_call in ("stat", "lstat", "open", "scandir"):
+        assert (more[system_call] - few[system_call]) in {0, 100}
+        assert (most[system_call] - more[system_call]) == 2 * (more[system_call] - few[system_call])
+    assert most["stat"] - more["stat"] == 200
+    assert most["scandir"] == few["scandir"] == 1
+    assert most.total() - more.total() == 2 * (more.total() - few.total())  # linear: sorting calls nothing of ours
+    assert most.total() < 40 * 400
+
+
+def test_planning_to_refine_takes_the_same_few_calls_for_each_image(image: Path, tmp_path: Path) -> None:
+    totals = []
+    for count in (100, 200, 400):
+        folder = linked(image, tmp_path / str(count), count)
+        with calls() as made:
+            plan = make_plan([folder], tmp_path / "out", None, (0, 1))
+            assert sum(1 for _ in plan.image_jobs()) == plan.images == count
+        totals.append(made.total())
+    assert totals[2] - totals[1] == 2 * (totals[1] - totals[0])
+
+
+def test_memory_to_find_images_is_a_few_names_each(image: Path, tmp_path: Path) -> None:
+    peaks = []
+    for count in (500, 1000, 2000):
+        folder = linked(image, tmp_path / str(count), count)
+        tracemalloc.start()
+        tree = find_images(folder)
+        _key(folder, tree, Preparation())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[2] - peaks[1]) / 1000 < 400  # bytes an image
+    assert peaks[2] - peaks[1] < 2.5 * (peaks[1] - peaks[0])
+
+
+def test_history_costs_the_same_whatever_its_capacity() -> None:
+    allocated = []
+    for capacity in (400, 4000, 40_000):
+        history = HistoryBuffer(capacity, (1, 4, 4), np.random.default_rng(0), torch.device("cpu"))
+        history.replace(torch.zeros(capacity, 1, 4, 4), 0)
+        refined = torch.ones(16, 1, 4, 4)
+        history.replace(refined, 1)  # what the first call alone allocates
+        history.draw(16)
+        tracemalloc.start()
+        with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
+            for step in range(10):
+                history.replace(refined, step)
+                history.draw(16)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        tensors = sum(max(0, event.self_cpu_memory_usage) for event in profile.function_events)
+        assert tensors >= 10 * 16 * 16 * 4  # the profiler does see what draw returns
+        allocated.append((tensors, peak))
+    assert len({tensors for tensors, _ in allocated}) == 1
+    assert max(peak for _, peak in allocated) < min(peak for _, peak in allocated) + 50 * 16 * 8
+
+
+def test_opened_files_sees_all_threads(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with opened_files() as files:
+        thread = threading.Thread(target=(tmp_path / "a.png").read_bytes)
+        thread.start()
+        thread.join()
+    assert images_of(files) == {str(tmp_path / "a.png"): 1}
