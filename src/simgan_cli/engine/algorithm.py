@@ -87,7 +87,9 @@ class SimGAN:
 
     def refine(self, synthetic: Tensor, refiner: Refiner | None = None, *, alike: bool = False) -> Tensor:
         """Return R(x), or R(x, z) with fresh noise z, of N x C x H x W images; R is in training by default."""
-        return (refiner or self.refiner)(synthetic if self.noise is None else self.noise.beside(synthetic, alike=alike))
+        seen = synthetic if self.noise is None else self.noise.beside(synthetic, alike=alike)
+        refined: Tensor = (refiner or self.refiner)(seen)
+        return refined
 
     def step(self, step: int, synthetic: Batches, real: Batches) -> Measures:
         """Do the step after `step` finished ones, in whatever phase it belongs to; return its measures."""
