@@ -247,7 +247,7 @@ def test_damage_anywhere_is_an_error_of_ours(
         except UnreadableImage as error:
             assert str(path) in str(error)
     try:
-        archive.rewrite(io.BytesIO(), lambda number: ("a.png", b"new"), others=True)
+        archive.rewrite(io.BytesIO(), lambda number: (f"new-{number}.png", b"new"), others=True)
     except UnreadableArchive:
         pass
     finally:

@@ -323,6 +323,8 @@ class ZipArchive(Archive):
                 raise UnreadableArchive(
                     self.path, f"{member.filename!r} is compressed by method {member.compress_type}; pack it deflated"
                 )
+            if not 0 <= member.header_offset < self._identity[0]:
+                raise zipfile.BadZipFile(f"{member.filename!r} lies outside it")
             expanded += member.file_size
             if expanded > max(UNSUSPECTED, MOST_EXPANSION * self._identity[0]):
                 raise UnreadableArchive(
