@@ -12,6 +12,7 @@ import efficacy
 
 ABLATIONS = (
     "default",
+    "noise=false",
     "history-size=0",
     "adversarial=global",
     "psi=identity",

@@ -5,7 +5,7 @@
 Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings; what has a line is not done again, so
 that an interrupted command goes on. Several commands may share a WORK if their seeds, jobs or recipes differ.
 
-A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur`. No recipe, step or checkpoint
+A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur,noise=false`. No recipe, step or checkpoint
 sees a label of the target: `train_refiner` starts `simgan train` as a process that gets two folders of images, and only
 after it has ended does `Downstream` open labels, for the oracle and the test.
 """
@@ -112,7 +112,11 @@ def settings_of(recipe: str) -> list[str]:
     if recipe in ("default", "paper"):
         return ["--recipe", "paper"] if recipe == "paper" else []
     pairs = [setting.partition("=") for setting in recipe.split(",")]
-    return [flag for key, _, value in pairs for flag in (f"--{key.replace('_', '-')}", value)]
+    flags: list[str] = []
+    for key, _, value in pairs:
+        name = key.replace("_", "-")
+        flags += [f"--{'no-' * (value == 'false')}{name}"] if value in ("true", "false") else [f"--{name}", value]
+    return flags
 
 
 def train_refiner(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) -> dict[str, Any]:

@@ -30,12 +30,15 @@ METRICS = {
     "correlation": Field(
         _ADVERSARIAL, "of R(x) with x, mean over images; 1 is a change of brightness and contrast alone"
     ),
-    "diversity": Field(_ADVERSARIAL, "difference between refined images over that between their originals, tone aside"),
+    "diversity": Field(
+        _ADVERSARIAL, "difference between refined images over that between their originals, tone aside, under one noise"
+    ),
     "stamp": Field(
         _ADVERSARIAL, "share of the change that is the same on every image, tone aside; 1 is one stamp for all"
     ),
     "saturated": Field(_ADVERSARIAL, "by how much the share of black and white pixels grew"),
     "pull": Field(_ADVERSARIAL, "norm of self-regularization's gradient over that of the adversarial loss"),
+    "lambda": Field(_ADVERSARIAL, "weight of self-regularization from here on; only --lambda auto changes it"),
     "swd_synthetic": Field(_EVALUATED, "sliced Wasserstein distance of patches, synthetic to real: before"),
     "swd_refined": Field(_EVALUATED, "the same, refined to real: after"),
     "swd_real": Field(_EVALUATED, "the same between two samples of real images: the floor"),
