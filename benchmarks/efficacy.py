@@ -5,9 +5,9 @@
 Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings; what has a line is not done again, so
 that an interrupted command goes on. Several commands may share a WORK if their seeds, jobs or recipes differ.
 
-A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur,noise=false`. No recipe, step or checkpoint
-sees a label of the target: `train_refiner` starts `simgan train` as a process that gets two folders of images, and only
-after it has ended does `Downstream` open labels, for the oracle and the test.
+A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur,noise=false`. No recipe, step
+or checkpoint sees a label of the target: `train_refiner` starts `simgan train` as a process that gets two folders of
+images, and only after it has ended does `Downstream` open labels, for the oracle and the test.
 """
 
 import argparse
