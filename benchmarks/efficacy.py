@@ -251,7 +251,7 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
     run = options.work / "runs" / f"{job.name}-{recipe.replace('/', '_')}-{seed}"
     started, cpu = time.monotonic(), cpu_of_children()
     document = train_refiner(job, recipe, seed, run, options.train)
-    minutes, cpu_minutes = (time.monotonic() - started) / 60, (cpu_of_children() - cpu) / 60
+    minutes, cpu_minutes = (time.monotonic() - started) / 60, _added_up(run, (cpu_of_children() - cpu) / 60)
     stored = json.loads((run / "config.json").read_text())["settings"]
     line: dict[str, Any] = {
         "job": job.name, "recipe": recipe, "seed": seed, "machine": machine(), "settings": stored,
@@ -285,6 +285,14 @@ def hindsight(downstream: Downstream, run: Path, seed: int) -> list[dict[str, An
             seen = {name: measured[step].get(name) for name in ("swd_refined", "label_drift")}
             found.append({"step": step, "error": downstream.refined_at(run, step, seed)} | seen)
     return found
+
+
+def _added_up(run: Path, cpu_minutes: float) -> float:
+    """Return the minutes of all attempts at a run, which interruptions may part."""
+    attempts = run.with_name(f"{run.name}.minutes")
+    with attempts.open("a") as file:
+        file.write(f"{cpu_minutes}\n")
+    return sum(map(float, attempts.read_text().split()))
 
 
 def cpu_of_children() -> float:

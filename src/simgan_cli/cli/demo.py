@@ -20,7 +20,7 @@ from simgan_cli.cli.settings import environment_of_process, gather, validated, w
 # What the demonstration sets otherwise than the commands do by themselves, to be done in minutes on two cores.
 SETTINGS: dict[str, dict[str, Any]] = {
     "demo-data": {"count": 4000},
-    "train": {"refiner-width": 16, "steps": 1000, "log-every": 100},
+    "train": {"steps": 1000, "log-every": 100},
     "eval-gaze": {"estimator": "resnet", "train-steps": 1500, "seeds": 1},
 }
 QUICK: dict[str, dict[str, Any]] = {
