@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from simgan_cli.cli.console import say
 from simgan_cli.cli.demo_config import DemoConfig, DemoDataConfig
+from simgan_cli.cli.doctor_config import DoctorConfig
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
@@ -31,6 +32,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "eval-gaze": EvalGazeConfig,
     "demo-data": DemoDataConfig,
     "demo": DemoConfig,
+    "doctor": DoctorConfig,
 }
 Model = TypeVar("Model", bound=BaseModel)
 
