@@ -190,7 +190,7 @@ def _shown(default: Any) -> str | bool:
 def _read_toml(path: Path, table: str) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"--config {path}: cannot be read as TOML ({error})") from error
     strangers = [key for key, value in content.items() if key not in COMMANDS or not isinstance(value, dict)]
     if strangers:

@@ -19,7 +19,14 @@ import numpy as np
 import platformdirs
 
 from simgan_cli.data.archives import Archive, Readable, image_batches, look_inside
-from simgan_cli.data.files import TEMPORARY_PREFIX, atomic_directory, locked_file, remove_temporaries, write_json
+from simgan_cli.data.files import (
+    TEMPORARY_PREFIX,
+    atomic_directory,
+    locked_file,
+    parse_json,
+    remove_temporaries,
+    write_json,
+)
 from simgan_cli.data.images import Pixels, Preparation, read_pixels
 from simgan_cli.data.tree import Tree, holds_images, read_tree
 from simgan_cli.errors import DataError, UnreadableImage
@@ -66,7 +73,7 @@ def open_pixels(
         with locked_file(_lock_of(entry)):
             if not _is_whole(entry):  # another process may have made it while we waited
                 _build(entry, tree, preparation, workers, progress)
-    return _open(folder, entry / "pixels.bin", json.loads((entry / "index.json").read_text()), tree)
+    return _open(folder, entry / "pixels.bin", parse_json((entry / "index.json").read_bytes()), tree)
 
 
 def _build(entry: Path, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress) -> None:
@@ -216,7 +223,7 @@ def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 def _is_whole(entry: Path) -> bool:
     """Say whether a cache entry is there in full: people and tools that clean caches delete single files."""
     try:
-        index = json.loads((entry / "index.json").read_text())
+        index = parse_json((entry / "index.json").read_bytes())
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
         return bool((entry / "pixels.bin").stat().st_size == size)
     except (OSError, ValueError, KeyError, TypeError):

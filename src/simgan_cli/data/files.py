@@ -101,6 +101,14 @@ def _open_locked(path: Path, *, wait: bool = True) -> int:
         os.close(descriptor)  # another writer renamed or removed it meanwhile
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text. Raises ValueError, also for one that is nested beyond all reason."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"

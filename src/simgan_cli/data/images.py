@@ -15,6 +15,8 @@ from simgan_cli.data.archives import Member, Readable
 from simgan_cli.errors import UnreadableImage
 
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
+# Pillow's other decoders are for formats that no suffix of ours names; some start programs, as that of EPS does.
+FORMATS_READ = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "PPM", "GIF")
 Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
 
 # We refuse by our own limit before anything is decoded; Pillow's warning would come on top of the error.
@@ -52,7 +54,10 @@ def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Ima
     Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out.
     """
     try:
-        with path.open("rb") if content is None else io.BytesIO(content) as file, Image.open(file) as image:
+        with (
+            path.open("rb") if content is None else io.BytesIO(content) as file,
+            Image.open(file, formats=FORMATS_READ) as image,
+        ):
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(path, f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read")
             yield image
@@ -100,6 +105,8 @@ def equalize(array: Pixels) -> Pixels:
 
     The lookup is that of OpenCV's equalizeHist, which stored the gaze data sets: (cdf - cdf_min) / (n - cdf_min).
     """
+    if array.ndim == 3 and array.dtype != np.uint8:  # grey as three equal channels: there is no other 16-bit colour
+        return np.repeat(equalize(array[..., 0])[..., None], 3, axis=2)
     if array.ndim == 3:
         luma, blue, red = Image.fromarray(array).convert("YCbCr").split()
         luma = Image.fromarray(equalize(np.asarray(luma)))
