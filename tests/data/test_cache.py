@@ -1,9 +1,11 @@
 """The pixel cache: the same pixels with and without it, decoded once, never stale."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 from simgan_cli.data.cache import PixelSet, open_pixels
 from simgan_cli.data.images import Preparation
 from simgan_cli.errors import DataError
-from tests.helpers import write_images
+from tests.helpers import pack, write_images
 
 
 def opened(folder: Path, cache: str | None, **preparation: object) -> PixelSet:
@@ -115,3 +117,22 @@ def test_mixed_depths_name_both_files(tmp_path: Path) -> None:
     write_images(folder / "deep", 1, 1, dtype=np.uint16)
     with pytest.raises(DataError, match=r"mixed bit depths: .*0\.png is .*8 bits, .*deep/0\.png is .*16 bits"):
         opened(folder, "off")
+
+
+def test_a_process_without_file_descriptors_caches_no_image_as_unreadable(tmp_path: Path) -> None:
+    """That would leave them out of every later training, too."""
+    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
+    pack(folder, folder / "shard.tar")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for room in range(1, 9):
+        held = [os.open(folder, os.O_RDONLY) for _ in range(3)]
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + room, hard))
+            with suppress(OSError, DataError):
+                assert opened(folder, str(cache)).skipped == []
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in held:
+                os.close(descriptor)
+    found = opened(folder, str(cache))
+    assert (len(found.pixels), found.skipped) == (6, [])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from simgan_cli.data.archives import Member, Readable
-from simgan_cli.errors import UnreadableImage
+from simgan_cli.errors import UnreadableImage, is_shortage
 
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
 # Pillow's other decoders are for formats that no suffix of ours names; some start programs, as that of EPS does.
@@ -51,7 +51,8 @@ def read_pixels(path: Readable, preparation: Preparation) -> Pixels:
 def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Image]:
     """Yield the image of `path`, its pixels not yet decoded; the file's `content` may have been read before.
 
-    Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out.
+    Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out,
+    but that of a process without memory or file descriptors, which is not the image's fault.
     """
     try:
         with (
@@ -70,6 +71,8 @@ def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Ima
     except (
         Exception
     ) as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error ...
+        if is_shortage(error):
+            raise
         raise UnreadableImage(path, _reason(path, error)) from error
 
 
