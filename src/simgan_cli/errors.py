@@ -16,6 +16,7 @@ Two more codes belong to jobs that ended as they should: 3, some images of a bat
 Each message names the path, what was found, what was wanted and what to do.
 """
 
+import errno
 from pathlib import Path
 
 EXIT_OK = 0
@@ -33,6 +34,20 @@ EXIT_CODES = {
     EXIT_STOPPED: "stopped after saving, by SIGTERM, SIGUSR1 or --max-time; run it again to go on",
     EXIT_INTERRUPTED: "stopped by Ctrl-C, after saving; run it again to go on",
 }
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Say whether the process lacks memory or file descriptors: no fault of the file that it was reading."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+    return is_out_of_memory(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory has ended, in the words of Python, PyTorch, C++ or oneDNN."""
+    said = ("allocate memory", "bad_alloc", "could not create a primitive")
+    name = type(error).__name__  # torch's own class, without importing torch
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(words in str(error) for words in said)
 
 
 class SimganError(Exception):

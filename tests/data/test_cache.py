@@ -1,7 +1,11 @@
 """The pixel cache: the same pixels with and without it, decoded once, never stale."""
 
 import os
+import resource
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ from PIL import Image
 from simgan_cli.data.cache import PixelSet, open_pixels
 from simgan_cli.data.images import Preparation
 from simgan_cli.errors import DataError
-from tests.helpers import write_images
+from tests.helpers import pack, write_images
 
 
 def opened(folder: Path, cache: str | None, **preparation: object) -> PixelSet:
@@ -67,8 +71,68 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     assert list(cache.iterdir()) == []
 
 
+def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path) -> None:
+    """Four processes at once: one decodes, all get the same pixels, nothing else is left."""
+    folder, cache = write_images(tmp_path / "images", 200, 1), tmp_path / "cache"
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom simgan_cli.data.cache import open_pixels\n"
+        "from simgan_cli.data.images import Preparation\n"
+        "said = []\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+        "found = open_pixels(Path(sys.argv[1]), Preparation(), sys.argv[2], 1, lambda done, total: said.append(done))\n"
+        "print(len(found.pixels), found.fingerprint, bool(said))\n"
+    )
+    command = [sys.executable, "-c", script, str(folder), str(cache)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    outputs = []
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+    for process in processes:
+        outputs.append(process.communicate()[0].split())
+        assert process.returncode == 0
+    assert len({tuple(words[:2]) for words in outputs}) == 1
+    assert outputs[0][0] == "200"
+    assert sorted(words[2] for words in outputs) == ["False", "False", "False", "True"]
+    assert [len(path.name) for path in cache.iterdir()] == [32]
+
+
+def test_what_a_killed_builder_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
+    opened(folder, str(cache))
+    (entry,) = cache.iterdir()
+    entry.rename(cache / f".tmp-{entry.name}-killed")
+    (cache / f"{entry.name}.lock").touch()
+    (cache / f".tmp-{'0' * 32}-alive").mkdir()  # perhaps another entry's builder is at it
+    assert len(opened(folder, str(cache)).pixels) == 3
+    assert {path.name for path in cache.iterdir()} == {entry.name, f".tmp-{'0' * 32}-alive"}
+
+
 def test_mixed_depths_name_both_files(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "images", 2, 1)
     write_images(folder / "deep", 1, 1, dtype=np.uint16)
     with pytest.raises(DataError, match=r"mixed bit depths: .*0\.png is .*8 bits, .*deep/0\.png is .*16 bits"):
         opened(folder, "off")
+
+
+def test_a_process_without_file_descriptors_caches_no_image_as_unreadable(tmp_path: Path) -> None:
+    """That would leave them out of every later training, too."""
+    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
+    pack(folder, folder / "shard.tar")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for room in range(1, 9):
+        held = [os.open(folder, os.O_RDONLY) for _ in range(3)]
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + room, hard))
+            with suppress(OSError, DataError):
+                assert opened(folder, str(cache)).skipped == []
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in held:
+                os.close(descriptor)
+    found = opened(folder, str(cache))
+    assert (len(found.pixels), found.skipped) == (6, [])

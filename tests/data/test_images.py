@@ -10,6 +10,7 @@ from PIL import Image
 
 from simgan_cli.data.images import Preparation, equalize, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
+from simgan_cli.errors import UnreadableImage
 
 PLAIN = Preparation()
 
@@ -51,6 +52,19 @@ def test_exif_orientation_turns_the_pixels(tmp_path: Path, orientation: int, exp
 def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
     path = saved(Image.fromarray(np.array([[7, 250]], np.uint8)), tmp_path / "a.png")
     assert read_pixels(path, Preparation(channels="3")).tolist() == [[[7, 250]]] * 3
+
+
+def test_deep_grey_as_colour_is_equalized_as_grey() -> None:
+    grey = np.array([[7, 65_000], [300, 300]], np.uint16)
+    assert np.array_equal(equalize(np.stack([grey] * 3, axis=-1)), np.stack([equalize(grey)] * 3, axis=-1))
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO", "TGA", "JPEG2000"])
+def test_formats_that_no_suffix_names_are_not_decoded(tmp_path: Path, kind: str) -> None:
+    """Pillow reads more than we do, and hands some to other programs."""
+    path = saved(Image.new("RGB", (32, 32)), tmp_path / "a.png", format=kind)
+    with pytest.raises(UnreadableImage, match="unknown format"):
+        read_pixels(path, PLAIN)
 
 
 def test_pad_centres_a_wide_image_between_black_rows() -> None:

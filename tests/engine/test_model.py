@@ -5,14 +5,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from typer.testing import CliRunner
 
-from simgan_cli.engine.export import load_network, save_network
+from simgan_cli.cli.app import app
+from simgan_cli.engine.export import build_network, fill, load_network, read_tensors, save_network
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Discriminator, Refiner, eyes_layers
+from simgan_cli.engine.run import RunFolder, write_manifest
 from simgan_cli.errors import CheckpointError, SettingsError
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan, write_refiner
@@ -72,6 +76,8 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
         ("config.json", lambda content: content.replace(b'"width"', b'"breadth"')),
         ("config.json", lambda content: content.replace(b'"none"', b'"magic"')),
         ("config.json", lambda content: b"[]"),
+        ("config.json", lambda content: b"[" * 100_000),
+        ("config.json", lambda content: content.replace(b'"blocks": 1', b'"blocks": 1000000000')),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, name: str, spoiled: Callable[[bytes], bytes]) -> None:
@@ -79,6 +85,53 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, spoiled: Callable[[b
     (folder / name).write_bytes(spoiled((folder / name).read_bytes()))
     with pytest.raises(CheckpointError, match=name):
         open_model(folder)
+
+
+def test_a_network_takes_no_memory_before_its_weights_are_known_to_fit(tmp_path: Path) -> None:
+    folder = write_refiner(tmp_path / "refiner")
+    config = json.loads((folder / "config.json").read_text())
+    network = build_network(config | {"settings": config["settings"] | {"width": 4096}}, folder)
+    assert all(parameter.is_meta for parameter in network.parameters())
+    with pytest.raises(CheckpointError, match=r"first\.weight is \(8, 1, 3, 3\), wanted \(4096, 1, 3, 3\)"):
+        fill(network, read_tensors(folder / "model.safetensors"), folder)
+    assert all(parameter.is_meta for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("size", ['["a", 2]', "[1]", "[1, 2, 3]", "{}", "[[1], 2]"])
+def test_a_size_that_is_none_is_not_told(tmp_path: Path, size: str) -> None:
+    folder = write_refiner(tmp_path / "refiner")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"size": json.loads(size)}))
+    assert open_model(folder).trained_size is None
+
+
+STATE_DAMAGES: list[Callable[[dict[str, Any]], Any]] = [
+    lambda state: [],
+    lambda state: state | {"settings": 7},
+    lambda state: state | {"step": 10**30},
+    lambda state: state | {"fingerprints": "x"},
+    lambda state: state | {"ranks": [3]},
+    lambda state: state | {"best": []},
+    lambda state: state | {"positions": {"synthetic": -1, "real": 0}},
+    lambda state: {key: state[key] for key in state if key != "settings"},
+    lambda state: state | {"ranks": [state["ranks"][0] | {"history_rng": {"bit_generator": "x"}}]},
+    lambda state: state | {"positions": {}},
+]
+
+
+def test_a_state_that_its_manifest_vouches_for_is_not_trusted_either(domains: Domains) -> None:
+    assert CliRunner().invoke(app, ["train", *domains.flags, *TINY]).exit_code == 0
+    checkpoint = domains.out / "checkpoints" / "step-00000005"
+    state = json.loads((checkpoint / "state.json").read_text())
+    for damage in STATE_DAMAGES:
+        (checkpoint / "manifest.json").unlink()
+        (checkpoint / "state.json").write_text(json.dumps(damage(state)))
+        write_manifest(checkpoint)
+        result = CliRunner().invoke(app, ["train", *domains.flags, *TINY, "--resume", "auto", "--steps", "4"])
+        assert result.exit_code == 4, result.output
+        assert str(checkpoint) in result.output
+    (domains.out / "metrics.jsonl").write_text('{"step": 1, "correlation": "x"}\n')
+    assert RunFolder(domains.out).read_metrics() == []
 
 
 def test_what_is_no_refiner_is_refused(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import angles_from_vectors
@@ -100,6 +102,47 @@ def test_pickles_in_npz_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "eyes.npz", x=np.zeros((2, 9, 15), np.uint8), gaze=np.array([{}, {}], dtype=object))
     with pytest.raises(DataError, match="without pickles"):
         read(tmp_path / "eyes.npz", Options())
+
+
+def test_an_npz_that_expands_to_memory_s_end_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((10_000, 90, 90), np.uint8), gaze=np.zeros((10_000, 2)))
+    with pytest.raises(DataError, match="expands to 81,"):
+        read(tmp_path / "bomb.npz", Options())
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }\n"
+    content = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "liar.npz", "w") as file:
+        file.writestr("x.npy", content)
+        file.writestr("gaze.npy", content)
+    with pytest.raises(DataError, match=r"liar\.npz: cannot be read"):
+        read(tmp_path / "liar.npz", Options())
+
+
+def test_an_hdf5_of_nothing_but_fill_values_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (10**6, 900, 900), "u1")
+        file["gaze"] = np.zeros((3, 2))
+    with pytest.raises(DataError, match="expands to 810,000,000,000 bytes"):
+        read(tmp_path / "a.h5", Options())
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-20], lambda c: c[:300] + bytes(30) + c[330:], lambda c: b"x" * 200])
+def test_a_damaged_day_of_mpiigaze_is_named(tmp_path: Path, damage: Any) -> None:
+    write_mpiigaze(tmp_path, {"p00": 3})
+    day = tmp_path / "Data" / "Normalized" / "p00" / "day01.mat"
+    content = {name: value for name, value in scipy.io.loadmat(day).items() if name[0] != "_"}
+    scipy.io.savemat(day, content, do_compression=True)
+    day.write_bytes(damage(day.read_bytes()))
+    with pytest.raises(DataError, match=r"day01\.mat: "):
+        read(tmp_path, Options())
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"iris_2d": [], "interior_margin_2d": ["(1, 2)", "(3, 4)"]}'])
+def test_json_that_no_render_has_is_named(tmp_path: Path, text: str) -> None:
+    images, gaze, centres = discs(1, 1)
+    folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
+    (folder / "1.json").write_text(text)
+    with pytest.raises(DataError, match=r"1\.json: not the JSON"):
+        read(folder, Options(target="pupil"))
 
 
 @pytest.mark.parametrize("text", ["__import__('os')", "(1, 2", "(1)", "(a, b, c)"])

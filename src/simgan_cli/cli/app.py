@@ -8,6 +8,7 @@ import typer
 from simgan_cli import __version__
 from simgan_cli.cli.demo import demo
 from simgan_cli.cli.demo_data import demo_data
+from simgan_cli.cli.doctor import doctor
 from simgan_cli.cli.eval_gaze import eval_gaze
 from simgan_cli.cli.inspect_buffer import inspect_buffer
 from simgan_cli.cli.refine import refine
@@ -26,6 +27,7 @@ app.command("inspect-buffer")(inspect_buffer)
 app.command("eval-gaze")(eval_gaze)
 app.command()(demo)
 app.command("demo-data")(demo_data)
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, SimganError
+from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, SimganError, is_out_of_memory
 
 REFRESH = 0.1  # seconds between two looks of a bar; many small images pass in that time
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-stdout = Console(highlight=False, soft_wrap=True)
+# No emoji: Rich would draw them in place of names such as ":skull:.png".
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+stdout = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def printable(text: str) -> str:
@@ -105,10 +106,10 @@ def exit_codes(
         say(f"error: {_os_error(error, writing, again)}", "bold red")
         raise typer.Exit(1) from error
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         say(
-            f"error: out of memory ({str(error).splitlines()[0]}); lower {smaller}",
+            f"error: out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); lower {smaller}",
             "bold red",
         )
         raise typer.Exit(1) from error
@@ -122,8 +123,3 @@ def _os_error(error: OSError, writing: str, again: str) -> str:
             "what was saved before is untouched"
         )
     return f"{place}: {error.strerror or error}; nothing saved before was touched"
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    name = type(error).__name__  # torch's own class, without importing torch
-    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or "allocate memory" in str(error)

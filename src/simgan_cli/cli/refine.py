@@ -190,7 +190,8 @@ def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bo
         return
     for verb, jobs in (("refine", images), ("link" if settings.link else "copy", labels), ("copy", packed)):
         for source, output in jobs:
-            sys.stdout.write(printable(f"{verb} {source} -> {output}") + "\n")
+            line = printable(f"{verb} {source} -> {output}").replace("\n", "\\n")  # a name may hold one
+            sys.stdout.write(line + "\n")
 
 
 def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str, Any]:

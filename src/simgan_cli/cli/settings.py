@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from simgan_cli.cli.console import say
 from simgan_cli.cli.demo_config import DemoConfig, DemoDataConfig
+from simgan_cli.cli.doctor_config import DoctorConfig
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
@@ -31,6 +32,7 @@ COMMANDS: dict[str, type[BaseModel]] = {
     "eval-gaze": EvalGazeConfig,
     "demo-data": DemoDataConfig,
     "demo": DemoConfig,
+    "doctor": DoctorConfig,
 }
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -188,7 +190,7 @@ def _shown(default: Any) -> str | bool:
 def _read_toml(path: Path, table: str) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"--config {path}: cannot be read as TOML ({error})") from error
     strangers = [key for key, value in content.items() if key not in COMMANDS or not isinstance(value, dict)]
     if strangers:

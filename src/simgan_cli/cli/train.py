@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from simgan_cli.cli.console import exit_codes, hours, print_json, say, stderr
+from simgan_cli.cli.console import exit_codes, hours, print_json, printable, say, stderr
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import (
     environment_of_process,
@@ -93,7 +93,7 @@ def _print_plan(settings: TrainConfig, *, json: bool) -> None:
     from simgan_cli.cli.dry_run import as_text, describe_run
 
     document = describe_run(settings)
-    print_json(document) if json else sys.stdout.write(as_text(document) + "\n")
+    print_json(document) if json else sys.stdout.write(printable(as_text(document)) + "\n")
 
 
 def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quiet: bool, json: bool) -> int:
@@ -224,4 +224,4 @@ class _ConsoleListener:
         if shown:
             say(text, style)
         with self.run.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}\n")

@@ -26,7 +26,7 @@ from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
 from simgan_cli.data.files import atomic_file
 from simgan_cli.data.tree import Tree, is_image, walk_order
-from simgan_cli.errors import UnreadableArchive, UnreadableImage
+from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
 
 # Renders that are packed well expand tenfold; flat ones, as plain bitmaps, a hundredfold. Deflate itself ends at 1,032.
 MOST_EXPANSION = 200
@@ -74,6 +74,8 @@ class Member:
         except UnreadableArchive as error:
             raise UnreadableImage(self, error.reason) from error
         except OSError as error:
+            if is_shortage(error):
+                raise
             raise UnreadableImage(self, error.strerror or str(error)) from error
         except DAMAGE as error:
             raise UnreadableImage(self, f"damaged in its archive ({error})") from error
@@ -399,6 +401,8 @@ def open_archive(path: Path) -> Archive:
     try:
         return ZipArchive(path) if path.name.lower().endswith(".zip") else TarArchive(path)
     except OSError as error:
+        if is_shortage(error):
+            raise
         raise UnreadableArchive(path, error.strerror or str(error)) from error
 
 

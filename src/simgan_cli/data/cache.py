@@ -4,9 +4,12 @@ import hashlib
 import json
 import math
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,7 +19,14 @@ import numpy as np
 import platformdirs
 
 from simgan_cli.data.archives import Archive, Readable, image_batches, look_inside
-from simgan_cli.data.files import atomic_directory, write_json
+from simgan_cli.data.files import (
+    TEMPORARY_PREFIX,
+    atomic_directory,
+    locked_file,
+    parse_json,
+    remove_temporaries,
+    write_json,
+)
 from simgan_cli.data.images import Pixels, Preparation, read_pixels
 from simgan_cli.data.tree import Tree, holds_images, read_tree
 from simgan_cli.errors import DataError, UnreadableImage
@@ -24,6 +34,8 @@ from simgan_cli.errors import DataError, UnreadableImage
 FORMAT = 1  # of the cache; raise it when the same files would give other pixels
 CHUNK = 1024  # images decoded ahead of the writer: bounds memory, and how much is read before an error shows
 Progress = Callable[[int, int], None]  # images done, images in all
+_KEY_LENGTH = 32  # hexadecimal digits
+_ENTRY = re.compile(rf"({re.escape(TEMPORARY_PREFIX)})?[0-9a-f]{{{_KEY_LENGTH}}}(-\w+(-retired)?)?")
 
 
 @dataclass(frozen=True)
@@ -57,13 +69,22 @@ def open_pixels(
             return _open(folder, file, index, tree)
     entry = cache_folder(cache) / _key(folder, tree, preparation)
     if not _is_whole(entry):
-        with atomic_directory(entry) as building:
-            with (building / "pixels.bin").open("w+b") as file:
-                index = _decode_to(file, tree, preparation, workers, progress)
-                file.flush()
-                os.fsync(file.fileno())
-            write_json(building / "index.json", index)
-    return _open(folder, entry / "pixels.bin", json.loads((entry / "index.json").read_text()), tree)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with locked_file(_lock_of(entry)):
+            if not _is_whole(entry):  # another process may have made it while we waited
+                _build(entry, tree, preparation, workers, progress)
+    return _open(folder, entry / "pixels.bin", parse_json((entry / "index.json").read_bytes()), tree)
+
+
+def _build(entry: Path, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress) -> None:
+    """Make a cache entry; its lock is ours."""
+    remove_temporaries(entry.parent, of=entry)
+    with atomic_directory(entry) as building:
+        with (building / "pixels.bin").open("w+b") as file:
+            index = _decode_to(file, tree, preparation, workers, progress)
+            file.flush()
+            os.fsync(file.fileno())
+        write_json(building / "index.json", index)
 
 
 def find_images(folder: Path) -> Tree:
@@ -94,6 +115,43 @@ def find_packed_images(tree: Tree) -> tuple[Tree, list[Archive], int]:
 def cache_folder(cache: str | None) -> Path:
     """Return the folder that holds cached pixels."""
     return Path(cache) if cache else Path(platformdirs.user_cache_dir("simgan", appauthor=False)) / "pixels"
+
+
+def cache_entries(cache: str | None) -> list[Path]:
+    """Return what a cache holds, also what a killed process left half built; [] where there is none."""
+    folder = cache_folder(cache)
+    return sorted(path for path in folder.iterdir() if _ENTRY.fullmatch(path.name)) if folder.is_dir() else []
+
+
+def cache_bytes(cache: str | None) -> int:
+    """Return the bytes of a cache's files."""
+    files = (file for entry in cache_entries(cache) for file in entry.glob("*"))
+    return sum(status.st_size for file in files if (status := _status(file)) is not None)
+
+
+def clear_cache(cache: str | None) -> tuple[int, int]:
+    """Delete every entry but those that another process builds right now; return how many went and their bytes.
+
+    Trainings that go on keep the pixels they have open. Files of other names stay. Raises OSError.
+    """
+    entries, before = cache_entries(cache), cache_bytes(cache)
+    for entry in entries:
+        built = entry.parent / entry.name.removeprefix(TEMPORARY_PREFIX)[:_KEY_LENGTH]
+        with suppress(BlockingIOError, FileNotFoundError), locked_file(_lock_of(built), wait=False):
+            shutil.rmtree(entry)
+    return len(entries) - len(cache_entries(cache)), before - cache_bytes(cache)
+
+
+def _lock_of(entry: Path) -> Path:
+    return entry.with_name(f"{entry.name}.lock")
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return a file's status, None where another process has just deleted it."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _decode_to(
@@ -165,7 +223,7 @@ def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 def _is_whole(entry: Path) -> bool:
     """Say whether a cache entry is there in full: people and tools that clean caches delete single files."""
     try:
-        index = json.loads((entry / "index.json").read_text())
+        index = parse_json((entry / "index.json").read_bytes())
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
         return bool((entry / "pixels.bin").stat().st_size == size)
     except (OSError, ValueError, KeyError, TypeError):
@@ -194,4 +252,4 @@ def _key(folder: Path, tree: Tree, preparation: Preparation) -> str:
     for name in chain(tree.images, tree.archives):
         status = os.stat(f"{tree.root}/{name}")  # noqa: PTH116 - a million Paths take longer than a million stats
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()[:_KEY_LENGTH]

@@ -1,6 +1,7 @@
 """Writing files so that a reader finds the old content or the new, never half of it."""
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX = ".tmp-"
+NAMED_AFTER = 40  # characters of a folder's name in its temporary one; 255 bytes leave no room for more
 
 
 @contextmanager
@@ -70,12 +72,26 @@ def _temporary_of(path: Path) -> Path:
     return path.with_name(TEMPORARY_PREFIX + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
 
 
-def _open_locked(path: Path) -> int:
+@contextmanager
+def locked_file(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`, made where there is none, against all other processes; it is gone afterwards.
+
+    Raises BlockingIOError where it is held already and we shall not `wait`.
+    """
+    descriptor = _open_locked(path, wait=wait)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _open_locked(path: Path, *, wait: bool = True) -> int:
     """Return a descriptor of `path`, made where there is none, that this process alone holds."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.lstat()):
                     return descriptor
@@ -83,6 +99,14 @@ def _open_locked(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # another writer renamed or removed it meanwhile
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text. Raises ValueError, also for one that is nested beyond all reason."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -99,7 +123,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     An older folder of that name is replaced. Raises OSError; nothing is then left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix_of(path), dir=path.parent))
     try:
         temporary.chmod(0o777 & ~_umask())
         yield temporary
@@ -119,13 +143,20 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Delete what a killed process left half written in `folder`; call it only as the folder's one owner."""
-    for entry in folder.glob(TEMPORARY_PREFIX + "*"):
+def remove_temporaries(folder: Path, of: Path | None = None) -> None:
+    """Delete what a killed process left half written in `folder`; call it only as the folder's one owner.
+
+    With `of`, only what was to become that folder: call it as that one's owner.
+    """
+    for entry in folder.glob(glob.escape(TEMPORARY_PREFIX if of is None else _prefix_of(of)) + "*"):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+
+
+def _prefix_of(path: Path) -> str:
+    return f"{TEMPORARY_PREFIX}{path.name[:NAMED_AFTER]}-"
 
 
 def sync_directory(folder: Path) -> None:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from simgan_cli.data.archives import Member, Readable
-from simgan_cli.errors import UnreadableImage
+from simgan_cli.errors import UnreadableImage, is_shortage
 
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
+# Pillow's other decoders are for formats that no suffix of ours names; some start programs, as that of EPS does.
+FORMATS_READ = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "PPM", "GIF")
 Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
 
 # We refuse by our own limit before anything is decoded; Pillow's warning would come on top of the error.
@@ -49,10 +51,14 @@ def read_pixels(path: Readable, preparation: Preparation) -> Pixels:
 def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Image]:
     """Yield the image of `path`, its pixels not yet decoded; the file's `content` may have been read before.
 
-    Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out.
+    Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out,
+    but that of a process without memory or file descriptors, which is not the image's fault.
     """
     try:
-        with path.open("rb") if content is None else io.BytesIO(content) as file, Image.open(file) as image:
+        with (
+            path.open("rb") if content is None else io.BytesIO(content) as file,
+            Image.open(file, formats=FORMATS_READ) as image,
+        ):
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(path, f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read")
             yield image
@@ -65,6 +71,8 @@ def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Ima
     except (
         Exception
     ) as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error ...
+        if is_shortage(error):
+            raise
         raise UnreadableImage(path, _reason(path, error)) from error
 
 
@@ -100,6 +108,8 @@ def equalize(array: Pixels) -> Pixels:
 
     The lookup is that of OpenCV's equalizeHist, which stored the gaze data sets: (cdf - cdf_min) / (n - cdf_min).
     """
+    if array.ndim == 3 and array.dtype != np.uint8:  # grey as three equal channels: there is no other 16-bit colour
+        return np.repeat(equalize(array[..., 0])[..., None], 3, axis=2)
     if array.ndim == 3:
         luma, blue, red = Image.fromarray(array).convert("YCbCr").split()
         luma = Image.fromarray(equalize(np.asarray(luma)))

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from simgan_cli.data.archives import Member, Readable
 from simgan_cli.data.images import Pixels, channels_first, decoding, is_deep, pixel_array
-from simgan_cli.errors import UnreadableImage
+from simgan_cli.errors import UnreadableImage, is_shortage
 
 FormatName = Literal["png", "jpeg", "tiff", "bmp", "webp", "pgm", "ppm"]
 QUALITY = 95  # of lossy outputs
@@ -141,6 +141,8 @@ def _read_settled(path: Readable) -> bytes:
     except PermissionError as error:
         raise UnreadableImage(path, "permission denied") from error
     except OSError as error:
+        if is_shortage(error):
+            raise
         raise UnreadableImage(path, error.strerror or str(error)) from error
     raise UnreadableImage(path, "changes while it is read; run again when it is finished")
 

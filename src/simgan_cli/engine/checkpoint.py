@@ -135,6 +135,12 @@ class TrainState:
                 f"{folder} was made with other inputs: {', '.join(changed)}; restore the images or networks that the "
                 "run started with, or start anew in another --out"
             )
+        try:
+            self._restore(folder, state)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # whole, but not made by us
+            raise CheckpointError(f"{folder}: its parts do not fit each other ({error}); use an older one") from error
+
+    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         gan, ranks = self.gan, self.gan.ranks
         fill(gan.refiner, read_tensors(folder / "refiner.safetensors"), folder / "refiner.safetensors")
         fill(
@@ -145,13 +151,14 @@ class TrainState:
         _load_optimizers(gan, read_tensors(folder / "optimizers.safetensors"))
         if gan.average is not None:
             fill(gan.average, read_tensors(folder / "average.safetensors"), folder / "average.safetensors")
-        places, mine = _part_of(state.get("ranks", []), ranks)  # absent in the oldest checkpoints
+        places, mine = _part_of(state["ranks"], ranks)
         if gan.history is not None:
             tensors = read_tensors(folder / "history.safetensors")
             stream = mine["history_rng"] or history_stream(gan.config.seed, ranks, state["step"]).bit_generator.state
             gan.history.load_state({name: tensor[places] for name, tensor in tensors.items()}, stream)
-        gan.lambda_reg = state.get("lambda", gan.lambda_reg)
-        if state.get("best") is not None:
+        if state["lambda"] is not None:
+            gan.lambda_reg = state["lambda"]
+        if state["best"] is not None:
             step, distance = state["best"]
             self.best = Best(step, distance, copy.deepcopy(gan.exported_refiner))
             fill(self.best.refiner, read_tensors(folder / "best.safetensors"), folder / "best.safetensors")

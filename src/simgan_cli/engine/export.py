@@ -1,19 +1,20 @@
 """A trained network as a folder that stands alone: config.json and model.safetensors, no code and no pickle."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from simgan_cli import __version__
-from simgan_cli.data.files import write_atomic, write_json
+from simgan_cli.data.files import parse_json, write_atomic, write_json
 from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.networks import Discriminator, Refiner
 from simgan_cli.errors import CheckpointError
 
+LARGEST_SETTING = 4096  # layers, maps, pixels
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 Network = Refiner | Discriminator | Estimator
 # What a config.json may name.
@@ -49,17 +50,30 @@ def load_network(folder: Path) -> Network:
 
 
 def build_network(config: dict[str, Any], source: Path) -> Network:
-    """Build the network that a config.json describes. Raises CheckpointError where it describes none."""
-    kind = NETWORKS.get(str(config.get("network")))
-    if kind is None or not isinstance(config.get("settings"), dict):
+    """Build the network that a config.json describes, without memory for its weights until `fill` has compared them.
+
+    Raises CheckpointError where it describes none.
+    """
+    kind, settings = NETWORKS.get(str(config.get("network"))), config.get("settings")
+    if kind is None or not isinstance(settings, dict):
         raise CheckpointError(
             f"{source}: found network {config.get('network')!r} where one of {', '.join(NETWORKS)} "
             "with its settings was wanted; is this a folder that simgan wrote?"
         )
     try:
-        return kind(**config["settings"])
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        _refuse_giants(settings)
+        with torch.device("meta"):
+            return kind(**settings)
+    except (TypeError, ValueError, KeyError, RuntimeError, IndexError, OverflowError) as error:
         raise CheckpointError(f"{source}: its settings do not describe a {config['network']} ({error})") from error
+
+
+def _refuse_giants(value: object) -> None:
+    """Raise ValueError for numbers that no network of ours has: a layer for each would take for ever."""
+    if isinstance(value, int) and abs(value) > LARGEST_SETTING:
+        raise ValueError(f"{value:.3g} is more than {LARGEST_SETTING:,}")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_giants(inner)
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
@@ -79,6 +93,8 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
     ]
     if problems:
         raise CheckpointError(f"{source} does not fit the network: {'; '.join(problems)}")
+    if any(tensor.is_meta for tensor in expected.values()):
+        network.to_empty(device="cpu")
     network.load_state_dict(tensors)
 
 
@@ -106,7 +122,7 @@ def parse_tensors(content: bytes, source: Path) -> dict[str, Tensor]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises CheckpointError that names the file when it is missing or damaged."""
     try:
-        value = json.loads(read_content(path))
+        value = parse_json(read_content(path))
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}); use another copy") from error
     if not isinstance(value, dict):

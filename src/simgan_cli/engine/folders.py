@@ -21,6 +21,7 @@ from simgan_cli.data.files import (
     atomic_file,
     copy_atomic,
     link_atomic,
+    parse_json,
     write_atomic,
     write_json,
 )
@@ -485,7 +486,7 @@ def _grey(pixels: Pixels) -> torch.Tensor:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,18 +60,17 @@ def _from_export(folder: Path) -> RefinerModel:
         raise CheckpointError(f"{folder}: found no {CONFIG}; wanted a run of simgan or the folder of a refiner")
     config = read_json(folder / CONFIG)
     network = build_network(config, folder / CONFIG)
-    size = config.get("size")
     content = read_content(folder / WEIGHTS)
     model = _filled(network, content, folder / WEIGHTS)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    step = header.get("__metadata__", {}).get("step")
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # well-formed: it has been read
+    step = (header.get("__metadata__") or {}).get("step")
     return RefinerModel(
         network=model,
         weights=folder / WEIGHTS,
         sha256=hashlib.sha256(content).hexdigest(),
-        step=int(step) if str(step).isdecimal() else None,
+        step=int(step) if re.fullmatch("[0-9]{1,15}", str(step)) else None,
         preprocess=_known_preprocess(config.get("preprocess", "none"), folder / CONFIG),
-        trained_size=(int(size[0]), int(size[1])) if isinstance(size, list) and len(size) == 2 else None,
+        trained_size=_size(config.get("size")),
     )
 
 
@@ -83,8 +83,9 @@ def _from_checkpoint(folder: Path) -> RefinerModel:
     if first is None or first.ndim != 4:
         raise CheckpointError(f"{weights}: missing first.weight; use another checkpoint")
     channels = first.shape[1] - (MAPS if config.noise else 0)
+    network = build_network({"network": "refiner", "settings": config.refiner_settings(channels)}, folder)
     return RefinerModel(
-        network=_filled(Refiner(**config.refiner_settings(channels)), content, weights),
+        network=_filled(network, content, weights),
         weights=weights,
         sha256=hashlib.sha256(content).hexdigest(),
         step=state["step"],
@@ -102,6 +103,14 @@ def _filled(network: Any, content: bytes, source: Path) -> Refiner:
     if bad:
         raise CheckpointError(f"{source}: NaN or infinite weights in {', '.join(bad)}; use another copy or step")
     return network.eval().requires_grad_(False)
+
+
+def _size(value: object) -> tuple[int, int] | None:
+    """Return (H, W) where a config.json says it; it is only told to people."""
+    match value:
+        case [int(height), int(width)]:
+            return height, width
+    return None
 
 
 def _known_preprocess(value: object, source: Path) -> str:

@@ -17,7 +17,7 @@ from simgan_cli.engine.networks import receptive_field
 from simgan_cli.engine.noise import beside_their_own_noise
 from simgan_cli.engine.runtime import autocast
 from simgan_cli.engine.tiling import in_tiles
-from simgan_cli.errors import DataError
+from simgan_cli.errors import DataError, is_out_of_memory
 
 SMALLEST_TILE = 64  # pixels; where even this does not fit into memory, nothing would
 # One core refines a part of a batch alone: several at one convolution wait for each other whenever one of them is
@@ -130,7 +130,7 @@ class ImageRefiner:
                 refined = in_tiles(self._in_passes, seen, self._tile, self._margin)
                 return refined if self.strength == 1 else x + self.strength * (refined - x)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or self._tile <= self._smallest_tile:
+                if not is_out_of_memory(error) or self._tile <= self._smallest_tile:
                     raise
             self._pixels_in_a_pass //= 2  # out here, where the failed attempt's tensors are gone
             self._tile = max(self._smallest_tile, min(self._tile, int(self._pixels_in_a_pass**0.5)))
@@ -171,7 +171,3 @@ def _tensor_of(array: NDArray[Any]) -> Tensor:
 def _equalized(pixels: Pixels) -> Pixels:
     images = [image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)) for image in pixels]
     return np.stack([np.moveaxis(np.atleast_3d(equalize(image)), -1, 0) for image in images])
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)

@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simgan_cli import __version__
-from simgan_cli.data.files import remove_temporaries, sha256_of, write_atomic, write_json
+from simgan_cli.data.files import parse_json, remove_temporaries, sha256_of, write_atomic, write_json
 from simgan_cli.engine.config import TrainConfig, is_changeable, key_of
 from simgan_cli.errors import CheckpointError, SettingsError
 
@@ -46,7 +46,7 @@ class RunFolder:
     def is_run(self) -> bool:
         """Say whether the folder holds a run of ours, if only one that failed before its first checkpoint."""
         try:
-            return bool(json.loads(self.config.read_text())["schema"] == RUN_SCHEMA)
+            return bool(parse_json(self.config.read_bytes())["schema"] == RUN_SCHEMA)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -98,13 +98,16 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl up to one that is only half written."""
+        """Return the lines of metrics.jsonl up to one that is only half written, or no line of ours."""
         lines: list[dict[str, Any]] = []
         for text in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
             try:
-                lines.append(dict(json.loads(text)))
-            except (ValueError, TypeError):
+                line = parse_json(text)
+            except ValueError:
                 break
+            if not _is_line(line):
+                break
+            lines.append(line)
         return lines
 
     def last_metrics(self) -> dict[str, Any]:
@@ -118,6 +121,14 @@ class RunFolder:
             return
         kept = [line for line in self.read_metrics() if line.get("step", step + 1) <= step]
         write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _is_line(value: object) -> bool:
+    """Say whether a JSON value is a line of metrics: numbers by name, beside the phase and the names of rules."""
+    return isinstance(value, dict) and all(
+        isinstance(number, str if name == "phase" else list if name == "health" else int | float)
+        for name, number in value.items()
+    )
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
@@ -181,6 +192,31 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, {"schema": "simgan.checkpoint/1", "files": files})
 
 
+_Count = Annotated[int, Field(ge=0, lt=2**53)]  # what JSON keeps exactly
+
+
+class _Rank(BaseModel):
+    """What state.json says of one rank."""
+
+    history: _Count
+    history_rng: dict[str, Any] | None
+    metrics: dict[str, tuple[float, int]]
+
+
+class _State(BaseModel):
+    """What state.json must hold; `ranks` and the rest are absent in the oldest checkpoints."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: _Count
+    settings: dict[str, Any]
+    fingerprints: dict[str, str]
+    positions: dict[str, _Count]
+    ranks: list[_Rank] = []
+    lambda_reg: float | None = Field(None, alias="lambda")
+    best: tuple[_Count, float] | None = None
+
+
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """Check every file of a checkpoint against its manifest and return its state.json.
 
@@ -188,7 +224,7 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """
     advice = f"use an older checkpoint of {folder.parent}, or start anew in another --out"
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
+        files = parse_json((folder / MANIFEST).read_bytes())["files"]
         for name, expected in files.items():
             path = folder / Path(name).name
             if not path.is_file():
@@ -199,10 +235,9 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
                 )
             if sha256_of(path) != expected["sha256"]:
                 raise CheckpointError(f"{path}: its content does not match the manifest's SHA-256; {advice}")
-        state: dict[str, Any] = json.loads((folder / STATE).read_text())
+        return _State.model_validate(parse_json((folder / STATE).read_bytes())).model_dump(by_alias=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder}: not a readable checkpoint ({error}); {advice}") from error
-    return state
 
 
 def stored_config(settings: dict[str, Any], source: Path) -> TrainConfig:

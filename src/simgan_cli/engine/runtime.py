@@ -57,6 +57,13 @@ def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"
     return "bf16" if name == "bf16" else "fp32"
 
 
+def precision_reason(device: torch.device) -> str:
+    """Say in words why auto picks what it does on `device`."""
+    if _computes_in_bf16(device):
+        return f"this {device.type.upper()} has instructions for bf16"
+    return f"this {device.type.upper()} has no instructions for bf16, and emulating them is slower than fp32"
+
+
 def _computes_in_bf16(device: torch.device) -> bool:
     """Say whether the device has instructions for bf16; emulating it is slower than float32."""
     if device.type == "cuda":

@@ -4,7 +4,6 @@ Each yields samples of what its layout holds; `read` finds the layout out and br
 """
 
 import csv
-import json
 import re
 import zipfile
 from collections import Counter
@@ -18,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED
+from simgan_cli.data.files import parse_json
 from simgan_cli.data.images import decoding, luma, pixel_array
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
@@ -157,12 +158,15 @@ def _read_unityeyes(folder: Path, options: Options) -> Samples:
 def _unityeyes_sample(folder: Path, image: str, label: str, size: tuple[int, int], options: Options) -> Sample:
     path = folder / label
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         margin = np.array([parse_vector(text)[:2] for text in content["interior_margin_2d"]])
         if options.target == "gaze":
             x, y, z = parse_vector(content["eye_details"]["look_vec"])[:3]
         else:
-            iris = np.array([parse_vector(text)[:2] for text in content["iris_2d"]])
+            points = [parse_vector(text)[:2] for text in content["iris_2d"]]
+            if not points:
+                raise ValueError("iris_2d has no points")
+            centre = np.mean(points, axis=0)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error})") from error
     if margin.ndim != 2 or len(margin) < 2 or np.ptp(margin[:, 0]) <= 0:
@@ -173,7 +177,6 @@ def _unityeyes_sample(folder: Path, image: str, label: str, size: tuple[int, int
     crop = partial(_cropped, folder / image, (left, top, width, rows), size)
     if options.target == "gaze":
         return Sample(image, crop, (x, -y, z))  # Unity's y points up
-    centre = iris.mean(axis=0)
     return Sample(image, crop, ((centre[0] - left) * size[1] / width, (height - centre[1] - top) * size[0] / rows))
 
 
@@ -249,9 +252,8 @@ def _read_mpiigaze(folder: Path, options: Options) -> Samples:
 
 def _mpiigaze_day(path: Path) -> Iterator[Sample]:
     """Yield the eyes of one day: left ones as they are, right ones mirrored to left ones."""
-    io = _optional("scipy.io", path)
+    content = _loaded_mat(path)
     try:
-        content = io.loadmat(path, struct_as_record=False, squeeze_me=True)
         names = np.atleast_1d(content["filenames"])
         for side in ("left", "right"):
             eyes = getattr(content["data"], side)
@@ -262,13 +264,23 @@ def _mpiigaze_day(path: Path) -> Iterator[Sample]:
             for name, image, gaze in zip(names, images, gazes, strict=True):
                 file = f"{path.parent.name}/{path.stem}/{name} {side}"
                 yield Sample(file, partial(np.ascontiguousarray, image), gaze, path.parent.name)
-    except NotImplementedError as error:
-        raise DataError(f"{path}: a .mat of version 7.3 (HDF5); MPIIGaze's own are version 5: load it again") from error
-    except (KeyError, AttributeError, ValueError, TypeError, OSError) as error:
+    except (KeyError, AttributeError, ValueError, TypeError, IndexError) as error:
         raise DataError(
             f"{path}: not a day of MPIIGaze ({type(error).__name__}: {error}); wanted data.left and data.right with "
             "image (N, 36, 60) and gaze (N, 3), and filenames"
         ) from error
+
+
+def _loaded_mat(path: Path) -> Any:
+    io = _optional("scipy.io", path)
+    try:
+        return io.loadmat(path, struct_as_record=False, squeeze_me=True)
+    except NotImplementedError as error:
+        raise DataError(f"{path}: a .mat of version 7.3 (HDF5); MPIIGaze's own are version 5: load it again") from error
+    except (
+        Exception
+    ) as error:  # damage shows as OSError, MatReadError, ValueError, TypeError, zlib.error, MemoryError ...
+        raise DataError(f"{path}: cannot be read as .mat ({type(error).__name__}: {error}); load it again") from error
 
 
 def _evaluation_subset(normalized: Path) -> list[str] | None:
@@ -290,9 +302,14 @@ def _evaluation_subset(normalized: Path) -> list[str] | None:
 def _read_npz(path: Path, options: Options) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as archive:
+            _refuse_bomb(path, sum(member.file_size for member in archive.zip.infolist()))
             arrays = {key: archive[key] for key in archive.files if key in KNOWN_KEYS}
             keys = ", ".join(archive.files)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except DataError:
+        raise
+    except (
+        Exception
+    ) as error:  # damage shows as ValueError, BadZipFile, EOFError, zlib.error, SyntaxError, MemoryError ...
         raise DataError(f"{path}: cannot be read as .npz without pickles ({error})") from error
     return _from_arrays(arrays, path, path.stem, options, keys), []
 
@@ -345,12 +362,14 @@ def _read_hdf5(path: Path, options: Options) -> Samples:
                 if not groups:
                     raise DataError(f"{file}: holds {', '.join(content) or 'nothing'}; wanted images and gaze")
                 for name, group in groups:
-                    arrays = {key.lower(): _stacked(group[key]) for key in group if key.lower() in KNOWN_KEYS}
+                    arrays = {key.lower(): _stacked(group[key], file) for key in group if key.lower() in KNOWN_KEYS}
                     person = name.strip("/").split("/")[0] if name.strip("/") else None
                     if person in (None, "Data", "data"):  # a file for each person
                         person = file.stem if len(files) > 1 else None
                     samples += _from_arrays(arrays, file, name.strip("/") or file.stem, options, "", person)
-        except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # damage shows as OSError, KeyError, RuntimeError, UnicodeError, MemoryError ...
             raise DataError(f"{file}: cannot be read as HDF5 ({error})") from error
     return samples, []
 
@@ -366,24 +385,32 @@ def _labelled_groups(group: Any, name: str) -> list[tuple[str, Any]]:
     return [found for key, child in inner for found in _labelled_groups(child, key)]
 
 
-def _stacked(item: Any) -> NDArray[Any]:
+def _stacked(item: Any, file: Path) -> NDArray[Any]:
     """Return a dataset, or a group of numbered datasets (a row each), as one array."""
-    if hasattr(item, "keys"):
-        return np.stack([np.asarray(item[key]) for key in sorted(item)])
-    return np.asarray(item)
+    parts = [item[key] for key in sorted(item)] if hasattr(item, "keys") else [item]
+    _refuse_bomb(file, sum(part.size * part.dtype.itemsize for part in parts))
+    return np.stack([np.asarray(part) for part in parts]) if hasattr(item, "keys") else np.asarray(item)
+
+
+def _refuse_bomb(path: Path, size: int) -> None:
+    """Raise DataError for a file whose content would take far more memory than such data can be packed into it."""
+    if size > max(UNSUSPECTED, MOST_EXPANSION * path.stat().st_size):
+        raise DataError(f"{path}: expands to {size:,} bytes, more than {MOST_EXPANSION} times its own; pack it anew")
 
 
 def _grey_batch(images: NDArray[Any], path: Path) -> NDArray[Any]:
     """Return N x H x W grey of arrays with or without channels, first or last."""
     if images.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{path}: images of type {images.dtype}; wanted uint8, or uint16")
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise DataError(f"{path}: images of shape {images.shape}; wanted N x H x W, or with 1 or 3 channels")
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3):
         images = np.moveaxis(images, 1, -1)
     if images.ndim == 4 and images.shape[-1] == 3:
         return np.stack([luma(image[None])[0, 0] for image in np.moveaxis(images, -1, 1)])
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
-    if images.ndim != 3 or 0 in images.shape:
+    if images.ndim != 3:
         raise DataError(f"{path}: images of shape {images.shape}; wanted N x H x W, or with 1 or 3 channels")
     return images
 

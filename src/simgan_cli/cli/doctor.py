@@ -1,0 +1,114 @@
+"""`simgan doctor`: what runs here, where its cache lies, and whether the method works on this machine."""
+
+import os
+import platform
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simgan_cli import __version__
+from simgan_cli.cli.console import exit_codes, print_json, printable, say
+from simgan_cli.cli.doctor_config import DoctorConfig
+from simgan_cli.cli.options import Json
+from simgan_cli.cli.settings import environment_of_process, gather, validated, with_settings
+from simgan_cli.data.cache import cache_bytes, cache_entries, cache_folder, clear_cache
+
+if TYPE_CHECKING:
+    import torch
+
+    from simgan_cli.engine.selftest import Check
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pydantic", "typer", "rich", "platformdirs")
+EXTRAS = ("scipy", "h5py", "matplotlib", "tensorboard")  # of [gaze], [plots] and [tensorboard]
+
+
+@with_settings(DoctorConfig)
+def doctor(
+    flags: dict[str, Any],
+    *,
+    clear: Annotated[
+        bool, typer.Option("--clear-cache", help="Delete all cached pixels; trainings that need them decode anew.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show versions, device, precision, threads and cache, and try the method on random images.
+
+    Exit codes: 0 all is well; 1 a check failed; 2 usage.
+    """
+    with exit_codes("the self-test", again="the same command", smaller="nothing: it is small already"):
+        settings = validated(DoctorConfig, gather("doctor", flags, None, environment_of_process()))
+        from simgan_cli.engine.runtime import resolve_device
+        from simgan_cli.engine.selftest import self_test  # torch takes seconds to import
+
+        device = resolve_device(settings.device)
+        cache = None if settings.cache == "off" else settings.cache
+        cleared = clear_cache(cache) if clear else None
+        document = _machine(device) | {"cache": _cache(cache, cleared)}
+        checks = self_test(device)
+    healthy = all(check.ok for check in checks)
+    if json:
+        print_json(document | {"checks": [asdict(check) for check in checks], "healthy": healthy})
+    else:
+        _print(document, checks)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def _machine(device: "torch.device") -> dict[str, Any]:
+    """Return what runs here."""
+    import torch
+
+    from simgan_cli.engine.runtime import precision_reason, resolve_precision
+
+    return {
+        "schema": "simgan.doctor/1",
+        "versions": {"simgan": __version__, "python": platform.python_version()}
+        | {name: _version(name) for name in (*PACKAGES, *EXTRAS)},
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "precision": resolve_precision("auto", device),
+        "precision_reason": precision_reason(device),
+        "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cache(cache: str | None, cleared: tuple[int, int] | None) -> dict[str, Any]:
+    found = {"folder": str(cache_folder(cache)), "entries": len(cache_entries(cache)), "bytes": cache_bytes(cache)}
+    return found | ({"cleared": {"entries": cleared[0], "bytes": cleared[1]}} if cleared is not None else {})
+
+
+def _print(document: dict[str, Any], checks: "list[Check]") -> None:
+    """Write the page for people: facts to stdout as plain lines, what is wrong to stderr."""
+    cache = document["cache"]
+    rows = [*document["versions"].items()]
+    rows += [
+        ("platform", document["platform"]),
+        ("device", f"{document['device']} ({document['device_name']})"),
+        ("precision", f"{document['precision']}: {document['precision_reason']}"),
+        ("threads", f"{document['threads']} on {document['cores']} cores"),
+        ("cache", f"{cache['folder']}: {cache['entries']:,} entries, {cache['bytes'] / 1e6:,.1f} MB"),
+    ]
+    if "cleared" in cache:
+        rows.append(("cleared", f"{cache['cleared']['entries']:,} entries, {cache['cleared']['bytes'] / 1e6:,.1f} MB"))
+    rows += [
+        (check.name, f"{'ok' if check.ok else 'FAILED'}: {check.found} ({check.seconds:.1f} s)") for check in checks
+    ]
+    for name, value in rows:
+        sys.stdout.write(printable(f"{name:>12}  {value or 'not installed'}") + "\n")
+    if cache["entries"]:
+        say("--clear-cache empties the cache")
+    for check in checks:
+        if not check.ok:
+            say(f"error: {check.name}: {check.found}", "bold red")

@@ -1,0 +1,17 @@
+"""A handful of the kills and faults of benchmarks/crash.py, which checks by itself that nothing was lost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_killed_or_starved_commands_come_to_the_same_in_the_end() -> None:
+    script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), "--kills", "6", "--faults", "5", "--seed", "2"]
+    result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "\n0 problems." in result.stdout
+    kills, faults = (int(line.split("|")[3]) for line in result.stdout.splitlines() if line.startswith("| all "))
+    assert kills >= 6
+    assert faults == 5

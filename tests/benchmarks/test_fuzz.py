@@ -1,0 +1,76 @@
+"""A few hundred of the cases of benchmarks/fuzz.py: hostile input ends in success or in a clear error."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from simgan_cli.data.images import Preparation, read_pixels
+from simgan_cli.errors import UnreadableImage
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
+
+
+@pytest.fixture(scope="module")
+def fuzz() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["fuzz"]
+
+
+def test_hundreds_of_hostile_inputs(fuzz: ModuleType) -> None:
+    kinds = fuzz.ROUND
+    numbers = [
+        number
+        for number in range(6 * len(kinds))
+        if number < len(kinds) or "claim" not in str(kinds[number % len(kinds)])
+    ]
+    result = fuzz.run(numbers, 1)
+    assert result.findings == {}
+    assert result.cases.total() == len(numbers)
+    assert set(result.cases) == {kind.__name__ for kind in fuzz.KINDS}
+    accepted = {kind for kind, count in result.cases.items() if result.refused[kind] < count}
+    assert len(accepted) > len(fuzz.KINDS) / 2, "nearly all is refused: deeper code is not reached"
+
+
+def test_before_they_are_mutated_the_images_of_our_formats_are_read(fuzz: ModuleType, tmp_path: Path) -> None:
+    refused = set()
+    for name, content in fuzz.images().items():
+        (tmp_path / name).write_bytes(content)
+        try:
+            read_pixels(tmp_path / name, Preparation())
+        except UnreadableImage:
+            refused.add(name)
+    assert refused == {"f.tif", "float.ppm", "ico.png", "tga.png", "eps.png", "pdf.jpg", "j2k.png"}
+
+
+def test_the_harness_sees_what_it_looks_for(fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crashes(case: object) -> None:
+        raise ZeroDivisionError("x")
+
+    def escapes(case: object) -> None:
+        (tmp_path / "escaped").write_text("x")
+
+    def hangs(case: object) -> None:
+        while True:
+            pass
+
+    def swells(case: object) -> None:
+        bytearray(50_000_000)
+
+    monkeypatch.setattr(fuzz, "ROUND", [crashes, escapes, hangs, swells])
+    monkeypatch.setattr(fuzz, "WALL", 0.2)
+    monkeypatch.setattr(fuzz, "MEMORY", 20_000_000)
+    found = " ".join(fuzz.run(range(4), 0).findings)
+    assert "crashes: ZeroDivisionError" in found
+    assert f"wrote to {tmp_path / 'escaped'}" in found
+    assert "hangs: longer" in found
+    assert "swells: " in found

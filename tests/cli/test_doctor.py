@@ -1,0 +1,122 @@
+"""`simgan doctor` tells what runs here, and a broken machine from a sound one."""
+
+import importlib.metadata
+import json
+import platform
+import resource
+import signal
+from pathlib import Path
+
+import numpy as np
+import torch
+from typer.testing import CliRunner
+
+from simgan_cli.cli.app import app
+from simgan_cli.data.cache import open_pixels
+from simgan_cli.data.files import locked_file
+from simgan_cli.data.images import Preparation
+from simgan_cli.engine.runtime import resolve_device
+from simgan_cli.engine.selftest import self_test
+from tests.helpers import files_below, simgan, write_images
+
+
+def cached(tmp_path: Path, name: str, seed: int) -> Path:
+    cache = tmp_path / "cache"
+    open_pixels(write_images(tmp_path / name, 3, seed), Preparation(), str(cache), 1, lambda done, total: None)
+    return cache
+
+
+def doctor(*arguments: str | Path) -> dict[str, object]:
+    result = CliRunner().invoke(app, ["doctor", "--json", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    document: dict[str, object] = json.loads(result.stdout)
+    return document
+
+
+def test_the_installed_program_says_what_runs_here_and_that_all_is_well(tmp_path: Path) -> None:
+    result = simgan("doctor", env={"SIMGAN_CACHE": str(cached(tmp_path, "a", 1))})
+    assert result.returncode == 0, result.stderr
+    rows = dict(line.strip().split(None, 1) for line in result.stdout.splitlines())
+    assert rows["python"] == platform.python_version()
+    assert rows["pillow"] == importlib.metadata.version("pillow")
+    assert rows["cache"] == f"{tmp_path / 'cache'}: 1 entries, 0.0 MB"
+    assert [rows[name].split(":")[0] for name in ("training", "checkpoint", "refining")] == ["ok"] * 3
+    assert "--clear-cache" in result.stderr
+
+
+def test_the_document(tmp_path: Path) -> None:
+    document = doctor("--cache", tmp_path / "none", "--device", "cpu")
+    assert document["healthy"] is True
+    assert (document["device"], document["threads"]) == ("cpu", torch.get_num_threads())
+    assert document["cache"] == {"folder": str(tmp_path / "none"), "entries": 0, "bytes": 0}
+    assert not (tmp_path / "none").exists()
+
+
+def test_clearing_deletes_the_cache_and_nothing_else(tmp_path: Path) -> None:
+    cache = cached(tmp_path, "a", 1)
+    cached(tmp_path, "b", 2)
+    (cache / ("a" * 40)).mkdir()  # not a name that the cache gives
+    (cache / "thesis.tex").write_text("years of work")
+    entries = [path for path in cache.iterdir() if len(path.name) == 32]
+    left = cache / f".tmp-{'0' * 32}-dead"  # of a process that was killed
+    left.mkdir()
+    (left / "pixels.bin").write_bytes(bytes(100))
+    size = sum(len(content) for name, content in files_below(cache).items() if name != "thesis.tex")
+    document = doctor("--cache", cache, "--clear-cache")
+    assert document["cache"] == {
+        "folder": str(cache), "entries": 0, "bytes": 0, "cleared": {"entries": len(entries) + 1, "bytes": size},
+    }  # fmt: skip
+    assert {path.name for path in cache.iterdir()} == {"a" * 40, "thesis.tex"}
+
+
+def test_clearing_leaves_alone_what_another_process_builds(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    building = cache / f".tmp-{'0' * 32}-alive"
+    building.mkdir(parents=True)
+    with locked_file(cache / f"{'0' * 32}.lock"):
+        assert doctor("--cache", cache, "--clear-cache")["cache"]["cleared"]["entries"] == 0  # type: ignore[index]
+        assert building.is_dir()
+    assert doctor("--cache", cache, "--clear-cache")["cache"]["cleared"]["entries"] == 1  # type: ignore[index]
+    assert list(cache.iterdir()) == []
+
+
+def test_open_pixels_survive_clearing(tmp_path: Path) -> None:
+    folder, cache = write_images(tmp_path / "a", 3, 1), str(tmp_path / "cache")
+    pixels = open_pixels(folder, Preparation(), cache, 1, lambda done, total: None).pixels
+    before = np.array(pixels)
+    doctor("--cache", cache, "--clear-cache")
+    assert np.array_equal(pixels, before)
+
+
+def test_an_absent_device_is_a_usage_error() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--device", "cuda:99"])
+    assert result.exit_code == 2
+    assert "--device cuda:99" in result.output
+
+
+def test_a_machine_that_computes_wrongly_is_found_out() -> None:
+    """Arithmetic in which everything is NaN, as a broken driver's: torch itself is told to give it."""
+    broken = torch.overrides.TorchFunctionMode
+
+    class Broken(broken):  # type: ignore[misc,valid-type]
+        def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = function(*args, **(kwargs or {}))
+            return result * float("nan") if function is torch.conv2d else result
+
+    with Broken():
+        checks = self_test(resolve_device("cpu"))
+    assert [check.ok for check in checks] == [False]
+    assert "NaN" in checks[0].found
+
+
+def test_a_full_disk_is_found_out(tmp_path: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+    result = simgan("doctor", "--json", "--cache", tmp_path, preexec=limit)
+    assert result.returncode == 1, result.stderr
+    document = json.loads(result.stdout)
+    assert document["healthy"] is False
+    assert [check["ok"] for check in document["checks"]] == [True, False]
+    assert "File too large" in result.stdout

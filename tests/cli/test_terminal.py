@@ -1,0 +1,109 @@
+"""No command hands what stands in a file's name to the terminal as it is: it could move the cursor, or worse."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from simgan_cli.cli.app import app
+from tests.gaze.helpers import write_csv
+from tests.helpers import TINY, pack, write_images, write_refiner
+
+EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders and files whose names are orders to a terminal, some of them unreadable; and a run among them."""
+    world = tmp_path_factory.mktemp("world") / EVIL
+    write_images(world / "synthetic", 12, 1)
+    write_images(world / "real", 3, 2)
+    write_refiner(world / "model")
+    for folder in ("synthetic", "real"):
+        (world / folder / f"{EVIL}.png").write_bytes(b"no image")
+        (world / folder / f"{EVIL}.tar").write_bytes(b"no archive")
+        (world / folder / f"link{EVIL}.png").symlink_to("nowhere")
+    write_images(world / "packed" / EVIL, 2, 3)
+    (world / "packed" / EVIL / f"{EVIL}\n.png").write_bytes(b"no image")
+    pack(world / "packed", world / "synthetic" / "shard.tar")
+    shutil.rmtree(world / "packed")
+    write_csv(world / "eyes", 12, 1, 3)
+    assert run(world, "train", *TINY)[0] == 0
+    return world
+
+
+def run(world: Path, command: str, *more: str) -> tuple[int, str]:
+    domains = ["--synthetic", str(world / "synthetic"), "--real", str(world / "real"), "--out", str(world / "run")]
+    arguments = {
+        "train": domains,
+        "refine": [str(world / "synthetic"), "--model", str(world / "model"), "--out", str(world / "refined")],
+        "inspect-buffer": [str(world / "run")],
+        "eval-gaze": [
+            "--train",
+            f"synthetic={world / 'eyes'}",
+            "--test",
+            str(world / "eyes"),
+            "--out",
+            str(world / "results"),
+        ],
+        "doctor": ["--cache", str(world / "cache")],
+    }
+    result = CliRunner().invoke(app, [command, *arguments[command], *more])
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "code"),
+    [
+        ("train", ["--resume", "auto", "--steps", "4"], 0),
+        ("train", ["--dry-run"], 2),
+        ("train", ["--resume", "auto", "--strict"], 4),
+        ("train", [], 2),
+        ("refine", ["--dry-run"], 0),
+        ("refine", ["--overwrite"], 3),
+        ("refine", ["--overwrite", "--fail-fast"], 4),
+        ("inspect-buffer", [], 0),
+        ("inspect-buffer", ["--step", "77"], 4),
+        ("eval-gaze", ["--estimator", "knn"], 4),
+        ("doctor", [], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_what_is_said_holds_no_orders(world: Path, command: str, more: list[str], code: int) -> None:
+    found, said = run(world, command, *more)
+    assert found == code, said
+    assert said.strip()
+    assert [c for c in said if not c.isprintable() and c != "\n"] == []
+
+
+def test_what_is_planned_is_told_without_orders(world: Path, tmp_path: Path) -> None:
+    code, said = run(world, "train", "--out", str(tmp_path / "new"), "--dry-run")
+    assert code == 0, said
+    assert "\\x1b[31mred" in said
+    assert [c for c in said if not c.isprintable() and c != "\n"] == []
+
+
+def test_the_log_of_a_run_may_be_shown_by_a_terminal(world: Path) -> None:
+    log = (world / "run" / "log.txt").read_text()
+    assert "\\x1b[31mred" in log
+    assert [c for c in log if not c.isprintable() and c != "\n"] == []
+
+
+def test_a_list_of_files_has_a_line_for_each(world: Path) -> None:
+    code, said = run(world, "refine", "--overwrite", "--dry-run", "--json")
+    planned = len(json.loads(said[said.index("{") :])["refine"])
+    _, text = run(world, "refine", "--overwrite", "--dry-run", "--quiet")
+    assert (code, sum(line.startswith("refine ") for line in text.split("\n"))) == (0, planned)
+
+
+def test_names_are_not_drawn_as_emoji(tmp_path: Path) -> None:
+    write_images(tmp_path / "synthetic", 3, 1)
+    write_images(tmp_path / "real", 3, 2)
+    (tmp_path / "real" / ":skull:.png").write_bytes(b"")
+    result = CliRunner().invoke(
+        app, ["train", "--synthetic", str(tmp_path / "synthetic"), "--real", str(tmp_path / "real"), "--out",
+              str(tmp_path / "run"), "--strict", *TINY],
+    )  # fmt: skip
+    assert ":skull:.png: empty file" in result.output
