@@ -70,14 +70,15 @@ def sets(downstream: efficacy.Downstream, seed: int) -> dict[str, Callable[[], L
 def likeness(renders: LabelledImages, target: LabelledImages) -> NDArray[np.float64]:
     """Return the probability of each render under which labels are distributed as the target's, in coarse bins."""
     both = np.concatenate([renders.targets[:, :2], target.targets[:, :2]])
-    edges = [np.linspace(*np.percentile(axis, [0.5, 99.5]), BINS + 1)[1:-1] for axis in both.T]
+    low, high = np.percentile(both, [0.5, 99.5], axis=0)
+    edges = np.linspace(low, high, BINS + 1)[1:-1].T
     bins = np.stack([np.digitize(axis, edge) for axis, edge in zip(both.T, edges, strict=True)])
     place = np.ravel_multi_index(tuple(bins), (BINS, BINS))
     of_renders, of_target = (
         np.bincount(part, minlength=BINS * BINS) for part in (place[: len(renders)], place[len(renders) :])
     )
-    weights: NDArray[np.float64] = (of_target / np.maximum(of_renders, 1))[place[: len(renders)]]
-    return weights / weights.sum()
+    weights = (of_target / np.maximum(of_renders, 1))[place[: len(renders)]]
+    return np.asarray(weights / weights.sum(), np.float64)
 
 
 if __name__ == "__main__":
