@@ -265,7 +265,7 @@ def test_help_shows_brackets_as_they_are() -> None:
     ("arguments", "code"),
     [
         (["--help"], 0),
-        (["--version"], 0),
+        (["doctor", "--help"], 0),
         (["train", "--help"], 0),
         (["train", "--no-such-option"], 2),
         (["train"], 2),
