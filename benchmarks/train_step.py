@@ -1,12 +1,17 @@
-"""Training throughput at 35x55 grey against the bare forward and backward passes of the same networks.
+"""Training throughput at 35x55 grey against the bare passes of the same networks, or with --plain a plain loop of them.
 
 `product` is an iteration of `simgan train` as it runs: mini-batches gathered from integer pixels, history drawn and
 replaced, optimizers, moving average, running means. `bare` is what no implementation can leave out: the same
 networks' passes on fixed random tensors of the same shapes. Rounds of both alternate; the ratio is taken pair by pair.
 Each batch size runs in a process of its own, so that peak memory is its own.
+
+--plain: `plain_loop.py` against the product in float32 and in its own precision, each in a process of its own that
+waits while another has its turn, since allocators and thread pools are a process's.
 """
 
 import argparse
+import copy
+import itertools
 import json
 import os
 import platform
@@ -20,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from plain_loop import plain_iteration
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
@@ -31,17 +37,30 @@ from simgan_cli.engine.runtime import autocast, peak_memory_mb, prepare_process,
 from simgan_cli.engine.training import build_networks, build_state
 
 SIZE = (35, 55)
+MATRIX = 2048  # side of the matrices whose product shows the machine's peak
+KINDS = ("seconds", "cpu")
+BARE_COLUMNS = (
+    "width", "batch", "product s/iteration", "bare s/iteration", "images/s", "bare/product (min-max)", "GFLOP/s",
+    "peak MB",
+)  # fmt: skip
+PLAIN_COLUMNS = (
+    "width", "batch", "plain images/s", "fp32 images/s", "product images/s", "plain/fp32", "the same, CPU time",
+    "plain/product", "the same, CPU time", "fp32 floor ms (share)", "product floor ms (share)",
+)  # fmt: skip
+
+
+def random_images(size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return two domains of noise, N x 1 x H x W uint8."""
+    rng = np.random.default_rng(0)
+    counts = {"synthetic": 6000, "real": 144}
+    return {name: rng.integers(0, 256, (count, 1, *size), dtype=np.uint8) for name, count in counts.items()}
 
 
 def product_iteration(
     config: TrainConfig, device: torch.device, size: tuple[int, int] = SIZE, ranks: Ranks = ALONE
 ) -> Callable[[], None]:
     """Return one iteration of the product, its history filled beforehand."""
-    rng = np.random.default_rng(0)
-    domains = {
-        name: PixelSet(Path(name), rng.integers(0, 256, (count, 1, *size), dtype=np.uint8), [], name)
-        for name, count in (("synthetic", 6000), ("real", 144))
-    }
+    domains = {name: PixelSet(Path(name), pixels, [], name) for name, pixels in random_images(size).items()}
     state: TrainState = build_state(config, domains, device, ranks)
     gan, samplers = state.gan, state.samplers
     if gan.history is not None:
@@ -65,6 +84,8 @@ def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, i
     discriminator: Discriminator = networks[1]
     b = config.batch_size
     images = torch.rand(b, 1, *size, device=device).contiguous(memory_format=torch.channels_last) * 2 - 1
+    noise = torch.randn(b, refiner.inputs - 1, *size, device=device)
+    seen = torch.cat([images, noise], dim=1).contiguous(memory_format=torch.channels_last)
     both = torch.cat([images, images])
     in_precision = autocast(resolve_precision(config.precision, device), device)  # as the product computes
 
@@ -75,14 +96,14 @@ def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, i
         discriminator.requires_grad_(False)
         for _ in range(config.refiner_updates):
             with in_precision():
-                refined = refiner(images)
+                refined = refiner(seen)
                 logits = discriminator(refined)
             (loss(logits) + (refined.float() - images).abs().mean()).backward()
             refiner.zero_grad(set_to_none=True)
         discriminator.requires_grad_(True)
         for _ in range(config.discriminator_updates):
             with torch.no_grad(), in_precision():
-                refiner(images[: b - b // 2])
+                refiner(seen[: b - b // 2])
             with in_precision():
                 logits = discriminator(both)
             loss(logits).backward()  # type: ignore[no-untyped-call]
@@ -91,7 +112,7 @@ def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, i
     return iteration
 
 
-def seconds(iteration: Callable[[], None], count: int, device: torch.device) -> float:
+def seconds(iteration: Callable[[], object], count: int, device: torch.device) -> float:
     """Return the seconds of one iteration, averaged over `count`."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -103,12 +124,9 @@ def seconds(iteration: Callable[[], None], count: int, device: torch.device) -> 
     return (time.perf_counter() - started) / count
 
 
-def measure(batch_size: int, rounds: int, iterations: int, device_name: str) -> dict[str, float]:
-    """Measure one batch size in this process."""
-    config = TrainConfig.model_validate(
-        {"synthetic": "synthetic", "real": "real", "batch_size": batch_size, "device": device_name}
-    )
-    device = resolve_device(device_name)
+def measure(config: TrainConfig, rounds: int, iterations: int) -> dict[str, float]:
+    """Measure the product against the bare passes in this process."""
+    device = resolve_device(config.device)
     prepare_process(device, deterministic=False)
     product = product_iteration(config, device)
     seconds(product, iterations, device)
@@ -117,19 +135,56 @@ def measure(batch_size: int, rounds: int, iterations: int, device_name: str) -> 
     seconds(bare, iterations, device)
     pairs = [(seconds(product, iterations, device), seconds(bare, iterations, device)) for _ in range(rounds)]
     ratios = [bare_time / product_time for product_time, bare_time in pairs]
-    images = (config.refiner_updates + config.discriminator_updates) * batch_size
     product_median = statistics.median(pair[0] for pair in pairs)
     return {
-        "batch": batch_size,
         "product": product_median,
         "bare": statistics.median(pair[1] for pair in pairs),
-        "images_per_second": images / product_median,
+        "images_per_second": images_in_an_iteration(config) / product_median,
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
         "memory": memory,
         "gflops": multiply_adds(config) * 2 / product_median / 1e9,
     }
+
+
+def take_turns(config: TrainConfig, iterations: int, *, plain: bool) -> None:
+    """Measure once for each line on stdin: seconds and CPU seconds of one iteration, and the machine's FLOP/s."""
+    device = resolve_device(config.device)
+    if plain:
+        iteration: Callable[[], object] = plain_iteration(config, random_images(SIZE), device)
+        dtype = torch.float32
+    else:
+        prepare_process(device, deterministic=False)
+        iteration = product_iteration(config, device)
+        dtype = torch.bfloat16 if resolve_precision(config.precision, device) == "bf16" else torch.float32
+    for _ in sys.stdin:
+        elapsed, computing = both_clocks(iteration, iterations, device)
+        print(json.dumps({"seconds": elapsed, "cpu": computing, "peak": peak_flops(dtype, device)}), flush=True)
+
+
+def both_clocks(iteration: Callable[[], object], count: int, device: torch.device) -> tuple[float, float]:
+    """Return the seconds of one iteration by the clock and of all cores that computed, averaged over `count`."""
+    started = time.process_time()
+    elapsed = seconds(iteration, count, device)
+    return elapsed, (time.process_time() - started) / count
+
+
+def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the operations of a product of large matrices in a second of a core, or of the GPU; the best of three."""
+    matrix = torch.ones(MATRIX, MATRIX, dtype=dtype, device=device)
+    times = [both_clocks(lambda: matrix @ matrix, 1, device)[clock_of(device)] for _ in range(3)]
+    return 2 * MATRIX**3 / min(times)
+
+
+def clock_of(device: torch.device) -> int:
+    """Return which clock floors go by: cores are shared with other programs and their seconds count, a GPU is not."""
+    return 1 if device.type == "cpu" else 0
+
+
+def images_in_an_iteration(config: TrainConfig) -> int:
+    """Return what `images_per_second` of a run counts."""
+    return (config.refiner_updates + config.discriminator_updates) * config.batch_size
 
 
 def multiply_adds(config: TrainConfig) -> float:
@@ -147,6 +202,7 @@ def multiply_adds(config: TrainConfig) -> float:
 
 def network_multiply_adds(network: Refiner | Discriminator) -> float:
     """Return the multiply-adds of one image's forward pass: weights times places of each convolution."""
+    network = copy.deepcopy(network).to("meta")
     counts: list[int] = []
 
     def count(module: torch.nn.Module, _: object, output: Tensor) -> None:
@@ -157,7 +213,7 @@ def network_multiply_adds(network: Refiner | Discriminator) -> float:
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
     with torch.no_grad():
-        network(torch.zeros(1, 1, *SIZE))
+        network(torch.zeros(1, network.inputs, *SIZE, device="meta"))
     return float(sum(counts))
 
 
@@ -172,31 +228,91 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, commit {commit.stdout.strip() or 'unknown'}"
 
 
+def compare_with_plain(config: TrainConfig, flags: list[str], rounds: int) -> str:
+    """Return a line of the table: the plain loop and the product in two precisions, in turn, each in its process."""
+    kinds = [["--plain"], ["--precision", "fp32"], ["--precision", config.precision]]
+    command = [sys.executable, __file__, "--worker", *flags]
+    workers = [
+        subprocess.Popen([*command, *kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for kind in kinds
+    ]
+    turns = [[turn_of(worker) for worker in workers] for _ in range(1 + rounds)][1:]  # the first one warms up
+    for worker in workers:
+        worker.communicate()
+    images, operations = images_in_an_iteration(config), 2 * multiply_adds(config)
+    rates = [images / statistics.median(turn[place]["seconds"] for turn in turns) for place in range(3)]
+    cells = [str(config.refiner_width), str(config.batch_size), *(f"{rate:.1f}" for rate in rates)]
+    cells += [spread([turn[0][kind] / turn[place][kind] for turn in turns]) for place in (1, 2) for kind in KINDS]
+    clock = KINDS[clock_of(resolve_device(config.device))]
+    floors = [[operations / turn[place]["peak"] for turn in turns] for place in (1, 2)]
+    for place, floor in zip((1, 2), floors, strict=True):
+        share = statistics.median(f / turn[place][clock] for f, turn in zip(floor, turns, strict=True))
+        cells.append(f"{statistics.median(floor) * 1e3:.1f} ({share:.0%})")
+    return f"| {' | '.join(cells)} |"
+
+
+def turn_of(worker: "subprocess.Popen[str]") -> dict[str, float]:
+    """Let a worker measure while the others wait."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    print("go", file=worker.stdin, flush=True)
+    return dict(json.loads(worker.stdout.readline()))
+
+
+def spread(ratios: list[float]) -> str:
+    """Return the median with the smallest and the largest."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--width", type=int, nargs="+", default=[16], help="feature maps of the refiner")
+    parser.add_argument("--plain", action="store_true", help="compare with a plain PyTorch loop, not the bare passes")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto", help="of the product")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        print(json.dumps(measure(options.batch_size[0], options.rounds, options.iterations, options.device)))
-        return
-    print(f"{machine()}, device {options.device}, {options.rounds} rounds of {options.iterations} iterations\n")
-    print("| batch | product s/iteration | bare s/iteration | images/s | bare/product (min-max) | GFLOP/s | peak MB |")
-    print("|---|---|---|---|---|---|---|")
-    for batch in options.batch_size:
-        command = [sys.executable, __file__, "--worker", "--batch-size", str(batch), "--rounds", str(options.rounds)]
-        command += ["--iterations", str(options.iterations), "--device", options.device]
-        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        print(
-            f"| {batch} | {row['product']:.3f} | {row['bare']:.3f} | {row['images_per_second']:.1f} "
-            f"| {row['ratio']:.3f} ({row['ratio_min']:.3f}-{row['ratio_max']:.3f}) | {row['gflops']:.0f} "
-            f"| {row['memory']:.0f} |",
-            flush=True,
-        )
+    if not options.worker:
+        print(f"{machine()}, {torch.get_num_threads()} threads, device {options.device}, "
+              f"{options.rounds} rounds of {options.iterations} iterations\n")  # fmt: skip
+        columns = PLAIN_COLUMNS if options.plain else BARE_COLUMNS
+        print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+    for width, batch in itertools.product(options.width, options.batch_size):
+        settings = {"batch_size": batch, "refiner_width": width}
+        settings |= {"device": options.device, "precision": options.precision}
+        config = TrainConfig.model_validate({"synthetic": "synthetic", "real": "real"} | settings)
+        flags = [
+            "--batch-size",
+            batch,
+            "--width",
+            width,
+            "--device",
+            options.device,
+            "--iterations",
+            options.iterations,
+        ]
+        if options.worker and options.rounds:
+            print(json.dumps(measure(config, options.rounds, options.iterations)))
+        elif options.worker:
+            take_turns(config, options.iterations, plain=options.plain)
+        elif options.plain:
+            print(compare_with_plain(config, [*map(str, flags), "--rounds", "0"], options.rounds), flush=True)
+        else:
+            print(compare_with_bare(config, [*map(str, flags), "--rounds", str(options.rounds)]), flush=True)
+
+
+def compare_with_bare(config: TrainConfig, flags: list[str]) -> str:
+    """Return a line of the table: the product and its bare passes, in a process of their own."""
+    command = [sys.executable, __file__, "--worker", *flags, "--precision", config.precision]
+    row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return (
+        f"| {config.refiner_width} | {config.batch_size} | {row['product']:.3f} | {row['bare']:.3f} "
+        f"| {row['images_per_second']:.1f} | {row['ratio']:.3f} ({row['ratio_min']:.3f}-{row['ratio_max']:.3f}) "
+        f"| {row['gflops']:.0f} | {row['memory']:.0f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -17,13 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.data.cache import _key, find_images, open_pixels
+from simgan_cli.data.cache import PixelSet, _key, find_images, open_pixels
 from simgan_cli.data.images import Preparation
 from simgan_cli.data.plan import make_plan
+from simgan_cli.engine.checkpoint import TrainState
+from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.training import build_state
 from tests.conftest import Domains
 from tests.helpers import TINY, pack, write_images
 
@@ -198,6 +202,89 @@ def test_history_costs_the_same_whatever_its_capacity() -> None:
         allocated.append((tensors, peak))
     assert len({tensors for tensors, _ in allocated}) == 1
     assert max(peak for _, peak in allocated) < min(peak for _, peak in allocated) + 50 * 16 * 8
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations on tensors in its block, and the bytes of what is new."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[str] = Counter()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.counts[str(func)] += 1
+        if not func._schema.is_mutable:  # which returns what was there before
+            outputs = result if isinstance(result, list | tuple) else [result]
+            self.bytes += sum(tensor.nbytes for tensor in outputs if isinstance(tensor, torch.Tensor))
+        return result
+
+
+def state_of(images: int, **settings: Any) -> TrainState:
+    """Return a training on so many images in each domain that has its history full and a few iterations done."""
+    plain = {"synthetic": "s", "real": "r", "refiner_width": 4, "refiner_blocks": 1, "batch_size": 4}
+    config = TrainConfig.model_validate(plain | {"pretrain_discriminator": 0, "precision": "fp32"} | settings)
+    pixels = np.random.default_rng(0).integers(0, 256, (images, 1, 12, 14), dtype=np.uint8)
+    domains = {name: PixelSet(Path(name), pixels, [], name) for name in ("synthetic", "real")}
+    state = build_state(config, domains, torch.device("cpu"))
+    assert state.gan.history is not None
+    state.gan.history.replace(torch.rand(state.gan.history.capacity, 1, 12, 14) * 2 - 1, 0)
+    for _ in range(2):
+        one_more_step(state)
+    return state
+
+
+def one_more_step(state: TrainState) -> None:
+    state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
+    state.step += 1
+
+
+def operations_of_a_step(images: int, **settings: Any) -> Operations:
+    state = state_of(images, **settings)
+    operations = Operations()
+    with operations:
+        one_more_step(state)
+    return operations
+
+
+def test_a_step_is_the_same_operations_and_memory_whatever_the_images_history_and_batch() -> None:
+    one = operations_of_a_step(40, history_size=8)
+    assert one.counts.total() > 100
+    assert one.bytes > 0
+    for images, capacity in ((4000, 8), (40, 4000)):
+        other = operations_of_a_step(images, history_size=capacity)
+        assert other.counts == one.counts
+        assert other.bytes == one.bytes
+    assert operations_of_a_step(40, history_size=64, batch_size=64).counts == one.counts
+
+
+def test_a_step_reads_nothing_back_from_the_device() -> None:
+    with Operations() as sought:
+        torch.ones(()).item()
+        torch.ones(2).nonzero()
+    waiting = set(sought.counts) - {"aten.ones.default"}
+    assert len(waiting) == 2
+    assert waiting.isdisjoint(operations_of_a_step(40, history_size=8).counts)
+
+
+def test_no_gradient_is_made_for_weights_that_do_not_learn() -> None:
+    gan = state_of(40, history_size=8).gan
+    images = torch.rand(4, 1, 12, 14)
+    of_refiner, of_discriminator = Operations(), Operations()
+    gan.discriminator.zero_grad(set_to_none=True)
+    with of_refiner:
+        gan.refiner_step(images)
+    assert all(weight.grad is None for weight in gan.discriminator.parameters())
+    with of_discriminator:
+        gan.discriminator_step(images, images)
+    layers = {
+        network: sum(isinstance(module, torch.nn.Conv2d) for module in network.modules())
+        for network in (gan.refiner, gan.discriminator)
+    }
+    backward = "aten.convolution_backward.default"
+    assert of_refiner.counts[backward] == sum(layers.values())  # through D to R
+    assert of_discriminator.counts[backward] == layers[gan.discriminator]
 
 
 def test_opened_files_sees_all_threads(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Algorithm 1: one iteration by hand, who learns in which step, and the shares of history."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simgan_cli.engine.algorithm import SimGAN
+from simgan_cli.engine.algorithm import Network, SimGAN
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.networks import Discriminator, Refiner
@@ -25,12 +26,14 @@ def tiny_config(**settings: Any) -> TrainConfig:
     return TrainConfig.model_validate(plain | settings)
 
 
-def tiny_gan(config: TrainConfig) -> SimGAN:
+def tiny_gan(config: TrainConfig, compiled: Callable[[nn.Module], Network] = lambda network: network) -> SimGAN:
     torch.manual_seed(5)
     history = HistoryBuffer(config.history_size, SHAPE, np.random.default_rng(1), torch.device("cpu"))
     refiner = Refiner(width=3, blocks=1, output="tanh")
     discriminator = Discriminator([("conv", 3, 2, 4), ("pool", 3, 1, 4), ("conv", 1, 1, 3)])
-    return SimGAN(config, refiner, discriminator, history if config.history_size else None, nullcontext)
+    return SimGAN(
+        config, refiner, discriminator, history if config.history_size else None, nullcontext, compiled=compiled
+    )
 
 
 class Images:
@@ -217,3 +220,28 @@ def test_measures_are_what_they_are_called() -> None:
     assert measures["accuracy_real"].item() == pytest.approx(called_real)
     change = gan.refiner_step(x)["change"].item()
     assert change == pytest.approx((refined - x).abs().mean().item() / 2, rel=1e-5)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning"
+)  # the compiler's own, hidden elsewhere
+def test_compiled_networks_train_the_same_weights() -> None:
+    config = tiny_config(batch_size=4, history_size=0, optimizer="adam", ema=0.9, psi="normalized")
+    # All of the compiler but the machine's code; one graph each, as whatever falls out of it is not fused.
+
+    def compiled(network: nn.Module) -> Network:
+        return torch.compile(network, backend="aot_eager", dynamic=False, fullgraph=True)
+
+    plain, fast = tiny_gan(config), tiny_gan(config, compiled)
+    for gan in (plain, fast):
+        synthetic, real = Images(1), Images(2)
+        before = copy_of(gan.refiner), copy_of(gan.discriminator)
+        for step in range(4):
+            gan.step(step, synthetic, real)
+        assert changed_everywhere(gan.refiner, before[0])
+        assert changed_everywhere(gan.discriminator, before[1])
+    for network in ("refiner", "discriminator", "average"):
+        wanted = getattr(plain, network).state_dict()
+        assert getattr(fast, network).state_dict().keys() == wanted.keys()  # checkpoints are the same either way
+        for name, value in getattr(fast, network).state_dict().items():
+            torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-5)

@@ -1,6 +1,7 @@
 """Mini-batches for the networks: shuffled, endless, on the device, and resumable from one number."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,12 @@ def to_pixels(images: Tensor, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -
     top = top_of(dtype)
     scaled = (images.detach().to(torch.float32) + 1) * (top / 2)
     return scaled.round().clamp(0, top).cpu().numpy().astype(dtype)
+
+
+def on_device(numbers: NDArray[Any], device: torch.device) -> Tensor:
+    """Return numbers as a tensor there without waiting: a GPU's copy from memory that is not pinned may wait for it."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class Sampler:
@@ -77,7 +84,7 @@ class Sampler:
         batch = to_network(batch.to(self._device, non_blocking=True))
         if self._flip:
             mirrored = np.random.default_rng([*self._seed, 1, position]).random(count) < 0.5
-            chosen = torch.from_numpy(mirrored).to(self._device).view(-1, 1, 1, 1)
+            chosen = on_device(mirrored, self._device).view(-1, 1, 1, 1)
             batch = torch.where(chosen, batch.flip(-1), batch)
         return batch.contiguous(memory_format=torch.channels_last)
 
@@ -95,8 +102,8 @@ class Sampler:
         return np.concatenate(parts)
 
     def _gather(self, position: int, count: int) -> Tensor:
-        chosen = torch.from_numpy(self.indices(position, count))
+        chosen = self.indices(position, count)
         if self._resident is not None:
-            return self._resident[chosen.to(self._device, non_blocking=True)]
-        batch = self._host[chosen]
+            return self._resident[on_device(chosen, self._device)]
+        batch = self._host[torch.from_numpy(chosen)]
         return batch.pin_memory() if self._device.type == "cuda" else batch

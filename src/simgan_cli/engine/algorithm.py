@@ -22,6 +22,7 @@ from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.runtime import stream_number
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device
+Network = Callable[[Tensor], Tensor]
 Measures = dict[str, Tensor]
 
 
@@ -48,6 +49,7 @@ class SimGAN:
     """Both networks, their optimizers, the moving average and the history, and one method for each kind of step.
 
     Each of several `ranks` does this to its part of every mini-batch with a history of its own; gradients are averaged.
+    `compiled` returns a network that computes the same from the same weights, for training alone.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class SimGAN:
         history: HistoryBuffer | None,
         autocast: Callable[[], AbstractContextManager[object]],
         ranks: Ranks = ALONE,
+        compiled: Callable[[nn.Module], Network] = lambda network: network,
     ) -> None:
         self.config = config
         self.ranks = ranks
@@ -73,6 +76,8 @@ class SimGAN:
         self.regularization = SelfRegularization(config.psi, device)
         self.refiner_optimizer = self._optimizer(refiner, config.refiner_lr)
         self.discriminator_optimizer = self._optimizer(discriminator, config.discriminator_lr)
+        # The same networks as training runs them; whatever looks on from outside comes with other batch sizes.
+        self._refiner, self._discriminator = compiled(refiner), compiled(discriminator)
         self.average = copy.deepcopy(refiner).requires_grad_(False) if config.ema else None
 
     @property
@@ -85,10 +90,10 @@ class SimGAN:
         if self.noise is not None:
             self.noise.restart(step)
 
-    def refine(self, synthetic: Tensor, refiner: Refiner | None = None, *, alike: bool = False) -> Tensor:
+    def refine(self, synthetic: Tensor, refiner: Network | None = None, *, alike: bool = False) -> Tensor:
         """Return R(x), or R(x, z) with fresh noise z, of N x C x H x W images; R is in training by default."""
         seen = synthetic if self.noise is None else self.noise.beside(synthetic, alike=alike)
-        refined: Tensor = (refiner or self.refiner)(seen)
+        refined: Tensor = (self.refiner if refiner is None else refiner)(seen)
         return refined
 
     def step(self, step: int, synthetic: Batches, real: Batches) -> Measures:
@@ -125,8 +130,8 @@ class SimGAN:
         """
         self.discriminator.requires_grad_(False)  # no gradient of phi is computed, let alone applied
         with self.autocast():
-            refined = self.refine(synthetic)
-            logits = self.discriminator(refined) if adversarial else None
+            refined = self.refine(synthetic, self._refiner)
+            logits = self._discriminator(refined) if adversarial else None
         regularization = self.regularization(refined, synthetic)
         loss = self.lambda_reg * regularization
         measures = {}
@@ -159,10 +164,10 @@ class SimGAN:
         Returns the measures and the newly refined images, shaped as `synthetic`.
         """
         with torch.no_grad(), self.autocast():
-            refined = self.refine(synthetic).float()
+            refined = self.refine(synthetic, self._refiner).float()
         fakes = refined if past is None else torch.cat([refined, past])
         with self.autocast():  # one pass over all images: D has no batch norm, so they cannot influence each other
-            logits = self.discriminator(torch.cat([fakes, real]))
+            logits = self._discriminator(torch.cat([fakes, real]))
         log_odds = refined_log_odds(logits)
         odds_of_fakes, odds_of_real = log_odds[: len(fakes)], log_odds[len(fakes) :]
         loss = loss_if_refined(odds_of_fakes) + loss_if_real(odds_of_real)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simgan_cli.data.sampler import on_device
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.runtime import stream_number
 
@@ -33,7 +34,7 @@ class HistoryBuffer:
         """Return up to `count` different images, min(count, filled) x C x H x W float32 in [-1, 1]."""
         chosen = self._choose(min(count, self.filled), self.filled)
         self.draws[chosen] += 1
-        return self.images[self._index(chosen)].float()
+        return self.images[on_device(chosen, self.images.device)].float()
 
     def replace(self, refined: Tensor, step: int) -> None:
         """Put in newly refined images (n x C x H x W, n <= capacity), made at `step`.
@@ -43,7 +44,7 @@ class HistoryBuffer:
         room = min(len(refined), self.capacity - self.filled)
         overwritten = self._choose(len(refined) - room, self.filled)
         places = np.concatenate([np.arange(self.filled, self.filled + room), overwritten])
-        self.images[self._index(places)] = refined.detach().to(torch.float16)
+        self.images[on_device(places, self.images.device)] = refined.detach().to(torch.float16)
         self.made_at[places] = step
         self.draws[places] = 0
         self.filled += room
@@ -70,9 +71,6 @@ class HistoryBuffer:
 
     def _choose(self, count: int, among: int) -> np.ndarray:
         return self.rng.choice(among, size=count, replace=False) if count else np.empty(0, dtype=np.int64)
-
-    def _index(self, places: np.ndarray) -> Tensor:
-        return torch.from_numpy(places).to(self.images.device, non_blocking=True)
 
 
 def history_stream(seed: int, ranks: Ranks, step: int = 0) -> np.random.Generator:

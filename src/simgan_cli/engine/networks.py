@@ -1,5 +1,6 @@
 """The refiner R and the discriminator D (Sec. 2 and 3 of the paper), and what can be counted about them."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simgan_cli.engine.fused import can_fuse, fused_block
 from simgan_cli.engine.noise import MAPS
 from simgan_cli.errors import SettingsError
 
@@ -25,11 +27,20 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.padding_mode == "zeros":
             return super().forward(x)
-        top, left = (side // 2 for side in self.kernel_size)
+        return F.conv2d(repeat_edges(x, self.kernel_size[0] // 2), self.weight, self.bias)
+
+
+def repeat_edges(x: Tensor, side: int) -> Tensor:
+    """Return N x C x H x W maps with `side` more pixels all round, which repeat the outermost ones; same layout."""
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
         # Autocast on CPUs pads in float32: two casts of every map, forward and backward, a sixth of a training step.
         with torch.autocast("cpu", enabled=False):
-            x = F.pad(x, (left, left, top, top), mode=self.padding_mode)
-        return F.conv2d(x, self.weight, self.bias)
+            return F.pad(x, (side,) * 4, mode="replicate")
+    # On GPUs F.pad gives up channels-last, forward and backward, and compilers go by that on CPUs, too.
+    for axis in (2, 3):
+        first, last = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+        x = torch.cat([*[first] * side, x, *[last] * side], dim=axis)
+    return x
 
 
 class ResidualBlock(nn.Module):
@@ -41,6 +52,8 @@ class ResidualBlock(nn.Module):
         self.conv2 = SameConv2d(width, width, kernel, padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        if can_fuse(x):
+            return fused_block(x, self.conv1, self.conv2, self.conv1.padding_mode)
         return F.relu(x + self.conv2(F.relu(self.conv1(x))), inplace=True)
 
 
@@ -221,6 +234,7 @@ class LayerRow:
 
 def layer_table(network: Refiner | Discriminator, size: tuple[int, int]) -> list[LayerRow]:
     """Return a row for each convolution and pooling of `network` on one image of `size` (H, W)."""
+    network = copy.deepcopy(network).to("meta")  # shapes only; and fused blocks would not call their layers
     rows: list[LayerRow] = []
 
     def note(module: nn.Module, _: object, output: Tensor) -> None:
@@ -232,14 +246,8 @@ def layer_table(network: Refiner | Discriminator, size: tuple[int, int]) -> list
         _, maps, rows_, columns = output.shape
         rows.append(LayerRow(name, (maps, rows_, columns), parameter_count(module)))
 
-    hooks = [
-        module.register_forward_hook(note)
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d)
-    ]
-    try:
-        map_size(network, size)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+            module.register_forward_hook(note)
+    map_size(network, size)
     return rows

@@ -1,16 +1,19 @@
 """The machine: device, precision, random streams, memory."""
 
 import ctypes
+import importlib.util
 import os
 import resource
+import shutil
 import sys
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.errors import SettingsError
@@ -77,6 +80,24 @@ def autocast(precision: str, device: torch.device) -> Callable[[], AbstractConte
     if precision == "bf16":
         return partial(torch.autocast, device.type, dtype=torch.bfloat16)
     return nullcontext
+
+
+def compiler(name: str, device: torch.device) -> Callable[[nn.Module], Callable[..., Any]]:
+    """Return what networks pass through before training: torch.compile, or nothing.
+
+    auto compiles for a GPU where Triton and a C++ compiler are at hand: on CPUs it takes a while and comes out slower.
+    Raises SettingsError where "on" cannot work.
+    """
+    program = next(filter(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++")), None)
+    able = program is not None and (device.type == "cpu" or importlib.util.find_spec("triton") is not None)
+    if name == "on" and not able:
+        wanted = "C++ compiler" if program is None else "Triton"
+        raise SettingsError(
+            f"--compile on: no {wanted} on this machine, which compiling for {device.type} needs; use auto or off"
+        )
+    if name == "on" or (name == "auto" and able and device.type == "cuda"):
+        return partial(torch.compile, dynamic=False)
+    return lambda network: network
 
 
 def prepare_process(device: torch.device, *, deterministic: bool) -> None:

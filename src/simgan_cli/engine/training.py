@@ -25,6 +25,7 @@ from simgan_cli.engine.realism import FEWEST, SHARE, HeldOut
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import (
     autocast,
+    compiler,
     prepare_process,
     resolve_device,
     resolve_precision,
@@ -141,6 +142,7 @@ def build_state(
         history,
         autocast(resolve_precision(config.precision, device), device),
         ranks,
+        compiler(config.compile, device),
     )
     held_out = HeldOut.of(len(domains["synthetic"].pixels), len(domains["real"].pixels), config.seed)
     samplers = {

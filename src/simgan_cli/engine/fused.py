@@ -1,0 +1,82 @@
+"""The passes of a residual block on a CPU, in fewer walks through memory than one operation after another takes.
+
+Between convolutions of a few maps, padding, ReLU and additions cost as much as the arithmetic: they wait for memory.
+Here oneDNN adds and clips what a convolution gives while it is still in the cache, and the backward pass folds the
+gradient of a padded map in place. The numbers are those of the single operations; only the order of sums differs.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NATIVE = (torch.float32, torch.bfloat16)  # what oneDNN computes in
+
+
+def can_fuse(x: Tensor) -> bool:
+    """Say whether `fused_block` runs here: on a CPU with oneDNN, and not while the network is compiled or exported."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.dtype in NATIVE
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+def fused_block(x: Tensor, first: torch.nn.Conv2d, second: torch.nn.Conv2d, padding: str) -> Tensor:
+    """Return relu(x + second(relu(first(x)))), N x C x H x W in autocast's precision or that of x.
+
+    Both convolutions are square, keep size and maps, and see beyond the edge what `padding` says: zeros or replicate.
+    """
+    block: Tensor = _FusedBlock.apply(x, first.weight, first.bias, second.weight, second.bias, padding)
+    return block
+
+
+class _FusedBlock(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, padding: str) -> Tensor:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        with torch.autocast("cpu", enabled=False):
+            x, w1, b1, w2, b2 = (tensor.to(dtype) for tensor in (x, w1, b1, w2, b2))
+            side = w1.shape[-1] // 2
+            ctx.padded, ctx.inside = (side, 0) if padding == "replicate" else (0, side)
+            seen = _pad(x, ctx.padded)
+            geometry = [ctx.inside] * 2, [1, 1], [1, 1], 1
+            convolution = torch.ops.mkldnn._convolution_pointwise
+            middle = convolution(seen, w1, b1, *geometry, "relu", [], "")
+            seen_middle = _pad(middle, ctx.padded)
+            result: Tensor = convolution.binary(seen_middle, x, w2, b2, *geometry, "add", 1.0, "relu", [], "")
+        ctx.save_for_backward(seen, w1, middle, seen_middle, w2, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        seen, w1, middle, seen_middle, w2, result = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+
+        def through(gradient: Tensor, seen: Tensor, weight: Tensor, mask: list[bool]) -> tuple[Tensor, ...]:
+            back = torch.ops.aten.convolution_backward(
+                gradient, seen, weight, [len(weight)], [1, 1], [ctx.inside] * 2, [1, 1], False, [0, 0], 1, mask
+            )
+            return _fold(back[0], ctx.padded) if mask[0] else back[0], *back[1:]
+
+        gradient = torch.ops.aten.threshold_backward(gradient, result, 0)
+        of_middle, of_w2, of_b2 = through(gradient, seen_middle, w2, [True, needed[3], needed[4]])
+        of_middle = torch.ops.aten.threshold_backward(of_middle, middle, 0)
+        of_x, of_w1, of_b1 = through(of_middle, seen, w1, [needed[0], needed[1], needed[2]])
+        return gradient.add_(of_x) if needed[0] else None, of_w1, of_b1, of_w2, of_b2, None
+
+
+def _pad(maps: Tensor, side: int) -> Tensor:
+    return F.pad(maps, (side,) * 4, mode="replicate") if side else maps
+
+
+def _fold(gradient: Tensor, side: int) -> Tensor:
+    """Return the gradient of maps from that of `_pad`'s result, which it changes: a view of it, the margins added."""
+    for axis in (2, 3) if side else ():
+        first, length = side, gradient.shape[axis] - 2 * side
+        for edge, margin in ((first, 0), (first + length - 1, first + length)):
+            gradient.select(axis, edge).add_(gradient.narrow(axis, margin, side).sum(axis))
+    return gradient[..., side : gradient.shape[2] - side, side : gradient.shape[3] - side]
