@@ -11,18 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NATIVE = (torch.float32, torch.bfloat16)  # what oneDNN computes in
-
 
 def can_fuse(x: Tensor) -> bool:
     """Say whether `fused_block` runs here: on a CPU with oneDNN, and not while the network is compiled or exported."""
-    return (
-        not torch.compiler.is_compiling()
-        and x.device.type == "cpu"
-        and x.dtype in NATIVE
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    dtype = _computed_in(x)
+    native = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return native and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
 def fused_block(x: Tensor, first: torch.nn.Conv2d, second: torch.nn.Conv2d, padding: str) -> Tensor:
@@ -37,7 +37,7 @@ def fused_block(x: Tensor, first: torch.nn.Conv2d, second: torch.nn.Conv2d, padd
 class _FusedBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, padding: str) -> Tensor:
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        dtype = _computed_in(x)
         with torch.autocast("cpu", enabled=False):
             x, w1, b1, w2, b2 = (tensor.to(dtype) for tensor in (x, w1, b1, w2, b2))
             side = w1.shape[-1] // 2
