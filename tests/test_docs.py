@@ -141,7 +141,7 @@ def test_every_option_that_is_named_exists() -> None:
         for parameter in command.params
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
-    others = {"--nproc-per-node", "--standalone", "--signal", "--requeue", "--install-completion"}
+    others = {"--nproc-per-node", "--standalone", "--signal", "--requeue", "--help", "--install-completion"}
     for page in PAGES:
         unmarked = re.sub(r"<!--.*?-->\n```.*?```", "", page.read_text(), flags=re.DOTALL)
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z]", unmarked))

@@ -1,6 +1,7 @@
 """Bad input to the installed program: the right exit code, the path, the advice, no traceback."""
 
 import json
+import re
 import os
 import resource
 import shutil
@@ -255,6 +256,13 @@ def test_json_is_one_document_also_after_a_failure(domains: Domains) -> None:
     assert result.returncode == 4
     document = json.loads(result.stdout)
     assert (document["schema"], document["status"], document["step"]) == ("simgan.train/1", "failed", 0)
+
+
+def test_lambda_is_a_number_or_auto(domains: Domains) -> None:
+    dry = simgan("train", *domains.flags, "--lambda", "auto", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert re.search(r"lambda +auto\b", dry.stderr)
+    assert_fails(2, domains, "--lambda", "much", says=("--lambda", "'much' is neither a number nor auto"))
 
 
 def test_help_shows_brackets_as_they_are() -> None:

@@ -117,7 +117,7 @@ def test_metrics_lines_have_the_documented_fields(folders: dict[str, Any]) -> No
     ]  # fmt: skip
     assert set(lines[0]) == speed | refiner
     assert set(lines[1]) == speed | discriminator
-    probed = {"correlation", "diversity", "stamp", "saturated", "pull"}
+    probed = {"correlation", "diversity", "stamp", "saturated", "pull", "lambda"}
     assert set(lines[3]) == speed | refiner | discriminator | {"loss_adversarial", "accuracy_history"} | probed
 
 

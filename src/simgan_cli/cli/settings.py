@@ -172,8 +172,12 @@ def _plain_type(annotation: Any) -> tuple[Any, str | None]:
     """
     if get_origin(annotation) in (Union, types.UnionType):
         parts = [part for part in get_args(annotation) if part is not type(None)]
-        choices = [choice for part in parts for choice in get_args(part)]
-        annotation = Literal[tuple(choices)] if get_origin(parts[0]) is Literal else parts[0]
+        if all(get_origin(part) is Literal for part in parts):
+            annotation = Literal[tuple(choice for part in parts for choice in get_args(part))]
+        elif len(parts) > 1:  # a number or a word, which the model tells apart
+            return str, None
+        else:
+            annotation = parts[0]
     if get_origin(annotation) is Annotated:  # what the model parses itself
         return str, "PATH" if get_args(annotation)[0] is Path else None
     if annotation in (int, float, bool) or get_origin(annotation) is Literal:
