@@ -1,8 +1,8 @@
 """Bad input to the installed program: the right exit code, the path, the advice, no traceback."""
 
 import json
-import re
 import os
+import re
 import resource
 import shutil
 import signal
