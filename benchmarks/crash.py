@@ -342,7 +342,7 @@ def _address_space() -> int:
 
 
 FAULTS: dict[str, Any] = {
-    "a limit on file sizes": _limited(resource.RLIMIT_FSIZE, 100, 60_000),
+    "a limit on file sizes": _limited(resource.RLIMIT_FSIZE, 5_000, 60_000),
     "no more file descriptors": _limited(resource.RLIMIT_NOFILE, 5, 40),
     MEMORY: _limited(resource.RLIMIT_AS, 1_000_000, 400_000_000, above=_address_space),
 }

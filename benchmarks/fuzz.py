@@ -79,7 +79,7 @@ NAMES = [
     "C:\\x.png", "\x9b31m.png", "e\u0301.png", "\u2028.png", "[glob]*.png", "comma,;.png", ".png", "...png", "~.png",
 ]  # fmt: skip
 IN_MEMORY = Path("/dev/shm")  # where there is one: a disk takes most of the time to sync
-JUNK = [
+JUNK: list[Any] = [
     None, True, -1, 0, 1e308, -0.0, 2**63, 10**30, "", "x", "NaN", [], {}, [[]], {"a": 1}, float("nan"), float("inf"),
     "\x00", "\ud800", "../../etc/passwd", "(1, 2, 3)", "(nan, inf, 1e999)", [1, 2, 3], "a" * 100_000, 4_000_000_000,
 ]  # fmt: skip
@@ -340,7 +340,7 @@ def folder_for_refining(case: Case) -> None:
         RefineConfig, {"inputs": [str(folder)], "model": "unused", "out": str(out), "workers": 1,
                        "manifest": str(case.folder / "m.jsonl"), "link": case.rng.random() < 0.3},
     )  # fmt: skip
-    plan = make_plan(config.inputs, out, None, (0, 1))
+    plan = make_plan([*config.inputs], out, None, (0, 1))
     check_existing(plan, out, labels=True)
     listener = types.SimpleNamespace(advanced=lambda done, total: None, warning=lambda text: printable(text))
     FolderJob(config, plan, refiner(), listener, StopRequest()).run(ALONE)
