@@ -65,7 +65,7 @@ from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import build_state
-from simgan_cli.errors import SimganError
+from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
 from simgan_cli.report.page import write_page
@@ -825,6 +825,10 @@ def run(numbers: Iterator[int] | range, seed: int, *, tell: Callable[[str], None
                 kind(Case(Rng(f"{seed}/{number}"), folder))
             except SimganError:
                 result.refused[kind.__name__] += 1
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    finding = f"{kind.__name__}: {type(error).__name__}: {str(error)[:90]!r}"
+                result.refused[kind.__name__] += finding is None  # the command line says it clearly, too
             except TooSlow:
                 finding = f"{kind.__name__}: longer than {WALL:g} s"
             except Exception as error:
