@@ -177,10 +177,18 @@ def wait(world: Path, process: int) -> Ended:
         time.sleep(0.002)
 
 
+def shows(world: Path, place: str) -> bool:
+    """Say whether there is a file at a place, while a command may be moving it."""
+    try:
+        return next(world.glob(place), None) is not None
+    except FileNotFoundError:
+        return False
+
+
 def kill_at(world: Path, process: int, moment: float, place: str | None) -> bool:
     """Kill after `moment` seconds or, with a `place`, when a file shows there; say whether it came in time."""
     until = time.monotonic() + (moment if place is None else PATIENCE)
-    while time.monotonic() < until and not (place and next(world.glob(place), None)):
+    while time.monotonic() < until and not (place and shows(world, place)):
         if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return False
         if place is None:
@@ -192,7 +200,7 @@ def kill_at(world: Path, process: int, moment: float, place: str | None) -> bool
 def happening(world: Path, job: Job) -> str:
     """Say what a killed command was at, by what it left."""
     for name, place in job.places.items():
-        if ".tmp-" in place and next(world.glob(place), None):
+        if ".tmp-" in place and shows(world, place):
             return name
     lines = world / "out" / "run" / "metrics.jsonl"
     if job.name == "refine":
@@ -334,7 +342,7 @@ def _address_space() -> int:
 
 
 FAULTS: dict[str, Any] = {
-    "a limit on file sizes": _limited(resource.RLIMIT_FSIZE, 100, 60_000),
+    "a limit on file sizes": _limited(resource.RLIMIT_FSIZE, 5_000, 60_000),
     "no more file descriptors": _limited(resource.RLIMIT_NOFILE, 5, 40),
     MEMORY: _limited(resource.RLIMIT_AS, 1_000_000, 400_000_000, above=_address_space),
 }

@@ -65,7 +65,7 @@ from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import build_state
-from simgan_cli.errors import SimganError
+from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
 from simgan_cli.report.page import write_page
@@ -79,7 +79,7 @@ NAMES = [
     "C:\\x.png", "\x9b31m.png", "e\u0301.png", "\u2028.png", "[glob]*.png", "comma,;.png", ".png", "...png", "~.png",
 ]  # fmt: skip
 IN_MEMORY = Path("/dev/shm")  # where there is one: a disk takes most of the time to sync
-JUNK = [
+JUNK: list[Any] = [
     None, True, -1, 0, 1e308, -0.0, 2**63, 10**30, "", "x", "NaN", [], {}, [[]], {"a": 1}, float("nan"), float("inf"),
     "\x00", "\ud800", "../../etc/passwd", "(1, 2, 3)", "(nan, inf, 1e999)", [1, 2, 3], "a" * 100_000, 4_000_000_000,
 ]  # fmt: skip
@@ -340,7 +340,7 @@ def folder_for_refining(case: Case) -> None:
         RefineConfig, {"inputs": [str(folder)], "model": "unused", "out": str(out), "workers": 1,
                        "manifest": str(case.folder / "m.jsonl"), "link": case.rng.random() < 0.3},
     )  # fmt: skip
-    plan = make_plan(config.inputs, out, None, (0, 1))
+    plan = make_plan([*config.inputs], out, None, (0, 1))
     check_existing(plan, out, labels=True)
     listener = types.SimpleNamespace(advanced=lambda done, total: None, warning=lambda text: printable(text))
     FolderJob(config, plan, refiner(), listener, StopRequest()).run(ALONE)
@@ -825,6 +825,10 @@ def run(numbers: Iterator[int] | range, seed: int, *, tell: Callable[[str], None
                 kind(Case(Rng(f"{seed}/{number}"), folder))
             except SimganError:
                 result.refused[kind.__name__] += 1
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    finding = f"{kind.__name__}: {type(error).__name__}: {str(error)[:90]!r}"
+                result.refused[kind.__name__] += finding is None  # the command line says it clearly, too
             except TooSlow:
                 finding = f"{kind.__name__}: longer than {WALL:g} s"
             except Exception as error:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.engine.export import build_network, fill, load_network, read_tensors, save_network
+from simgan_cli.engine.inspection import open_buffer
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Discriminator, Refiner, eyes_layers
 from simgan_cli.engine.run import RunFolder, write_manifest
@@ -132,6 +133,11 @@ def test_a_state_that_its_manifest_vouches_for_is_not_trusted_either(domains: Do
         assert str(checkpoint) in result.output
     (domains.out / "metrics.jsonl").write_text('{"step": 1, "correlation": "x"}\n')
     assert RunFolder(domains.out).read_metrics() == []
+    (domains.out / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xff\n')
+    assert RunFolder(domains.out).read_metrics() == [{"step": 1}]
+    checkpoint.rename(checkpoint.with_name("step-00000001"))
+    with pytest.raises(CheckpointError, match="refined images before its first iteration"):
+        open_buffer(domains.out, None)
 
 
 def test_what_is_no_refiner_is_refused(tmp_path: Path) -> None:

@@ -176,3 +176,10 @@ def test_rendered_irises_lie_where_the_gaze_goes() -> None:
     iris = read(SHARED / "unityeyes_sample", Options(target="pupil"))
     for axis in (0, 1):
         assert np.corrcoef(gaze.targets[:, axis], iris.targets[:, axis])[0, 1] > 0.5
+
+
+def test_a_name_longer_than_any_file_s_is_a_label_without_an_image(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    (folder / "labels.csv").write_text(f"file,pitch,yaw\n{'9' * 5000},0,0\n")
+    with pytest.raises(DataError, match="1 of 1 labels have no image"):
+        read(folder, Options())

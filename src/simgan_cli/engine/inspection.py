@@ -106,7 +106,10 @@ def _view(checkpoint: Path) -> BufferView:
     with _opened(checkpoint / HISTORY) as file:
         made_at, draws = (file.get_tensor(name).numpy() for name in ("made_at", "draws"))
         _, channels, height, width = file.get_slice("images").get_shape()
-    return BufferView(checkpoint, step_of(checkpoint), config, made_at, draws, (channels, height, width))
+    view = BufferView(checkpoint, step_of(checkpoint), config, made_at, draws, (channels, height, width))
+    if view.filled and not view.iterations:
+        raise CheckpointError(f"{checkpoint}: holds {view.filled} refined images before its first iteration; damaged")
+    return view
 
 
 @contextmanager

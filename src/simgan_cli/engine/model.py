@@ -63,12 +63,12 @@ def _from_export(folder: Path) -> RefinerModel:
     content = read_content(folder / WEIGHTS)
     model = _filled(network, content, folder / WEIGHTS)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # well-formed: it has been read
-    step = (header.get("__metadata__") or {}).get("step")
+    step = str((header.get("__metadata__") or {}).get("step"))
     return RefinerModel(
         network=model,
         weights=folder / WEIGHTS,
         sha256=hashlib.sha256(content).hexdigest(),
-        step=int(step) if re.fullmatch("[0-9]{1,15}", str(step)) else None,
+        step=int(step) if re.fullmatch("[0-9]{1,15}", step) else None,
         preprocess=_known_preprocess(config.get("preprocess", "none"), folder / CONFIG),
         trained_size=_size(config.get("size")),
     )

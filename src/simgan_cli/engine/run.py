@@ -100,7 +100,7 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl up to one that is only half written, or no line of ours."""
         lines: list[dict[str, Any]] = []
-        for text in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
+        for text in self.metrics.read_bytes().splitlines() if self.metrics.exists() else []:
             try:
                 line = parse_json(text)
             except ValueError:

@@ -1,0 +1,178 @@
+"""Would the tests notice? Each mutant is the method with one small thing wrong, and must fail the tests beside it.
+
+    python benchmarks/mutants.py                           # all of losses, history, metrics, psi and lambda's rule
+    python benchmarks/mutants.py --module history --sample 40 --seed 1
+
+Operators: another comparison, arithmetic or Boolean operator, a number one higher, a condition turned round, a
+statement left out. Each mutant runs in a process forked from one that has imported PyTorch already, on a copy of the
+source. What survives is printed as a line of source before and after; `HARMLESS` explains those that cannot matter.
+"""
+
+import argparse
+import ast
+import copy
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENGINE = Path("simgan_cli") / "engine"
+TESTS = {
+    "algorithm": ["test_losses.py", "test_algorithm.py"],
+    "history": ["test_history.py", "test_algorithm.py"],
+    "metrics": ["test_metrics.py"],
+    "psi": ["test_losses.py", "test_algorithm.py"],
+    "balance": ["test_balance.py"],
+}
+HEAVY = ("torch", "torch._dynamo", "numpy", "scipy.ndimage", "safetensors.torch", "PIL.Image")
+PATIENCE = 240  # seconds; a mutant that does not end is noticed, too
+# (module, line of source as mutated): why no test can tell.
+HARMLESS: dict[tuple[str, str], str] = {}
+SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Pow: ast.Mult,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module's source with one thing changed."""
+
+    module: str
+    line: int
+    before: str
+    after: str
+    source: str
+
+
+def mutants_of(module: str) -> Iterator[Mutant]:
+    """Yield every mutant of a module of the engine; its docstrings and annotations stay."""
+    path = ROOT / "src" / ENGINE / f"{module}.py"
+    tree = ast.parse(path.read_text())
+    lines = ast.unparse(tree).splitlines()
+    for place, node in enumerate(ast.walk(tree)):
+        for way in range(2):
+            changed = copy.deepcopy(tree)
+            target = next(found for number, found in enumerate(ast.walk(changed)) if number == place)
+            if not _change(target, way):
+                continue
+            source = ast.unparse(ast.fix_missing_locations(changed))
+            found = source.splitlines()
+            differing = [number for number, pair in enumerate(zip(lines, found, strict=False)) if pair[0] != pair[1]]
+            if differing:
+                first = differing[0]
+                line = getattr(node, "lineno", 0)
+                yield Mutant(module, line, lines[first].strip(), found[first].strip(), source)
+
+
+def _change(node: ast.AST, way: int) -> bool:
+    """Change a node in place in one of two ways; say whether there is such a way."""
+    match node:
+        case ast.BinOp() | ast.BoolOp() | ast.AugAssign() if way == 0 and type(node.op) in SWAPPED:
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+                return False
+            node.op = SWAPPED[type(node.op)]()  # type: ignore[assignment]
+        case ast.Compare() if way == 0 and type(node.ops[0]) in SWAPPED:
+            node.ops[0] = SWAPPED[type(node.ops[0])]()  # type: ignore[call-overload]
+        case ast.Constant(value=bool(value)) if way == 0:
+            node.value = not value
+        case ast.Constant(value=int(value) | float(value)) if way == 0:
+            node.value = value + 1
+        case ast.UnaryOp(op=ast.USub()) if way == 0:
+            node.op = ast.UAdd()
+        case ast.If() | ast.IfExp() | ast.While() if way == 0:
+            node.test = ast.UnaryOp(ast.Not(), node.test)
+        case ast.FunctionDef() | ast.If() | ast.For() | ast.With() if way == 1:
+            kept = [s for s in node.body if isinstance(s, ast.Assign | ast.AugAssign) or _is_call(s)]
+            if not kept:
+                return False
+            node.body = [s if s is not kept[-1] else ast.Pass() for s in node.body]  # the last that does something
+        case _:
+            return False
+    return True
+
+
+def _is_call(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+
+
+def is_noticed(mutant: Mutant) -> bool:
+    """Run the tests beside a mutant in a forked process; say whether any fails."""
+    process = os.fork()
+    if process == 0:
+        code = 3
+        try:
+            code = _test(mutant)
+        finally:
+            os._exit(code)
+    until = time.monotonic() + PATIENCE
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status) != 0
+        if time.monotonic() > until:
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _test(mutant: Mutant) -> int:
+    import pytest
+
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(silence, number)
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", copied, ignore=shutil.ignore_patterns("__pycache__"))
+        (copied / ENGINE / f"{mutant.module}.py").write_text(mutant.source)
+        sys.path.insert(0, str(copied))
+        os.environ["PYTHONPATH"] = str(copied)
+        files = [str(ROOT / "tests" / "engine" / name) for name in TESTS[mutant.module]]
+        return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files]))
+
+
+def main() -> int:
+    """Run the mutants, print those that survive, exit with 1 where one is not explained."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--module", choices=sorted(TESTS), action="append")
+    parser.add_argument("--sample", type=int, help="mutants of each module, at random; by default all")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with suppress(ImportError):
+        for module in HEAVY:
+            import_module(module)
+    import torch
+
+    torch.set_num_threads(1)  # a process with threads of its own cannot be forked safely
+    os.chdir(ROOT)
+    print("| module | mutants | noticed | harmless | survived |\n|---|---|---|---|---|", flush=True)
+    survivors = []
+    for module in arguments.module or TESTS:
+        found = list(mutants_of(module))
+        if arguments.sample and arguments.sample < len(found):
+            found = random.Random(arguments.seed).sample(found, arguments.sample)
+        source = (ROOT / "src" / ENGINE / f"{module}.py").read_text()
+        if is_noticed(Mutant(module, 0, "", "", source)):
+            raise SystemExit(f"{module}: its tests fail with the source as it is: nothing can be learned")
+        alive = [mutant for mutant in found if not is_noticed(mutant)]
+        unexplained = [mutant for mutant in alive if (mutant.module, mutant.after) not in HARMLESS]
+        survivors += unexplained
+        dead, harmless = len(found) - len(alive), len(alive) - len(unexplained)
+        print(f"| {module} | {len(found)} | {dead} | {harmless} | {len(unexplained)} |", flush=True)
+    for mutant in survivors:
+        print(f"- {mutant.module}.py:{mutant.line}: `{mutant.before}` as `{mutant.after}`")
+    return bool(survivors)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

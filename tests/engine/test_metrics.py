@@ -1,0 +1,59 @@
+"""Means over steps and ranks, against arithmetic by hand; a checkpoint keeps them exactly."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simgan_cli.engine.metrics import RunningMeans, mean_of, means_of
+
+CPU = torch.device("cpu")
+
+
+def scalars(**values: float) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(value) for name, value in values.items()}
+
+
+def test_each_name_has_the_mean_of_the_steps_that_measured_it() -> None:
+    running = RunningMeans()
+    running.add(scalars(a=1.0, b=10.0))
+    running.add(scalars(a=2.0))
+    running.add(scalars(a=6.0))
+    assert running.state() == {"a": [9.0, 3], "b": [10.0, 1]}
+    assert running.means() == {"a": 3.0, "b": 10.0}
+    running.clear()
+    assert (running.state(), running.means()) == ({}, {})
+    running.add(scalars(a=4.0))
+    assert running.means() == {"a": 4.0}
+
+
+def test_means_go_on_after_json() -> None:
+    running, resumed = RunningMeans(), RunningMeans()
+    for value in (0.1, 0.7):
+        running.add(scalars(a=value))
+    resumed.load_state(json.loads(json.dumps(running.state())), CPU)
+    assert isinstance(resumed.counts["a"], int)
+    for means in (running, resumed):
+        means.add(scalars(a=0.4, b=2.0))
+    assert resumed.state() == running.state()
+    assert running.state()["a"][1] == 3
+
+
+def test_ranks_count_by_their_steps_and_who_did_not_measure_does_not() -> None:
+    states = [{"a": [6.0, 2], "b": [5.0, 1]}, {"a": [3.0, 1]}, {}]
+    assert means_of(states) == {"a": 3.0, "b": 5.0}
+    assert means_of([]) == {}
+
+
+@given(
+    st.lists(st.tuples(st.floats(-100, 100), st.integers(1, 9)), min_size=1, max_size=4),
+)
+def test_one_rank_can_stand_for_all(parts: list[tuple[float, int]]) -> None:
+    states = [{"a": [total, count]} for total, count in parts]
+    one = mean_of(states)
+    assert one["a"][1] == parts[-1][1]
+    expected = sum(total for total, _ in parts) / sum(count for _, count in parts)
+    assert one["a"][0] == pytest.approx(expected * one["a"][1])
+    assert means_of([one])["a"] == pytest.approx(expected)
