@@ -195,6 +195,7 @@ def definitions(file: Path) -> set[str]:
         ("train", "--synthetic renders --real photos --out new"),
         ("refine", "renders --model run --out refined --check-labels"),
         ("inspect-buffer", "run --score"),
+        ("doctor", "--cache empty"),
         ("eval-gaze", "--train synthetic=renders --model run --test real-eyes --out results --estimator knn"),
     ],
 )

@@ -12,7 +12,7 @@ import typer
 from simgan_cli import __version__
 from simgan_cli.cli.console import exit_codes, print_json, printable, say
 from simgan_cli.cli.doctor_config import DoctorConfig
-from simgan_cli.cli.options import Json
+from simgan_cli.cli.options import ConfigFile, Json
 from simgan_cli.cli.settings import environment_of_process, gather, validated, with_settings
 from simgan_cli.data.cache import cache_bytes, cache_entries, cache_folder, clear_cache
 
@@ -29,6 +29,7 @@ EXTRAS = ("scipy", "h5py", "matplotlib", "tensorboard")  # of [gaze], [plots] an
 def doctor(
     flags: dict[str, Any],
     *,
+    config: ConfigFile = None,
     clear: Annotated[
         bool, typer.Option("--clear-cache", help="Delete all cached pixels; trainings that need them decode anew.")
     ] = False,
@@ -39,7 +40,7 @@ def doctor(
     Exit codes: 0 all is well; 1 a check failed; 2 usage.
     """
     with exit_codes("the self-test", again="the same command", smaller="nothing: it is small already"):
-        settings = validated(DoctorConfig, gather("doctor", flags, None, environment_of_process()))
+        settings = validated(DoctorConfig, gather("doctor", flags, config, environment_of_process()))
         from simgan_cli.engine.runtime import resolve_device
         from simgan_cli.engine.selftest import self_test  # torch takes seconds to import
 
