@@ -4,17 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-SIMGAN = str(Path(sys.executable).with_name("simgan"))
+from tests.helpers import SIMGAN, write_images
+
 # Slow enough (0.1 s a step) that a signal arrives before the end; lines of metrics cross the checkpoints.
 SETTINGS = [
     "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "64",
@@ -28,11 +26,8 @@ TIMINGS = ("images_per_second", "peak_memory_mb")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with both domains and an undisturbed run of 12 steps."""
     root = tmp_path_factory.mktemp("interruption")
-    rng = np.random.default_rng(0)
-    for name, count in (("synthetic", 40), ("real", 11)):
-        (root / name).mkdir()
-        for number in range(count):
-            Image.fromarray(rng.integers(0, 256, (30, 40), dtype=np.uint8)).save(root / name / f"{number}.png")
+    for seed, (name, count) in enumerate((("synthetic", 40), ("real", 11))):
+        write_images(root / name, count, seed, (30, 40))
     subprocess.run(command("undisturbed"), cwd=root, check=True, capture_output=True)
     yield root
 

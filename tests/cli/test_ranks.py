@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.engine.inspection import describe, open_buffer
-from tests.helpers import TORCHRUN
+from tests.helpers import TORCHRUN, write_images
 
 # Slow enough that a kill or a signal arrives before the end; lines of metrics cross the checkpoints.
 SETTINGS = [
@@ -32,11 +31,8 @@ TIMINGS = ("images_per_second", "peak_memory_mb")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with both domains and an undisturbed run of two ranks."""
     root = tmp_path_factory.mktemp("ranks")
-    rng = np.random.default_rng(0)
-    for name, count in (("synthetic", 40), ("real", 11)):
-        (root / name).mkdir()
-        for number in range(count):
-            Image.fromarray(rng.integers(0, 256, (30, 40), dtype=np.uint8)).save(root / name / f"{number}.png")
+    for seed, (name, count) in enumerate((("synthetic", 40), ("real", 11))):
+        write_images(root / name, count, seed, (30, 40))
     result = subprocess.run(command("undisturbed", "--json"), cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     (root / "stdout").write_text(result.stdout)
