@@ -150,7 +150,7 @@ def test_a_stopped_evaluation_goes_on(tmp_path: Path, sent: signal.Signals, code
     flags = [*sets(tmp_path), *steps, "--skip-existing", "--json"]
     process = subprocess.Popen([SIMGAN, "eval-gaze", *flags], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     estimators = tmp_path / "out" / "estimators"
-    while len(list(estimators.glob("*seed*/model.safetensors"))) < 2 and process.poll() is None:
+    while len(list(estimators.glob("*seed[0-9]/model.safetensors"))) < 2 and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(sent)
     _, errors = process.communicate()
