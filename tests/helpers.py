@@ -58,6 +58,16 @@ def write_images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = (
     return folder
 
 
+def write_renders(folder: Path) -> Path:
+    """Write seven grey images of two sizes in two folders, with labels."""
+    write_images(folder, 5, 1)
+    write_images(folder / "deep er", 2, 2, shape=(20, 16))
+    (folder / "labels.csv").write_text("file,pitch\n")
+    for number in range(2):
+        (folder / "deep er" / f"{number}.json").write_text(f'{{"n": {number}}}')
+    return folder
+
+
 def write_refiner(folder: Path, channels: int = 1, preprocess: str = "none", **settings: Any) -> Path:
     """Export a small refiner of random weights that changes images a good deal."""
     torch.manual_seed(0)

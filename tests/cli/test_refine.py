@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 import simgan_cli
 from simgan_cli.cli.app import app
 from simgan_cli.engine.folders import RECORD
-from tests.helpers import TORCHRUN, files_below, simgan, write_images, write_refiner
+from tests.helpers import TORCHRUN, files_below, simgan, write_images, write_refiner, write_renders
 
 Refine = Callable[..., Result]
 
@@ -28,13 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def renders(tmp_path: Path) -> Path:
-    """Seven grey images of two sizes in two folders, with labels."""
-    folder = write_images(tmp_path / "renders", 5, 1)
-    write_images(folder / "deep er", 2, 2, shape=(20, 16))
-    (folder / "labels.csv").write_text("file,pitch\n")
-    for number in range(2):
-        (folder / "deep er" / f"{number}.json").write_text(f'{{"n": {number}}}')
-    return folder
+    return write_renders(tmp_path / "renders")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from simgan_cli.cli.app import app
 from simgan_cli.engine.folders import RECORD
 from tests.conftest import Domains
-from tests.helpers import SIMGAN, TINY, files_below, members, pack, write_images, write_refiner
+from tests.helpers import SIMGAN, TINY, files_below, members, pack, write_images, write_refiner, write_renders
 
 Run = Callable[..., Result]
 
@@ -27,11 +27,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def renders(tmp_path: Path) -> Path:
-    """Seven images of two sizes in two folders, with labels."""
-    folder = write_images(tmp_path / "renders", 5, 1)
-    write_images(folder / "deep er", 2, 2, shape=(20, 16))
-    (folder / "labels.csv").write_text("file,pitch\n")
-    (folder / "deep er" / "0.json").write_text("{}")
+    folder = write_renders(tmp_path / "renders")
+    (folder / "deep er" / "1.json").unlink()  # an image without a file of its name beside it
     return folder
 
 

@@ -135,7 +135,7 @@ class TrainConfig(BaseModel):
     cache: str | None = setting(None, "Folder of the pixel cache, or 'off'; by default the platform's cache folder.", "Data", metavar="DIR|off", changeable=True)
     workers: int | None = setting(None, "Threads that decode images; by default one per core.", "Data", ge=1, changeable=True)
 
-    preset: Literal["auto", "eyes", "hands"] = setting("auto", "Networks: eyes (35x55 grey), hands (224x224 depth), auto (the eyes networks at any size).", "Networks")
+    preset: Literal["auto", "eyes", "hands"] = setting("auto", "Networks: eyes (35x55 grey), hands (224x224 depth), auto (the eyes networks at any size, with a narrower refiner).", "Networks")
     refiner_width: int = setting(16, "Feature maps of the refiner (the paper: 64).", "Networks", ge=1)
     refiner_blocks: int = setting(4, "Residual blocks of the refiner.", "Networks", ge=0)
     refiner_kernel: int = setting(3, "Filter size of the refiner's first convolution, odd.", "Networks", ge=1)
