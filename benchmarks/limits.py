@@ -5,10 +5,12 @@
 This looks at labels of the target on purpose, to explain results: nothing here chooses a recipe, step or checkpoint.
 The same estimator is trained on the raw renders, on renders drawn anew so that their gaze is distributed as the
 target's, on copies augmented by hand (`efficacy.augment`), on both, and on fewer and fewer labelled target images.
+With --refined also on renders drawn anew and refined by the default recipe, which is then trained on them.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from train_step import machine
 
+from simgan_cli.data.files import atomic_directory
+from simgan_cli.engine.model import open_model
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
+from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule
 from simgan_cli.gaze.labels import LabelledImages
 
@@ -33,6 +38,8 @@ def main() -> None:
     parser.add_argument("--job", choices=["camera", "pupils", "demo"], default="camera")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--train-steps", type=int, default=1000)
+    parser.add_argument("--refined", action="store_true", help="also train refiners, on renders drawn anew")
+    parser.add_argument("train", nargs="*", help="after --: flags of simgan train for these refiners")
     options = parser.parse_args()
     device = resolve_device("auto")
     prepare_process(device, deterministic=False)
@@ -41,7 +48,10 @@ def main() -> None:
     downstream = efficacy.Downstream(job, options.work, "resnet", schedule)
     print(f"{machine()}, {options.train_steps} updates, {len(options.seed)} seeds, job {options.job}\n")
     print("| trained on | error | by seed |\n|---|---:|---|")
-    makers = [sets(downstream, seed) for seed in options.seed]
+    makers = [
+        sets(downstream, seed) | (refined_sets(downstream, seed, options.train) if options.refined else {})
+        for seed in options.seed
+    ]
     for name in makers[0]:
         paths = [
             downstream.errors(f"limits, {name}", make[name], seed)
@@ -53,9 +63,8 @@ def main() -> None:
 
 def sets(downstream: efficacy.Downstream, seed: int) -> dict[str, Callable[[], LabelledImages]]:
     """Return what makes each of the sets that estimators are trained on, by its name in the table."""
-    rng = np.random.default_rng([seed, 7])
-    renders, target = downstream.synthetic, downstream.oracle
-    alike = renders.part(rng.choice(len(renders), len(renders), p=likeness(renders, target)))
+    rng = stream_of(seed)
+    renders, target, alike = downstream.synthetic, downstream.oracle, drawn_anew(downstream, rng)
     order = rng.permutation(len(target))
     return {
         "renders": lambda: renders,
@@ -65,6 +74,42 @@ def sets(downstream: efficacy.Downstream, seed: int) -> dict[str, Callable[[], L
         **{f"{count:,} labelled target images": partial(target.part, order[:count]) for count in FEWER},
         "all labelled target images": lambda: target,
     }
+
+
+def stream_of(seed: int) -> np.random.Generator:
+    """Return the random numbers of a seed's sets, from their beginning."""
+    return np.random.default_rng([seed, 7])
+
+
+def drawn_anew(downstream: efficacy.Downstream, rng: np.random.Generator) -> LabelledImages:
+    """Return as many renders as there are, drawn so that their labels are distributed as the target's."""
+    renders = downstream.synthetic
+    return renders.part(rng.choice(len(renders), len(renders), p=likeness(renders, downstream.oracle)))
+
+
+def refined_sets(
+    downstream: efficacy.Downstream, seed: int, flags: Sequence[str]
+) -> dict[str, Callable[[], LabelledImages]]:
+    """Return what makes the sets that need a refiner, which trains when the first of them is made."""
+    name = "renders, labels as in the target, refined"
+    return {
+        name: lambda: refined_alone(downstream, seed, flags),
+        f"{name}, augmented": lambda: efficacy.augmented_copies(refined_alone(downstream, seed, flags), seed),
+    }
+
+
+def refined_alone(downstream: efficacy.Downstream, seed: int, flags: Sequence[str]) -> LabelledImages:
+    """Return renders drawn anew as a refiner makes them that has trained on no others."""
+    renders = drawn_anew(downstream, stream_of(seed))
+    folder = downstream.work / "alike" / f"{downstream.job.name}-{seed}"
+    if not folder.is_dir():
+        with atomic_directory(folder) as building:
+            for index, file in enumerate(renders.files):  # one drawn twice has two links
+                path = downstream.job.synthetic / file
+                (building / f"{index:06}{path.suffix}").symlink_to(path.resolve())
+    run = downstream.work / "runs" / f"{downstream.job.name}-alike-{seed}"
+    efficacy.train_refiner(replace(downstream.job, synthetic=folder), "default", seed, run, flags)
+    return refined_by(open_model(run), renders, downstream.device)
 
 
 def likeness(renders: LabelledImages, target: LabelledImages) -> NDArray[np.float64]:

@@ -85,6 +85,12 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     other = subprocess.run([*command, "--", *quick, "--lambda", "9"], capture_output=True, text=True, check=False)
     assert other.returncode == 1
     assert "take another --work" in other.stderr
+    limits = [sys.executable, str(SCRIPT.with_name("limits.py")), *command[2:6], "--seed", "0", "--train-steps", "3"]
+    explained = subprocess.run([*limits, "--refined", "--", *quick], capture_output=True, text=True, check=False)
+    assert explained.returncode == 0, explained.stderr
+    assert f"| renders | {errors['synthetic']:.2f} |" in explained.stdout  # the same training
+    assert "| renders, labels as in the target, refined, augmented | " in explained.stdout
+    assert len(list((tmp_path / "work" / "alike" / "camera-0").iterdir())) == 24
 
 
 def test_eyes9x15_becomes_folders_with_persons_apart(efficacy: ModuleType, tmp_path: Path) -> None:
