@@ -68,7 +68,7 @@ from simgan_cli.engine.training import build_state
 from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
-from simgan_cli.report.page import write_page
+from simgan_cli.report.page import BY_AGE, write_page
 
 WALL = 10.0  # seconds of the processor a case may take; what waits is ended after HANG seconds of the clock
 HANG = 120
@@ -683,7 +683,7 @@ def run_template() -> Path:
     for step in range(2):
         state.gan.step(step, state.samplers["synthetic"], state.samplers["real"])
     state.step = 2
-    state.save(run.checkpoint(2), state.gathered())
+    state.snapshot(state.gathered()).save(run.checkpoint(2))
     save_network(run.refiner, state.gan.exported_refiner, {"preprocess": "none", "size": [16, 20]}, {"step": "2"})
     line = {"step": 2, "phase": "adversarial", "loss_refiner": 1.0, "loss_discriminator": 1.0, "accuracy_real": 0.5,
             "accuracy_refined": 0.5, "correlation": 0.9, "change": 0.01, "swd_refined": 0.1, "swd_synthetic": 0.2,
@@ -740,7 +740,8 @@ def resume(run: RunFolder) -> None:
     run.cut_metrics(state.step)
     lines = run.read_metrics()
     conclude(lines)
-    write_page(run, config, Health(config, lines).verdicts(), state.gan.history, state.step)
+    history = state.gan.history.excerpt(BY_AGE) if state.gan.history is not None else None
+    write_page(run, config, Health(config, lines).verdicts(), history, state.step)
 
 
 KINDS: dict[Callable[[Case], None], int] = {  # with how many of each round

@@ -78,7 +78,7 @@ def main(folder: Path) -> None:
             write(case, state)
         gathered = state.gathered()
         if ranks.is_first:
-            state.save(folder / "two", gathered)
+            state.snapshot(gathered).save(folder / "two")
         resumed = built("adam", ranks)
         resumed.load(folder / "one")  # that one rank wrote
         write("resumed", resumed)

@@ -26,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     one = built("adam")
     train(one, STEPS)
-    one.save(folder / "one", one.gathered())
+    one.snapshot(one.gathered()).save(folder / "one")
     command = [*TORCHRUN, "-m", "tests.engine.rank_worker", str(folder)]
     result = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=300

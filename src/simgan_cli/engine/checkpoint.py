@@ -33,6 +33,24 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint that is not written yet: copies on the CPU, which training does not change any more."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]  # by file
+    state: dict[str, Any]  # of state.json
+    exported: tuple[int, Refiner]  # that users get, and its step
+
+    def save(self, folder: Path) -> None:
+        """Write it; `folder` appears only once it is complete. Raises OSError, leaving nothing behind."""
+        with atomic_directory(folder) as building:
+            for name, tensors in self.tensors.items():
+                write_atomic(building / f"{name}.safetensors", safetensors.torch.save(tensors))
+            write_json(building / STATE, self.state)
+            write_manifest(building)
+
+
+@dataclass(frozen=True)
 class Gathered:
     """What differs between ranks, as the first one has it: `history` joined and `by_rank` as state.json holds it."""
 
@@ -75,12 +93,8 @@ class TrainState:
         if in_place and (self.best is None or distance < self.best.distance):
             self.best = Best(self.step, distance, copy.deepcopy(self.gan.exported_refiner))
 
-    def selected(self) -> tuple[int, Refiner]:
-        """Return the refiner that users get, and its step: the best where one was kept, else the one at hand."""
-        return (self.best.step, self.best.refiner) if self.best is not None else (self.step, self.gan.exported_refiner)
-
     def gathered(self) -> Gathered:
-        """Bring together what differs between ranks; all must call it, the first one saves it."""
+        """Bring together copies of what differs between ranks; all must call it, the first one saves it."""
         history, ranks = self.gan.history, self.gan.ranks
         mine = {
             "history": history.filled if history is not None else 0,
@@ -89,8 +103,8 @@ class TrainState:
         }
         return Gathered(ranks.collect(history.state_tensors() if history is not None else {}), ranks.gather(mine))
 
-    def save(self, folder: Path, gathered: Gathered) -> None:
-        """Write the checkpoint; `folder` appears only once it is complete. Raises OSError, leaving nothing behind."""
+    def snapshot(self, gathered: Gathered) -> Snapshot:
+        """Return a checkpoint of this moment. It takes as much memory as its files."""
         gan = self.gan
         parts = {
             "refiner": tensors_of(gan.refiner),
@@ -99,10 +113,16 @@ class TrainState:
         }
         if gan.average is not None:
             parts["average"] = tensors_of(gan.average)
-        if gathered.history:
-            parts["history"] = gathered.history
         if self.best is not None:
             parts["best"] = tensors_of(self.best.refiner)
+        copies = {
+            file: {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+            for file, tensors in parts.items()
+        }
+        if gathered.history:
+            copies["history"] = gathered.history
+        step, refiner = (self.step, gan.exported_refiner) if self.best is None else (self.best.step, self.best.refiner)
+        refiner = copy.deepcopy(refiner).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         state = {
             "schema": "simgan.state/1",
             "step": self.step,
@@ -113,14 +133,10 @@ class TrainState:
             "lambda": gan.lambda_reg,
             "best": [self.best.step, self.best.distance] if self.best is not None else None,
         }
-        with atomic_directory(folder) as building:
-            for name, tensors in parts.items():
-                write_atomic(building / f"{name}.safetensors", safetensors.torch.save(tensors))
-            write_json(building / STATE, state)
-            write_manifest(building)
+        return Snapshot(self.step, copies, state, (step, refiner))
 
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote; another number of ranks deals its history anew, each image to one of them.
+        """Restore what a snapshot saved; another number of ranks deals its history anew, each image to one of them.
 
         Raises CheckpointError when it is damaged or belongs to something else.
         """

@@ -1,15 +1,27 @@
 """The history of refined images that keeps the discriminator from forgetting (Sec. 2.3)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.sampler import on_device
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.runtime import stream_number
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What a page shows of a buffer: copies on the CPU, which training does not change any more."""
+
+    capacity: int
+    made_at: NDArray[np.int64]  # of all images
+    images: NDArray[np.float32]  # of some, N x C x H x W in [-1, 1]
+    images_made_at: NDArray[np.int64]
 
 
 class HistoryBuffer:
@@ -49,9 +61,12 @@ class HistoryBuffer:
         self.draws[places] = 0
         self.filled += room
 
-    def by_age(self, count: int) -> np.ndarray:
-        """Return the places of up to `count` images evenly spread over the ages, oldest first."""
-        return spread_by_age(self.made_at[: self.filled], count)
+    def excerpt(self, count: int) -> Excerpt:
+        """Return the ages of all images, and up to `count` images evenly spread over them, oldest first."""
+        made_at = self.made_at[: self.filled].copy()
+        chosen = spread_by_age(made_at, count)
+        images = self.images[on_device(chosen, self.images.device)].float().cpu().numpy()
+        return Excerpt(self.capacity, made_at, images, made_at[chosen])
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the filled part as tensors to save: images, made_at, draws."""

@@ -1,4 +1,4 @@
-"""The loop around Algorithm 1: measure, judge, log, draw, save."""
+"""The loop around Algorithm 1: measure, judge, log, draw, save. What takes files or long goes to `Writer`."""
 
 import time
 from typing import Any, Protocol
@@ -8,24 +8,21 @@ import torch
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.data.files import write_atomic
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.balance import adapted
 from simgan_cli.engine.checkpoint import Gathered, TrainState
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.export import save_network
 from simgan_cli.engine.health import Finding, Health
 from simgan_cli.engine.metrics import State, means_of
-from simgan_cli.engine.model_card import model_card
 from simgan_cli.engine.probe import probe
 from simgan_cli.engine.ranks import by_first
 from simgan_cli.engine.realism import TRAINING, Realism
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import peak_memory_mb, stream_number
 from simgan_cli.engine.stop import StopReason, StopRequest
+from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DivergedError
-from simgan_cli.report.grid import sample_grid
-from simgan_cli.report.page import write_page
+from simgan_cli.report.page import BY_AGE
 
 PROBE_IMAGES = 12
 REFINED_AT_ONCE = 32  # images
@@ -56,7 +53,8 @@ class Listener(Protocol):
 class Loop:
     """The loop around Algorithm 1: what is due is done first, then comes a step, so the last needs no special case.
 
-    All ranks go through it in step; measuring, talking and writing are the first one's.
+    All ranks go through it in step; measuring, talking and writing are the first one's. Pictures, page and checkpoint
+    are copies taken here, which `writer` turns into files while the next steps run.
     """
 
     def __init__(
@@ -68,10 +66,11 @@ class Loop:
         listener: Listener,
         stop: StopRequest,
         board: Any,
+        writer: Writer,
         started: float,
     ) -> None:
         self.config, self.run_folder, self.state, self.ranks = config, run, state, state.gan.ranks
-        self.listener, self.stop, self.board = listener, stop, board
+        self.listener, self.stop, self.board, self.writer = listener, stop, board, writer
         self.domains = domains
         self.health = Health(config, run.read_metrics())
         self.realism: Realism | None = None
@@ -95,13 +94,18 @@ class Loop:
                 self._share_lambda()
             if self._due(config.log_every) or finished:  # a stop keeps the sums: the resumed run ends the line
                 self._log()
-            if self._due(config.sample_every) or (finished and config.sample_every):
+            sampled = self._due(config.sample_every) or (finished and config.sample_every > 0)
+            saved = self._due(config.save_every) or done
+            if sampled or saved:
+                self._await_writer()  # so that memory holds the copies of one step at most
+            if sampled:
                 self._sample()
-                self._report()
-            if self._due(config.save_every) or done:
+            if saved:
                 self._save()
-            if done:
+            if sampled or done:
                 self._report()
+            if done:
+                self._await_writer()
                 return None if finished else reason
             state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
             state.step += 1
@@ -116,6 +120,7 @@ class Loop:
 
     @by_first
     def _write_line(self, metrics: list[State]) -> None:
+        self.writer.check()  # the next picture or checkpoint may be far
         state, means = self.state, means_of(metrics)
         if not means:
             return
@@ -166,13 +171,16 @@ class Loop:
     def _sample(self) -> None:
         synthetic, real = (self._fixed(name) for name in ("synthetic", "real"))
         refined = self._refine(synthetic.to(self._device)).cpu()
-        title = f"step {self.state.step}" + (" (moving average)" if self.config.ema else "")
-        path = self.run_folder.samples / f"step-{self.state.step:08d}.png"
-        write_atomic(path, sample_grid(synthetic.numpy(), refined.numpy(), real.numpy(), title))
+        self.writer.picture(self.state.step, synthetic, refined, real)
 
     @by_first
     def _report(self) -> None:
-        write_page(self.run_folder, self.config, self.health.verdicts(), self.state.gan.history, self.state.step)
+        history = self.state.gan.history
+        self.writer.page(self.state.step, self.health.verdicts(), history.excerpt(BY_AGE) if history else None)
+
+    @by_first
+    def _await_writer(self) -> None:
+        self.writer.wait()
 
     @torch.no_grad()
     def _refine(self, images: Tensor) -> Tensor:
@@ -220,34 +228,19 @@ class Loop:
     def _save(self) -> None:
         if self.saved_at == self.state.step:
             return
-        self._write_checkpoint(self.state.gathered())
+        self._checkpoint(self.state.gathered())
         self.saved_at = self.state.step
 
     @by_first
-    def _write_checkpoint(self, gathered: Gathered) -> None:
+    def _checkpoint(self, gathered: Gathered) -> None:
         self._check_finite(means_of(gathered.metrics))
-        self.state.save(self.run_folder.checkpoint(self.state.step), gathered)
-        self.run_folder.prune(self.config.keep)
-        self._export()
-
-    def _export(self) -> None:
-        facts = {
-            "preprocess": self.config.preprocess,
-            "size": list(self.domains["synthetic"].shape[1:]),
-            "training_images": {name: len(domain.pixels) for name, domain in self.domains.items()},
-            "training_settings": self.config.model_dump(
-                mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"}
-            ),
-        }
-        step, refiner = self.state.selected()
-        save_network(self.run_folder.refiner, refiner, facts, {"step": str(step)})
-        card = model_card(facts, step, self.run_folder.last_metrics())
-        write_atomic(self.run_folder.refiner / "README.md", card)
+        self.writer.checkpoint(self.state.snapshot(gathered))
 
     def _check_finite(self, means: dict[str, float]) -> None:
         numbers = [name for name, value in means.items() if not np.isfinite(value)]
         if not numbers and self.state.is_finite():
             return
+        self.writer.wait()  # what is being written is good
         good = self.run_folder.existing_checkpoints()
         raise DivergedError(
             f"training diverged before step {self.state.step}: {', '.join(numbers) or 'the weights'} became NaN or "

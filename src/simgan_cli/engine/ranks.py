@@ -214,11 +214,10 @@ class Ranks:
     def collect(self, tensors: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
         """Return everybody's tensors, of the same names, joined along their first axis by rank, to the first alone.
 
-        Shapes may differ in that axis. The other ranks get nothing back. The result is on the CPU unless there is but
-        one rank.
+        Shapes may differ in that axis. The other ranks get nothing back. The result is a copy on the CPU.
         """
         if self.count == 1:
-            return tensors
+            return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
         import torch
         import torch.distributed as dist
 

@@ -97,8 +97,11 @@ class RunFolder:
         with self.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl up to one that is only half written, or no line of ours."""
+    def read_metrics(self, until: int | None = None) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl up to one that is only half written, or no line of ours.
+
+        With `until` only those of steps up to that one: others may be written meanwhile, or again soon.
+        """
         lines: list[dict[str, Any]] = []
         for text in self.metrics.read_bytes().splitlines() if self.metrics.exists() else []:
             try:
@@ -108,19 +111,18 @@ class RunFolder:
             if not _is_line(line):
                 break
             lines.append(line)
-        return lines
+        return lines if until is None else [line for line in lines if line.get("step", until + 1) <= until]
 
-    def last_metrics(self) -> dict[str, Any]:
-        """Return the last line of metrics.jsonl, {} where there is none."""
-        lines = self.read_metrics()
+    def last_metrics(self, until: int | None = None) -> dict[str, Any]:
+        """Return the last line that `read_metrics` finds, {} where there is none."""
+        lines = self.read_metrics(until)
         return lines[-1] if lines else {}
 
     def cut_metrics(self, step: int) -> None:
         """Drop the lines after `step`, which a resumed run is about to write again, and a half-written last one."""
         if not self.metrics.exists():
             return
-        kept = [line for line in self.read_metrics() if line.get("step", step + 1) <= step]
-        write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in self.read_metrics(step)))
 
 
 def _is_line(value: object) -> bool:

@@ -32,6 +32,7 @@ from simgan_cli.engine.runtime import (
     stream_number,
 )
 from simgan_cli.engine.stop import StopReason, StopRequest
+from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DataError, SettingsError
 
 
@@ -78,7 +79,8 @@ def train(
                     run.create(config)
                 run.cut_metrics(state.step)
         board = stack.enter_context(_tensorboard(run)) if config.tensorboard and ranks.is_first else None
-        reason = Loop(config, run, state, domains, listener, stop, board, started).run()
+        writer = stack.enter_context(Writer(run, config, domains))
+        reason = Loop(config, run, state, domains, listener, stop, board, writer, started).run()
     status: Literal["finished", "stopped"] = "stopped" if reason else "finished"
     return TrainResult(status, state.step, time.monotonic() - started, reason)
 

@@ -14,7 +14,7 @@ import numpy as np
 from simgan_cli.data.files import write_atomic
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.health import conclude, last_measured
-from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.history import Excerpt
 from simgan_cli.engine.run import RunFolder, settings_of
 from simgan_cli.report.curves import Series, line_chart
 from simgan_cli.report.grid import history_sheet
@@ -38,13 +38,13 @@ _TEMPLATE = Template((Path(__file__).parent / "page.html").read_text(encoding="u
 
 
 def write_page(
-    run: RunFolder, config: TrainConfig, verdicts: Sequence[Mapping[str, Any]], history: HistoryBuffer | None, step: int
+    run: RunFolder, config: TrainConfig, verdicts: Sequence[Mapping[str, Any]], history: Excerpt | None, step: int
 ) -> None:
-    """Write what a run has come to: verdicts, realism, pictures by step, curves, history by age, settings.
+    """Write what a run has come to by `step`: verdicts, realism, pictures by step, curves, history by age, settings.
 
     Raises OSError, leaving an older page as it was.
     """
-    lines = run.read_metrics()
+    lines = run.read_metrics(step)
     page = _TEMPLATE.substitute(
         title=escape(f"simgan: {run.root.resolve().name}"),
         progress=f"step {step:,} of {config.total_steps:,}",
@@ -105,14 +105,13 @@ def _pictures(paths: Sequence[Path]) -> str:
     return f'{slider}<div id="pictures" class="wide">{"".join(images)}</div>'
 
 
-def _history(history: HistoryBuffer | None, of_all_ranks: int, step: int) -> str:
-    if history is None or not history.filled:
+def _history(history: Excerpt | None, of_all_ranks: int, step: int) -> str:
+    if history is None or not len(history.made_at):
         return "<p>Empty.</p>" if history else "<p>Switched off (--history-size 0).</p>"
-    chosen = history.by_age(BY_AGE)
-    images = history.images[chosen].float().cpu().numpy()
-    picture = history_sheet(images, history.made_at[chosen], "history, oldest first; the step that refined each image")
-    ages = step - history.made_at[: history.filled]
-    text = f"{history.filled:,} of {history.capacity:,} images; ages {ages.min():,} to {ages.max():,} steps."
+    title = "history, oldest first; the step that refined each image"
+    picture = history_sheet(history.images, history.images_made_at, title)
+    ages = step - history.made_at
+    text = f"{len(ages):,} of {history.capacity:,} images; ages {ages.min():,} to {ages.max():,} steps."
     if history.capacity < of_all_ranks:
         text += f" It is the first rank's part of {of_all_ranks:,}; simgan inspect-buffer shows all."
     return f'<p>{text}</p><div class="wide"><img alt="history by age" src="{_inline(picture)}"></div>'

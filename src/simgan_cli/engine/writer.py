@@ -1,0 +1,86 @@
+"""Pictures, page and checkpoints of a run, written by a thread of its own while training goes on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from torch import Tensor
+
+from simgan_cli.data.cache import PixelSet
+from simgan_cli.data.files import write_atomic
+from simgan_cli.engine.checkpoint import Snapshot
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.export import save_network
+from simgan_cli.engine.history import Excerpt
+from simgan_cli.engine.model_card import model_card
+from simgan_cli.engine.run import RunFolder
+from simgan_cli.report.grid import sample_grid
+from simgan_cli.report.page import write_page
+
+
+class Writer:
+    """Writes what it is given, in that order; what it is given must be copies that training does not change.
+
+    `wait` and `check` raise what went wrong in the thread. However its block ends, what was given is written before.
+    """
+
+    def __init__(self, run: RunFolder, config: TrainConfig, domains: Mapping[str, PixelSet]) -> None:
+        self._run, self._config = run, config
+        self._facts = {
+            "preprocess": config.preprocess,
+            "size": list(domains["synthetic"].shape[1:]),
+            "training_images": {name: len(domain.pixels) for name, domain in domains.items()},
+            "training_settings": config.model_dump(
+                mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"}
+            ),
+        }
+        self._thread = ThreadPoolExecutor(1)
+        self._given: list[Future[None]] = []
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def wait(self) -> None:
+        """Wait until all is written, so that there is memory for new copies. Raises what the thread raised."""
+        given, self._given = self._given, []
+        for work in given:
+            work.result()
+
+    def check(self) -> None:
+        """Raise what the thread has raised so far."""
+        for work in self._given:
+            if work.done():
+                work.result()
+
+    def picture(self, step: int, synthetic: Tensor, refined: Tensor, real: Tensor) -> None:
+        """Draw N x C x H x W images in [-1, 1] beside each other."""
+        title = f"step {step}" + (" (moving average)" if self._config.ema else "")
+
+        def write() -> None:
+            grid = sample_grid(synthetic.numpy(), refined.numpy(), real.numpy(), title)
+            write_atomic(self._run.samples / f"step-{step:08d}.png", grid)
+
+        self._give(write)
+
+    def page(self, step: int, verdicts: Sequence[Mapping[str, Any]], history: Excerpt | None) -> None:
+        """Write report.html as of `step`."""
+        self._give(lambda: write_page(self._run, self._config, verdicts, history, step))
+
+    def checkpoint(self, snapshot: Snapshot) -> None:
+        """Write a checkpoint, delete those that are too many, export the refiner with its model card."""
+
+        def write() -> None:
+            snapshot.save(self._run.checkpoint(snapshot.step))
+            self._run.prune(self._config.keep)
+            step, refiner = snapshot.exported
+            save_network(self._run.refiner, refiner, self._facts, {"step": str(step)})
+            card = model_card(self._facts, step, self._run.last_metrics(snapshot.step))
+            write_atomic(self._run.refiner / "README.md", card)
+
+        self._give(write)
+
+    def _give(self, work: Callable[[], None]) -> None:
+        self._given.append(self._thread.submit(work))
