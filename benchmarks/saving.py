@@ -1,0 +1,125 @@
+"""What a picture, page and checkpoint cost the step at which they are due, and all steps together.
+
+    python benchmarks/saving.py                                           # on this machine's CPU
+    python benchmarks/saving.py --device cuda --width 64 --batch-size 512 --every 50
+
+`simgan train` runs in this process on random images of 35x55 with a full history; each step is timed from the end of
+the one before, and files are due every so many. The step after them lasts longer by what cannot be done beside the next
+ones; with OMP_NUM_THREADS=1 the processor time of the thread that trains shows that without what other programs do to
+the clock. On a CPU without a core to spare the next steps are slowed by what was put off: the work is the same, as the
+last column shows.
+"""
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from train_step import machine, random_images
+
+from simgan_cli.engine.checkpoint import TrainState
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.runtime import resolve_device
+from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.training import build_state, open_domains, train
+
+COLUMNS = (
+    "width", "batch", "checkpoint MB", "plain step, ms", "step with files, ms (min-max)", "more, ms", "of a step",
+    "more CPU ms of the training thread (min-max)", "all steps / plain ones",
+)  # fmt: skip
+
+
+class Clock:
+    """A listener that notes when each step was finished."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[float, float]] = []
+
+    def decoding(self, domain: str, done: int, total: int) -> None: ...
+    def message(self, text: str) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def finding(self, finding: Any) -> None: ...
+    def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None: ...
+
+    def advanced(self, step: int, total_steps: int) -> None:
+        """Note the time when a GPU is done, too."""
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        self.times.append((time.perf_counter(), time.thread_time()))
+
+
+def begun(config: TrainConfig, size: tuple[int, int] = (35, 55)) -> Path:
+    """Write domains of noise and a checkpoint whose history is full; return it."""
+    for name, folder in (("synthetic", config.synthetic), ("real", config.real)):
+        folder.mkdir()
+        for number, image in enumerate(random_images(size)[name][:200]):
+            Image.fromarray(image[0]).save(folder / f"{number}.png")
+    state: TrainState = build_state(config, open_domains(config, Clock()), resolve_device(config.device))
+    assert state.gan.history is not None
+    state.gan.history.replace(torch.rand(config.history_size, 1, *size) * 2 - 1, 0)
+    checkpoint = RunFolder(config.out).checkpoint(0)
+    state.snapshot(state.gathered()).save(checkpoint)
+    return checkpoint
+
+
+def measure(config: TrainConfig, every: int) -> str:
+    """Train and return a line of the table."""
+    checkpoint, clock = begun(config), Clock()
+    size = sum(path.stat().st_size for path in checkpoint.iterdir()) / 1e6
+    train(config, checkpoint, clock, StopRequest())
+    passed, computed = (
+        [1e3 * (after[kind] - before[kind]) for before, after in itertools.pairwise(clock.times)] for kind in (0, 1)
+    )
+    due, plain = due_and_plain(passed, every)
+    due_computed, plain_computed = due_and_plain(computed, every)
+    median, more = statistics.median(plain), statistics.median(due) - statistics.median(plain)
+    of_thread = [step - statistics.median(plain_computed) for step in due_computed]
+    cells = [config.refiner_width, config.batch_size, f"{size:.1f}", f"{median:.0f}", spread(due), f"{more:.0f}"]
+    whole = statistics.mean(passed[every - 1 :]) / median
+    return f"| {' | '.join(map(str, [*cells, f'{more / median:.2f}', spread(of_thread), f'{whole:.2f}']))} |"
+
+
+def due_and_plain(steps: list[float], every: int) -> tuple[list[float], list[float]]:
+    """Part steps, the second one first, into those after files were due and those of the later half between."""
+    numbered = list(enumerate(steps, start=1))  # by the finished steps before
+    due = [step for number, step in numbered if number % every == 0]
+    return due, [step for number, step in numbered if number % every >= (every + 1) // 2]
+
+
+def spread(values: list[float]) -> str:
+    """Return the median with the smallest and the largest."""
+    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[32])
+    parser.add_argument("--width", type=int, nargs="+", default=[16], help="feature maps of the refiner")
+    parser.add_argument("--every", type=int, default=6, help="steps between files")
+    parser.add_argument("--times", type=int, default=12, help="how often files are due")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    print(f"{machine()}, {torch.get_num_threads()} threads, device {options.device}, "
+          f"{options.times} times, every {options.every} steps\n")  # fmt: skip
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    for width, batch in itertools.product(options.width, options.batch_size):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {name: Path(folder, name) for name in ("synthetic", "real", "out")}
+            intervals = {"save_every": options.every, "sample_every": options.every, "log_every": 10**6}
+            rest = {"refiner_width": width, "batch_size": batch, "device": options.device, "cache": "off"}
+            steps = options.every * options.times + options.every // 2
+            config = TrainConfig.model_validate(
+                paths | intervals | rest | {"eval_every": 0, "pretrain_discriminator": 0, "steps": steps}
+            )
+            print(measure(config, options.every), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What is written beside training: the state of its own step, whole, in order; and its errors come out."""
+
+import shutil
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simgan_cli.cli.settings import resolve
+from simgan_cli.data.files import atomic_file
+from simgan_cli.engine.ranks import ALONE
+from simgan_cli.engine.run import RunFolder, verify_checkpoint
+from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.training import train
+from tests.engine.rank_worker import built
+from tests.engine.rank_worker import train as train_steps
+from tests.engine.test_training import Quiet
+from tests.helpers import files_below, write_images
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    write_images(tmp_path / "synthetic", 9, 1, (12, 14))
+    write_images(tmp_path / "real", 3, 2, (12, 14))
+    return {
+        "synthetic": tmp_path / "synthetic", "real": tmp_path / "real", "out": tmp_path / "run", "cache": "off",
+        "refiner_width": 3, "refiner_blocks": 1, "batch_size": 4, "history_size": 6, "pretrain_discriminator": 0,
+        "steps": 6, "log_every": 1, "sample_every": 2, "save_every": 2, "keep": 0, "eval_every": 0,
+    }  # fmt: skip
+
+
+class Listener(Quiet):
+    """Does something when a step is done."""
+
+    def __init__(self, actions: dict[int, Any]) -> None:
+        super().__init__()
+        self.actions = actions
+        self.steps = 0
+
+    def advanced(self, step: int, total_steps: int) -> None:
+        self.steps = step
+        self.actions.get(step, lambda: None)()
+
+
+def run(settings: dict[str, Any], listener: Quiet) -> None:
+    train(resolve(settings), None, listener, StopRequest())
+
+
+def weights_and_state(checkpoint: Path) -> dict[str, Any]:
+    """The checkpoint's files, less what follows from the run's name."""
+    state = verify_checkpoint(checkpoint)
+    state["settings"].pop("out")
+    tensors = {name: content for name, content in files_below(checkpoint).items() if name.endswith(".safetensors")}
+    return tensors | {"state": state}
+
+
+def test_a_snapshot_does_not_change_when_training_goes_on(tmp_path: Path) -> None:
+    state = built("adam", ALONE)
+    train_steps(state, 3)
+    state.snapshot(state.gathered()).save(tmp_path / "at once")
+    snapshot = state.snapshot(state.gathered())
+    exported = {name: tensor.clone() for name, tensor in snapshot.exported[1].state_dict().items()}
+    train_steps(state, 3)
+    snapshot.save(tmp_path / "later")
+    files, later = files_below(tmp_path / "at once"), files_below(tmp_path / "later")
+    assert later == files
+    assert "history.safetensors" in files
+    state.snapshot(state.gathered()).save(tmp_path / "trained")
+    assert all(files_below(tmp_path / "trained")[name] != files[name] for name in files if name != "manifest.json")
+    assert all(torch.equal(tensor, exported[name]) for name, tensor in snapshot.exported[1].state_dict().items())
+
+
+def test_training_goes_on_while_files_are_written_and_they_are_those_of_their_step(settings: dict[str, Any]) -> None:
+    run_folder, held = RunFolder(settings["out"]), ExitStack()
+    picture = run_folder.samples / "step-00000002.png"
+
+    def release() -> None:
+        assert not run_folder.checkpoint(2).exists()
+        assert not run_folder.report.exists()
+        held.close()
+
+    # Two writers of one path take turns: the picture of step 2 waits for us, and the rest of that step for the picture.
+    run(settings, Listener({1: lambda: held.enter_context(atomic_file(picture)), 3: release}))
+    undisturbed = settings | {"out": settings["out"].with_name("undisturbed")}
+    run(undisturbed, Quiet())
+    for step in (2, 4, 6):
+        one, other = (weights_and_state(RunFolder(each["out"]).checkpoint(step)) for each in (settings, undisturbed))
+        assert one == other
+    assert picture.read_bytes() == (undisturbed["out"] / "samples" / picture.name).read_bytes()
+    assert "step 6 of 6" in run_folder.report.read_text()
+
+
+def test_an_error_of_the_thread_ends_training_as_what_it_was(settings: dict[str, Any]) -> None:
+    run_folder = RunFolder(settings["out"])
+
+    def spoil() -> None:
+        shutil.rmtree(run_folder.samples)
+        run_folder.samples.touch()
+
+    listener = Listener({1: spoil})
+    with pytest.raises(NotADirectoryError, match="samples"):
+        run(settings, listener)
+    assert listener.steps <= 4  # where the next copies are due, at the latest
+    verify_checkpoint(run_folder.checkpoint(2))  # given after the picture that failed, and written all the same
+
+
+def test_what_was_given_is_written_when_training_fails(settings: dict[str, Any]) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    threads = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        run(settings, Listener({3: fail}))
+    run_folder = RunFolder(settings["out"])
+    verify_checkpoint(run_folder.checkpoint(2))
+    assert (run_folder.samples / "step-00000002.png").stat().st_size > 0
+    assert "step 2 of 6" in run_folder.report.read_text()
+    assert (run_folder.refiner / "README.md").exists()
+    assert threading.active_count() == threads
+
+
+def test_page_and_card_know_nothing_of_later_steps(settings: dict[str, Any]) -> None:
+    run_folder = RunFolder(settings["out"])
+    run(settings, Quiet())
+    lines = run_folder.read_metrics()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert run_folder.read_metrics(until=4) == lines[:4]
+    assert run_folder.last_metrics(until=4) == lines[3]
+    assert run_folder.last_metrics(until=0) == {}
