@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import simgan_cli
 from simgan_cli.cli.app import app
-from simgan_cli.engine.folders import RECORD
+from simgan_cli.engine.folders import RECORD, Report
 from tests.helpers import TORCHRUN, files_below, simgan, write_images, write_refiner, write_renders
 
 Refine = Callable[..., Result]
@@ -178,6 +178,9 @@ def test_the_manifest_and_the_json_tell_all(refine: Refine, renders: Path, model
     assert (document["images"], document["refined"], document["failed"]) == (7, 7, [])
     assert document["model_sha256"] == sha256
     assert document["drift_pixels"]["images"] == 7
+    assert document["time"].keys() == {"network", "reading", "writing"}
+    assert sum(document["time"].values()) == pytest.approx(1, abs=0.002)
+    assert document["time"][document["limit"]] == max(document["time"].values())
     assert 0 <= document["drift_pixels"]["mean"] <= document["drift_pixels"]["p95"]
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     assert len(lines) == 7
@@ -188,6 +191,16 @@ def test_the_manifest_and_the_json_tell_all(refine: Refine, renders: Path, model
     refine("--manifest", manifest, "--skip-existing")
     again = [json.loads(line) for line in manifest.read_text().splitlines()]
     assert again == [line | {"status": "skipped"} for line in lines]
+
+
+def test_the_report_names_the_limit() -> None:
+    one = Report(refined=30, waited={"reading": 6.0, "network": 1.0, "writing": 1.0}, seconds=10.0)
+    other = Report(refined=10, waited={"reading": 2.0, "network": 9.0, "writing": 1.0}, seconds=8.0)
+    assert (one.limit, other.limit) == ("reading", "network")
+    both = Report.total([one, other])
+    assert (both.limit, both.images_per_second) == ("network", 4.0)
+    assert both.shares == pytest.approx({"reading": 0.4, "network": 0.5, "writing": 0.1})
+    assert Report().limit is None
 
 
 def test_a_dry_run_lists_and_writes_nothing(refine: Refine, renders: Path, tmp_path: Path) -> None:

@@ -209,6 +209,8 @@ def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str,
         "drift_pixels": drift,
         "seconds": round(report.seconds, 3),
         "images_per_second": round(report.images_per_second, 1),
+        "limit": report.limit,
+        "time": {name: round(share, 3) for name, share in report.shares.items()},
         "model_sha256": model.sha256,
     }
 
@@ -219,10 +221,12 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
         f"({report.images_per_second:.1f} images/s), skipped {report.skipped:,}, failed {len(report.failed):,}; "
         f"carried {report.labels:,} other files along"
     )
-    if report.waited and report.refined:
-        whole = sum(report.waited.values())
-        shares = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in report.waited.items())
-        say(f"time went to: {shares} (the network, or waiting for the others)")
+    if report.limit:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
+        say(
+            f"limit: {report.limit}, at {report.images_per_second:.1f} images/s; time went to: {shares} "
+            "(the network, or waiting for the others)"
+        )
     if report.lossy:
         say(f"{report.lossy:,} results are lossy, at quality {QUALITY}, as their inputs or as asked for")
     for what, count in report.converted.items():

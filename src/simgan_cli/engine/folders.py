@@ -92,6 +92,17 @@ class Report:
         return self.refined / self.seconds if self.seconds else 0.0
 
     @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the time that went to the network, and to waiting for reading and writing; {} without any."""
+        whole = sum(self.waited.values())
+        return {name: seconds / whole for name, seconds in self.waited.items()} if whole else {}
+
+    @property
+    def limit(self) -> str | None:
+        """What most of the time went to, so that `images_per_second` is its rate: network, reading or writing."""
+        return max(self.shares, key=self.shares.__getitem__) if self.refined and self.shares else None
+
+    @property
     def mean_drift(self) -> float:
         """Mean shift of the measured images, in pixels."""
         return float(np.mean(self.shifts))
