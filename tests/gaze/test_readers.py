@@ -1,4 +1,8 @@
+import resource
+import struct
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +127,82 @@ def test_an_hdf5_of_nothing_but_fill_values_is_refused(tmp_path: Path) -> None:
         file["gaze"] = np.zeros((3, 2))
     with pytest.raises(DataError, match="expands to 810,000,000,000 bytes"):
         read(tmp_path / "a.h5", Options())
+
+
+def packed_zeros(megabytes: int, start: bytes = b"") -> bytes:
+    packer = zlib.compressobj(9)
+    return packer.compress(start) + b"".join(packer.compress(bytes(10**6)) for _ in range(megabytes)) + packer.flush()
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """Let this process have no more than 300 MB beside what it has."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_an_hdf5_whose_chunks_unpack_to_more_than_they_may_is_refused(tmp_path: Path, little_memory: None) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["gaze"] = np.zeros((2, 2))
+        images = file.create_dataset("x", (2, 9, 15), "u1", chunks=(2, 9, 15), compression="gzip", fletcher32=True)
+        images.id.write_direct_chunk((0, 0, 0), packed_zeros(600))
+    with pytest.raises(DataError, match="a chunk of /x expands to more than its 274 bytes"):
+        read(tmp_path / "a.h5", Options())
+
+
+@pytest.mark.parametrize(
+    "how", [{"compression": "gzip", "shuffle": True, "fletcher32": True}, {"compression": "lzf"}, {}]
+)
+def test_an_hdf5_may_be_packed_in_any_usual_way(tmp_path: Path, how: dict[str, Any]) -> None:
+    images, gaze, _ = discs(9, 1)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=images, chunks=(4, 35, 55), **how)
+        file["gaze"] = gaze
+        file["file"] = np.array([f"{number}.png" for number in range(9)], object)
+        file["person"] = np.array([b"p00"] * 9)
+    found = read(tmp_path / "a.h5", Options())
+    assert np.array_equal(found.pixels, images)
+    assert found.files == [f"{number}.png" for number in range(9)]
+    assert found.persons == ["p00"] * 9
+
+
+def test_an_hdf5_of_one_long_text_many_times_is_refused(tmp_path: Path, little_memory: None) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file["gaze"] = np.zeros((20_000, 1, 1), np.uint8), np.zeros((20_000, 2))
+        file["file"] = np.array(["x" * 60_000, *[""] * 19_999], object)
+        place = file["file"].id.get_offset()
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    content[place : place + 16 * 20_000] = content[place : place + 16] * 20_000  # each refers to the first one's text
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(DataError, match="expands to"):
+        read(tmp_path / "a.h5", Options())
+
+
+def test_rows_of_an_hdf5_that_lie_elsewhere_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["gaze"] = np.zeros((2, 2))
+        file.create_dataset("x", (2, 9, 15), "u1", external=[("/dev/zero", 0, 270)])
+    with pytest.raises(DataError, match="store it plainly"):
+        read(tmp_path / "a.h5", Options())
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_mat_that_unpacks_to_memory_s_end_is_refused(tmp_path: Path, little_memory: None, order: str) -> None:
+    write_mpiigaze(tmp_path, {"p00": 3})
+    day = tmp_path / "Data" / "Normalized" / "p00" / "day01.mat"
+    size = 600 * 10**6
+    array = struct.pack(order + "9I", 6, 8, 9, 0, 5, 8, size, 1, 1) + struct.pack(
+        order + "I4s4xII", 4, b"data", 2, size
+    )
+    content = packed_zeros(600, struct.pack(order + "II", 14, len(array) + size) + array)
+    sign = b"IM" if order == "<" else b"MI"
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(order + "H", 0x100) + sign
+    day.write_bytes(header + struct.pack(order + "II", 15, len(content)) + content)
+    with pytest.raises(DataError, match=r"day01\.mat: expands to .* more than 200 times its own"):
+        read(tmp_path, Options())
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-20], lambda c: c[:300] + bytes(30) + c[330:], lambda c: b"x" * 200])

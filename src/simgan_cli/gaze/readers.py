@@ -4,9 +4,12 @@ Each yields samples of what its layout holds; `read` finds the layout out and br
 """
 
 import csv
+import math
 import os
 import re
+import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -30,6 +33,10 @@ Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
 Samples = tuple[list[Sample], list[str]]  # with what is worth a warning
 HDF5_SUFFIXES = {".h5", ".hdf5", ".hdf"}
 HDF5_SIGNATURE = b"\x89HDF"
+MAT_HEADER = 128  # bytes
+MAT_COMPRESSED = 15  # the type of an element that zlib has packed
+CHECKSUM = 4  # bytes that HDF5 may put behind a chunk
+TEXTS_AT_A_TIME = 64  # each at most as long as the file
 EYE_SIZE = (35, 55)  # H, W of the paper's eyes
 EYE_WINDOW = 1.6  # width of the window round an eye, in widths of the box of its lid margin
 IMAGE_KEYS = ("x", "image", "images", "data", "face_patch")
@@ -275,13 +282,45 @@ def _mpiigaze_day(path: Path) -> Iterator[Sample]:
 def _loaded_mat(path: Path) -> Any:
     io = _optional("scipy.io", path)
     try:
+        _refuse_bomb(path, _mat_size(path))
         return io.loadmat(path, struct_as_record=False, squeeze_me=True)
     except NotImplementedError as error:
         raise DataError(f"{path}: a .mat of version 7.3 (HDF5); MPIIGaze's own are version 5: load it again") from error
+    except DataError:
+        raise
     except (
         Exception
     ) as error:  # damage shows as OSError, MatReadError, ValueError, TypeError, zlib.error, MemoryError ...
         raise DataError(f"{path}: cannot be read as .mat ({type(error).__name__}: {error}); load it again") from error
+
+
+def _mat_size(path: Path) -> int:
+    """Return the bytes that the elements of a .mat of version 5 expand to, or some number above what they may.
+
+    Nothing but unpacking tells: the sizes that stand in the file are those that its maker chose.
+    """
+    most, size = _most_expanded(path), 0
+    with path.open("rb") as file:
+        header = file.read(MAT_HEADER)
+        if b"\0" in header[:4]:  # version 4, which packs nothing
+            return 0
+        order = "<" if header[-2:] == b"IM" else ">"
+        while size <= most and len(tag := file.read(8)) == 8:
+            kind, length = struct.unpack(order + "II", tag)
+            if kind == MAT_COMPRESSED:
+                size += _inflated_size(file.read(length), most)
+            else:
+                file.seek(length, os.SEEK_CUR)
+    return size
+
+
+def _inflated_size(content: bytes, most: int) -> int:
+    """Return the bytes that zlib's `content` expands to, or some number above `most`; raises zlib.error."""
+    stream, size = zlib.decompressobj(), 0
+    while content and size <= most:
+        size += len(stream.decompress(content, 2**20))
+        content = stream.unconsumed_tail
+    return size
 
 
 def _evaluation_subset(normalized: Path) -> list[str] | None:
@@ -390,12 +429,58 @@ def _stacked(item: Any, file: Path) -> NDArray[Any]:
     """Return a dataset, or a group of numbered datasets (a row each), as one array."""
     parts = [item[key] for key in sorted(item)] if hasattr(item, "keys") else [item]
     _refuse_bomb(file, sum(part.size * part.dtype.itemsize for part in parts))
-    return np.stack([np.asarray(part) for part in parts]) if hasattr(item, "keys") else np.asarray(item)
+    rows = [_read_part(part, file) for part in parts]
+    return np.stack(rows) if hasattr(item, "keys") else rows[0]
+
+
+def _read_part(data: Any, file: Path) -> NDArray[Any]:
+    """Return a data set whose declared size is no bomb; raises DataError where it would unpack to more than that."""
+    h5py = _optional("h5py", file)
+    texts = data.dtype.hasobject
+    if data.is_virtual or data.external or (texts and (data.ndim != 1 or h5py.check_string_dtype(data.dtype) is None)):
+        raise DataError(f"{file}: {data.name} is virtual, in other files or of rows of any length; store it plainly")
+    if texts:
+        return _read_texts(data, file)
+    properties = data.id.get_create_plist()
+    filters = [properties.get_filter(place)[0] for place in range(properties.get_nfilters())]
+    packed = filters.count(h5py.h5z.FILTER_DEFLATE)
+    if packed > 1:
+        raise DataError(f"{file}: {data.name} is packed twice over; pack it anew")
+    if packed:
+        most, skipped = math.prod(data.chunks) * data.dtype.itemsize + CHECKSUM, filters.index(h5py.h5z.FILTER_DEFLATE)
+        chunks: list[Any] = []
+        data.id.chunk_iter(chunks.append)
+        for chunk in chunks:
+            content = data.id.read_direct_chunk(chunk.chunk_offset)[1]
+            if not chunk.filter_mask >> skipped & 1 and _inflated_size(content, most) > most:
+                raise DataError(f"{file}: a chunk of {data.name} expands to more than its {most:,} bytes; pack it anew")
+    return np.asarray(_decoded(data)[...] if data.dtype.kind == "S" else data)
+
+
+def _decoded(data: Any) -> Any:
+    """Return a data set of texts as one of str; what is no text of its encoding stays apart and does no harm."""
+    return data.asstr(errors="backslashreplace")
+
+
+def _read_texts(data: Any, file: Path) -> NDArray[Any]:
+    """Return a column of texts, a few at a time: all of them may be one and the same long text of the file."""
+    found: list[NDArray[Any]] = [np.empty(0, object)]
+    size = 0
+    for start in range(0, len(data), TEXTS_AT_A_TIME):
+        found.append(_decoded(data)[start : start + TEXTS_AT_A_TIME])
+        size += sum(map(len, found[-1]))
+        _refuse_bomb(file, size)
+    return np.concatenate(found)
+
+
+def _most_expanded(path: Path) -> int:
+    """Return the bytes that a file may expand to: more cannot be packed into it if it holds such data."""
+    return max(UNSUSPECTED, MOST_EXPANSION * path.stat().st_size)
 
 
 def _refuse_bomb(path: Path, size: int) -> None:
     """Raise DataError for a file whose content would take far more memory than such data can be packed into it."""
-    if size > max(UNSUSPECTED, MOST_EXPANSION * path.stat().st_size):
+    if size > _most_expanded(path):
         raise DataError(f"{path}: expands to {size:,} bytes, more than {MOST_EXPANSION} times its own; pack it anew")
 
 
