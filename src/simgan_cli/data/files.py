@@ -53,9 +53,25 @@ def copy_atomic(source: Path, path: Path) -> None:
     The caller makes the renames survive a power cut (`sync_directory`).
     """
     with atomic_file(path, synced=False) as file, source.open("rb") as original:
-        shutil.copyfileobj(original, file)
+        while part := _read_part(original, source):
+            file.write(part)
         file.flush()
         shutil.copystat(source, _temporary_of(path))
+
+
+def _read_part(file: BinaryIO, path: Path) -> bytes:
+    with naming(path):
+        return file.read(2**20)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError name the file that it came of: that of a read, unlike that of an opening, names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def link_atomic(source: Path, path: Path) -> None:

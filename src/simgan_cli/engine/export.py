@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from simgan_cli import __version__
-from simgan_cli.data.files import parse_json, write_atomic, write_json
+from simgan_cli.data.files import naming, parse_json, write_atomic, write_json
 from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.networks import Discriminator, Refiner
 from simgan_cli.errors import CheckpointError
@@ -104,9 +104,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_content(path: Path) -> bytes:
-    """Read a file of a model; raises CheckpointError that names it when it is missing."""
+    """Read a file of a model; raises CheckpointError that names it when it is missing, OSError that does otherwise."""
     try:
-        return path.read_bytes()
+        with naming(path):
+            return path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; the folder is incomplete") from error
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED
-from simgan_cli.data.files import parse_json
+from simgan_cli.data.files import naming, parse_json
 from simgan_cli.data.images import decoding, luma, pixel_array
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
@@ -66,7 +66,7 @@ def _recognised(path: Path) -> Layout:
     if path.is_file():
         if zipfile.is_zipfile(path):
             return "npz"
-        with path.open("rb") as file:
+        with path.open("rb") as file, naming(path):
             if file.read(4) == HDF5_SIGNATURE:
                 return "hdf5"
     elif (path / "labels.csv").is_file():
