@@ -137,7 +137,7 @@ while len(steps) < 30:
     steps.add(view.step)
 """
     try:
-        result = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False, timeout=120)
+        result = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False, timeout=600)
     finally:
         training.kill()
         training.wait()

@@ -84,7 +84,11 @@ class RunFolder:
 
     def existing_checkpoints(self) -> list[Path]:
         """Return the complete checkpoints, oldest first; one without a manifest does not exist."""
-        return sorted(path.parent for path in self.checkpoints.glob(f"step-*/{MANIFEST}"))
+        while True:
+            listed = sorted(self.checkpoints.glob("step-*"))
+            complete = [path for path in listed if (path / MANIFEST).is_file()]
+            if complete or listed == sorted(self.checkpoints.glob("step-*")):
+                return complete  # else a training has replaced all that we listed by newer ones
 
     def prune(self, keep: int) -> None:
         """Delete all but the `keep` newest checkpoints; 0 keeps all."""
