@@ -49,7 +49,7 @@ class Clock:
 
     def advanced(self, step: int, total_steps: int) -> None:
         """Note the time when a GPU is done, too."""
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.times.append((time.perf_counter(), time.thread_time()))
 

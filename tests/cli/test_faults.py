@@ -57,7 +57,7 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
          models[2] / "config.json"),
     )  # fmt: skip
     evaluate = ("eval-gaze", "--out", out / "d", "--test", eyes, "--train")
-    for arguments, code, place in (
+    cases: list[tuple[tuple[str | Path, ...], int, Path]] = [
         (("train", *domains.flags, "--dry-run", "--config", file), 2, file),
         (("refine", "--from-file", file, "--model", models[0], "--out", out), 2, file),
         (("refine", labelled, "--model", models[0], "--out", out), 1, labels),
@@ -65,7 +65,8 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
         (("refine", domains.real, "--model", models[2], "--out", out / "c"), 1, config),
         ((*evaluate, f"a={file}"), 1, file),
         ((*evaluate, f"a={cut}"), 4, table),
-    ):
+    ]
+    for arguments, code, place in cases:
         found, said = run(*arguments)
         assert (found, UNREADABLE in said, str(place) in said) == (code, True, True), said
 
@@ -74,7 +75,8 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, labelled eyes and a model."""
     world = tmp_path_factory.mktemp("world")
-    flags = ["--synthetic", write_images(world / "synthetic", 12, 1), "--real", write_images(world / "real", 3, 2)]
+    flags: list[str | Path] = ["--synthetic", write_images(world / "synthetic", 12, 1)]
+    flags += ["--real", write_images(world / "real", 3, 2)]
     result = simgan("train", *flags, "--out", world / "run", *TINY)
     assert result.returncode == 0, result.stderr
     write_csv(world / "eyes", 60, 1)
