@@ -266,11 +266,12 @@ class Harness:
             job, name = JOBS[number // len(ways) % len(JOBS)], ways[number % len(ways)]
             with FAULTS[name](self.world, self.rng) as prepare:
                 ended = wait(self.world, start(self.world, job.command, prepare))
-                died = name == MEMORY and ended.code < 0  # in C code, which has no way to say so
+                # In C code, which has no way to say so but glibc's own line.
+                died = name == MEMORY and (ended.code < 0 or ended.said.rstrip().endswith(": ABORT"))
                 clear = ended.code in (0, 1, 3, 4) and "Traceback" not in ended.said
                 if not died and (not clear or (ended.code and "error: " not in ended.said)):
                     trials.problems.append(f"{job.name} with {name}: exit code {ended.code}: {ended.said[-600:]}")
-                how = f"ended by signal {-ended.code}" if died else "a clear error" if ended.code else "not reached"
+                how = "ended in C code" if died else "a clear error" if ended.code else "not reached"
                 kept = list((self.world / "out").rglob("manifest.json"))
             trials.landed[f"{job.name}, {name}", how] += 1
             from simgan_cli.engine.run import verify_checkpoint
