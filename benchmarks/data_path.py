@@ -20,6 +20,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from train_step import machine
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
@@ -99,6 +101,15 @@ def starts(folder: Path, real: Path, work: Path, rounds: int, workers: int) -> d
     return costs
 
 
+def bare_decoding(sources: list[Path]) -> float:
+    """Return the seconds of a core that Pillow alone takes to read and decode an image: the floor of `build`."""
+    started = time.process_time()
+    for source in sources:
+        with Image.open(source) as image:
+            np.asarray(image)
+    return (time.process_time() - started) / len(sources)
+
+
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -121,6 +132,7 @@ def main() -> None:
         real = made(sources, options.base, work / "real", packed=options.tar)
         base: dict[str, float] = {}
         before: dict[str, float] = {}
+        floors = [bare_decoding(sources) for _ in range(9)]
         for count in [options.base, *options.counts]:
             folder = made(sources, count, work / f"{count}", packed=options.tar)
             rounds = options.rounds if count <= 100_000 else 1
@@ -129,6 +141,8 @@ def main() -> None:
                 median = statistics.median(seconds)
                 core = statistics.median(cost.core_seconds for cost in costs)
                 own = core - base.setdefault(kind, core)
+                if kind == "build":
+                    built = own / count
                 ratio = f"{own / before[kind]:.1f}" if before.get(kind) else ""
                 before[kind] = own
                 print(
@@ -138,6 +152,9 @@ def main() -> None:
                     flush=True,
                 )
             shutil.rmtree(folder)
+        floor = statistics.median(floors)
+        print(f"\nfloor of build: {1e6 * floor:.1f} ({1e6 * min(floors):.1f}-{1e6 * max(floors):.1f}) us/image, Pillow "
+              f"alone; share at {count:,} images: {floor / built:.0%}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""What the history costs an iteration: b/2 images drawn and b/2 replaced, against a list as plain loops keep it.
+
+`floor` is what must move at least, at the rate of a large copy on the same device and in the same round: b/2 images
+read as they are stored and handed out in float32, b/2 taken in float32 and stored. On CPUs all are seconds of a core.
+"""
+
+import argparse
+import itertools
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from train_step import both_clocks, clock_of, machine, spread
+
+from simgan_cli.engine.config import parse_size
+from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.runtime import prepare_process, resolve_device
+
+COLUMNS = (
+    "capacity", "batch", "list, ms", "buffer, ms (min-max)", "list/buffer (min-max)", "floor, ms (share)", "buffer MB",
+)  # fmt: skip
+COPIED = 64 * 2**20  # bytes, of more than any cache
+
+
+def buffer_turn(capacity: int, half: int, size: tuple[int, int], device: torch.device) -> Callable[[], object]:
+    """Return what the product does in an iteration, its history full."""
+    history = HistoryBuffer(capacity, (1, *size), np.random.default_rng(0), device)
+    history.replace(torch.rand(capacity, 1, *size, device=device) * 2 - 1, 0)
+    refined = torch.rand(half, 1, *size, device=device)
+
+    def turn() -> None:
+        history.draw(half)
+        history.replace(refined, 1)
+
+    return turn
+
+
+def list_turn(capacity: int, half: int, size: tuple[int, int], device: torch.device) -> Callable[[], object]:
+    """Return the same with a list of float32 images."""
+    rng = np.random.default_rng(0)
+    history = list(torch.rand(capacity, 1, *size, device=device) * 2 - 1)
+    refined = torch.rand(half, 1, *size, device=device)
+
+    def turn() -> None:
+        torch.stack([history[place] for place in rng.choice(capacity, half, replace=False)])
+        for place, image in zip(rng.choice(capacity, half, replace=False), refined, strict=True):
+            history[place] = image.clone()  # a view would keep the whole mini-batch
+
+    return turn
+
+
+def measure(capacity: int, batch: int, size: tuple[int, int], device: torch.device, rounds: int) -> str:
+    """Return a line of the table."""
+    half = batch // 2
+    source = torch.zeros(COPIED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    turns = (
+        (list_turn(capacity, half, size, device), 20),
+        (buffer_turn(capacity, half, size, device), 20),
+        (lambda: target.copy_(source), 3),
+    )
+    clock = clock_of(device)
+    times = [[1e3 * both_clocks(turn, count, device)[clock] for turn, count in turns] for _ in range(1 + rounds)][
+        1:
+    ]  # the first one warms up
+    moved = half * size[0] * size[1] * (2 + 4 + 4 + 2)
+    floors = [copying * moved / (2 * COPIED) for _, _, copying in times]
+    share = statistics.median(floor / product for floor, (_, product, _) in zip(floors, times, strict=True))
+    cells = (
+        f"{capacity:,}", batch, f"{statistics.median(plain for plain, _, _ in times):.2f}",
+        spread([product for _, product, _ in times]), spread([plain / product for plain, product, _ in times]),
+        f"{statistics.median(floors):.3f} ({share:.0%})", f"{capacity * size[0] * size[1] * 2 / 1e6:.1f}",
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--capacity", type=int, nargs="+", default=[3200, 51_200], help="images in the history")
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 512])
+    parser.add_argument("--size", type=parse_size, default=(35, 55), metavar="HxW")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    prepare_process(device, deterministic=False)
+    where = f"{options.size[0]}x{options.size[1]} grey, device {options.device}, {options.rounds} rounds"
+    print(f"{machine()}, {torch.get_num_threads()} threads, {where}\n")
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    for capacity, batch in itertools.product(options.capacity, options.batch_size):
+        print(measure(capacity, batch, options.size, device, options.rounds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
