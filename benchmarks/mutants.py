@@ -29,13 +29,22 @@ ROOT = Path(__file__).parents[1]
 ENGINE = Path("simgan_cli") / "engine"
 TESTS = {
     "algorithm": ["test_losses.py", "test_algorithm.py"],
-    "history": ["test_history.py", "test_algorithm.py"],
+    "history": ["test_history.py"],
     "metrics": ["test_metrics.py"],
-    "psi": ["test_losses.py", "test_algorithm.py"],
+    "psi": ["test_losses.py"],
     "balance": ["test_balance.py"],
 }
-SLOW = "not compiled"  # compiles networks for seconds, and says nothing of the method that its neighbours do not
-HEAVY = ("torch", "numpy", "scipy.ndimage", "safetensors.torch", "PIL.Image")
+# Compiling networks and whole trainings take seconds to minutes, and say nothing that their neighbours do not.
+SLOW = "not compiled and not a_refiner_that_changes_nothing and not a_number_stays"
+HEAVY = (
+    "torch",
+    "numpy",
+    "pydantic",
+    "torchvision.transforms.v2.functional",
+    "scipy.ndimage",
+    "safetensors.torch",
+    "PIL.Image",
+)
 WRONG_SOURCE = 99
 CPU_SECONDS, PATIENCE = 60, 1200  # of the processor and of the clock; a mutant that does not end is noticed, too
 # (module, line of source as mutated): why no test can tell.

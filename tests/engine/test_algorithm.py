@@ -181,6 +181,16 @@ def test_the_phases_train_one_network_each_and_leave_history_empty() -> None:
     assert gan.history.filled == 2
 
 
+def test_pretraining_of_the_refiner_needs_no_lambda() -> None:
+    config = tiny_config(**{"lambda": 0.0, "pretrain_refiner": 1})
+    gan, synthetic = tiny_gan(config), Images(1)
+    twin = tiny_gan(config)
+    gan.step(0, synthetic, Images(2))
+    refined = twin.refiner(synthetic.batches[0])
+    expected = stepped(twin.refiner, (refined - synthetic.batches[0]).abs().mean(), 0.1)
+    assert_weights(gan.refiner, expected)
+
+
 def test_the_moving_average_follows_theta() -> None:
     gan = tiny_gan(tiny_config(ema=0.75))
     start = copy_of(gan.refiner)

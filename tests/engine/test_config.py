@@ -1,6 +1,8 @@
 """The recipe `paper` against the numbers of Shrivastava et al. (CVPR 2017), Sec. 3 and the supplementary material."""
 
-from simgan_cli.engine.config import TrainConfig, defaults_of
+import pytest
+
+from simgan_cli.engine.config import TrainConfig, defaults_of, parse_duration, parse_lambda, parse_psi
 
 
 def paper(preset: str) -> TrainConfig:
@@ -28,3 +30,45 @@ def test_the_recipe_for_hands_is_the_papers() -> None:
 
 def test_what_the_paper_leaves_open_is_chosen() -> None:
     assert {"lambda", "history_size", "steps", "refiner_output", "refiner_padding"} <= set(defaults_of("paper", "eyes"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("90", 90), ("30m", 1800), ("2h", 7200), ("1h30m5s", 5405), (7.5, 7.5)]
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "1d", "-5s", "5s3m", "1.5h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("psi", "says"),
+    [
+        ("", "an empty term"),
+        ("identity,,blur", "an empty term"),
+        ("identity,identity=2", "stands twice"),
+        ("identity=much", "is not a number"),
+        ("identity=0", "positive"),
+        ("identity=-1", "positive"),
+        ("identity=inf", "positive"),
+        ("identity=nan", "positive"),
+    ],
+)
+def test_what_is_no_sum_of_transforms(psi: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse_psi(psi)
+
+
+def test_transforms_have_the_weight_1_unless_told() -> None:
+    assert parse_psi("identity, blur=0.5") == [("identity", 1), ("blur", 0.5)]
+
+
+@pytest.mark.parametrize("value", ["-1", "inf", "nan", "much"])
+def test_lambda_is_a_number_of_0_or_more(value: str) -> None:
+    with pytest.raises(ValueError, match=r"neither a number|not 0 or more"):
+        parse_lambda(value)
+    assert parse_lambda("0") == 0

@@ -1,12 +1,14 @@
 """What the machine is asked for: compiling networks only where it can and pays."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from simgan_cli.engine.runtime import compiler
+from simgan_cli.engine.ranks import Ranks
+from simgan_cli.engine.runtime import compiler, resolve_device
 from simgan_cli.errors import SettingsError
 
 CPU = torch.device("cpu")
@@ -30,6 +32,8 @@ def test_compiling_without_a_compiler_is_an_error_and_auto_does_without(
 
 
 def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    importlib.import_module("torch._dynamo")  # the compiler itself must not meet the empty Triton
+
     (tmp_path / "triton").mkdir()
     (tmp_path / "triton" / "__init__.py").touch()
     (tmp_path / "c++").touch(mode=0o755)
@@ -40,3 +44,23 @@ def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself(tmp_path: Path, mon
     assert isinstance(compiled, nn.Module)
     assert compiled is not network
     assert [id(weight) for weight in compiled.parameters()] == [id(weight) for weight in network.parameters()]
+
+
+def test_each_of_several_ranks_has_the_cpu_or_a_gpu_of_its_own() -> None:
+    second = Ranks(1, 2, 1)
+    assert resolve_device("cpu", second) == CPU
+    with pytest.raises(SettingsError, match="--device cuda:0: there are 2 ranks"):
+        resolve_device("cuda:0", second)
+    if torch.cuda.device_count() > 1:
+        assert resolve_device("cuda", second) == torch.device("cuda:1")
+    else:  # it is not quietly given the one that another rank has
+        with pytest.raises(SettingsError, match="--device cuda:1: this machine shows"):
+            resolve_device("cuda", second)
+
+
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(SettingsError, match="--device cuda:99"):
+        resolve_device("cuda:99")
+    if not torch.backends.mps.is_available():
+        with pytest.raises(SettingsError, match="--device mps"):
+            resolve_device("mps")
