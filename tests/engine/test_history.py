@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.history import HistoryBuffer, history_stream, spread_by_age
+from simgan_cli.engine.ranks import Ranks
+from simgan_cli.engine.runtime import stream_number
 
 CPU = torch.device("cpu")
 SHAPE = (1, 2, 3)
@@ -110,3 +112,22 @@ def test_refined_images_are_kept_to_an_eighth_of_a_grey_level() -> None:
     buffer.replace(images, 1)
     error = (buffer.images.float() - images).abs().max().item() * 127.5
     assert error <= 1 / 8
+
+
+def test_places_are_spread_evenly_over_the_ages_the_oldest_first() -> None:
+    made_at = np.array([5, 1, 9, 3, 7])
+    assert spread_by_age(made_at, 3).tolist() == [1, 0, 2]
+    assert spread_by_age(made_at, 1).tolist() == [1]
+    assert spread_by_age(made_at, 9).tolist() == [1, 3, 0, 4, 2]
+    assert spread_by_age(made_at, 0).tolist() == []
+    assert spread_by_age(np.arange(6), 4).tolist() == [0, 2, 3, 5]
+    many_alike = np.repeat([1, 0], 50)
+    assert spread_by_age(many_alike, 100).tolist() == [*range(50, 100), *range(50)]  # those of one age as they lie
+
+
+def test_each_rank_and_each_dealing_has_a_stream_of_its_own() -> None:
+    places = [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 5), (1, 1, 5), (1, 5, 1)]
+    drawn = [history_stream(seed, Ranks(rank, 8, rank), step).random() for seed, rank, step in places]
+    assert len(set(drawn)) == len(places)
+    assert drawn == [history_stream(seed, Ranks(rank, 8, rank), step).random() for seed, rank, step in places]
+    assert drawn[0] == np.random.default_rng([1, stream_number("history")]).random()  # as runs of one process go on
