@@ -61,9 +61,8 @@ def measure(capacity: int, batch: int, size: tuple[int, int], device: torch.devi
         (lambda: target.copy_(source), 3),
     )
     clock = clock_of(device)
-    times = [[1e3 * both_clocks(turn, count, device)[clock] for turn, count in turns] for _ in range(1 + rounds)][
-        1:
-    ]  # the first one warms up
+    times = [[1e3 * both_clocks(turn, count, device)[clock] for turn, count in turns] for _ in range(1 + rounds)]
+    del times[0]  # which warmed up
     moved = half * size[0] * size[1] * (2 + 4 + 4 + 2)
     floors = [copying * moved / (2 * COPIED) for _, _, copying in times]
     share = statistics.median(floor / product for floor, (_, product, _) in zip(floors, times, strict=True))

@@ -35,7 +35,7 @@ TESTS = {
     "balance": ["test_balance.py"],
 }
 # Compiling networks and whole trainings take seconds to minutes, and say nothing that their neighbours do not.
-SLOW = "not compiled and not a_refiner_that_changes_nothing and not a_number_stays"
+QUICK = "not compiled and not a_refiner_that_changes_nothing and not a_number_stays"
 HEAVY = (
     "torch",
     "numpy",
@@ -158,7 +158,7 @@ def _test(mutant: Mutant) -> int:
 
         if engine.__file__ != str(copied / ENGINE / "__init__.py"):
             return WRONG_SOURCE
-        return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-k", SLOW, *files]))
+        return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-k", QUICK, *files]))
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from train_step import bare_iteration, machine, product_iteration, seconds
+from train_step import bare_iteration, machine, product_iteration, seconds, spread
 
 from simgan_cli.engine.config import TrainConfig, parse_size
 from simgan_cli.engine.ranks import Ranks
@@ -53,8 +53,8 @@ def measure(options: argparse.Namespace, ranks: Ranks) -> None:
             images = (config.refiner_updates + config.discriminator_updates) * batch_size
             rates = [images / statistics.median(column) for column in zip(*rounds, strict=True)]
             speedup, reached = ([times[i] / times[1] for times in rounds] for i in (0, 2))
-            cells = (batch_size, ranks.count, f"{rates[0]:.1f}", f"{rates[1]:.1f}", spread(speedup))
-            print("|", " | ".join(map(str, (*cells, f"{rates[2]:.1f}", spread(reached)))), "|", flush=True)
+            cells = (batch_size, ranks.count, f"{rates[0]:.1f}", f"{rates[1]:.1f}", spread(speedup, 3))
+            print("|", " | ".join(map(str, (*cells, f"{rates[2]:.1f}", spread(reached, 3)))), "|", flush=True)
 
 
 def timed(
@@ -65,11 +65,6 @@ def timed(
     ranks.gather(None)
     mine = seconds(work, iterations, device) if ranks.is_first or not alone else 0.0
     return float(max(ranks.gather(mine)))
-
-
-def spread(ratios: list[float]) -> str:
-    """Return the median with the smallest and the largest."""
-    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from train_step import machine, random_images
+from train_step import machine, random_images, spread
 
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.config import TrainConfig
@@ -80,9 +80,9 @@ def measure(config: TrainConfig, every: int) -> str:
     due_computed, plain_computed = due_and_plain(computed, every)
     median, more = statistics.median(plain), statistics.median(due) - statistics.median(plain)
     of_thread = [step - statistics.median(plain_computed) for step in due_computed]
-    cells = [config.refiner_width, config.batch_size, f"{size:.1f}", f"{median:.0f}", spread(due), f"{more:.0f}"]
+    cells = [config.refiner_width, config.batch_size, f"{size:.1f}", f"{median:.0f}", spread(due, 0), f"{more:.0f}"]
     whole = statistics.mean(passed[every - 1 :]) / median
-    return f"| {' | '.join(map(str, [*cells, f'{more / median:.2f}', spread(of_thread), f'{whole:.2f}']))} |"
+    return f"| {' | '.join(map(str, [*cells, f'{more / median:.2f}', spread(of_thread, 0), f'{whole:.2f}']))} |"
 
 
 def due_and_plain(steps: list[float], every: int) -> tuple[list[float], list[float]]:
@@ -90,11 +90,6 @@ def due_and_plain(steps: list[float], every: int) -> tuple[list[float], list[flo
     numbered = list(enumerate(steps, start=1))  # by the finished steps before
     due = [step for number, step in numbered if number % every == 0]
     return due, [step for number, step in numbered if number % every >= (every + 1) // 2]
-
-
-def spread(values: list[float]) -> str:
-    """Return the median with the smallest and the largest."""
-    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
 
 
 def main() -> None:

@@ -258,9 +258,9 @@ def turn_of(worker: "subprocess.Popen[str]") -> dict[str, float]:
     return dict(json.loads(worker.stdout.readline()))
 
 
-def spread(ratios: list[float]) -> str:
+def spread(values: list[float], digits: int = 2) -> str:
     """Return the median with the smallest and the largest."""
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def main() -> None:
