@@ -48,7 +48,25 @@ HEAVY = (
 WRONG_SOURCE = 99
 CPU_SECONDS, PATIENCE = 60, 1200  # of the processor and of the clock; a mutant that does not end is noticed, too
 # (module, line of source as mutated): why no test can tell.
-HARMLESS: dict[tuple[str, str], str] = {}
+HARMLESS: dict[tuple[str, str], str] = {
+    (
+        "algorithm",
+        "return torch.optim.Adam(network.parameters(), lr=rate, betas=(self.config.beta1, 0.999), fused=False)",
+    ): "the same update, only slower",
+    (
+        "history",
+        "@dataclass(frozen=False)",
+    ): "frozen is for readers and the type checker: nothing assigns to an excerpt",
+    (
+        "metrics",
+        "return {name: [total, self.counts[name]] for name, total in zip(self.sums, values, strict=False)}",
+    ): "the values are stacked from these very sums, so that there are as many",
+    (
+        "psi",
+        "_BUILT_IN: dict[str, FeatureTransform] = "
+        "dict(zip(PSI_NAMES, (identity, derivatives, channel_mean, blur, normalized), strict=False))",
+    ): "both have five entries",
+}
 SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Pow: ast.Mult,
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

@@ -13,6 +13,7 @@ from simgan_cli.engine.algorithm import Network, SimGAN
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.networks import Discriminator, Refiner
+from simgan_cli.engine.ranks import ALONE, Ranks
 
 SHAPE = (1, 6, 9)
 
@@ -21,18 +22,20 @@ def tiny_config(**settings: Any) -> TrainConfig:
     plain = {
         "synthetic": "a", "real": "b", "batch_size": 5, "history_size": 8, "pretrain_discriminator": 0,
         "refiner_updates": 1, "optimizer": "sgd", "refiner_lr": 0.1, "discriminator_lr": 0.2, "ema": 0.0, "lambda": 0.7,
-        "psi": "identity",
+        "psi": "identity", "noise": False,
     }  # fmt: skip
     return TrainConfig.model_validate(plain | settings)
 
 
-def tiny_gan(config: TrainConfig, compiled: Callable[[nn.Module], Network] = lambda network: network) -> SimGAN:
+def tiny_gan(
+    config: TrainConfig, compiled: Callable[[nn.Module], Network] = lambda network: network, ranks: Ranks = ALONE
+) -> SimGAN:
     torch.manual_seed(5)
     history = HistoryBuffer(config.history_size, SHAPE, np.random.default_rng(1), torch.device("cpu"))
-    refiner = Refiner(width=3, blocks=1, output="tanh")
+    refiner = Refiner(width=3, blocks=1, output="tanh", noise=config.noise)
     discriminator = Discriminator([("conv", 3, 2, 4), ("pool", 3, 1, 4), ("conv", 1, 1, 3)])
     return SimGAN(
-        config, refiner, discriminator, history if config.history_size else None, nullcontext, compiled=compiled
+        config, refiner, discriminator, history if config.history_size else None, nullcontext, ranks, compiled
     )
 
 
@@ -113,7 +116,7 @@ def test_the_refiners_step_leaves_phi_and_changes_every_theta() -> None:
     gan.refiner_step(Images(1)(5))
     assert unchanged(gan.discriminator, phi)
     assert changed_everywhere(gan.refiner, theta)
-    assert all(parameter.requires_grad for parameter in gan.discriminator.parameters())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in gan.discriminator.parameters())
 
 
 def test_the_discriminators_step_leaves_theta_and_changes_every_phi() -> None:
@@ -198,6 +201,7 @@ def test_the_moving_average_follows_theta() -> None:
     assert gan.average is not None
     expected = [0.75 * then + 0.25 * now for then, now in zip(start, copy_of(gan.refiner), strict=True)]
     assert_weights(gan.average, expected)
+    assert not any(parameter.requires_grad for parameter in gan.average.parameters())
     assert gan.exported_refiner is gan.average
 
 
@@ -209,27 +213,89 @@ def test_clipping_bounds_the_step() -> None:
     assert moved.norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
 
-def test_rates_drop_by_four_after_the_given_iteration() -> None:
-    gan = tiny_gan(tiny_config(lr_drop_step=2, pretrain_refiner=3))
+def test_adam_steps_are_those_of_its_paper() -> None:
+    gan, twin = (tiny_gan(tiny_config(optimizer="adam", refiner_lr=0.01, beta1=0.5)) for _ in range(2))
+    first, second = [torch.zeros_like(p) for p in copy_of(twin.refiner)], [0.0] * len(copy_of(twin.refiner))
+    images = Images(1)(5)
+    for t in (1, 2, 3):
+        gan.refiner_step(images, adversarial=False)
+        loss = 0.7 * (twin.refiner(images) - images).abs().mean()
+        gradients = torch.autograd.grad(loss, list(twin.refiner.parameters()))
+        first = [0.5 * m + 0.5 * g for m, g in zip(first, gradients, strict=True)]
+        second = [0.999 * v + 0.001 * g.square() for v, g in zip(second, gradients, strict=True)]
+        with torch.no_grad():  # Kingma and Ba, Algorithm 1
+            for p, m, v in zip(twin.refiner.parameters(), first, second, strict=True):
+                p -= 0.01 * (m / (1 - 0.5**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+        assert_weights(gan.refiner, copy_of(twin.refiner))
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"), [(0, [0.1] * 4), (1, [0.1] + [0.025] * 3), (2, [0.1] * 2 + [0.025] * 2)]
+)
+def test_rates_drop_by_four_after_the_given_iteration(after: int, expected: list[float]) -> None:
+    gan = tiny_gan(tiny_config(lr_drop_step=after, pretrain_refiner=3))
     rates = []
     for step in (3, 4, 5, 6):
         gan.iteration(step, Images(1), Images(2))
         rates.append(gan.refiner_optimizer.param_groups[0]["lr"])
-    assert rates == [0.1, 0.1, 0.025, 0.025]
+    assert rates == expected
+
+
+def test_refine_takes_the_network_in_training_or_the_given_one() -> None:
+    gan, images = tiny_gan(tiny_config()), Images(1)(5)
+    other = Refiner(width=3, blocks=1, output="tanh")
+    assert torch.equal(gan.refine(images), gan.refiner(images))
+    assert torch.equal(gan.refine(images, other), other(images))
+    assert not torch.equal(gan.refiner(images), other(images))
+
+
+def test_noise_is_fresh_for_every_image_and_begins_anew_where_asked() -> None:
+    gan = tiny_gan(tiny_config(noise=True))
+    images = Images(1)(1).expand(2, -1, -1, -1)
+    looks = {}
+    for step in (0, 1):
+        gan.restart_noise(step)
+        looks[step] = gan.refine(images)
+    assert not torch.equal(looks[0][0], looks[0][1])
+    assert not torch.equal(looks[0], looks[1])
+    gan.restart_noise()
+    assert torch.equal(gan.refine(images), looks[0])
+    assert not torch.equal(gan.refine(images), looks[0])
+    one_look = gan.refine(images, alike=True)
+    assert torch.equal(one_look[0], one_look[1])
+
+
+def test_each_rank_takes_its_part_of_a_mini_batch() -> None:
+    assert tiny_gan(tiny_config(batch_size=6), ranks=Ranks(1, 3, 1)).batch_size == 2
 
 
 def test_measures_are_what_they_are_called() -> None:
     gan = tiny_gan(tiny_config())
-    x, y = Images(1)(5), Images(2)(5)
+    x, y, past = Images(1)(5), Images(2)(5), Images(3)(2)
+
+    def called_refined(images: Tensor) -> float:
+        return gan.discriminator(images).argmax(dim=1).float().mean().item()
+
     with torch.no_grad():
         refined = gan.refiner(x)
-        called_refined = gan.discriminator(refined).argmax(dim=1).float().mean().item()
-        called_real = (1 - gan.discriminator(y).argmax(dim=1).float()).mean().item()
-    measures, _ = gan.discriminator_step(x, y)
-    assert measures["accuracy_refined"].item() == pytest.approx(called_refined)
-    assert measures["accuracy_real"].item() == pytest.approx(called_real)
-    change = gan.refiner_step(x)["change"].item()
-    assert change == pytest.approx((refined - x).abs().mean().item() / 2, rel=1e-5)
+        expected = called_refined(refined), called_refined(past), 1 - called_refined(y)
+    measures, _ = gan.discriminator_step(x, y, past)
+    found = (measures["accuracy_refined"], measures["accuracy_history"], measures["accuracy_real"])
+    assert [value.item() for value in found] == pytest.approx(expected)
+    with torch.no_grad():
+        fooling = cross_entropy(gan.discriminator(refined), 0).item()
+    measures = gan.refiner_step(x)
+    assert measures["loss_adversarial"].item() == pytest.approx(fooling, rel=1e-5)
+    assert measures["change"].item() == pytest.approx((refined - x).abs().mean().item() / 2, rel=1e-5)
+
+
+def test_a_discriminator_that_cannot_tell_is_right_about_nothing() -> None:
+    gan = tiny_gan(tiny_config())
+    with torch.no_grad():
+        for parameter in gan.discriminator.parameters():
+            parameter.zero_()
+    measures, _ = gan.discriminator_step(Images(1)(5), Images(2)(5), Images(3)(2))
+    assert [measures[f"accuracy_{kind}"].item() for kind in ("real", "refined", "history")] == [0, 0, 0]
 
 
 @pytest.mark.filterwarnings(

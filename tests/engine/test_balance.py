@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from simgan_cli.cli.settings import resolve
-from simgan_cli.engine.balance import LEAST, MOST, adapted
+from simgan_cli.engine.balance import LEAST, MOST, START, adapted
+from simgan_cli.engine.health import NOTICEABLE
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import train
 from simgan_cli.errors import SettingsError
@@ -23,12 +24,25 @@ from tests.helpers import write_images
         (1.0, 0.1, 0.19, 0.5),  # nothing gained, nothing moved
         (1.0, 0.3, 0.19, 1.0),
         (1.0, 0.1, 0.1, 1.0),  # closer with labels in place
+        (1.0, 0.4, 0.1, 1.0),
+        (1.0, 0.22, 0.19, 0.5),
+        (1.0, 0.5, 0.1, 1.0),  # at each limit itself lambda stays
+        (1.0, 0.25, 0.19, 1.0),
+        (1.0, 0.1, NOTICEABLE * 0.2, 1.0),
         (MOST, 0.6, 0.1, MOST),
         (LEAST, 0.0, 0.2, LEAST),
     ],
 )
 def test_the_rule(before: float, drift: float, refined: float, after: float) -> None:
     assert adapted(before, {"label_drift": drift, "swd_refined": refined, "swd_synthetic": 0.2}) == after
+
+
+def test_where_drift_cannot_be_measured_labels_count_as_in_place() -> None:
+    assert adapted(1.0, {"swd_refined": 0.2, "swd_synthetic": 0.2}) == 0.5
+
+
+def test_it_starts_at_one_and_keeps_within_a_factor_of_16() -> None:
+    assert (START, LEAST, MOST) == (1.0, 0.0625, 16.0)
 
 
 def lambdas(run: Path) -> list[float]:

@@ -131,3 +131,17 @@ def test_each_rank_and_each_dealing_has_a_stream_of_its_own() -> None:
     assert len(set(drawn)) == len(places)
     assert drawn == [history_stream(seed, Ranks(rank, 8, rank), step).random() for seed, rank, step in places]
     assert drawn[0] == np.random.default_rng([1, stream_number("history")]).random()  # as runs of one process go on
+    assert drawn[0] == history_stream(1, Ranks(0, 8, 0)).random()
+
+
+def test_an_excerpt_is_a_copy_of_ages_and_images() -> None:
+    buffer = HistoryBuffer(7, SHAPE, np.random.default_rng(0), CPU)
+    for step, numbers in ((4, [40, 41]), (9, [90, 91, 92])):
+        buffer.replace(numbered(numbers), step)
+    excerpt = buffer.excerpt(3)
+    buffer.replace(numbered([100] * 7), 10)
+    assert excerpt.capacity == 7
+    assert excerpt.made_at.tolist() == [4, 4, 9, 9, 9]
+    assert excerpt.images[:, 0, 0, 0].tolist() == [40, 90, 92]
+    assert excerpt.images.shape == (3, *SHAPE)
+    assert excerpt.images_made_at.tolist() == [4, 9, 9]

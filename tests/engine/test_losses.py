@@ -1,14 +1,21 @@
 """Both losses against plain numpy, on maps that are not square, so that a wrong permute shows."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor
 
 from simgan_cli.engine.algorithm import loss_if_real, loss_if_refined, refined_log_odds
-from simgan_cli.engine.psi import SelfRegularization
+from simgan_cli.engine.estimator import Estimator
+from simgan_cli.engine.export import load_network, save_network
+from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.psi import SelfRegularization, blur, channel_mean, learned
+from tests.helpers import write_refiner
 
 CPU = torch.device("cpu")
 
@@ -79,14 +86,27 @@ def test_psi_derivatives_leaves_brightness_free() -> None:
 def test_psi_channel_mean_leaves_hue_free() -> None:
     x, refined = images_and_refined()
     assert regularization("channel-mean") == pytest.approx(np.abs(refined.mean(1) - x.mean(1)).mean(), rel=1e-5)
+    assert channel_mean(torch.from_numpy(x)).shape == (2, 1, 5, 7)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (5, 4), (4, 5)])
+def test_psi_blur_is_a_gaussian_of_two_pixels_that_sees_the_image_mirrored(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(1).uniform(-1, 1, size)
+    radius = min(6, size[0] - 1, size[1] - 1)
+    weights = np.exp(-(np.arange(-radius, radius + 1) ** 2) / 8)
+    expected = np.pad(image, radius, mode="reflect")
+    for axis in (0, 1):
+        expected = np.apply_along_axis(np.convolve, axis, expected, weights / weights.sum(), mode="valid")
+    blurred = blur(torch.from_numpy(image)[None, None].float())
+    np.testing.assert_allclose(blurred[0, 0].numpy(), expected, atol=1e-5)
 
 
 def test_psi_blur_forgives_texture_but_not_a_shift_of_brightness() -> None:
     x = torch.zeros(1, 1, 20, 20)
     checkerboard = ((torch.arange(20)[:, None] + torch.arange(20)) % 2 * 2.0 - 1).view(1, 1, 20, 20)
-    blur = SelfRegularization("blur", CPU)
-    assert blur(x + checkerboard, x).item() < 0.02
-    assert blur(x + 0.5, x).item() == pytest.approx(0.5, rel=1e-5)
+    blurred = SelfRegularization("blur", CPU)
+    assert blurred(x + checkerboard, x).item() < 0.02
+    assert blurred(x + 0.5, x).item() == pytest.approx(0.5, rel=1e-5)
 
 
 def test_psi_normalized_leaves_brightness_and_contrast_free() -> None:
@@ -109,6 +129,29 @@ def test_psi_normalized_has_a_gradient_at_images_of_one_grey() -> None:
     loss.backward()
     assert flat.grad is not None
     assert torch.isfinite(flat.grad).all()
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_psi_learned_compares_the_frozen_features_of_a_network_without_noise(tmp_path: Path, noise: bool) -> None:
+    folder = write_refiner(tmp_path / "refiner", channels=3, noise=noise)
+    network = load_network(folder)
+    assert isinstance(network, Refiner)
+
+    def by_hand(images: NDArray[np.float32]) -> Tensor:
+        silence = np.zeros((len(images), 3 if noise else 0, *images.shape[2:]), np.float32)  # the mean of noise
+        return network.features(torch.from_numpy(np.concatenate([images, silence], axis=1)))
+
+    x, refined = images_and_refined()
+    expected = (by_hand(refined) - by_hand(x)).abs().mean().item()
+    assert regularization(str(folder)) == pytest.approx(expected, rel=1e-5)
+    assert not learned(folder, CPU)(torch.from_numpy(x)).requires_grad
+
+
+def test_psi_learned_of_an_estimator_is_its_convolutional_part(tmp_path: Path) -> None:
+    estimator = Estimator("resnet", 12, 14)
+    save_network(tmp_path / "estimator", estimator, {}, {})
+    images = torch.rand(2, 1, 12, 14)
+    assert torch.equal(learned(tmp_path / "estimator", CPU)(images), estimator.features(images))
 
 
 def test_several_psi_are_summed_with_their_weights() -> None:

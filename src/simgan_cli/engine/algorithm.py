@@ -183,7 +183,7 @@ class SimGAN:
         return measures, refined
 
     def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.ranks.average_gradients(network)
         if self.config.clip_gradient:

@@ -40,7 +40,7 @@ def blur(images: Tensor) -> Tensor:
     """Return the images under a Gaussian of BLUR_SIGMA pixels, so that fine texture is free to change."""
     from torchvision.transforms.v2.functional import gaussian_blur  # type: ignore[import-untyped]  # slow to import, seldom needed
 
-    radius = min(int(3 * BLUR_SIGMA), *(side - 1 for side in images.shape[-2:]))  # reflection needs radius < side
+    radius = min(int(3 * BLUR_SIGMA), *(side - 1 for side in images.shape[2:]))  # reflection needs radius < side
     blurred: Tensor = gaussian_blur(images, [2 * radius + 1, 2 * radius + 1], [BLUR_SIGMA, BLUR_SIGMA])
     return blurred
 
