@@ -31,6 +31,8 @@ TESTS = {
     "algorithm": ["test_losses.py", "test_algorithm.py"],
     "history": ["test_history.py"],
     "metrics": ["test_metrics.py"],
+    "drift": ["test_drift.py"],
+    "noise": ["test_noise.py"],
     "psi": ["test_losses.py"],
     "balance": ["test_balance.py"],
 }

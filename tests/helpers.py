@@ -24,6 +24,8 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the evaluation images, whose licences forbid copying them, are not beside the checkout"
 )
+# Coverage writes files of its own, which a limit on files meant for the program would hit.
+UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_CONFIG")
 # A training of a second or two.
 TINY = [
     "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8",

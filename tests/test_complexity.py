@@ -187,21 +187,27 @@ def test_history_costs_the_same_whatever_its_capacity() -> None:
     for capacity in (400, 4000, 40_000):
         history = HistoryBuffer(capacity, (1, 4, 4), np.random.default_rng(0), torch.device("cpu"))
         history.replace(torch.zeros(capacity, 1, 4, 4), 0)
-        refined = torch.ones(16, 1, 4, 4)
-        history.replace(refined, 1)  # what the first call alone allocates
-        history.draw(16)
-        tracemalloc.start()
-        with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
-            for step in range(10):
-                history.replace(refined, step)
-                history.draw(16)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        tensors = sum(max(0, event.self_cpu_memory_usage) for event in profile.function_events)
-        assert tensors >= 10 * 16 * 16 * 4  # the profiler does see what draw returns
-        allocated.append((tensors, peak))
-    assert len({tensors for tensors, _ in allocated}) == 1
-    assert max(peak for _, peak in allocated) < min(peak for _, peak in allocated) + 50 * 16 * 8
+        ten_steps(history)  # what the first calls alone allocate
+        allocated.append([ten_steps(history) for _ in range(3)])
+    assert allocated[0][0][0] >= 10 * 16 * 16 * 4  # the profiler does see what draw returns
+    assert len({tensors for runs in allocated for tensors, _ in runs}) == 1
+    peaks = [
+        min(peak for _, peak in runs) for runs in allocated
+    ]  # coverage allocates in between
+    assert max(peaks) < min(peaks) + 50 * 16 * 8
+
+
+def ten_steps(history: HistoryBuffer) -> tuple[int, int]:
+    """Replace and draw 16 images ten times; return the bytes of new tensors, and Python's and numpy's at their peak."""
+    refined = torch.ones(16, 1, 4, 4)
+    tracemalloc.start()
+    with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
+        for step in range(10):
+            history.replace(refined, step)
+            history.draw(16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return sum(max(0, event.self_cpu_memory_usage) for event in profile.function_events), peak
 
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]

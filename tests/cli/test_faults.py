@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from simgan_cli.cli.app import app
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
-from tests.helpers import SIMGAN, TINY, files_below, simgan, write_images, write_refiner
+from tests.helpers import SIMGAN, TINY, UNMEASURED, files_below, simgan, write_images, write_refiner
 
 EIO = Path("/proc/self/mem")  # a regular file whose first byte gives a real EIO: no page is mapped there
 needs_eio = pytest.mark.skipif(not EIO.exists(), reason="only Linux has a file that gives EIO to everybody")
@@ -102,7 +102,7 @@ def test_a_full_disk_is_an_error_that_says_so(world: Path, command: list[str]) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))  # a write beyond fails as it does on a full disk
 
     before = files_below(world)
-    result = simgan(*command, preexec=no_room)
+    result = simgan(*command, preexec=no_room, prefix=UNMEASURED)
     assert result.returncode == 1, result.stderr
     assert "error: " in result.stderr
     assert "File too large" in result.stderr

@@ -5,16 +5,14 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import files_below, simgan, write_images, write_refiner
+from tests.helpers import SIMGAN, UNMEASURED, files_below, simgan, write_images, write_refiner
 
-SIMGAN = str(Path(sys.executable).with_name("simgan"))
 IMAGES = 240
 
 
@@ -77,9 +75,9 @@ def test_a_disk_that_fills_leaves_nothing_half_written(place: Path) -> None:
     def little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))  # between the sizes of the two kinds of images
 
-    signal_ignored = ["env", "--ignore-signal=XFSZ"]
+    signal_ignored = ["--ignore-signal=XFSZ"]
     result = subprocess.run(
-        [*signal_ignored, *command("full")],
+        [*UNMEASURED, *signal_ignored, *command("full")],
         cwd=place, capture_output=True, text=True, check=False, preexec_fn=little_room,
     )  # fmt: skip
     assert result.returncode == 1, result.stderr

@@ -215,7 +215,7 @@ def test_clipping_bounds_the_step() -> None:
 
 def test_adam_steps_are_those_of_its_paper() -> None:
     gan, twin = (tiny_gan(tiny_config(optimizer="adam", refiner_lr=0.01, beta1=0.5)) for _ in range(2))
-    first, second = [torch.zeros_like(p) for p in copy_of(twin.refiner)], [0.0] * len(copy_of(twin.refiner))
+    first, second = ([torch.zeros_like(p) for p in twin.refiner.parameters()] for _ in range(2))
     images = Images(1)(5)
     for t in (1, 2, 3):
         gan.refiner_step(images, adversarial=False)
@@ -225,7 +225,7 @@ def test_adam_steps_are_those_of_its_paper() -> None:
         second = [0.999 * v + 0.001 * g.square() for v, g in zip(second, gradients, strict=True)]
         with torch.no_grad():  # Kingma and Ba, Algorithm 1
             for p, m, v in zip(twin.refiner.parameters(), first, second, strict=True):
-                p -= 0.01 * (m / (1 - 0.5**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+                p.sub_(0.01 * (m / (1 - 0.5**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8))
         assert_weights(gan.refiner, copy_of(twin.refiner))
 
 
@@ -274,7 +274,7 @@ def test_measures_are_what_they_are_called() -> None:
     x, y, past = Images(1)(5), Images(2)(5), Images(3)(2)
 
     def called_refined(images: Tensor) -> float:
-        return gan.discriminator(images).argmax(dim=1).float().mean().item()
+        return float(gan.discriminator(images).argmax(dim=1).float().mean())
 
     with torch.no_grad():
         refined = gan.refiner(x)
