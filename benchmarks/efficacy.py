@@ -258,7 +258,7 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
         "conditions": conditions(options),
         "minutes": round(minutes, 2), "cpu_minutes": round(cpu_minutes, 2),
         "train_seconds": document["seconds"], "steps": document["step"],
-        "metrics": RunFolder(run).last_metrics(), "health": [found["rule"] for found in document["health"]],
+        "metrics": document["exported"] or {}, "health": [found["rule"] for found in document["health"]],
     }  # fmt: skip
     if job.target is not None:
         device = resolve_device("auto")

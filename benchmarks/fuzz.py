@@ -739,7 +739,7 @@ def resume(run: RunFolder) -> None:
     state.load(checkpoint)
     run.cut_metrics(state.step)
     lines = run.read_metrics()
-    conclude(lines)
+    conclude(lines, config.select)
     history = state.gan.history.excerpt(BY_AGE) if state.gan.history is not None else None
     write_page(run, config, Health(config, lines).verdicts(), history, state.step)
 

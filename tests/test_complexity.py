@@ -191,9 +191,7 @@ def test_history_costs_the_same_whatever_its_capacity() -> None:
         allocated.append([ten_steps(history) for _ in range(3)])
     assert allocated[0][0][0] >= 10 * 16 * 16 * 4  # the profiler does see what draw returns
     assert len({tensors for runs in allocated for tensors, _ in runs}) == 1
-    peaks = [
-        min(peak for _, peak in runs) for runs in allocated
-    ]  # coverage allocates in between
+    peaks = [min(peak for _, peak in runs) for runs in allocated]  # coverage allocates in between
     assert max(peaks) < min(peaks) + 50 * 16 * 8
 
 

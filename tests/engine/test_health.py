@@ -11,7 +11,7 @@ from PIL import Image
 
 from simgan_cli.cli.settings import resolve
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import RULES, Health, conclude
+from simgan_cli.engine.health import RULES, Health, conclude, exported_line
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import train
 from tests.engine.test_training import Quiet
@@ -108,12 +108,28 @@ def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
 def test_the_conclusion_says_whether_refining_brought_domains_closer(
     before: float, after: float, floor: float, drift: float, closer: bool, word: str
 ) -> None:
-    line = {"swd_synthetic": before, "swd_refined": after, "swd_real": floor, "label_drift": drift}
-    found = conclude([{"swd_synthetic": 9, "swd_refined": 1, "swd_real": 1}, line, {"step": 3}])
+    line = {"step": 2, "swd_synthetic": before, "swd_refined": after, "swd_real": floor, "label_drift": drift}
+    found = conclude([{"step": 1, "swd_synthetic": 9, "swd_refined": 1, "swd_real": 1}, line, {"step": 3}], "last")
     assert found is not None
     assert found.closer is closer
     assert word in found.sentence
 
 
 def test_without_measurements_there_is_no_conclusion() -> None:
-    assert conclude([{"step": 1}]) is None
+    assert conclude([{"step": 1}], "best") is None
+
+
+def test_the_conclusion_is_about_the_refiner_that_is_exported() -> None:
+    def line(step: int, refined: float, drift: float) -> dict[str, float]:
+        return {"step": step, "swd_synthetic": 0.2, "swd_refined": refined, "swd_real": 0.05, "label_drift": drift}
+
+    lines = [line(1, 0.12, 0.1), line(2, 0.1, 0.4), line(3, 0.06, 1.3), line(4, 0.3, 0.1) | {"two_sample": 0.9}]
+    best, last = exported_line(lines, "best"), exported_line(lines, "last")
+    assert best == lines[1] | {"two_sample": 0.9}  # the closest of those in place; the test is of what is exported
+    assert last == lines[3]
+    verdict, other = conclude(lines, "best"), conclude(lines, "last")
+    assert verdict is not None and other is not None
+    assert verdict.closer and "step 2" in verdict.sentence
+    assert not other.closer
+    moved = exported_line(lines[2:3], "best")
+    assert moved == lines[2], "where labels moved at every step, the last is exported"

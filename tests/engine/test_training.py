@@ -377,9 +377,16 @@ def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> No
 
 
 def test_the_best_refiner_is_that_of_the_smallest_distance(spacious: dict[str, Any]) -> None:
-    run(spacious | {"select": "best", "refiner_lr": 0.05, "lambda": 0, "log_every": 1, "eval_every": 1})
+    settings = spacious | {"refiner_lr": 0.05, "lambda": 0, "log_every": 1, "eval_every": 1}
+    run(settings)
     measured = {line["step"]: line["swd_refined"] for line in lines_of(spacious) if line["label_drift"] < 1}
     best = min(measured, key=lambda step: measured[step])
     assert len(set(measured.values())) > 1
     at_best = safetensors.torch.load_file(spacious["out"] / "checkpoints" / f"step-{best:08d}" / "average.safetensors")
     assert same(weights(spacious), at_best)
+    assert best < max(measured)
+    two_sample = lines_of(spacious)[-1]["two_sample"]
+    run(settings | {"steps": best - 1, "select": "last", "out": spacious["out"].with_name("ends there")})
+    ended = lines_of({"out": spacious["out"].with_name("ends there")})[-1]
+    assert ended["step"] == best
+    assert ended["two_sample"] == two_sample, "what is asked about is the refiner that is exported"

@@ -1,12 +1,14 @@
 """report.html of a real run: it stands alone, shows what the run found, and lets no name become markup."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from simgan_cli.report.curves import line_chart
+from simgan_cli.report.page import _pictures
 from tests.helpers import TINY, simgan, write_images
 
 VOID = {"meta", "img", "input", "line", "circle", "polyline"}
@@ -70,6 +72,17 @@ def test_it_tells_what_the_run_found(page: Reader) -> None:
         assert text in page.text
     assert ("input", "max", "3") in page.attributes  # four steps on the slider
     assert len([1 for tag, name, _ in page.attributes if (tag, name) == ("img", "hidden")]) == 3
+
+
+def test_the_picture_of_the_exported_refiner_is_there_and_shown_first(tmp_path: Path) -> None:
+    paths = []
+    for step in range(250, 5001, 250):
+        paths.append(tmp_path / f"step-{step:08}.png")
+        paths[-1].write_bytes(str(step).encode())
+    shown = re.findall(r'alt="step ([\d,]+)" src="[^"]*">', _pictures(paths, 500))
+    assert shown == ["500"]
+    assert re.search(r'max="12" value="1"', _pictures(paths, 500))  # one more than would be there without it
+    assert re.search(r'max="11" value="11"', _pictures(paths, 5000))
 
 
 def test_a_chart_places_points_where_they_belong() -> None:

@@ -21,7 +21,7 @@ from simgan_cli.cli.settings import (
 )
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import Finding, Health, conclude, last_measured
+from simgan_cli.engine.health import Finding, Health, conclude, exported_line
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.run import RunFolder, find_checkpoint
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted
@@ -132,7 +132,8 @@ def _print_result(settings: TrainConfig, status: str, step: int | None, seconds:
         "seconds": round(seconds, 3),
         "metrics": last,
         "health": Health(settings, lines).verdicts(),
-        "conclusion": asdict(conclusion) if (conclusion := conclude(lines)) else None,
+        "exported": exported_line(lines, settings.select),
+        "conclusion": asdict(conclusion) if (conclusion := conclude(lines, settings.select)) else None,
     }
     print_json(document)
 
@@ -145,7 +146,7 @@ def _say_health(settings: TrainConfig) -> None:
         say(f"health: {verdict['rule']} from step {verdict['step']}, {when}: {verdict['advice']}", "yellow")
     if not verdicts:
         say("health: no rule has fired")
-    conclusion, measured = conclude(lines), last_measured(lines)
+    conclusion, measured = conclude(lines, settings.select), exported_line(lines, settings.select)
     if conclusion is not None and measured is not None:
         say(f"conclusion: {conclusion.sentence}; {conclusion.advice}", "" if conclusion.closer else "yellow")
         said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []

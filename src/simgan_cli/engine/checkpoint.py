@@ -13,7 +13,7 @@ from simgan_cli.data.files import atomic_directory, write_atomic, write_json
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import Measures, SimGAN
 from simgan_cli.engine.export import fill, read_tensors, tensors_of
-from simgan_cli.engine.health import MOST_DRIFT
+from simgan_cli.engine.health import is_in_place
 from simgan_cli.engine.history import history_stream
 from simgan_cli.engine.metrics import RunningMeans, State, mean_of
 from simgan_cli.engine.networks import Refiner
@@ -89,9 +89,13 @@ class TrainState:
     def keep_best(self, measures: Measures) -> None:
         """Keep the refiner at hand if its images are closer to real ones than ever, and its labels stayed in place."""
         distance = float(measures["swd_refined"])
-        in_place = float(measures.get("label_drift", 0)) < MOST_DRIFT
-        if in_place and (self.best is None or distance < self.best.distance):
+        if is_in_place(measures) and (self.best is None or distance < self.best.distance):
             self.best = Best(self.step, distance, copy.deepcopy(self.gan.exported_refiner))
+
+    @property
+    def exported(self) -> tuple[int, Refiner]:
+        """The refiner that users get and the step it is of: the best so far where one is kept, else the newest."""
+        return (self.best.step, self.best.refiner) if self.best is not None else (self.step, self.gan.exported_refiner)
 
     def gathered(self) -> Gathered:
         """Bring together copies of what differs between ranks; all must call it, the first one saves it."""
@@ -121,7 +125,7 @@ class TrainState:
         }
         if gathered.history:
             copies["history"] = gathered.history
-        step, refiner = (self.step, gan.exported_refiner) if self.best is None else (self.best.step, self.best.refiner)
+        step, refiner = self.exported
         refiner = copy.deepcopy(refiner).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         state = {
             "schema": "simgan.state/1",

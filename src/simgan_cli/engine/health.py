@@ -4,7 +4,7 @@ Rules read the lines of metrics.jsonl and nothing else, so that a resumed run ju
 Imports no torch.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -199,22 +199,33 @@ class Conclusion:
     advice: str
 
 
-def last_measured(lines: Sequence[Line]) -> Line | None:
-    """Return the last line that holds measurements on held-out images, None where there is none."""
-    return next((line for line in reversed(lines) if "swd_refined" in line), None)
+def is_in_place(measures: Mapping[str, Any]) -> bool:
+    """Say whether labels moved by less than is too far, as far as that could be measured."""
+    return float(measures.get("label_drift", 0)) < MOST_DRIFT
 
 
-def conclude(lines: Sequence[Line]) -> Conclusion | None:
-    """Judge a run by its last measurements on held-out images; None where there are none."""
-    line = last_measured(lines)
+def exported_line(lines: Sequence[Line], select: str) -> Line | None:
+    """Return what was measured on held-out images of the refiner that `select` exports; None where nothing was."""
+    measured = [line for line in lines if "swd_refined" in line]
+    if not measured:
+        return None
+    in_place = [line for line in measured if is_in_place(line)]
+    line = min(in_place, key=lambda line: line["swd_refined"]) if select == "best" and in_place else measured[-1]
+    at_the_end = {key: value for key, value in measured[-1].items() if key.startswith("two_sample")}
+    return {**line, **at_the_end}  # which is asked of the exported refiner once a run is finished
+
+
+def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
+    """Judge a run by what was measured of the refiner that it exports; None where nothing was."""
+    line = exported_line(lines, select)
     if line is None:
         return None
     before, after, floor = line["swd_synthetic"], line["swd_refined"], line["swd_real"]
-    if line.get("label_drift", 0) >= MOST_DRIFT:
+    if not is_in_place(line):
         return Conclusion(
             False,
             f"refining moves image content by {line['label_drift']:.1f} px: labels that name places are no longer true",
-            "raise --lambda, or take an earlier refiner with --select best",
+            "raise --lambda" + (", or take an earlier refiner with --select best" if select == "last" else ""),
         )
     if after > NOTICEABLE * before:
         if before * NOTICEABLE <= floor:
@@ -233,6 +244,6 @@ def conclude(lines: Sequence[Line]) -> Conclusion | None:
     return Conclusion(
         True,
         f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
-        "ones) with labels in place",
+        f"ones) with labels in place, by the refiner of step {line['step']:,}",
         "whether a model trained on them is better, only labelled real images can tell: simgan eval-gaze",
     )

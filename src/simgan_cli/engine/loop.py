@@ -1,6 +1,7 @@
 """The loop around Algorithm 1: measure, judge, log, draw, save. What takes files or long goes to `Writer`."""
 
 import time
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from simgan_cli.engine.checkpoint import Gathered, TrainState
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.health import Finding, Health
 from simgan_cli.engine.metrics import State, means_of
+from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.probe import probe
 from simgan_cli.engine.ranks import by_first
 from simgan_cli.engine.realism import TRAINING, Realism
@@ -170,7 +172,7 @@ class Loop:
     @by_first
     def _sample(self) -> None:
         synthetic, real = (self._fixed(name) for name in ("synthetic", "real"))
-        refined = self._refine(synthetic.to(self._device)).cpu()
+        refined = self._refine(synthetic.to(self._device), self.state.gan.exported_refiner).cpu()
         self.writer.picture(self.state.step, synthetic, refined, real)
 
     @by_first
@@ -183,14 +185,14 @@ class Loop:
         self.writer.wait()
 
     @torch.no_grad()
-    def _refine(self, images: Tensor) -> Tensor:
-        """Return what users of the refiner would get, on the images' device."""
+    def _refine(self, images: Tensor, refiner: Refiner) -> Tensor:
+        """Return what users of a refiner would get, on the images' device."""
         gan = self.state.gan
         gan.restart_noise()
         refined = []
         for part in torch.split(images, REFINED_AT_ONCE):
             with gan.autocast():
-                refined.append(gan.refine(part.contiguous(memory_format=torch.channels_last), gan.exported_refiner))
+                refined.append(gan.refine(part.contiguous(memory_format=torch.channels_last), refiner))
         return torch.cat(refined).float().clamp(-1, 1)
 
     @by_first
@@ -203,7 +205,7 @@ class Loop:
         if self.realism is None:
             indices = (("synthetic", held_out.synthetic), ("real", held_out.real), ("real", held_out.other_real))
             self.realism = Realism(*(self._pixels(name, index) for name, index in indices))
-        measures = self.realism.measure(self._refine)
+        measures = self.realism.measure(partial(self._refine, refiner=state.gan.exported_refiner))
         if self.config.select == "best":
             state.keep_best(measures)
         if self.config.lambda_reg == "auto":
@@ -215,7 +217,8 @@ class Loop:
                 self._pixels(name, rng.choice(sampler.kept, min(TRAINING, len(sampler.kept)), replace=False))
                 for name, sampler in state.samplers.items()
             ]
-            measures |= self.realism.two_sample(self._refine, known[0], known[1], self.config.seed)
+            exported = partial(self._refine, refiner=state.exported[1])
+            measures |= self.realism.two_sample(exported, known[0], known[1], self.config.seed)
         state.metrics.add(measures)
 
     def _share_lambda(self) -> None:

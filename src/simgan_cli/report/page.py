@@ -13,7 +13,7 @@ import numpy as np
 
 from simgan_cli.data.files import write_atomic
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import conclude, last_measured
+from simgan_cli.engine.health import conclude, exported_line
 from simgan_cli.engine.history import Excerpt
 from simgan_cli.engine.run import RunFolder, settings_of
 from simgan_cli.report.curves import Series, line_chart
@@ -45,13 +45,14 @@ def write_page(
     Raises OSError, leaving an older page as it was.
     """
     lines = run.read_metrics(step)
+    exported = exported_line(lines, config.select)
     page = _TEMPLATE.substitute(
         title=escape(f"simgan: {run.root.resolve().name}"),
         progress=f"step {step:,} of {config.total_steps:,}",
-        conclusion=_conclusion(lines),
+        conclusion=_conclusion(lines, config.select),
         health=_health(verdicts),
-        realism=_realism(lines),
-        pictures=_pictures(sorted(run.samples.glob("step-*.png"))),
+        realism=_realism(exported),
+        pictures=_pictures(sorted(run.samples.glob("step-*.png")), exported["step"] if exported else step),
         charts="".join(line_chart(name, _series(lines, keys)) for name, keys in CHARTS.items()),
         history=_history(history, config.history_size, step),
         settings=_table((key, _plain(value)) for key, value in settings_of(config).items()),
@@ -59,8 +60,8 @@ def write_page(
     write_atomic(run.report, page.encode("utf-8", "backslashreplace"))  # names may hold any bytes
 
 
-def _conclusion(lines: Sequence[dict[str, Any]]) -> str:
-    conclusion = conclude(lines)
+def _conclusion(lines: Sequence[dict[str, Any]], select: str) -> str:
+    conclusion = conclude(lines, select)
     if conclusion is None:
         return ""
     kind = "good" if conclusion.closer else "bad"
@@ -78,8 +79,7 @@ def _health(verdicts: Sequence[Mapping[str, Any]]) -> str:
     return f"<ul>{''.join(items)}</ul>"
 
 
-def _realism(lines: Sequence[dict[str, Any]]) -> str:
-    measured = last_measured(lines)
+def _realism(measured: Mapping[str, Any] | None) -> str:
     if measured is None:
         return "<p>Not measured: --eval-every was 0, no step was due, or a domain has fewer than 80 images.</p>"
     rows = [(name, form.format(measured[key])) for key, name, form in REALISM if key in measured]
@@ -91,17 +91,19 @@ def _realism(lines: Sequence[dict[str, Any]]) -> str:
     return f"<p>On images held out of training, at step {measured['step']:,}.</p>" + _table(rows)
 
 
-def _pictures(paths: Sequence[Path]) -> str:
+def _pictures(paths: Sequence[Path], exported: int) -> str:
+    """Return a slider over pictures by step; the one nearest to the `exported` refiner's is there and shown first."""
     if not paths:
         return "<p>None: --sample-every was 0, or no step was due.</p>"
-    chosen = sorted({round(place) for place in np.linspace(0, len(paths) - 1, PICTURES)})
+    steps = [int(re.sub(r"\D", "", path.stem)) for path in paths]
+    nearest = min(range(len(steps)), key=lambda index: abs(steps[index] - exported))
+    chosen = sorted({nearest} | {round(place) for place in np.linspace(0, len(paths) - 1, PICTURES)})
     images = []
     for index in chosen:
-        step = int(re.sub(r"\D", "", paths[index].stem))
-        hidden = "" if index == chosen[-1] else " hidden"
-        images.append(f'<img alt="step {step:,}" src="{_inline(paths[index].read_bytes())}"{hidden}>')
-    last = len(chosen) - 1
-    slider = f'<input type="range" id="step" min="0" max="{last}" value="{last}" aria-label="step">' if last else ""
+        hidden = "" if index == nearest else " hidden"
+        images.append(f'<img alt="step {steps[index]:,}" src="{_inline(paths[index].read_bytes())}"{hidden}>')
+    last, shown = len(chosen) - 1, chosen.index(nearest)
+    slider = f'<input type="range" id="step" min="0" max="{last}" value="{shown}" aria-label="step">' if last else ""
     return f'{slider}<div id="pictures" class="wide">{"".join(images)}</div>'
 
 
