@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
@@ -26,6 +27,61 @@ def drawing(dx: float = 0, dy: float = 0, gain: float = 1, blur: float = 0) -> T
 def test_known_shifts_are_found(dx: float, dy: float) -> None:
     found = float(drift(drawing(), drawing(dx, dy)))
     assert found == pytest.approx(np.hypot(dx, dy), abs=0.15)
+
+
+def by_hand(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """The shift of one image, H x W, in numpy: phase correlation of windowed gradients, peak refined by parabolas."""
+    height, width = before.shape
+    hann = [0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, length - 1) / (length - 1)) for length in (height, width)]
+    spectra = []
+    for image in (before.astype(np.float64), after.astype(np.float64)):
+        down, across = np.gradient(image)
+        spectra.append(np.fft.fft2((2 * across + 2j * down)[1:-1, 1:-1] * np.outer(*hann)))
+    cross = spectra[0].conj() * spectra[1]
+    surface = np.fft.ifft2(cross / (np.abs(cross) + 1e-3 * np.abs(cross).max() + 1e-12)).real
+    reach = max(1, min(height - 2, width - 2) // 4)
+    heights = {
+        (y, x): surface[y % (height - 2), x % (width - 2)]
+        for y in range(-reach, reach + 1)
+        for x in range(-reach, reach + 1)
+    }
+    y, x = max(heights, key=lambda place: heights[place])
+
+    def vertex(lower: float, peak: float, upper: float) -> float:
+        steps = np.linspace(-0.5, 0.5, 100_001)
+        fitted = peak + (upper - lower) / 2 * steps + (upper + lower - 2 * peak) / 2 * steps**2
+        return float(steps[fitted.argmax()]) if lower + upper < 2 * peak else 0.0
+
+    def near(place: tuple[int, int]) -> float:
+        return float(heights[int(np.clip(place[0], -reach, reach)), int(np.clip(place[1], -reach, reach))])
+
+    dy = y + vertex(near((y - 1, x)), near((y, x)), near((y + 1, x)))
+    dx = x + vertex(near((y, x - 1)), near((y, x)), near((y, x + 1)))
+    return float(np.hypot(dy, dx))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 14), (20, 13), (34, 55), (38, 30)])
+@pytest.mark.parametrize("kind", ["shifted", "unlike", "far"])
+def test_it_is_phase_correlation_as_worked_out_by_hand(size: tuple[int, int], kind: str) -> None:
+    rng = np.random.default_rng(size[0])
+    large = rng.uniform(-1, 1, (12, size[0] + 30, size[1] + 30)).astype(np.float32)
+    large = large + np.roll(large, 1, 1) + np.roll(large, 1, 2) + np.roll(large, (1, 1), (1, 2))
+    first = large[:, 15 : 15 + size[0], 15 : 15 + size[1]]
+    reach = max(1, (min(size) - 2) // 4)
+    second = []
+    for number, image in enumerate(large):
+        dy, dx = (
+            rng.integers(-reach, reach + 1, 2)
+            if kind == "shifted"
+            else (reach, -reach)
+            if number % 2
+            else (-reach, reach)
+        )
+        second.append(image[15 + dy : 15 + dy + size[0], 15 + dx : 15 + dx + size[1]])
+    after = rng.uniform(-1, 1, first.shape).astype(np.float32) if kind == "unlike" else np.stack(second)
+    found = drift(torch.from_numpy(first[:, None].copy()), torch.from_numpy(after[:, None].copy()))
+    expected = [by_hand(one, other) for one, other in zip(first, after, strict=True)]
+    assert found.tolist() == pytest.approx(expected, abs=2e-3)
 
 
 def test_brightness_contrast_and_blur_are_no_shift() -> None:
