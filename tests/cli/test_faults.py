@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -144,3 +145,12 @@ def test_another_clock_changes_no_bit(domains: Domains) -> None:
         assert process.returncode == 0, process.stderr
         results.append((domains.out / "refiner" / "model.safetensors").read_bytes())
     assert results[0] == results[1]
+
+
+def test_the_wall_clock_is_never_asked() -> None:
+    """It may be set at any time: how long something took is for a monotonic clock, what is newer for counted steps."""
+    asked = re.compile(r"\btime\.(time|time_ns|localtime|gmtime|ctime)\b|\b(now|today|utcnow)\(|CLOCK_REALTIME")
+    source = Path(__file__).parents[2] / "src"
+    files = sorted(source.rglob("*.py"))
+    assert [str(file) for file in files if asked.search(file.read_text())] == []
+    assert any("time.monotonic()" in file.read_text() for file in files)

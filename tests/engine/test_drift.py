@@ -33,10 +33,11 @@ def by_hand(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
     """The shift of one image, H x W, in numpy: phase correlation of windowed gradients, peak refined by parabolas."""
     height, width = before.shape
     hann = [0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, length - 1) / (length - 1)) for length in (height, width)]
-    spectra = []
+    spectra: list[NDArray[np.complex128]] = []
     for image in (before.astype(np.float64), after.astype(np.float64)):
         down, across = np.gradient(image)
-        spectra.append(np.fft.fft2((2 * across + 2j * down)[1:-1, 1:-1] * np.outer(*hann)))
+        gradients = np.asarray(2 * across + 2j * down, np.complex128)[1:-1, 1:-1]
+        spectra.append(np.fft.fft2(gradients * np.outer(*hann)))
     cross = spectra[0].conj() * spectra[1]
     surface = np.fft.ifft2(cross / (np.abs(cross) + 1e-3 * np.abs(cross).max() + 1e-12)).real
     reach = max(1, min(height - 2, width - 2) // 4)
