@@ -75,6 +75,12 @@ def test_the_distance_orders_what_eyes_order() -> None:
     assert float(brighter["swd_refined"]) > 1.5 * float(same["swd_refined"])  # brightness counts
 
 
+@pytest.mark.parametrize(("height", "measured"), [(7, False), (8, True)])
+def test_images_that_are_too_small_to_tell_have_no_drift(height: int, measured: bool) -> None:
+    synthetic, real, other = torch.randint(0, 256, (3, 8, 1, height, 9), dtype=torch.uint8)
+    assert ("label_drift" in Realism(synthetic, real, other).measure(lambda x: x)) is measured
+
+
 def test_a_fresh_classifier_tells_grain_from_none_and_nothing_from_nothing() -> None:
     realism = Realism(textures(24, 0, 3), textures(24, 12, 1), textures(24, 12, 2))
     known = textures(100, 0, 4), textures(100, 12, 5)

