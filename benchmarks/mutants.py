@@ -79,6 +79,10 @@ HARMLESS: dict[tuple[str, str], str] = {
         "return {name: [total, self.counts[name]] for name, total in zip(self.sums, values, strict=False)}",
     ): "the values are stacked from these very sums, so that there are as many",
     (
+        "noise",
+        "return int(np.random.SeedSequence(numbers).generate_state(2)[0])",
+    ): "the first of two is the first of one",
+    (
         "psi",
         "_BUILT_IN: dict[str, FeatureTransform] = "
         "dict(zip(PSI_NAMES, (identity, derivatives, channel_mean, blur, normalized), strict=False))",

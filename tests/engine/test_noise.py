@@ -1,6 +1,7 @@
 """The refiner's noise: its statistics, and that an image's look depends on nothing but the image and the seed."""
 
 import numpy as np
+import pytest
 import torch
 
 from simgan_cli.engine.model import RefinerModel
@@ -22,6 +23,31 @@ def test_maps_are_normal_and_vary_by_pixel_by_neighbourhood_and_by_image() -> No
     assert abs(np.corrcoef(coarse[:, 0, 0], coarse[:, 0, 3 * CELL])[0, 1]) < 0.15
     assert (image == image[:, :1, :1]).all()
     assert abs(image[:, 0, 0].std() - 1) < 0.1
+
+
+@pytest.mark.parametrize(("size", "cells"), [((28, 50), (4, 7)), ((4, 13), (2, 2)), ((35, 55), (5, 7))])
+def test_neighbourhoods_lie_between_values_nine_pixels_apart(size: tuple[int, int], cells: tuple[int, int]) -> None:
+    maps = noise_maps(2, size, torch.Generator().manual_seed(3)).numpy()
+    drawn = torch.Generator().manual_seed(3)
+    fine, image, coarse = (
+        torch.randn((2, 1, *shape), generator=drawn).numpy()[:, 0] for shape in (size, (1, 1), cells)
+    )
+    rows, columns = (np.linspace(0, count - 1, side) for count, side in zip(cells, size, strict=True))
+    along = np.stack([[np.interp(columns, range(cells[1]), line) for line in each] for each in coarse])
+    both = np.stack([[np.interp(rows, range(cells[0]), line) for line in each.T] for each in along]).swapaxes(1, 2)
+    np.testing.assert_allclose(maps, np.stack([fine, both, np.broadcast_to(image, fine.shape)], axis=1), atol=1e-5)
+
+
+def test_images_of_a_batch_have_their_own_noise_unless_alike_is_asked_for() -> None:
+    images, source = torch.zeros(3, 1, 9, 9), NoiseSource((1, 2), CPU)
+    source.restart(0)
+    apart = source.beside(images)[:, 1:]
+    source.restart(0)
+    alike = source.beside(images, alike=True)[:, 1:]
+    assert not torch.equal(apart[0], apart[1])
+    assert torch.equal(alike, alike[:1].expand(3, -1, -1, -1))
+    source.restart(0)
+    assert torch.equal(alike[:1], source.beside(images[:1])[:, 1:])  # as for one image
 
 
 def test_a_step_has_its_own_noise_whatever_came_before() -> None:
