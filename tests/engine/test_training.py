@@ -359,6 +359,11 @@ def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> No
     assert "two_sample" not in lines[0]
     assert set().union(*lines) == set(METRICS) - {"health"}
 
+    rare = spacious | {"out": spacious["out"].with_name("rare"), "log_every": 3}
+    run(rare)
+    assert [line["step"] for line in lines_of(rare) if set(line) >= MEASURED] == [2, 4]  # lines of their own
+    assert [line["step"] for line in lines_of(rare)] == [2, 3, 4]
+
     stopped = spacious | {"out": spacious["out"].with_name("stopped"), "log_every": 3}
     whole = spacious | {"out": spacious["out"].with_name("whole"), "log_every": 3}
     for _ in range(5):

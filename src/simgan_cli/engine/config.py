@@ -171,7 +171,7 @@ class TrainConfig(BaseModel):
     deterministic: bool = setting(False, "Only deterministic kernels (slower on a GPU; a CPU is deterministic anyway).", "Runtime", changeable=True)
     max_time: Duration | None = setting(None, "Save and stop with exit code 75 after this long, such as 30m.", "Runtime", metavar="DURATION", changeable=True)
 
-    log_every: int = setting(25, "Steps between metrics lines.", "Run folder", ge=1, changeable=True)
+    log_every: int = setting(25, "Steps between metrics lines; measurements have a line of their step, too.", "Run folder", ge=1, changeable=True)
     sample_every: int = setting(250, "Steps between pictures of the probe batch; 0 for none.", "Run folder", ge=0, changeable=True)
     eval_every: int = setting(250, "Steps between measurements on images held out of training: patch distances and label drift; 0 for none.", "Run folder", ge=0, changeable=True)
     select: Literal["last", "best"] = setting("best", "Refiner that RUN/refiner holds: of those measured at --eval-every the one closest to real images by patch distance whose labels moved by less than 1 px, or the last.", "Run folder")

@@ -91,10 +91,14 @@ class Loop:
                 self.stop.reason = "max-time"
             reason = self.ranks.agree(self.stop.reason)
             done = finished or reason is not None
-            if self._due(config.eval_every) or (finished and config.eval_every):
+            measured = len(state.held_out) > 0 and (
+                self._due(config.eval_every) or (finished and config.eval_every > 0)
+            )
+            if measured:
                 self._evaluate(finished=finished)
                 self._share_lambda()
-            if self._due(config.log_every) or finished:  # a stop keeps the sums: the resumed run ends the line
+            # Measurements end a line, whose step is theirs. A stop keeps the sums: the resumed run ends the line.
+            if self._due(config.log_every) or measured or finished:
                 self._log()
             sampled = self._due(config.sample_every) or (finished and config.sample_every > 0)
             saved = self._due(config.save_every) or done
@@ -197,9 +201,9 @@ class Loop:
 
     @by_first
     def _evaluate(self, *, finished: bool) -> None:
-        """Measure the refiner on held-out images; the numbers join the next line of metrics."""
+        """Measure the refiner on held-out images; the numbers join the line of metrics of this step."""
         state, held_out = self.state, self.state.held_out
-        if not len(held_out) or self.evaluated_at == state.step:
+        if self.evaluated_at == state.step:
             return
         self.evaluated_at = state.step
         if self.realism is None:
