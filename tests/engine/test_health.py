@@ -129,7 +129,9 @@ def test_the_conclusion_is_about_the_refiner_that_is_exported() -> None:
     assert last == lines[3]
     verdict, other = conclude(lines, "best"), conclude(lines, "last")
     assert verdict is not None and other is not None
-    assert verdict.closer and "step 2" in verdict.sentence
+    assert verdict.closer and "step 2" in verdict.sentence and "second half" not in verdict.sentence
+    longer = conclude([*lines, line(5, 0.3, 0.1)], "best")
+    assert longer is not None and "step 2, and none of the second half came closer" in longer.sentence
     assert not other.closer
     moved = exported_line(lines[2:3], "best")
     assert moved == lines[2], "where labels moved at every step, the last is exported"
