@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from train_step import machine
 
-from simgan_cli.data.files import atomic_directory, atomic_file
+from simgan_cli.data.files import atomic_directory, atomic_file, write_atomic
 from simgan_cli.engine.estimator import Architecture
 from simgan_cli.engine.model import open_model
+from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import RunFolder, step_of
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
 from simgan_cli.gaze.evaluation import refined_by
@@ -39,9 +40,11 @@ from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target
 from simgan_cli.gaze.readers import read
 from simgan_cli.gaze.scores import errors_of
+from simgan_cli.report.grid import sheet
 
 JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]
 COPIES = 4  # augmented copies of each image
+PICTURES = 8  # rows of a sheet
 RESAMPLES = 2000
 TEST_PERSONS = {"7", "8", "9"}  # of eyes9x15; the others are the unlabelled target
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
@@ -246,9 +249,14 @@ def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors) -> tupl
     return float(low), float(high)
 
 
+def run_of(work: Path, job: str, recipe: str, seed: int) -> Path:
+    """Return the folder of a training below `work`."""
+    return work / "runs" / f"{job}-{recipe.replace('/', '_')}-{seed}"
+
+
 def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Do one job with one recipe and seed; return its line of results."""
-    run = options.work / "runs" / f"{job.name}-{recipe.replace('/', '_')}-{seed}"
+    run = run_of(options.work, job.name, recipe, seed)
     started, cpu = time.monotonic(), cpu_of_children()
     document = train_refiner(job, recipe, seed, run, options.train)
     minutes, cpu_minutes = (time.monotonic() - started) / 60, _added_up(run, (cpu_of_children() - cpu) / 60)
@@ -316,6 +324,23 @@ def check_conditions(lines: Sequence[dict[str, Any]], options: argparse.Namespac
             )
 
 
+def drawn(job: Job, runs: dict[str, Path], title: str) -> bytes:
+    """Return a PNG of a few renders of a job, of what each run's refiner makes of them, and of target images."""
+    renders, photos = (_a_few(folder) for folder in (job.synthetic, job.real))
+    columns = {"synthetic": renders}
+    for name, run in runs.items():
+        refined = ImageRefiner(open_model(run), resolve_device("auto")).refine(renders[:, None])
+        columns[name] = np.asarray(refined, np.uint8)[:, 0]
+    columns["real"] = photos
+    return sheet(list(columns), list(zip(*columns.values(), strict=True)), title)
+
+
+def _a_few(folder: Path) -> NDArray[np.uint8]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg"))
+    chosen = paths[:: max(1, len(paths) // PICTURES)][:PICTURES]
+    return np.stack([np.asarray(Image.open(path).convert("L")) for path in chosen])
+
+
 def groups(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
     """Yield (job, recipe) and its lines, in order of appearance."""
     for key in dict.fromkeys((line["job"], line["recipe"]) for line in lines):
@@ -376,6 +401,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--hindsight", action="store_true", help="also train an estimator at each measured checkpoint (-- --keep 0)"
     )
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument(
+        "--sheet", type=Path, help="only draw what the recipes of the first job and seed make of renders"
+    )
     parser.add_argument("train", nargs="*", help="after --: flags of simgan train for all recipes")
     options = parser.parse_args(arguments)
     prepare_process(resolve_device("auto"), deterministic=False)
@@ -384,6 +412,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     results = options.work / "results.jsonl"
     recipes = options.recipe or ["default"]
+    if options.sheet:
+        name, seed = options.job[0], options.seed[0]
+        runs = {recipe: run_of(options.work, name, recipe, seed) for recipe in recipes}
+        there = {recipe: run for recipe, run in runs.items() if run.is_dir()}
+        write_atomic(options.sheet, drawn(job_of(name, options.data, options.work), there, f"{name}, seed {seed}"))
+        return
     if not options.table:
         check_conditions(read_lines(results), options)
     for seed in [] if options.table else options.seed:

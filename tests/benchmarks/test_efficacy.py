@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.gaze.helpers import discs, write_csv
 
@@ -85,6 +86,11 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     other = subprocess.run([*command, "--", *quick, "--lambda", "9"], capture_output=True, text=True, check=False)
     assert other.returncode == 1
     assert "take another --work" in other.stderr
+    sheet = [*command, "--recipe", "not there", "--sheet", str(tmp_path / "sheet.png")]
+    assert subprocess.run(sheet, check=False).returncode == 0
+    with Image.open(tmp_path / "sheet.png") as picture:
+        # Renders, two recipes that were run, and targets; eight of each, three times their size, below two lines.
+        assert picture.size == (4 * (3 * 55 + 4) + 4, 8 * (3 * 35 + 4) + 4 + 2 * 16)
     limits = [sys.executable, str(SCRIPT.with_name("limits.py")), *command[2:6], "--seed", "0", "--train-steps", "3"]
     explained = subprocess.run([*limits, "--refined", "--", *quick], capture_output=True, text=True, check=False)
     assert explained.returncode == 0, explained.stderr
