@@ -244,7 +244,7 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
     early = (
         ""
         if 2 * line["step"] >= lines[-1]["step"]
-        else (", and none of the second half came closer (more real images may help, more --steps do not)")
+        else (", and none of the second half came closer (look at their pictures, too; more real images may help)")
     )
     return Conclusion(
         True,
