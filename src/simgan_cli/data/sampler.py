@@ -104,6 +104,12 @@ class Sampler:
     def _gather(self, position: int, count: int) -> Tensor:
         chosen = self.indices(position, count)
         if self._resident is not None:
-            return self._resident[on_device(chosen, self._device)]
-        batch = self._host[torch.from_numpy(chosen)]
+            return _taken(self._resident, on_device(chosen, self._device))
+        batch = _taken(self._host, torch.from_numpy(chosen))
         return batch.pin_memory() if self._device.type == "cuda" else batch
+
+
+def _taken(images: Tensor, chosen: Tensor) -> Tensor:
+    """Return the chosen images; those of 16 bits as signed integers of the same bytes, which PyTorch 2.9 can index."""
+    signed = images.view(torch.int16) if images.dtype == torch.uint16 else images
+    return signed[chosen].view(images.dtype)
