@@ -110,6 +110,6 @@ class Sampler:
 
 
 def _taken(images: Tensor, chosen: Tensor) -> Tensor:
-    """Return the chosen images; those of 16 bits as signed integers of the same bytes, which PyTorch 2.9 can index."""
+    """Return the chosen images; those of 16 bits as signed integers of the same bytes, which old PyTorch can index."""
     signed = images.view(torch.int16) if images.dtype == torch.uint16 else images
     return signed[chosen].view(images.dtype)
