@@ -327,9 +327,9 @@ def check_conditions(lines: Sequence[dict[str, Any]], options: argparse.Namespac
 def drawn(job: Job, runs: dict[str, Path], title: str) -> bytes:
     """Return a PNG of a few renders of a job, of what each run's refiner makes of them, and of target images."""
     renders, photos = (_a_few(folder) for folder in (job.synthetic, job.real))
-    columns = {"synthetic": renders}
+    columns, device = {"synthetic": renders}, resolve_device("auto")
     for name, run in runs.items():
-        refined = ImageRefiner(open_model(run), resolve_device("auto")).refine(renders[:, None])
+        refined = ImageRefiner(open_model(run), device).refine(renders[:, None])
         columns[name] = np.asarray(refined, np.uint8)[:, 0]
     columns["real"] = photos
     return sheet(list(columns), list(zip(*columns.values(), strict=True)), title)

@@ -75,9 +75,8 @@ def test_a_disk_that_fills_leaves_nothing_half_written(place: Path) -> None:
     def little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))  # between the sizes of the two kinds of images
 
-    signal_ignored = ["--ignore-signal=XFSZ"]
     result = subprocess.run(
-        [*UNMEASURED, *signal_ignored, *command("full")],
+        [*UNMEASURED, "--ignore-signal=XFSZ", *command("full")],
         cwd=place, capture_output=True, text=True, check=False, preexec_fn=little_room,
     )  # fmt: skip
     assert result.returncode == 1, result.stderr

@@ -241,14 +241,14 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
             "do not train on them; give it more --steps, look at the verdicts of health and at the pictures in "
             "report.html, and lower --lambda if little changed",
         )
-    early = (
-        ""
-        if 2 * line["step"] >= lines[-1]["step"]
-        else (", and none of the second half came closer (look at their pictures, too; more real images may help)")
+    sentence = (
+        f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
+        f"ones) with labels in place, by the refiner of step {line['step']:,}"
     )
+    if 2 * line["step"] < lines[-1]["step"]:
+        sentence += ", and none of the second half came closer (look at their pictures, too; more real images may help)"
     return Conclusion(
         True,
-        f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
-        f"ones) with labels in place, by the refiner of step {line['step']:,}{early}",
+        sentence,
         "whether a model trained on them is better, only labelled real images can tell: simgan eval-gaze",
     )

@@ -91,16 +91,14 @@ class Loop:
                 self.stop.reason = "max-time"
             reason = self.ranks.agree(self.stop.reason)
             done = finished or reason is not None
-            measured = len(state.held_out) > 0 and (
-                self._due(config.eval_every) or (finished and config.eval_every > 0)
-            )
+            measured = len(state.held_out) > 0 and self._due(config.eval_every, finished=finished)
             if measured:
                 self._evaluate(finished=finished)
                 self._share_lambda()
             # Measurements end a line, whose step is theirs. A stop keeps the sums: the resumed run ends the line.
-            if self._due(config.log_every) or measured or finished:
+            if measured or self._due(config.log_every, finished=finished):
                 self._log()
-            sampled = self._due(config.sample_every) or (finished and config.sample_every > 0)
+            sampled = self._due(config.sample_every, finished=finished)
             saved = self._due(config.save_every) or done
             if sampled or saved:
                 self._await_writer()  # so that memory holds the copies of one step at most
@@ -117,8 +115,9 @@ class Loop:
             state.step += 1
             self.listener.advanced(state.step, config.total_steps)
 
-    def _due(self, every: int) -> bool:
-        return every > 0 and self.state.step > 0 and self.state.step % every == 0
+    def _due(self, every: int, *, finished: bool = False) -> bool:
+        """Say whether this step is one of each `every`, or the last one; never where `every` is 0."""
+        return every > 0 and (finished or (self.state.step > 0 and self.state.step % every == 0))
 
     def _log(self) -> None:
         self._write_line(self.ranks.gather(self.state.metrics.state()))
