@@ -5,12 +5,14 @@ torchrun --standalone --nproc-per-node=2 -m tests.engine.rank_worker FOLDER
 
 import json
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
@@ -66,6 +68,7 @@ def main(folder: Path) -> None:
     ranks = Ranks.of_process()
     noted: dict[str, Any] = {}
     with ranks.connected():
+        group = weakref.ref(dist.group.WORLD)
 
         def write(name: str, state: TrainState) -> None:
             safetensors.torch.save_file(tensors_of(state), folder / f"{name}-{ranks.rank}.safetensors")
@@ -93,6 +96,7 @@ def main(folder: Path) -> None:
                     raise DataError("bad")
         except (DataError, EndedElsewhere) as error:
             noted["error"] = [type(error).__name__, error.exit_code, str(error)]
+    noted["connection is gone"] = group() is None
     (folder / f"noted-{ranks.rank}.json").write_text(json.dumps(noted))
 
 

@@ -135,6 +135,10 @@ def test_ranks_agree_and_fail_together(place: Path) -> None:
     assert second["error"] == ["DataError", 4, "bad"]
 
 
+def test_nothing_keeps_the_connection_once_it_is_left(place: Path) -> None:
+    assert [noted(place, rank)["connection is gone"] for rank in (0, 1)] == [True, True]
+
+
 def test_the_first_ranks_streams_are_those_of_one_rank() -> None:
     def numbers(stream: np.random.Generator) -> list[int]:
         return list(stream.integers(1 << 60, size=4))

@@ -74,6 +74,10 @@ class Ranks:
     def _connect(self) -> None:
         import torch.distributed as dist
 
+        # Optimizers import this later, and its functions take the group of that time as a default: it would outlive its
+        # destruction, and its threads, which may hold tensors, abort a process whose interpreter is going away.
+        import torch.distributed.nn  # noqa: F401
+
         if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
