@@ -1,32 +1,39 @@
-"""What keeps a gaze estimator that is trained on renders from doing better: looks, labels, or the number of images.
+"""What keeps a gaze estimator that is trained on renders from doing better: looks, labels, images, the estimator.
 
     python benchmarks/limits.py --data DATA --work WORK --job camera --seed 0 1 --train-steps 1000
 
 This looks at labels of the target on purpose, to explain results: nothing here chooses a recipe, step or checkpoint.
-The same estimator is trained on the raw renders, on renders drawn anew so that their gaze is distributed as the
-target's, on copies augmented by hand (`efficacy.augment`), on both, and on fewer and fewer labelled target images.
-With --refined also on renders drawn anew and refined by the default recipe, which is then trained on them.
+One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` names, all of them or those of `--row`:
+raw renders, fewer, augmented by hand (`efficacy.augment`), refined once or several times in other ways; the same drawn
+anew so that their gaze is distributed as the target's; fewer and fewer labelled target images. Rows of refined renders
+train the default recipe, or take the refiner that efficacy.py left in WORK.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import get_args
 
 import efficacy
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from train_step import machine
 
 from simgan_cli.data.files import atomic_directory
-from simgan_cli.engine.model import open_model
+from simgan_cli.engine.estimator import Architecture
+from simgan_cli.engine.model import RefinerModel, open_model
+from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.run import RunFolder, step_of
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
-from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule
 from simgan_cli.gaze.labels import LabelledImages
 
-FEWER = (300, 1000, 3000)  # labelled images of the target
+FEWER = (1000, 3000)  # renders
+FEWER_REAL = (300, 1000, 3000)  # labelled images of the target
+LOOKS = 4  # of each render
 BINS = 9  # along each of the two coordinates of the labels
 
 
@@ -37,79 +44,117 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for errors; what is there is not done again")
     parser.add_argument("--job", choices=["camera", "pupils", "demo"], default="camera")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--estimator", choices=get_args(Architecture), default="resnet")
     parser.add_argument("--train-steps", type=int, default=1000)
-    parser.add_argument("--refined", action="store_true", help="also train refiners, on renders drawn anew")
-    parser.add_argument("train", nargs="*", help="after --: flags of simgan train for these refiners")
+    parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
+    parser.add_argument("--row", nargs="+", help="only these, by their names in the table")
+    parser.add_argument("train", nargs="*", help="after --: flags of simgan train for the refiners")
     options = parser.parse_args()
     device = resolve_device("auto")
     prepare_process(device, deterministic=False)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     schedule = Schedule(options.train_steps, 64, 1e-3, resolve_precision("auto", device))
     job = efficacy.job_of(options.job, options.data, options.work)
-    downstream = efficacy.Downstream(job, options.work, "resnet", schedule)
-    print(f"{machine()}, {options.train_steps} updates, {len(options.seed)} seeds, job {options.job}\n")
+    downstream = efficacy.Downstream(job, options.work, options.estimator, schedule)
+    of_seeds = [Sets(downstream, seed, options.train).makers() for seed in options.seed]
+    rows = options.row or list(of_seeds[0])
+    if unknown := set(rows) - set(of_seeds[0]):
+        parser.error(f"--row: no {', '.join(sorted(unknown))}; there are: {'; '.join(of_seeds[0])}")
+    print(
+        f"{machine()}, {options.estimator}, {options.train_steps} updates, {len(options.seed)} seeds, {options.job}\n"
+    )
     print("| trained on | error | by seed |\n|---|---:|---|")
-    makers = [
-        sets(downstream, seed) | (refined_sets(downstream, seed, options.train) if options.refined else {})
-        for seed in options.seed
-    ]
-    for name in makers[0]:
+    for name in rows:
         paths = [
-            downstream.errors(f"limits, {name}", make[name], seed)
-            for make, seed in zip(makers, options.seed, strict=True)
+            downstream.errors(f"limits, {name}", makers[name], seed)
+            for makers, seed in zip(of_seeds, options.seed, strict=True)
         ]
         found = [float(np.load(options.work / path).mean()) for path in paths]
         print(f"| {name} | {np.mean(found):.2f} | {', '.join(f'{error:.2f}' for error in found)} |", flush=True)
 
 
-def sets(downstream: efficacy.Downstream, seed: int) -> dict[str, Callable[[], LabelledImages]]:
-    """Return what makes each of the sets that estimators are trained on, by its name in the table."""
-    rng = stream_of(seed)
-    renders, target, alike = downstream.synthetic, downstream.oracle, drawn_anew(downstream, rng)
-    order = rng.permutation(len(target))
-    return {
-        "renders": lambda: renders,
-        "renders, labels as in the target": lambda: alike,
-        "renders, augmented": lambda: efficacy.augmented_copies(renders, seed),
-        "renders, labels as in the target, augmented": lambda: efficacy.augmented_copies(alike, seed),
-        **{f"{count:,} labelled target images": partial(target.part, order[:count]) for count in FEWER},
-        "all labelled target images": lambda: target,
-    }
+class Sets:
+    """The sets that estimators of one seed are trained on; refiners are trained when a set first needs them."""
 
+    def __init__(self, downstream: efficacy.Downstream, seed: int, flags: Sequence[str]) -> None:
+        self.downstream, self.seed, self.flags = downstream, seed, flags
+        self.renders, self.target = downstream.synthetic, downstream.oracle
+        rng = np.random.default_rng([seed, 7])
+        self.alike = self.renders.part(  # as many, drawn so that their labels are distributed as the target's
+            rng.choice(len(self.renders), len(self.renders), p=likeness(self.renders, self.target))
+        )
+        self.order = rng.permutation(len(self.target))
+        self.order_of_renders = rng.permutation(len(self.renders))
 
-def stream_of(seed: int) -> np.random.Generator:
-    """Return the random numbers of a seed's sets, from their beginning."""
-    return np.random.default_rng([seed, 7])
+    def makers(self) -> dict[str, Callable[[], LabelledImages]]:
+        """Return what makes each set, by its name in the table."""
+        alike = "renders, labels as in the target"
+        fewer = {count: self.order_of_renders[:count] for count in FEWER}
+        return {
+            "renders": lambda: self.renders,
+            **{f"{count:,} renders": partial(self.renders.part, chosen) for count, chosen in fewer.items()},
+            "renders, augmented": lambda: self._augmented(self.renders),
+            "renders, refined": lambda: self.refined,
+            **{f"{count:,} renders, refined": partial(self._part_refined, chosen) for count, chosen in fewer.items()},
+            f"renders, refined with {LOOKS} noises": self._with_noises,
+            f"renders, refined by {LOOKS} checkpoints": self._by_checkpoints,
+            alike: lambda: self.alike,
+            f"{alike}, augmented": lambda: self._augmented(self.alike),
+            f"{alike}, refined": lambda: self.alike_refined,
+            f"{alike}, refined, augmented": lambda: self._augmented(self.alike_refined),
+            **{
+                f"{count:,} labelled target images": partial(self.target.part, self.order[:count])
+                for count in FEWER_REAL
+            },
+            "all labelled target images": lambda: self.target,
+        }
 
+    def _augmented(self, images: LabelledImages) -> LabelledImages:
+        return efficacy.augmented_copies(images, self.seed)
 
-def drawn_anew(downstream: efficacy.Downstream, rng: np.random.Generator) -> LabelledImages:
-    """Return as many renders as there are, drawn so that their labels are distributed as the target's."""
-    renders = downstream.synthetic
-    return renders.part(rng.choice(len(renders), len(renders), p=likeness(renders, downstream.oracle)))
+    @cached_property
+    def run(self) -> Path:
+        """The default recipe's run on the renders; that of efficacy.py where it is there."""
+        job = self.downstream.job
+        run = efficacy.run_of(self.downstream.work, job.name, "default", self.seed)
+        efficacy.train_refiner(job, "default", self.seed, run, self.flags)
+        return run
 
+    @cached_property
+    def refined(self) -> LabelledImages:
+        """The renders as the default recipe makes them."""
+        return self._refined_by(open_model(self.run), self.renders)
 
-def refined_sets(
-    downstream: efficacy.Downstream, seed: int, flags: Sequence[str]
-) -> dict[str, Callable[[], LabelledImages]]:
-    """Return what makes the sets that need a refiner, which trains when the first of them is made."""
-    name = "renders, labels as in the target, refined"
-    return {
-        name: lambda: refined_alone(downstream, seed, flags),
-        f"{name}, augmented": lambda: efficacy.augmented_copies(refined_alone(downstream, seed, flags), seed),
-    }
+    def _part_refined(self, chosen: NDArray[np.int64]) -> LabelledImages:
+        return self.refined.part(chosen)
 
+    def _with_noises(self) -> LabelledImages:
+        model = open_model(self.run)
+        return efficacy.together([self._refined_by(model, self.renders, noise) for noise in range(LOOKS)])
 
-def refined_alone(downstream: efficacy.Downstream, seed: int, flags: Sequence[str]) -> LabelledImages:
-    """Return renders drawn anew as a refiner makes them that has trained on no others."""
-    renders = drawn_anew(downstream, stream_of(seed))
-    folder = downstream.work / "alike" / f"{downstream.job.name}-{seed}"
-    if not folder.is_dir():
-        with atomic_directory(folder) as building:
-            for index, file in enumerate(renders.files):  # one drawn twice has two links
-                path = downstream.job.synthetic / file
-                (building / f"{index:06}{path.suffix}").symlink_to(path.resolve())
-    run = downstream.work / "runs" / f"{downstream.job.name}-alike-{seed}"
-    efficacy.train_refiner(replace(downstream.job, synthetic=folder), "default", seed, run, flags)
-    return refined_by(open_model(run), renders, downstream.device)
+    def _by_checkpoints(self) -> LabelledImages:
+        steps = [step_of(path) for path in RunFolder(self.run).existing_checkpoints()][-LOOKS:]
+        return efficacy.together([self._refined_by(open_model(self.run, step), self.renders, step) for step in steps])
+
+    @cached_property
+    def alike_refined(self) -> LabelledImages:
+        """The renders drawn anew, as a refiner makes them that has been trained on no others."""
+        work, job = self.downstream.work, self.downstream.job
+        folder = work / "alike" / f"{job.name}-{self.seed}"
+        if not folder.is_dir():
+            with atomic_directory(folder) as building:
+                for index, file in enumerate(self.alike.files):  # one drawn twice has two links
+                    path = job.synthetic / file
+                    (building / f"{index:06}{path.suffix}").symlink_to(path.resolve())
+        run = work / "runs" / f"{job.name}-alike-{self.seed}"
+        efficacy.train_refiner(replace(job, synthetic=folder), "default", self.seed, run, self.flags)
+        return self._refined_by(open_model(run), self.alike)
+
+    def _refined_by(self, model: RefinerModel, images: LabelledImages, noise: int = 0) -> LabelledImages:
+        refiner = ImageRefiner(model, self.downstream.device, seed=noise)
+        parts = np.array_split(images.pixels, -(-len(images) // 1000))
+        return replace(images, pixels=np.concatenate([refiner.refine(part[:, None])[:, 0] for part in parts]))
 
 
 def likeness(renders: LabelledImages, target: LabelledImages) -> NDArray[np.float64]:

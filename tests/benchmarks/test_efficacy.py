@@ -92,7 +92,7 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
         # Renders, two recipes that were run, and targets; eight of each, three times their size, below two lines.
         assert picture.size == (4 * (3 * 55 + 4) + 4, 8 * (3 * 35 + 4) + 4 + 2 * 16)
     limits = [sys.executable, str(SCRIPT.with_name("limits.py")), *command[2:6], "--seed", "0", "--train-steps", "3"]
-    explained = subprocess.run([*limits, "--refined", "--", *quick], capture_output=True, text=True, check=False)
+    explained = subprocess.run([*limits, "--", *quick], capture_output=True, text=True, check=False)
     assert explained.returncode == 0, explained.stderr
     assert f"| renders | {errors['synthetic']:.2f} |" in explained.stdout  # the same training
     assert "| renders, labels as in the target, refined, augmented | " in explained.stdout
