@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -269,30 +269,49 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
         "metrics": document["exported"] or {}, "health": [found["rule"] for found in document["health"]],
     }  # fmt: skip
     if job.target is not None:
-        device = resolve_device("auto")
-        schedule = Schedule(options.train_steps, 64, 1e-3, resolve_precision(options.precision, device))
-        downstream = Downstream(job, options.work, options.estimator, schedule)
+        downstream = downstream_of(job, options)
         kept = downstream.baselines(seed) | downstream.refined(run, seed)
         errors: dict[str, Errors] = {name: np.load(options.work / path) for name, path in kept.items()}
         line["kept"] = {name: str(path) for name, path in kept.items()}
         line["unit"] = UNIT[job.target]
         line["errors"] = {name: float(values.mean()) for name, values in errors.items()}
         line["closure"] = closure(errors["synthetic"], errors["refined"], errors["oracle"])
-        if options.hindsight:
-            line["hindsight"] = hindsight(downstream, run, seed)
     return line
 
 
-def hindsight(downstream: Downstream, run: Path, seed: int) -> list[dict[str, Any]]:
-    """Return, for each checkpoint that was measured in training, what training saw and the error that it leads to."""
-    folder = RunFolder(run)
-    measured = {line["step"]: line for line in folder.read_metrics() if "swd_refined" in line}
-    found = []
-    for step in (step_of(path) for path in folder.existing_checkpoints()):
-        if step in measured:
-            seen = {name: measured[step].get(name) for name in ("swd_refined", "label_drift")}
-            found.append({"step": step, "error": downstream.refined_at(run, step, seed)} | seen)
-    return found
+def hindsight(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iterator[str]:
+    """Yield a table of what training saw of each kept checkpoint that it measured, and the error that it leads to."""
+    yield "| job | recipe | seed | step | patch distance | drift px | error | |\n|---|---|---:|---:|---:|---:|---:|---|"
+    for line in lines:
+        if "errors" in line and line["job"] in options.job and line["seed"] in options.seed:
+            run = RunFolder(run_of(options.work, line["job"], line["recipe"], line["seed"]))
+            seen = {found["step"]: found for found in run.read_metrics() if "swd_refined" in found}
+            errors = errors_at(line, run, seen.keys(), options)
+            best = min(errors, key=lambda step: (errors[step], step))
+            for step, error in sorted(errors.items()):
+                marks = ["exported"] * (step == line["metrics"].get("step")) + ["best"] * (step == best)
+                drift = seen[step].get("label_drift", np.nan)
+                yield (
+                    f"| {line['job']} | {line['recipe']} | {line['seed']} | {step} | {seen[step]['swd_refined']:.3f} "
+                    f"| {drift:.2f} | {error:.2f} | {', '.join(marks)} |"
+                )
+
+
+def errors_at(
+    line: dict[str, Any], run: RunFolder, steps: Collection[int], options: argparse.Namespace
+) -> dict[int, float]:
+    """Return the error by the refiner of each of `steps` whose checkpoint was kept, and by the exported one."""
+    downstream = downstream_of(job_of(line["job"], options.data, options.work), options)
+    kept = [step for step in map(step_of, run.existing_checkpoints()) if step in steps]
+    found = {step: downstream.refined_at(run.root, step, line["seed"]) for step in kept}
+    exported = line["metrics"].get("step")
+    return found | ({exported: line["errors"]["refined"]} if exported in steps else {})
+
+
+def downstream_of(job: Job, options: argparse.Namespace) -> Downstream:
+    """Return the estimators of a job under this command's conditions."""
+    schedule = Schedule(options.train_steps, 64, 1e-3, resolve_precision(options.precision, resolve_device("auto")))
+    return Downstream(job, options.work, options.estimator, schedule)
 
 
 def _added_up(run: Path, cpu_minutes: float) -> float:
@@ -398,7 +417,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of the estimators")
     parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
     parser.add_argument(
-        "--hindsight", action="store_true", help="also train an estimator at each measured checkpoint (-- --keep 0)"
+        "--hindsight",
+        action="store_true",
+        help="also an estimator and a row for each measured checkpoint (-- --keep 0)",
     )
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     parser.add_argument(
@@ -431,6 +452,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     print(json.dumps({key: line.get(key) for key in ("job", "recipe", "seed", "errors", "closure")}))
                     sys.stdout.flush()
     print(table(read_lines(results), options.work))
+    for row in hindsight(read_lines(results), options) if options.hindsight else ():
+        print(row, flush=True)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

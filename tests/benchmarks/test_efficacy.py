@@ -60,10 +60,11 @@ def test_augmentation_changes_looks_and_not_places(efficacy: ModuleType) -> None
 def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     data = tmp_path / "data" / "camera"
     for seed, name in enumerate(("synthetic", "target", "test")):
-        write_csv(data / name, 24, seed)
+        write_csv(data / name, 80, seed)  # of fewer, none are held out to measure realism on
     (data / "target" / "labels.csv").rename(data / "target_labels.csv")
     quick = ["--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
     quick += ["--pretrain-discriminator", "1", "--steps", "2", "--sample-every", "0", "--cache", "off"]
+    quick += ["--eval-every", "2", "--save-every", "1", "--keep", "0"]
     command = [sys.executable, str(SCRIPT), "--data", str(data.parent), "--work", str(tmp_path / "work")]
     command += ["--job", "camera", "--recipe", "default", "--recipe", "lambda=3", "--train-steps", "3", "--seed", "0"]
     result = subprocess.run([*command, "--", *quick], capture_output=True, text=True, check=False)
@@ -79,10 +80,19 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     expected = (errors["synthetic"] - errors["refined"]) / (errors["synthetic"] - errors["oracle"])
     assert lines[0]["closure"] == pytest.approx(expected)
     assert "| camera | lambda=3 | 1 |" in result.stdout
-    again = subprocess.run([*command, "--seed", "0", "1", "--", *quick], capture_output=True, text=True, check=False)
+    twice = [*command, "--seed", "0", "1", "--hindsight", "--", *quick]
+    again = subprocess.run(twice, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "work" / "results.jsonl").read_text().splitlines()[:2] == [json.dumps(line) for line in lines]
     assert "| camera | default | 2 |" in again.stdout
+    table = [[cell.strip() for cell in row.split("|")[1:-1]] for row in again.stdout.splitlines()]
+    rows = [row for row in table if len(row) == 8 and row[:3] == ["camera", "default", "0"]]
+    assert [int(row[3]) for row in rows] == [2, 3]  # measured, kept
+    exported = lines[0]["metrics"]
+    assert [row[4:7] for row in rows if "exported" in row[7]] == [
+        [f"{exported['swd_refined']:.3f}", f"{exported['label_drift']:.2f}", f"{errors['refined']:.2f}"]
+    ]
+    assert [row for row in rows if "best" in row[7]] == [min(rows, key=lambda row: float(row[6]))]
     other = subprocess.run([*command, "--", *quick, "--lambda", "9"], capture_output=True, text=True, check=False)
     assert other.returncode == 1
     assert "take another --work" in other.stderr
@@ -92,11 +102,12 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
         # Renders, two recipes that were run, and targets; eight of each, three times their size, below two lines.
         assert picture.size == (4 * (3 * 55 + 4) + 4, 8 * (3 * 35 + 4) + 4 + 2 * 16)
     limits = [sys.executable, str(SCRIPT.with_name("limits.py")), *command[2:6], "--seed", "0", "--train-steps", "3"]
-    explained = subprocess.run([*limits, "--", *quick], capture_output=True, text=True, check=False)
+    names = ["renders", "renders, refined by 4 checkpoints", "renders, labels as in the target, refined, augmented"]
+    explained = subprocess.run([*limits, "--row", *names, "--", *quick], capture_output=True, text=True, check=False)
     assert explained.returncode == 0, explained.stderr
     assert f"| renders | {errors['synthetic']:.2f} |" in explained.stdout  # the same training
-    assert "| renders, labels as in the target, refined, augmented | " in explained.stdout
-    assert len(list((tmp_path / "work" / "alike" / "camera-0").iterdir())) == 24
+    assert all(f"| {name} | " in explained.stdout for name in names)
+    assert len(list((tmp_path / "work" / "alike" / "camera-0").iterdir())) == 80
 
 
 def test_eyes9x15_becomes_folders_with_persons_apart(efficacy: ModuleType, tmp_path: Path) -> None:
