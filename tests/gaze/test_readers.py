@@ -1,3 +1,4 @@
+import json
 import resource
 import struct
 import zipfile
@@ -225,7 +226,17 @@ def test_json_that_no_render_has_is_named(tmp_path: Path, text: str) -> None:
         read(folder, Options(target="pupil"))
 
 
-@pytest.mark.parametrize("text", ["__import__('os')", "(1, 2", "(1)", "(a, b, c)"])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e30", "1e308"])
+def test_landmarks_nowhere_near_the_image_are_an_error(tmp_path: Path, number: str) -> None:
+    folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
+    content = json.loads((folder / "1.json").read_text())
+    content["interior_margin_2d"][0] = f"(3.0, {number}, 5.0)"
+    (folder / "1.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"is not finite|far outside the image"):
+        read(folder, Options(size=(9, 11)))
+
+
+@pytest.mark.parametrize("text", ["__import__('os')", "(1, 2", "(1)", "(a, b, c)", "(nan, 1, 2)", "(1, 1e999)"])
 def test_vectors_are_parsed_never_evaluated(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_vector(text)

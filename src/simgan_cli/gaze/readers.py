@@ -196,6 +196,8 @@ def parse_vector(text: str) -> list[float]:
     numbers = [float(part) for part in match[1].split(",")]
     if len(numbers) < 2:
         raise ValueError(f"{text[:40]!r} has too few numbers")
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{text[:40]!r} is not finite")
     return numbers
 
 
@@ -215,9 +217,10 @@ def _cropped(path: Path, window: tuple[float, float, float, float], size: tuple[
     """Return the window of an image, antialiased, as H x W grey; beyond the edges the last pixels go on."""
     grey = _decode(path)
     left, top, width, rows = window
-    pad = int(np.ceil(max(0.0, -left, -top, left + width - grey.shape[1], top + rows - grey.shape[0])))
-    if pad > max(grey.shape):  # it would ask for endless padding: it is no eye
+    beyond = max(0.0, -left, -top, left + width - grey.shape[1], top + rows - grey.shape[0])
+    if beyond > max(grey.shape):  # it would ask for endless padding: it is no eye
         raise UnreadableImage(path, "its landmarks lie far outside the image; remove this render")
+    pad = int(np.ceil(beyond))
     padded = Image.fromarray(np.pad(grey, pad, mode="edge"))
     box = (left + pad, top + pad, left + pad + width, top + pad + rows)
     return np.asarray(padded.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
