@@ -44,8 +44,11 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory has ended, in the words of Python, its threads, PyTorch, C++ or oneDNN."""
-    said = ("allocate memory", "bad_alloc", "could not create a primitive", "can't start new thread")
+    """Say whether an error means that memory has ended, in the words of Python, its threads, PyTorch, C++ or oneDNN.
+
+    oneDNN breaks a promise where a primitive that its cache expects could not be made.
+    """
+    said = ("allocate memory", "bad_alloc", "could not create a primitive", "can't start new thread", "Broken promise")
     name = type(error).__name__  # torch's own class, without importing torch
     return isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(words in str(error) for words in said)
 

@@ -1,6 +1,7 @@
 """Whole trainings in this process: every option runs, the run folder holds what it should, seeds decide."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from simgan_cli.engine import realism
 from simgan_cli.engine.export import load_network
 from simgan_cli.engine.fields import METRICS
 from simgan_cli.engine.health import Finding
+from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import beside_their_own_noise
 from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import TrainResult, train
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
+from tests.helpers import files_below
 
 SIZE = (12, 14)
 
@@ -226,6 +229,34 @@ def test_more_steps_extend_a_finished_run_and_none_do_nothing(folders: dict[str,
     assert run(folders, resume="auto").step == 5
     assert sha256_of(folders["out"] / "checkpoints/step-00000005/manifest.json") == before
     assert run(folders | {"steps": 6}, resume="auto").step == 7
+
+
+@pytest.mark.parametrize("left", [(), ("README.md", "config.json"), ("README.md", "config.json", "model.safetensors")])
+def test_an_export_that_a_kill_prevented_is_made_up_for(folders: dict[str, Any], left: tuple[str, ...]) -> None:
+    exported, earlier = folders["out"] / "refiner", folders["out"].with_name("earlier")
+    run(folders)
+    whole = files_below(exported)
+    written = {path: path.stat().st_mtime_ns for path in exported.iterdir()}
+    run(folders, resume="auto")
+    assert {path: path.stat().st_mtime_ns for path in exported.iterdir()} == written, "there was nothing to make up for"
+    run(folders | {"steps": 2, "out": earlier})
+    shutil.rmtree(exported)
+    exported.mkdir()
+    for name in left:  # as it was when the last checkpoint had just been written
+        shutil.copy(earlier / "refiner" / name, exported)
+    run(folders, resume="auto")
+    assert files_below(exported) == whole
+
+
+def test_the_card_has_the_numbers_of_the_refiner_beside_it(spacious: dict[str, Any]) -> None:
+    run(spacious | {"refiner_lr": 0.05, "lambda": 0, "log_every": 1, "eval_every": 1})
+    step = open_model(spacious["out"]).step
+    lines = {line["step"]: line for line in lines_of(spacious)}
+    assert step is not None
+    assert step < max(lines), "the best was not the last"
+    card = (spacious["out"] / "refiner" / "README.md").read_text()
+    assert f"| `swd_refined` | {lines[step]['swd_refined']:.4g} |" in card
+    assert f"for {step} steps" in card
 
 
 def test_a_stop_saves_without_ending_the_metrics_line(folders: dict[str, Any]) -> None:

@@ -97,6 +97,12 @@ class TrainState:
         """The refiner that users get and the step it is of: the best so far where one is kept, else the newest."""
         return (self.best.step, self.best.refiner) if self.best is not None else (self.step, self.gan.exported_refiner)
 
+    def copy_of_exported(self) -> tuple[int, Refiner]:
+        """Return `exported` as it is now, on the CPU."""
+        step, refiner = self.exported
+        refiner = copy.deepcopy(refiner).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return step, refiner
+
     def gathered(self) -> Gathered:
         """Bring together copies of what differs between ranks; all must call it, the first one saves it."""
         history, ranks = self.gan.history, self.gan.ranks
@@ -125,8 +131,6 @@ class TrainState:
         }
         if gathered.history:
             copies["history"] = gathered.history
-        step, refiner = self.exported
-        refiner = copy.deepcopy(refiner).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         state = {
             "schema": "simgan.state/1",
             "step": self.step,
@@ -137,7 +141,7 @@ class TrainState:
             "lambda": gan.lambda_reg,
             "best": [self.best.step, self.best.distance] if self.best is not None else None,
         }
-        return Snapshot(self.step, copies, state, (step, refiner))
+        return Snapshot(self.step, copies, state, self.copy_of_exported())
 
     def load(self, folder: Path) -> None:
         """Restore what a snapshot saved; another number of ranks deals its history anew, each image to one of them.

@@ -85,6 +85,8 @@ class Loop:
         """Go on until all steps are done or a stop is requested; return its reason."""
         config, state = self.config, self.state
         self.stop.heeded = True
+        if self.saved_at is not None:
+            self._mend_export()
         while True:
             finished = state.step >= config.total_steps
             if self.deadline and time.monotonic() >= self.deadline and not self.stop.reason:
@@ -230,6 +232,10 @@ class Loop:
 
     def _pixels(self, name: str, index: Any) -> Tensor:
         return torch.from_numpy(self.domains[name].pixels[index]).to(self._device)
+
+    @by_first
+    def _mend_export(self) -> None:
+        self.writer.mend_export(*self.state.copy_of_exported())
 
     def _save(self) -> None:
         if self.saved_at == self.state.step:

@@ -12,8 +12,11 @@ from simgan_cli.engine.checkpoint import Snapshot
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.history import Excerpt
+from simgan_cli.engine.model import open_model
 from simgan_cli.engine.model_card import model_card
+from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.run import RunFolder
+from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.report.grid import sample_grid
 from simgan_cli.report.page import write_page
 
@@ -75,12 +78,29 @@ class Writer:
         def write() -> None:
             snapshot.save(self._run.checkpoint(snapshot.step))
             self._run.prune(self._config.keep)
-            step, refiner = snapshot.exported
-            save_network(self._run.refiner, refiner, self._facts, {"step": str(step)})
-            card = model_card(self._facts, step, self._run.last_metrics(snapshot.step))
-            write_atomic(self._run.refiner / "README.md", card)
+            self._export(*snapshot.exported)
 
         self._give(write)
 
+    def mend_export(self, step: int, refiner: Refiner) -> None:
+        """Export what the newest checkpoint holds where that was not done: a kill may come between the two."""
+        if _exported_step(self._run) != step:
+            self._give(lambda: self._export(step, refiner))
+
+    def _export(self, step: int, refiner: Refiner) -> None:
+        self._run.refiner.mkdir(parents=True, exist_ok=True)
+        card = model_card(self._facts, step, self._run.last_metrics(step))
+        write_atomic(self._run.refiner / "README.md", card)
+        # Its last file says which step all of it is of.
+        save_network(self._run.refiner, refiner, self._facts, {"step": str(step)})
+
     def _give(self, work: Callable[[], None]) -> None:
         self._given.append(self._thread.submit(work))
+
+
+def _exported_step(run: RunFolder) -> int | None:
+    """Return the step that a run's export is of, None where there is no whole one."""
+    try:
+        return open_model(run.refiner).step
+    except (SettingsError, CheckpointError):
+        return None

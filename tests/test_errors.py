@@ -1,0 +1,25 @@
+"""What is taken for the end of memory: messages as PyTorch, oneDNN and Python gave them under limits on memory."""
+
+import pytest
+
+from simgan_cli.errors import is_out_of_memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("std::future_error: Broken promise"),
+    ],
+)
+def test_the_end_of_memory_is_known_by_its_words(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"))
+    assert not is_out_of_memory(ValueError("memory"))
