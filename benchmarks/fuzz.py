@@ -737,7 +737,7 @@ def resume(run: RunFolder) -> None:
     domains = {name: PixelSet(Path(name), noise, [], name) for name in ("synthetic", "real")}
     state = build_state(config, domains, torch.device("cpu"))
     state.load(checkpoint)
-    run.cut_metrics(state.step)
+    run.go_on_from(state.step, checkpoint)
     lines = run.read_metrics()
     conclude(lines, config.select)
     history = state.gan.history.excerpt(BY_AGE) if state.gan.history is not None else None

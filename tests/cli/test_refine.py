@@ -139,6 +139,20 @@ def test_results_of_two_models_are_not_mixed_unasked(refine: Refine, model: Path
     refine("--skip-existing", "--model", other)
 
 
+def test_an_overwrite_of_a_part_is_not_taken_for_the_whole(refine: Refine, model: Path, tmp_path: Path) -> None:
+    refine()
+    other = write_refiner(tmp_path / "other", width=4)
+    refine("--overwrite", "--model", other, "--shard", "1/2")
+    mixed = files_below(tmp_path / "out")
+    for resumed in (other, model):
+        assert "results of two settings" in refine("--skip-existing", "--model", resumed, code=2).stderr
+    assert files_below(tmp_path / "out") == mixed
+    refine("--overwrite", "--model", other)
+    refine("--skip-existing", "--model", other)
+    refine("--model", other, out="fresh")
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "fresh")
+
+
 def test_labels_can_be_left_or_linked(refine: Refine, renders: Path, tmp_path: Path) -> None:
     refine("--no-labels")
     assert set(files_below(tmp_path / "out")) == {RECORD, *(n for n in files_below(renders) if n.endswith("png"))}

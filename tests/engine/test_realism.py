@@ -6,12 +6,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
+from simgan_cli.engine import realism as realism_module
+from simgan_cli.engine.algorithm import refined_log_odds
 from simgan_cli.engine.realism import (
     DIRECTIONS,
     HeldOut,
     PatchDistance,
     Realism,
     _directions,
+    at_most,
     laplacian_pyramid,
     wilson,
 )
@@ -91,6 +94,27 @@ def test_a_fresh_classifier_tells_grain_from_none_and_nothing_from_nothing() -> 
     alike = Realism(textures(24, 12, 3), textures(24, 12, 1), textures(24, 12, 2))
     told = alike.two_sample(lambda x: x, textures(100, 12, 4), textures(100, 12, 5), seed=0)
     assert float(told["two_sample_low"]) < 0.5 < float(told["two_sample_high"])
+
+
+def test_large_images_are_fewer_but_never_too_few() -> None:
+    sizes = {(1, 35, 55): 32, (1, 128, 128): 32, (3, 128, 128): 10, (1, 256, 256): 8, (3, 2048, 2048): 4}
+    assert {shape: at_most(32, 2**19, shape) for shape in sizes} == sizes
+    assert at_most(3, 2**19, (1, 4096, 4096)) == 3
+
+
+def test_a_classifier_is_asked_about_large_images_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(answers: torch.Tensor) -> torch.Tensor:
+        seen.append(len(answers))
+        return refined_log_odds(answers)
+
+    monkeypatch.setattr(realism_module, "BATCH_VALUES", 5 * 12 * 14)
+    monkeypatch.setattr(realism_module, "STEPS", 1)
+    monkeypatch.setattr(realism_module, "refined_log_odds", watched)
+    images = [textures(12, 12, seed, (12, 14)) for seed in range(3)]
+    Realism(*images).two_sample(lambda x: x, images[0], images[1], seed=0)
+    assert seen == [10, 5, 5, 2, 5, 5, 2]  # a batch of both kinds, then all held-out images of each
 
 
 def test_the_interval_is_wilsons() -> None:

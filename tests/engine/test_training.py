@@ -339,6 +339,42 @@ def test_another_run_is_not_overwritten_by_a_resume_from_elsewhere(folders: dict
     assert run(branch, resume=str(other["out"])).step == 6
 
 
+def test_a_branch_that_stops_at_once_is_saved_with_the_metrics_so_far(folders: dict[str, Any], tmp_path: Path) -> None:
+    run(folders)
+    branch = folders | {"out": tmp_path / "branch", "steps": 5}
+    result = run(branch, resume=str(folders["out"]), stop=StopRequest("signal"))
+    assert (result.status, result.step) == ("stopped", 5)
+    assert (branch["out"] / "checkpoints" / "step-00000005" / "manifest.json").is_file()
+    assert files_below(branch["out"] / "refiner").keys() == files_below(folders["out"] / "refiner").keys()
+    assert lines_of(branch) == lines_of(folders)
+    assert run(branch, resume="auto").step == 6
+    assert [line["step"] for line in lines_of(branch)] == [2, 4, 5, 6]
+
+
+def test_a_branch_that_could_not_start_does_not_block_the_next(folders: dict[str, Any], tmp_path: Path) -> None:
+    run(folders)
+    branch = folders | {"out": tmp_path / "branch", "steps": 5}
+    branch["out"].mkdir()
+    (branch["out"] / "log.txt").write_text("error: no such folder\n")
+    assert run(branch, resume=str(folders["out"])).step == 6
+
+
+def test_going_on_from_an_older_checkpoint_drops_what_came_after(folders: dict[str, Any], tmp_path: Path) -> None:
+    settings = folders | {"save_every": 1, "keep": 0}
+    run(settings)
+    whole = weights(settings)
+    listener = OneStep()
+    older = folders["out"] / "checkpoints" / "step-00000002"
+    train(resumed_config(older, settings | {"keep": 2}), older, listener, listener.stop)
+    assert sorted(path.name for path in (folders["out"] / "checkpoints").iterdir()) == [
+        "step-00000002",
+        "step-00000003",
+    ]
+    assert open_model(folders["out"]).step == 3
+    assert run(settings, resume="auto").step == 5
+    assert same(weights(settings), whole)
+
+
 def test_a_folder_with_some_other_config_json_is_not_taken_for_a_run(folders: dict[str, Any]) -> None:
     folders["out"].mkdir()
     (folders["out"] / "config.json").write_text('{"model_type": "other"}')

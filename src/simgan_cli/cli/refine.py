@@ -125,6 +125,8 @@ def _run(
         job = FolderJob(settings, plan, refiner, _Listener(progress), stop)
         try:
             report = Report.total(ranks.gather(job.run(ranks)))
+            if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
+                job.note_whole()
         except Exception:
             if json:
                 print_json(_document(job.report, refiner.model, "failed"))

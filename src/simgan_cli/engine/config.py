@@ -3,6 +3,7 @@
 This file imports no torch, so that `--help` and every usage error are instant.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -333,6 +334,6 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
     problems += [
         f"--psi {name}: neither one of {', '.join(PSI_NAMES)} nor a folder with config.json and model.safetensors"
         for name, _ in parse_psi(config.psi)
-        if name not in PSI_NAMES and not (Path(name) / "config.json").is_file()
+        if name not in PSI_NAMES and not os.path.isfile(f"{name}/config.json")  # noqa: PTH113  False, too, for what can be no path
     ]
     return problems

@@ -44,6 +44,7 @@ GROUPS_AT_ONCE = 2  # in the network
 OPEN_ARCHIVES = 16  # that may wait in front of the network, and as many behind it
 COMPARED = 8  # rows of --compare
 RECORD = ".simgan-refine.json"
+REPLACING = "replacing"  # in it: results of earlier settings may be left
 
 
 class Listener(Protocol):
@@ -256,18 +257,22 @@ class FolderJob:
             "channels": self.config.channels,
         }
         earlier = _read_record(out / RECORD)
-        different = [
-            f"{name} {earlier[name]}, now {value}"
-            for name, value in record.items()
-            if earlier.get(name, value) != value
-        ]
-        if different and not self.config.overwrite:
+        mixture = _mixture(earlier, record)
+        if mixture and not self.config.overwrite:
             raise SettingsError(
-                f"--out {out}: holds results of other settings ({'; '.join(different)}); choose another folder, "
-                "or replace them with --overwrite"
+                f"--out {out}: {mixture}; choose another folder, or replace all results with --overwrite"
             )
+        if mixture:
+            record[REPLACING] = True
         if earlier != record:
             write_json(out / RECORD, record)
+
+    def note_whole(self) -> None:
+        """Note that every image of the sources has been refined by these settings, after all that `run` did."""
+        path = self.config.out / RECORD
+        record = _read_record(path)
+        if record.pop(REPLACING, False):
+            write_json(path, record)
 
     def _note_unusable(self) -> None:
         unusable = self.plan.unusable()
@@ -493,6 +498,16 @@ def _closing(source: Readable) -> Iterator[Readable]:
 
 def _grey(pixels: Pixels) -> torch.Tensor:
     return torch.from_numpy((luma(pixels) if pixels.shape[1] == 3 else pixels).astype(np.float32))
+
+
+def _mixture(earlier: dict[str, Any], record: dict[str, Any]) -> str:
+    """Say what results of the settings in `record` would stand beside; "" where all are of the same."""
+    if earlier.get(REPLACING):
+        return "holds results of two settings (an --overwrite was cut short, done in parts, or left images out)"
+    different = [
+        f"{name} {earlier[name]}, now {value}" for name, value in record.items() if earlier.get(name, value) != value
+    ]
+    return f"holds results of other settings ({'; '.join(different)})" if different else ""
 
 
 def _read_record(path: Path) -> dict[str, Any]:

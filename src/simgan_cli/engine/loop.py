@@ -18,7 +18,7 @@ from simgan_cli.engine.metrics import State, means_of
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.probe import probe
 from simgan_cli.engine.ranks import by_first
-from simgan_cli.engine.realism import TRAINING, Realism
+from simgan_cli.engine.realism import TRAINING, TRAINING_VALUES, Realism, at_most
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import peak_memory_mb, stream_number
 from simgan_cli.engine.stop import StopReason, StopRequest
@@ -77,7 +77,7 @@ class Loop:
         self.health = Health(config, run.read_metrics())
         self.realism: Realism | None = None
         self.deadline = started + config.max_time if config.max_time else None
-        self.saved_at = state.step if state.step else None
+        self.saved_at = state.step if run.checkpoint(state.step) in run.existing_checkpoints() else None
         self.evaluated_at = self.logged_at = state.step
         self.logged_time = time.monotonic()
 
@@ -218,8 +218,9 @@ class Loop:
             state.gan.lambda_reg = adapted(state.gan.lambda_reg, found)
         if finished:
             rng = np.random.default_rng([self.config.seed, stream_number("two-sample")])
+            most = at_most(TRAINING, TRAINING_VALUES, self.domains["synthetic"].shape)
             known = [
-                self._pixels(name, rng.choice(sampler.kept, min(TRAINING, len(sampler.kept)), replace=False))
+                self._pixels(name, rng.choice(sampler.kept, min(most, len(sampler.kept)), replace=False))
                 for name, sampler in state.samplers.items()
             ]
             exported = partial(self._refine, refiner=state.exported[1])

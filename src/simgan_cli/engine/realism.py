@@ -3,7 +3,8 @@
 Everything is computed on images that training does not see.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,14 @@ from simgan_cli.engine.runtime import stream_number
 MOST, FEWEST, SHARE = 256, 8, 10  # images in a sample: at most, at least, and one in so many of a domain
 PATCH, PATCHES, DIRECTIONS = 7, 16_384, 128  # side, number in a set, and random directions they are projected on
 TRAINING, STEPS, BATCH, RATE = 2000, 200, 32, 1e-3  # of the two-sample classifier: images and batch of each class
+TRAINING_VALUES, BATCH_VALUES, FEW = 2**26, 2**19, 4  # of large images fewer: 32 of 128x128 in a batch, 8 of 256x256
 BINOMIAL = tuple(x / 16 for x in (1, 4, 6, 4, 1))
 Refine = Callable[[Tensor], Tensor]  # N x C x H x W -> the same, in [-1, 1]
+
+
+def at_most(count: int, values: int, shape: Sequence[int]) -> int:
+    """Return `count`, or fewer images C x H x W where so many have more than `values` in all; at least FEW."""
+    return min(count, max(FEW, values // math.prod(shape)))
 
 
 @dataclass(frozen=True)
@@ -179,19 +186,20 @@ def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], 
         network = build_discriminator("auto", "local", refined.shape[1], (refined.shape[2], refined.shape[3]))
     network.to(refined.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), RATE)
+    size = at_most(BATCH, BATCH_VALUES, refined.shape[1:])
     for _ in range(STEPS):
         batch = [
-            images[torch.randint(len(images), (BATCH,), generator=draws).to(images.device)]
-            for images in (refined, real)
+            images[torch.randint(len(images), (size,), generator=draws).to(images.device)] for images in (refined, real)
         ]
         odds = refined_log_odds(network(torch.cat(batch).contiguous(memory_format=torch.channels_last)))
-        loss = loss_if_refined(odds[:BATCH]) + loss_if_real(odds[BATCH:])
+        loss = loss_if_refined(odds[:size]) + loss_if_real(odds[size:])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     @torch.no_grad()
     def is_refined(images: Tensor) -> Tensor:
-        return refined_log_odds(network(images)).flatten(1).mean(1) > 0
+        parts = [refined_log_odds(network(part)).flatten(1).mean(1) for part in torch.split(images, size)]
+        return torch.cat(parts) > 0
 
     return is_refined

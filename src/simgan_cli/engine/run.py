@@ -51,8 +51,9 @@ class RunFolder:
             return False
 
     def is_free(self) -> bool:
-        """Say whether no folder is there, or one with at most the lock of a start that got no further."""
-        return not self.root.is_dir() or all(entry.name == ".lock" for entry in self.root.iterdir())
+        """Say whether no folder is there, or one with at most the lock and log of a start that got no further."""
+        left = {".lock", self.log.name}
+        return not self.root.is_dir() or all(entry.name in left for entry in self.root.iterdir())
 
     def create(self, config: TrainConfig) -> None:
         """Make the folder with its config.json, or bring that up to date after a resume."""
@@ -93,8 +94,7 @@ class RunFolder:
     def prune(self, keep: int) -> None:
         """Delete all but the `keep` newest checkpoints; 0 keeps all."""
         for path in self.existing_checkpoints()[:-keep] if keep else []:
-            (path / MANIFEST).unlink()  # from here on it does not exist, even if we are killed half way
-            shutil.rmtree(path)
+            _delete_checkpoint(path)
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
@@ -122,11 +122,23 @@ class RunFolder:
         lines = self.read_metrics(until)
         return lines[-1] if lines else {}
 
-    def cut_metrics(self, step: int) -> None:
-        """Drop the lines after `step`, which a resumed run is about to write again, and a half-written last one."""
-        if not self.metrics.exists():
-            return
-        write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in self.read_metrics(step)))
+    def go_on_from(self, step: int, checkpoint: Path | None) -> None:
+        """Leave the run as it was at `step`: what it holds of later ones is dropped, and written again.
+
+        A `checkpoint` of another run brings the metrics of that run along.
+        """
+        for path in self.existing_checkpoints():
+            if step_of(path) > step:
+                _delete_checkpoint(path)
+        source = RunFolder(checkpoint.resolve().parent.parent) if checkpoint is not None else self
+        lines = (source if source.is_run() else self).read_metrics(step)
+        if lines or self.metrics.exists():
+            write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _delete_checkpoint(path: Path) -> None:
+    (path / MANIFEST).unlink()  # from here on it does not exist, even if we are killed half way
+    shutil.rmtree(path)
 
 
 def _is_line(value: object) -> bool:

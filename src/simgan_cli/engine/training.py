@@ -77,7 +77,7 @@ def train(
             if ranks.is_first:
                 if checkpoint is not None:
                     run.create(config)
-                run.cut_metrics(state.step)
+                run.go_on_from(state.step, checkpoint)
         board = stack.enter_context(_tensorboard(run)) if config.tensorboard and ranks.is_first else None
         writer = stack.enter_context(Writer(run, config, domains))
         reason = Loop(config, run, state, domains, listener, stop, board, writer, started).run()
