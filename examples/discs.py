@@ -2,8 +2,9 @@
 
 python examples/discs.py FOLDER [any option of simgan train, such as --steps 300]
 
-Look at FOLDER/run/samples: the refined discs take on the camera's blur and grey and stay where they were drawn; its
-grain, which is another in every photo, a refiner without a source of chance cannot draw.
+Look at FOLDER/run/samples: the refined discs take on the camera's blur and grey and stay where they were drawn. Its
+grain is another in every photo: the default refiner can draw some from the random maps that it sees beside the image;
+with --no-noise it cannot.
 """
 
 import subprocess

@@ -4,11 +4,11 @@
 #     examples/paper_table.sh UNITYEYES_DIR MPIIGAZE_DIR OUT_DIR
 #
 # UNITYEYES_DIR holds N.jpg and N.json; MPIIGAZE_DIR holds Data/Normalized and "Evaluation Subset". Needs
-# pip install 'simgan-cli[gaze,plots]'. The paper's mean errors in degrees on MPIIGaze, for comparison:
+# pip install '.[gaze,plots]' in the checkout. The paper's mean errors in degrees on MPIIGaze, for comparison:
 #
 #     CNN on synthetic 11.2    CNN on refined 7.8    k-NN on synthetic 9.9
 #
-# It does not give lambda, the buffer's size or the number of steps; ours are the defaults of `simgan train`. Nobody has
+# The refiner is that of the default recipe at the paper's width (--preset eyes), not of --recipe paper. Nobody has
 # run this at the paper's size (1.2 million renders, 214,000 real eyes) with this program yet: its numbers are yours.
 set -euo pipefail
 renders=${1:?UNITYEYES_DIR} mpiigaze=${2:?MPIIGAZE_DIR} out=${3:?OUT_DIR}

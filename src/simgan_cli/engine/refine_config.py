@@ -34,8 +34,8 @@ class RefineConfig(BaseModel):
     # fmt: off
     inputs: tuple[PathSetting, ...] = setting((), "Folders of rendered images, refined with everything below them; or tar and zip files, which become others of the same name.", "Data", metavar="DIR...", argument=True)
     from_file: PathSetting | None = setting(None, "File with one more input folder or archive a line; '-' reads standard input.", "Data", metavar="LIST")
-    model: PathSetting = setting(..., "A run, one of its checkpoints, or an exported refiner folder.", "Data", short="-m")
-    step: int | None = setting(None, "Take the run's checkpoint at this step instead of its newest export.", "Data", ge=0)
+    model: PathSetting = setting(..., "A run, whose exported refiner (RUN/refiner) is taken, one of its checkpoints, or an exported refiner folder.", "Data", short="-m")
+    step: int | None = setting(None, "Take the run's checkpoint at this step instead of the exported refiner (RUN/refiner); training must have kept it (--keep 0, --save-every).", "Data", ge=0)
     out: PathSetting = setting(..., "Folder to write; with several inputs, each gets a folder of its name in it.", "Data", short="-o")
 
     format: Literal["same"] | FormatName = setting("same", "File format of the results. All but jpeg are lossless; same keeps that of the input, JPEG as JPEG at quality 95.", "Images")

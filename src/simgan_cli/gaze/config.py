@@ -43,8 +43,8 @@ class EvalGazeConfig(BaseModel):
     # fmt: off
     train: NamedPaths = setting((), "Labelled set to train an estimator on, and its name in the table; give it once for each set.", "Data", metavar="NAME=DIR")
     test: PathSetting | None = setting(None, "Labelled real eyes that every estimator is tested on.", "Data", metavar="DIR")
-    model: PathSetting | None = setting(None, "Run or exported refiner: refines the first --train in memory and adds it as 'refined'.", "Data", short="-m")
-    step: int | None = setting(None, "Take the run's checkpoint at this step instead of its newest export.", "Data", ge=0)
+    model: PathSetting | None = setting(None, "Run, whose exported refiner (RUN/refiner) is taken, or exported refiner: refines the first --train in memory and adds it as 'refined'.", "Data", short="-m")
+    step: int | None = setting(None, "Take the run's checkpoint at this step instead of the exported refiner (RUN/refiner); training must have kept it (--keep 0, --save-every).", "Data", ge=0)
     real_train: PathSetting | None = setting(None, "Labelled real eyes to train on: the row 'oracle', the most that refining could reach.", "Data", metavar="DIR")
     out: PathSetting = setting(..., "Folder for the results.", "Data", short="-o")
 
