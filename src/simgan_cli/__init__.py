@@ -21,7 +21,7 @@ def load_refiner(
 ) -> "ImageRefiner":
     """Load a trained refiner: a callable that maps NumPy images or tensors to refined ones of the same shape.
 
-    `path` is a run (its newest export, or its checkpoint at `step`), a checkpoint or an exported folder; `device` is
+    `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint or an exported folder; `device` is
     auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16; `strength` is A in x + A (R(x) - x); `seed` chooses
     among the looks that a refiner trained with noise gives an image. Images are arrays of H x W, H x W x C or
     N x H x W x C, or tensors of C x H x W or N x C x H x W, as uint8, uint16, or floating point in [-1, 1]: see

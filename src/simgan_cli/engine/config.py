@@ -145,7 +145,7 @@ class TrainConfig(BaseModel):
     refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "What the refiner sees beyond the edge: zeros leave faint strips, replicate does not.", "Networks")
     noise: bool = setting(True, "Give the refiner random maps beside the image: one rendered image gets many looks, as grain, softness and light of real images vary.", "Networks")
 
-    recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the paper to the letter.", "Objective")
+    recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the settings that the paper prints.", "Objective")
     adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the whole image at once.", "Objective")
     lambda_reg: Lambda = setting(1.0, "Weight of self-regularization (Eq. 4), both losses reduced by mean; auto starts at 1 and at each --eval-every doubles it where labels moved by more than half a pixel, halves it where nothing was gained, and else keeps it.", "Objective", alias="lambda", metavar="NUMBER|auto")
     psi: Psi = setting("normalized", "Feature transform of self-regularization: identity, derivatives, channel-mean, blur, normalized (each image by its mean and deviation), the folder of a trained network, or a weighted sum such as identity=1,derivatives=0.5.", "Objective", metavar="SPEC")

@@ -34,7 +34,7 @@ class RefinerModel:
 
 
 def open_model(path: Path, step: int | None = None) -> RefinerModel:
-    """Return the refiner at `path`: a run (its newest export, or its checkpoint at `step`), a checkpoint, an export.
+    """Return the refiner at `path`: a run (its exported refiner, or its checkpoint at `step`), a checkpoint, an export.
 
     Raises SettingsError where there is no such thing, CheckpointError where it is incomplete, damaged or no refiner.
     """
