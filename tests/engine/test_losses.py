@@ -1,5 +1,6 @@
 """Both losses against plain numpy, on maps that are not square, so that a wrong permute shows."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import load_network, save_network
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.psi import SelfRegularization, blur, channel_mean, learned
+from simgan_cli.errors import SettingsError
 from tests.helpers import write_refiner
 
 CPU = torch.device("cpu")
@@ -63,7 +65,7 @@ def images_and_refined() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def regularization(spec: str) -> float:
     x, refined = images_and_refined()
-    return float(SelfRegularization(spec, CPU)(torch.from_numpy(refined), torch.from_numpy(x)))
+    return float(SelfRegularization(spec, CPU, 3)(torch.from_numpy(refined), torch.from_numpy(x)))
 
 
 def test_psi_identity_is_the_mean_absolute_difference_of_pixels() -> None:
@@ -80,7 +82,7 @@ def test_psi_derivatives_compares_differences_of_neighbours() -> None:
 
 def test_psi_derivatives_leaves_brightness_free() -> None:
     x = torch.rand(1, 1, 6, 8)
-    assert SelfRegularization("derivatives", CPU)(x + 0.5, x).item() == pytest.approx(0, abs=1e-6)
+    assert SelfRegularization("derivatives", CPU, 3)(x + 0.5, x).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_psi_channel_mean_leaves_hue_free() -> None:
@@ -104,7 +106,7 @@ def test_psi_blur_is_a_gaussian_of_two_pixels_that_sees_the_image_mirrored(size:
 def test_psi_blur_forgives_texture_but_not_a_shift_of_brightness() -> None:
     x = torch.zeros(1, 1, 20, 20)
     checkerboard = ((torch.arange(20)[:, None] + torch.arange(20)) % 2 * 2.0 - 1).view(1, 1, 20, 20)
-    blurred = SelfRegularization("blur", CPU)
+    blurred = SelfRegularization("blur", CPU, 3)
     assert blurred(x + checkerboard, x).item() < 0.02
     assert blurred(x + 0.5, x).item() == pytest.approx(0.5, rel=1e-5)
 
@@ -120,12 +122,12 @@ def test_psi_normalized_leaves_brightness_and_contrast_free() -> None:
     expected = np.abs(by_hand(refined) - by_hand(x)).mean()
     assert regularization("normalized") == pytest.approx(expected, rel=1e-5)
     darker = torch.from_numpy(0.2 * x - 0.7)
-    assert float(SelfRegularization("normalized", CPU)(darker, torch.from_numpy(x))) < 0.2 * expected
+    assert float(SelfRegularization("normalized", CPU, 3)(darker, torch.from_numpy(x))) < 0.2 * expected
 
 
 def test_psi_normalized_has_a_gradient_at_images_of_one_grey() -> None:
     flat = torch.zeros(2, 1, 5, 5, requires_grad=True)
-    loss = SelfRegularization("normalized", CPU)(flat, torch.rand(2, 1, 5, 5))
+    loss = SelfRegularization("normalized", CPU, 1)(flat, torch.rand(2, 1, 5, 5))
     loss.backward()
     assert flat.grad is not None
     assert torch.isfinite(flat.grad).all()
@@ -144,14 +146,29 @@ def test_psi_learned_compares_the_frozen_features_of_a_network_without_noise(tmp
     x, refined = images_and_refined()
     expected = (by_hand(refined) - by_hand(x)).abs().mean().item()
     assert regularization(str(folder)) == pytest.approx(expected, rel=1e-5)
-    assert not learned(folder, CPU)(torch.from_numpy(x)).requires_grad
+    assert not learned(folder, CPU, 3)(torch.from_numpy(x)).requires_grad
 
 
 def test_psi_learned_of_an_estimator_is_its_convolutional_part(tmp_path: Path) -> None:
     estimator = Estimator("resnet", 12, 14)
     save_network(tmp_path / "estimator", estimator, {}, {})
     images = torch.rand(2, 1, 12, 14)
-    assert torch.equal(learned(tmp_path / "estimator", CPU)(images), estimator.features(images))
+    assert torch.equal(learned(tmp_path / "estimator", CPU, 1)(images), estimator.features(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "wanted"), [("grey", 3, 1), ("colour", 1, 3), ("noisy", 1, 3), ("estimator", 3, 1)]
+)
+def test_a_learned_psi_of_other_channels_is_an_error_that_names_both(
+    tmp_path: Path, name: str, channels: int, wanted: int
+) -> None:
+    if name == "estimator":
+        save_network(tmp_path / name, Estimator("resnet", 12, 14), {}, {})
+    else:
+        write_refiner(tmp_path / name, channels=wanted, noise=name == "noisy")
+    says = f"--psi {tmp_path / name}: its network takes images of {wanted} channels, and these have {channels}"
+    with pytest.raises(SettingsError, match=re.escape(says)):
+        SelfRegularization(f"identity,{tmp_path / name}=2", CPU, channels)
 
 
 def test_several_psi_are_summed_with_their_weights() -> None:

@@ -11,6 +11,7 @@ from simgan_cli.engine.config import PSI_NAMES, parse_psi
 from simgan_cli.engine.export import load_network
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import MAPS
+from simgan_cli.errors import SettingsError
 
 # N x C x H x W in [-1, 1] -> N x features (any shape after N).
 FeatureTransform = Callable[[Tensor], Tensor]
@@ -54,12 +55,19 @@ def normalized(images: Tensor, flat: float = FLAT) -> Tensor:
     return centred / (centred.square().mean((1, 2, 3), keepdim=True) + flat**2).sqrt()
 
 
-def learned(folder: Path, device: torch.device) -> FeatureTransform:
+def learned(folder: Path, device: torch.device, channels: int) -> FeatureTransform:
     """Return the frozen convolutional part of the network in `folder` (config.json, model.safetensors).
 
-    Raises CheckpointError when the folder does not hold one of our networks.
+    Raises CheckpointError when the folder does not hold one of our networks, SettingsError when that one takes images
+    of another number of `channels`.
     """
     network = load_network(folder).to(device).eval().requires_grad_(False)
+    wanted = network.settings.get("channels", 1)  # estimators have no such setting: they read grey images
+    if wanted != channels:
+        raise SettingsError(
+            f"--psi {folder}: its network takes images of {wanted} channels, and these have {channels}; take another "
+            f"one, or bring the images to its form with --channels {wanted}"
+        )
     if isinstance(network, Refiner) and network.settings["noise"]:
         return lambda images: network.features(F.pad(images, (0, 0, 0, 0, 0, MAPS)))  # noise of its mean
     return network.features
@@ -73,9 +81,11 @@ _BUILT_IN: dict[str, FeatureTransform] = dict(
 class SelfRegularization(nn.Module):
     """The weighted sum over transforms of mean |psi(R(x)) - psi(x)|, the second term of Eq. 4 without lambda."""
 
-    def __init__(self, spec: str, device: torch.device) -> None:
+    def __init__(self, spec: str, device: torch.device, channels: int) -> None:
         super().__init__()
-        self.terms = [(_BUILT_IN.get(name) or learned(Path(name), device), weight) for name, weight in parse_psi(spec)]
+        self.terms = [
+            (_BUILT_IN.get(name) or learned(Path(name), device, channels), weight) for name, weight in parse_psi(spec)
+        ]
 
     def forward(self, refined: Tensor, synthetic: Tensor) -> Tensor:
         total = refined.new_zeros((), dtype=torch.float32)
