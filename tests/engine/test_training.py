@@ -19,12 +19,13 @@ from simgan_cli.engine import realism
 from simgan_cli.engine.export import load_network
 from simgan_cli.engine.fields import METRICS
 from simgan_cli.engine.health import Finding
+from simgan_cli.engine.metrics import RunningMeans
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import beside_their_own_noise
 from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
 from simgan_cli.engine.stop import StopRequest
-from simgan_cli.engine.training import TrainResult, train
+from simgan_cli.engine.training import TrainResult, build_state, open_domains, train
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
 from tests.helpers import files_below
 
@@ -289,6 +290,22 @@ def test_a_damaged_checkpoint_is_named(folders: dict[str, Any], name: str, damag
         path.unlink()
     with pytest.raises(CheckpointError, match=name):
         run(folders | {"steps": 6}, resume="auto")
+
+
+class Large(RunningMeans):
+    """Takes more memory than there can be."""
+
+    def load_state(self, state: dict[str, list[float]], device: torch.device) -> None:
+        torch.empty(2**60, dtype=torch.uint8)
+
+
+def test_the_end_of_memory_is_no_fault_of_the_checkpoint(folders: dict[str, Any]) -> None:
+    run(folders)
+    config = resolve(folders)
+    state = build_state(config, open_domains(config, Quiet()), torch.device("cpu"))
+    state.metrics = Large()
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        state.load(folders["out"] / "checkpoints/step-00000005")
 
 
 def test_a_checkpoint_without_a_manifest_does_not_exist(folders: dict[str, Any]) -> None:

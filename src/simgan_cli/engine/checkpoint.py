@@ -20,7 +20,7 @@ from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import STATE, settings_of, verify_checkpoint, write_manifest
-from simgan_cli.errors import CheckpointError
+from simgan_cli.errors import CheckpointError, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,8 @@ class TrainState:
         try:
             self._restore(folder, state)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # whole, but not made by us
+            if is_out_of_memory(error):
+                raise
             raise CheckpointError(f"{folder}: its parts do not fit each other ({error}); use an older one") from error
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
