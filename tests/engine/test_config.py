@@ -1,8 +1,14 @@
 """The recipe `paper` against the numbers of Shrivastava et al. (CVPR 2017), Sec. 3 and the supplementary material."""
 
-import pytest
+from typing import Any
 
+import pytest
+import torch
+from pydantic import BaseModel, ValidationError
+
+from simgan_cli.cli.demo_config import DemoConfig
 from simgan_cli.engine.config import TrainConfig, defaults_of, parse_duration, parse_lambda, parse_psi
+from simgan_cli.gaze.config import EvalGazeConfig
 
 
 def paper(preset: str) -> TrainConfig:
@@ -72,3 +78,16 @@ def test_lambda_is_a_number_of_0_or_more(value: str) -> None:
     with pytest.raises(ValueError, match=r"neither a number|not 0 or more"):
         parse_lambda(value)
     assert parse_lambda("0") == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [(TrainConfig, {"synthetic": "x", "real": "y"}), (EvalGazeConfig, {"out": "x"}), (DemoConfig, {})],
+)
+def test_every_seed_that_is_taken_suits_pytorch(settings: type[BaseModel], wanted: dict[str, Any]) -> None:
+    largest = 2**63 - 1
+    assert settings.model_validate(wanted | {"seed": largest}).model_dump()["seed"] == largest
+    assert torch.Generator().manual_seed(largest).initial_seed() == largest
+    for seed in (-1, largest + 1, 2**64):
+        with pytest.raises(ValidationError, match="seed"):
+            settings.model_validate(wanted | {"seed": seed})

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from simgan_cli.engine.config import Device, Size, setting
+from simgan_cli.engine.config import Device, Seed, Size, setting
 
 
 class DemoDataConfig(BaseModel):
@@ -23,7 +23,7 @@ class DemoConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # fmt: off
-    seed: int = setting(0, "Of the eyes, the training and the estimators.", "Demo", ge=0)
+    seed: Seed = setting(0, "Of the eyes, the training and the estimators.", "Demo")
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Demo", metavar="DEVICE")
     quick: bool = setting(False, "Run every command for a moment: shows that all is installed, and its figures mean nothing.", "Demo")
     # fmt: on

@@ -92,6 +92,7 @@ Size = Annotated[
     BeforeValidator(parse_size),
     PlainSerializer(lambda size: f"{size[0]}x{size[1]}", when_used="json-unless-none"),
 ]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # PyTorch's generators take no more
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Lambda = Annotated[float | Literal["auto"], BeforeValidator(parse_lambda)]
 Psi = Annotated[str, BeforeValidator(_check_psi)]
@@ -165,7 +166,7 @@ class TrainConfig(BaseModel):
     ema: float = setting(0.995, "Decay of the exported moving average of the refiner; 0 exports the last iterate.", "Algorithm 1", ge=0, lt=1)
     clip_gradient: float = setting(0.0, "Largest norm of a network's gradient; 0 for no clipping.", "Algorithm 1", ge=0)
 
-    seed: int = setting(0, "Seed of the separate streams for data, history and initial weights.", "Runtime", ge=0)
+    seed: Seed = setting(0, "Seed of the separate streams for data, history and initial weights.", "Runtime")
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", metavar="DEVICE", changeable=True)
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks; auto is bf16 on a GPU or CPU that computes in it, else fp32.", "Runtime", changeable=True)
     compile: Literal["auto", "on", "off"] = setting("auto", "Compile the networks' passes for this machine when training begins; auto does so on a GPU with Triton and a C++ compiler.", "Runtime", changeable=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-from simgan_cli.engine.config import Device, PathSetting, Size, setting
+from simgan_cli.engine.config import Device, PathSetting, Seed, Size, setting
 from simgan_cli.gaze.geometry import Convention
 from simgan_cli.gaze.readers import Layout
 
@@ -59,7 +59,7 @@ class EvalGazeConfig(BaseModel):
     estimator: EstimatorNames = setting(("cnn",), "cnn: the paper's; cnn-full: with FC9600 as a layer; resnet: small and fast; knn: nearest neighbours. Give it once for each.", "Estimator", metavar="NAME")
     protocol: Literal["cross-domain", "leave-one-person-out"] = setting("cross-domain", "Train on --train and test on --test, or train on all persons of --train but one and test on that one.", "Estimator")
     seeds: int = setting(1, "Repetitions with other weights, batches and held-out parts.", "Estimator", ge=1)
-    seed: int = setting(0, "The first of them.", "Estimator", ge=0)
+    seed: Seed = setting(0, "The first of them.", "Estimator")
     train_steps: int = setting(2000, "Most updates of an estimator; training stops early where the held-out part of its training set no longer gains.", "Estimator", ge=1)
     train_batch: int = setting(64, "Images an update.", "Estimator", ge=2)
     learning_rate: float = setting(1e-3, "Adam's, at the start; falls to 0 over the steps as a cosine.", "Estimator", gt=0)
