@@ -258,7 +258,8 @@ class Loop:
         raise DivergedError(
             f"training diverged before step {self.state.step}: {', '.join(numbers) or 'the weights'} became NaN or "
             "infinite. "
-            f"Last good checkpoint: {good[-1] if good else 'none was saved yet'}. Lower --refiner-lr "
-            f"({self.config.refiner_lr:g}) and --discriminator-lr ({self.config.discriminator_lr:g}), or clip with "
-            "--clip-gradient 1" + ("" if self.config.precision == "fp32" else ", or pass --precision fp32")
+            f"Last good checkpoint: {good[-1] if good else 'none was saved yet'}. Start anew in another --out with "
+            f"lower --refiner-lr ({self.config.refiner_lr:g}) and --discriminator-lr "
+            f"({self.config.discriminator_lr:g}), or with --clip-gradient 1"
+            + ("" if self.config.precision == "fp32" else "; or go on with --resume auto --precision fp32")
         )
