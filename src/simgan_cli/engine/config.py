@@ -111,7 +111,8 @@ def setting(
 ) -> Any:
     """Declare a setting: an option of its command, or an `argument` that stands without a name.
 
-    `changeable` ones may differ when a run is resumed, since they alter no result.
+    `changeable` ones may differ when a run is resumed. They say how far, where and how carefully it goes on and what it
+    keeps; eval_every also decides when `--lambda auto` adapts and which refiners `--select best` can pick.
     """
     extra: dict[str, JsonValue] = {
         "panel": panel, "short": short, "metavar": metavar, "argument": argument, "changeable": changeable,
