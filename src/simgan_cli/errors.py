@@ -8,7 +8,7 @@
     ├── CheckpointError      4   a checkpoint or model that is damaged or belongs to something else
     ├── DivergedError        4   training produced NaN or infinity
     └── EndedElsewhere       -   another rank failed and says why; its exit code
-    Interrupted         75 130   stopped by a signal before there was anything to save
+    Interrupted         75 130   stopped by a signal at once, saving nothing more
 
 Two more codes belong to jobs that ended as they should: 3, some images of a batch failed and the rest are done, and
 75 or 130, stopped by a signal after saving.
@@ -112,7 +112,7 @@ class EndedElsewhere(SimganError):
 
 
 class Interrupted(BaseException):
-    """A signal arrived while there was nothing to save yet; unwinds like KeyboardInterrupt."""
+    """A signal ends the command at once, early or as the second Ctrl-C; unwinds like KeyboardInterrupt."""
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code

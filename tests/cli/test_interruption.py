@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from simgan_cli.cli.console import exit_codes
+from simgan_cli.cli.signals import stop_on_signals
 from tests.helpers import SIMGAN, write_images
 
 # Slow enough (0.1 s a step) that a signal arrives before the end; lines of metrics cross the checkpoints.
@@ -98,6 +101,16 @@ def test_signals_save_and_exit_and_resume_is_an_identity(place: Path, number: si
     assert steps[-1] < "step-00000012"
     resume(place, out)
     assert_same_as_undisturbed(place, out)
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_says_nothing_untrue(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, exit_codes("results", "again", "less"), stop_on_signals() as stop:
+        stop.heeded = True
+        signal.raise_signal(signal.SIGINT)
+        assert stop.reason == "interrupt"  # work has been done, and would be saved
+        signal.raise_signal(signal.SIGINT)
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == "interrupted; what was saved before is untouched\n"
 
 
 def test_max_time_saves_and_exits_75_until_done(place: Path) -> None:

@@ -79,7 +79,7 @@ class ProgressLine:
 
 @contextmanager
 def exit_codes(
-    writing: str, again: str, smaller: str, interrupted: str = "interrupted before there was anything new to save"
+    writing: str, again: str, smaller: str, interrupted: str = "interrupted; what was saved before is untouched"
 ) -> Iterator[None]:
     """Turn errors into messages and exit codes (see simgan_cli.errors).
 
