@@ -12,6 +12,7 @@ from simgan_cli.cli.settings import environment_of_process, gather, print_settin
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.pictures import QUALITY
 from simgan_cli.data.plan import Plan, check_existing, folders_in, make_plan
+from simgan_cli.engine.health import MOST_DRIFT
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.stop import StopRequest
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from simgan_cli.engine.refining import ImageRefiner
 
 WARNINGS_SHOWN = 20
-LARGE_DRIFT = 1.0  # pixels
 
 
 @with_settings(RefineConfig)
@@ -240,9 +240,9 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
             f"drift of content: mean {report.mean_drift:.3f} px, 95th percentile {report.p95_drift:.3f} px "
             f"over {len(report.shifts):,} images"
         )
-        if max(report.mean_drift, report.p95_drift) > LARGE_DRIFT:
+        if max(report.mean_drift, report.p95_drift) > MOST_DRIFT:
             say(
-                f"warning: content moved by more than {LARGE_DRIFT:g} px; labels that name places may be wrong: "
+                f"warning: content moved by more than {MOST_DRIFT:g} px; labels that name places may be wrong: "
                 "look at --compare, and train with a higher --lambda",
                 "yellow",
             )
