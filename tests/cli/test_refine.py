@@ -229,6 +229,20 @@ def test_a_dry_run_lists_and_writes_nothing(refine: Refine, renders: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_of_several_ranks_the_first_lists_everything(
+    refine: Refine, renders: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        as_text, as_json = refine("--dry-run").stdout, refine("--dry-run", "--json").stdout
+        if rank == "0":
+            assert len(as_text.splitlines()) == 10
+            assert (json.loads(as_json)["images"], json.loads(as_json)["labels"]) == (7, 3)
+        else:
+            assert as_text == as_json == ""
+
+
 def test_parts_together_are_the_whole(refine: Refine, tmp_path: Path) -> None:
     refine()
     for part in (1, 2, 3):

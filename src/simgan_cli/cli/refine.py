@@ -13,7 +13,7 @@ from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.pictures import QUALITY
 from simgan_cli.data.plan import Plan, check_existing, folders_in, make_plan
 from simgan_cli.engine.health import MOST_DRIFT
-from simgan_cli.engine.ranks import Ranks
+from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, SettingsError
@@ -50,7 +50,7 @@ def refine(
     with exit_codes(writing="the results", again="--skip-existing", smaller="--batch-size or --tile"):
         settings = validated(RefineConfig, gather("refine", flags, config, environment_of_process()))
         quiet = quiet or not ranks.is_first
-        plan = _plan(settings, ranks)
+        plan = _plan(settings, ALONE if dry_run else ranks)  # a list is short work: the first rank gives it whole
         if not quiet:
             print_settings(settings, everything=verbose)
         with stop_on_signals() as stop:
@@ -60,7 +60,8 @@ def refine(
                 for warning in _warnings(plan, settings):
                     say(f"warning: {warning}", "yellow")
             if dry_run:
-                _list(plan, settings, refiner.model, json=json)
+                if ranks.is_first:
+                    _list(plan, settings, refiner.model, json=json)
                 return
             report = _run(settings, plan, refiner, stop, ranks, quiet=quiet, json=json and ranks.is_first)
         if not quiet:
