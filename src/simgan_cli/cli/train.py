@@ -198,7 +198,6 @@ class _ConsoleListener:
         self.warning(f"health at step {finding.step}: {finding.sentence()}")
 
     def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
-        self.total = total_steps
         numbers = {
             "L_R": "loss_refiner", "adv": "loss_adversarial", "reg": "loss_regularization",
             "L_D": "loss_discriminator", "change": "change", "D real": "accuracy_real",
