@@ -126,7 +126,9 @@ def test_mixed_channels_need_channels(domains: Domains) -> None:
 def test_domains_of_different_sizes(domains: Domains) -> None:
     shutil.rmtree(domains.real)
     write_images(domains.real, 3, 3, (20, 24))
-    assert_fails(4, domains, says=("16x20", "20x24", "--size"))
+    says = "the domains differ: synthetic images are 16x20 grey, 8 bits and real images are 20x24 grey, 8 bits; "
+    for more in ([], ["--dry-run"]):
+        assert_fails(4, domains, *more, says=(f"{says}pass --size HEIGHTxWIDTH",))
 
 
 def test_the_same_folder_twice(domains: Domains) -> None:

@@ -13,7 +13,7 @@ from simgan_cli.errors import DataError, UnreadableImage
 def describe_run(config: TrainConfig) -> dict[str, Any]:
     """Count the images, read the first of each domain, and build the networks without memory.
 
-    Raises DataError for a folder without a readable image.
+    Raises DataError for a folder without a readable image, or domains whose first images differ in shape.
     """
     import torch
 
@@ -26,9 +26,10 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         receptive_field,
     )
     from simgan_cli.engine.runtime import resolve_device, resolve_precision
-    from simgan_cli.engine.training import build_networks, preparation_of
+    from simgan_cli.engine.training import build_networks, check_alike, preparation_of
 
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
+    images = {}
     for name, folder in (("synthetic", config.synthetic), ("real", config.real)):
         tree, archives, count = find_packed_images(find_images(folder))
         first = _first_readable(tree, archives, config, preparation_of(config))
@@ -38,7 +39,9 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         unusable = [f"{tree.root / path}: {reason}" for path, reason in tree.unusable if holds_images(path)]
         if unusable:
             document["data"][name]["unusable"] = unusable
-        channels, *size = first.shape
+        images[name] = first
+    check_alike(images)
+    channels, *size = images["synthetic"].shape
     with torch.device("meta"):
         refiner, discriminator = build_networks(config, channels, (size[0], size[1]))
     networks: dict[str, Refiner | Discriminator] = {"refiner": refiner, "discriminator": discriminator}

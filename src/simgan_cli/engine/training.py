@@ -11,7 +11,7 @@ import torch
 
 from simgan_cli.data.cache import PixelSet, describe, open_pixels
 from simgan_cli.data.files import sha256_of
-from simgan_cli.data.images import Preparation
+from simgan_cli.data.images import Pixels, Preparation
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import SimGAN
 from simgan_cli.engine.checkpoint import TrainState
@@ -102,12 +102,17 @@ def open_domains(config: TrainConfig, listener: Listener) -> dict[str, PixelSet]
         )
         _report_skipped(pixels, strict=config.strict, listener=listener)
         domains[name] = pixels
-    synthetic, real = domains["synthetic"], domains["real"]
-    if synthetic.shape != real.shape:
-        found = " and ".join(f"{name} images are {describe(d.shape, d.pixels.dtype)}" for name, d in domains.items())
-        what = "--size HEIGHTxWIDTH" if synthetic.shape[1:] != real.shape[1:] else "--channels 1 or --channels 3"
-        raise DataError(f"the domains differ: {found}; pass {what}")
+    check_alike({name: domain.pixels[0] for name, domain in domains.items()})
     return domains
+
+
+def check_alike(images: dict[str, Pixels]) -> None:
+    """Raise DataError unless an image of each domain, C x H x W, has the same shape."""
+    synthetic, real = images["synthetic"].shape, images["real"].shape
+    if synthetic != real:
+        found = " and ".join(f"{name} images are {describe(i.shape, i.dtype)}" for name, i in images.items())
+        what = "--size HEIGHTxWIDTH" if synthetic[1:] != real[1:] else "--channels 1 or --channels 3"
+        raise DataError(f"the domains differ: {found}; pass {what}")
 
 
 def preparation_of(config: TrainConfig) -> Preparation:
