@@ -258,13 +258,16 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
     """Do one job with one recipe and seed; return its line of results."""
     run = run_of(options.work, job.name, recipe, seed)
     started, cpu = time.monotonic(), cpu_of_children()
-    document = train_refiner(job, recipe, seed, run, options.train)
-    minutes, cpu_minutes = (time.monotonic() - started) / 60, _added_up(run, (cpu_of_children() - cpu) / 60)
+    try:
+        document = train_refiner(job, recipe, seed, run, options.train)
+    finally:  # an attempt that is interrupted costs as much
+        _note_attempt(run, (cpu_of_children() - cpu) / 60)
+    minutes = (time.monotonic() - started) / 60
     stored = json.loads((run / "config.json").read_text())["settings"]
     line: dict[str, Any] = {
         "job": job.name, "recipe": recipe, "seed": seed, "machine": machine(), "settings": stored,
         "conditions": conditions(options),
-        "minutes": round(minutes, 2), "cpu_minutes": round(cpu_minutes, 2),
+        "minutes": round(minutes, 2), "cpu_minutes": round(sum(_attempts(run)), 2),
         "train_seconds": document["seconds"], "steps": document["step"],
         "metrics": document["exported"] or {}, "health": [found["rule"] for found in document["health"]],
     }  # fmt: skip
@@ -314,12 +317,20 @@ def downstream_of(job: Job, options: argparse.Namespace) -> Downstream:
     return Downstream(job, options.work, options.estimator, schedule)
 
 
-def _added_up(run: Path, cpu_minutes: float) -> float:
-    """Return the minutes of all attempts at a run, which interruptions may part."""
-    attempts = run.with_name(f"{run.name}.minutes")
-    with attempts.open("a") as file:
+def _note_attempt(run: Path, cpu_minutes: float) -> None:
+    """Add the minutes of an attempt at a run to those before, beside its folder."""
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with _minutes_file(run).open("a") as file:
         file.write(f"{cpu_minutes}\n")
-    return sum(map(float, attempts.read_text().split()))
+
+
+def _attempts(run: Path) -> list[float]:
+    """Return the minutes of all attempts at a run, which interruptions may part."""
+    return [float(minutes) for minutes in _minutes_file(run).read_text().split()]
+
+
+def _minutes_file(run: Path) -> Path:
+    return run.with_name(f"{run.name}.minutes")
 
 
 def cpu_of_children() -> float:

@@ -1,5 +1,6 @@
 """The efficacy benchmark: its numbers by hand, and the whole of it on a tiny world."""
 
+import argparse
 import importlib.util
 import json
 import subprocess
@@ -126,6 +127,17 @@ def test_ablations_are_recipes_of_the_same_benchmark(tmp_path: Path) -> None:
     result = subprocess.run([*command, "--table"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("| job | recipe |")
+
+
+def test_an_attempt_that_fails_counts_with_its_minutes(efficacy: ModuleType, tmp_path: Path) -> None:
+    job = efficacy.Job("camera", tmp_path / "nowhere", tmp_path / "nowhere")
+    run = efficacy.run_of(tmp_path, "camera", "default", 0)
+    for attempts in (1, 2):
+        with pytest.raises(SystemExit, match="exit code 2"):
+            efficacy.measure(job, "default", 0, argparse.Namespace(work=tmp_path, train=[]))
+        minutes = [float(line) for line in run.with_name("camera-default-0.minutes").read_text().splitlines()]
+        assert len(minutes) == attempts
+        assert min(minutes) > 0
 
 
 def test_a_training_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
