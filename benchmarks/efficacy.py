@@ -290,7 +290,7 @@ def hindsight(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> I
             run = RunFolder(run_of(options.work, line["job"], line["recipe"], line["seed"]))
             seen = {found["step"]: found for found in run.read_metrics() if "swd_refined" in found}
             errors = errors_at(line, run, seen.keys(), options)
-            best = min(errors, key=lambda step: (errors[step], step))
+            best = min(errors, key=lambda step: (errors[step], step), default=None)  # none measured and kept: no row
             for step, error in sorted(errors.items()):
                 marks = ["exported"] * (step == line["metrics"].get("step")) + ["best"] * (step == best)
                 drift = seen[step].get("label_drift", np.nan)
@@ -450,7 +450,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         there = {recipe: run for recipe, run in runs.items() if run.is_dir()}
         write_atomic(options.sheet, drawn(job_of(name, options.data, options.work), there, f"{name}, seed {seed}"))
         return
-    if not options.table:
+    if options.hindsight or not options.table:
         check_conditions(read_lines(results), options)
     for seed in [] if options.table else options.seed:
         for name in options.job:

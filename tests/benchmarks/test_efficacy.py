@@ -129,6 +129,32 @@ def test_ablations_are_recipes_of_the_same_benchmark(tmp_path: Path) -> None:
     assert result.stdout.startswith("| job | recipe |")
 
 
+def test_hindsight_has_no_rows_where_nothing_was_kept_and_none_under_other_conditions(
+    efficacy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, work = tmp_path / "data" / "camera", tmp_path / "work"
+    for seed, name in enumerate(("synthetic", "target", "test")):
+        write_csv(data / name, 4, seed)
+    (data / "target" / "labels.csv").rename(data / "target_labels.csv")
+    errors = dict.fromkeys(
+        ("synthetic", "augmented", "refined", "refined, augmented", "refined and synthetic", "oracle"), 1.0
+    )
+    work.mkdir()
+    np.save(work / "errors.npy", np.ones(4))
+    line = {
+        "job": "camera", "recipe": "default", "seed": 0, "metrics": {}, "health": [], "unit": "deg", "errors": errors,
+        "kept": dict.fromkeys(errors, "errors.npy"), "closure": 0.0, "cpu_minutes": 1.0, "steps": 3,
+        "conditions": ["resnet", "3", "fp32"],
+    }  # fmt: skip
+    (work / "results.jsonl").write_text(json.dumps(line) + "\n")
+    flags = ["--data", str(data.parent), "--work", str(work), "--job", "camera", "--precision", "fp32"]
+    flags += ["--table", "--hindsight", "--train-steps"]
+    efficacy.main([*flags, "3"])
+    assert capsys.readouterr().out.endswith("| error | |\n|---|---|---:|---:|---:|---:|---:|---|\n")
+    with pytest.raises(SystemExit, match="take another --work"):
+        efficacy.main([*flags, "4"])
+
+
 def test_an_attempt_that_fails_counts_with_its_minutes(efficacy: ModuleType, tmp_path: Path) -> None:
     job = efficacy.Job("camera", tmp_path / "nowhere", tmp_path / "nowhere")
     run = efficacy.run_of(tmp_path, "camera", "default", 0)
