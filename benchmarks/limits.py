@@ -10,6 +10,7 @@ train the default recipe, or take the refiner that efficacy.py left in WORK.
 """
 
 import argparse
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -67,11 +68,28 @@ def main() -> None:
     print("| trained on | error | by seed |\n|---|---:|---|")
     for name in rows:
         paths = [
-            downstream.errors(f"limits, {name}", makers[name], seed)
+            downstream.errors(kept_as(name, options.train), makers[name], seed)
             for makers, seed in zip(of_seeds, options.seed, strict=True)
         ]
         found = [float(np.load(options.work / path).mean()) for path in paths]
         print(f"| {name} | {np.mean(found):.2f} | {', '.join(f'{error:.2f}' for error in found)} |", flush=True)
+
+
+def kept_as(row: str, flags: Sequence[str]) -> str:
+    """Return the name of a row's errors: those by refiners hold for one set of `flags` of their training."""
+    digest = hashlib.sha256("\0".join(flags).encode()).hexdigest()[:16]
+    return f"limits, {row}, {digest}" if "refined" in row else f"limits, {row}"
+
+
+def last_steps(run: Path) -> list[int]:
+    """Return the steps of the run's last LOOKS checkpoints; end with a message where it keeps fewer."""
+    steps = [step_of(path) for path in RunFolder(run).existing_checkpoints()]
+    if len(steps) < LOOKS:
+        raise SystemExit(
+            f"{run}: keeps {len(steps)} checkpoints where {LOOKS} are wanted; take another --work, and end the command "
+            "with -- --keep 0 --save-every N"
+        )
+    return steps[-LOOKS:]
 
 
 class Sets:
@@ -134,8 +152,8 @@ class Sets:
         return efficacy.together([self._refined_by(model, self.renders, noise) for noise in range(LOOKS)])
 
     def _by_checkpoints(self) -> LabelledImages:
-        steps = [step_of(path) for path in RunFolder(self.run).existing_checkpoints()][-LOOKS:]
-        return efficacy.together([self._refined_by(open_model(self.run, step), self.renders, step) for step in steps])
+        looks = [self._refined_by(open_model(self.run, step), self.renders, step) for step in last_steps(self.run)]
+        return efficacy.together(looks)
 
     @cached_property
     def alike_refined(self) -> LabelledImages:

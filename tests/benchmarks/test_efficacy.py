@@ -1,7 +1,7 @@
 """The efficacy benchmark: its numbers by hand, and the whole of it on a tiny world."""
 
 import argparse
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -19,14 +19,13 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "efficacy.py"
 
 @pytest.fixture(scope="module")
 def efficacy() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("efficacy", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
     sys.path.append(str(SCRIPT.parent))  # as for a script, whose folder Python adds itself
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["efficacy"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("efficacy")
+
+
+@pytest.fixture(scope="module")
+def limits(efficacy: ModuleType) -> ModuleType:
+    return importlib.import_module("limits")
 
 
 def test_gap_closure_by_hand(efficacy: ModuleType) -> None:
@@ -64,7 +63,7 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
         write_csv(data / name, 80, seed)  # of fewer, none are held out to measure realism on
     (data / "target" / "labels.csv").rename(data / "target_labels.csv")
     quick = ["--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
-    quick += ["--pretrain-discriminator", "1", "--steps", "2", "--sample-every", "0", "--cache", "off"]
+    quick += ["--pretrain-discriminator", "1", "--steps", "3", "--sample-every", "0", "--cache", "off"]
     quick += ["--eval-every", "2", "--save-every", "1", "--keep", "0"]
     command = [sys.executable, str(SCRIPT), "--data", str(data.parent), "--work", str(tmp_path / "work")]
     command += ["--job", "camera", "--recipe", "default", "--recipe", "lambda=3", "--train-steps", "3", "--seed", "0"]
@@ -72,7 +71,7 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in (tmp_path / "work" / "results.jsonl").read_text().splitlines()]
     assert [(line["recipe"], line["settings"]["lambda"], line["steps"]) for line in lines] == [
-        ("default", 1.0, 3), ("lambda=3", 3.0, 3),
+        ("default", 1.0, 4), ("lambda=3", 3.0, 4),
     ]  # fmt: skip
     errors = lines[0]["errors"]
     assert set(errors) == {
@@ -88,7 +87,7 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     assert "| camera | default | 2 |" in again.stdout
     table = [[cell.strip() for cell in row.split("|")[1:-1]] for row in again.stdout.splitlines()]
     rows = [row for row in table if len(row) == 8 and row[:3] == ["camera", "default", "0"]]
-    assert [int(row[3]) for row in rows] == [2, 3]  # measured, kept
+    assert [int(row[3]) for row in rows] == [2, 4]  # measured, kept
     exported = lines[0]["metrics"]
     assert [row[4:7] for row in rows if "exported" in row[7]] == [
         [f"{exported['swd_refined']:.3f}", f"{exported['label_drift']:.2f}", f"{errors['refined']:.2f}"]
@@ -109,6 +108,23 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     assert f"| renders | {errors['synthetic']:.2f} |" in explained.stdout  # the same training
     assert all(f"| {name} | " in explained.stdout for name in names)
     assert len(list((tmp_path / "work" / "alike" / "camera-0").iterdir())) == 80
+
+
+def test_errors_by_refiners_are_kept_for_the_flags_of_their_training(limits: ModuleType) -> None:
+    rows = ("renders", "renders, refined")
+    one, other = ([limits.kept_as(row, ["--steps", steps]) for row in rows] for steps in ("3", "4"))
+    assert one[0] == other[0] == "limits, renders"
+    assert one[1] != other[1]
+
+
+def test_fewer_checkpoints_than_wanted_end_the_command(limits: ModuleType, tmp_path: Path) -> None:
+    for step in range(1, limits.LOOKS + 2):
+        if step == limits.LOOKS:
+            with pytest.raises(SystemExit, match=r"keeps 3 checkpoints where 4 are wanted.*--keep 0 --save-every N"):
+                limits.last_steps(tmp_path)
+        (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
+        (tmp_path / "checkpoints" / f"step-{step:08d}" / "manifest.json").touch()
+    assert limits.last_steps(tmp_path) == [2, 3, 4, 5]
 
 
 def test_eyes9x15_becomes_folders_with_persons_apart(efficacy: ModuleType, tmp_path: Path) -> None:
