@@ -153,14 +153,14 @@ def test_hindsight_has_no_rows_where_nothing_was_kept_and_none_under_other_condi
     for seed, name in enumerate(("synthetic", "target", "test")):
         write_csv(data / name, 4, seed)
     (data / "target" / "labels.csv").rename(data / "target_labels.csv")
-    errors = dict.fromkeys(
-        ("synthetic", "augmented", "refined", "refined, augmented", "refined and synthetic", "oracle"), 1.0
-    )
+    names = ("synthetic", "augmented", "refined", "refined, augmented", "refined and synthetic", "oracle")
+    errors = dict(zip(names, (3.0, 3.0, 2.0, 2.0, 2.0, 1.0), strict=True))
     work.mkdir()
-    np.save(work / "errors.npy", np.ones(4))
+    for name, error in errors.items():
+        np.save(work / f"{name}.npy", np.full(4, error))
     line = {
         "job": "camera", "recipe": "default", "seed": 0, "metrics": {}, "health": [], "unit": "deg", "errors": errors,
-        "kept": dict.fromkeys(errors, "errors.npy"), "closure": 0.0, "cpu_minutes": 1.0, "steps": 3,
+        "kept": {name: f"{name}.npy" for name in errors}, "closure": 0.5, "cpu_minutes": 1.0, "steps": 3,
         "conditions": ["resnet", "3", "fp32"],
     }  # fmt: skip
     (work / "results.jsonl").write_text(json.dumps(line) + "\n")
