@@ -60,9 +60,10 @@ def begun(config: TrainConfig, size: tuple[int, int] = (35, 55)) -> Path:
         folder.mkdir()
         for number, image in enumerate(random_images(size)[name][:200]):
             Image.fromarray(image[0]).save(folder / f"{number}.png")
-    state: TrainState = build_state(config, open_domains(config, Clock()), resolve_device(config.device))
+    device = resolve_device(config.device)
+    state: TrainState = build_state(config, open_domains(config, Clock()), device)
     assert state.gan.history is not None
-    state.gan.history.replace(torch.rand(config.history_size, 1, *size) * 2 - 1, 0)
+    state.gan.history.replace(torch.rand(config.history_size, 1, *size, device=device) * 2 - 1, 0)
     checkpoint = RunFolder(config.out).checkpoint(0)
     state.snapshot(state.gathered()).save(checkpoint)
     return checkpoint

@@ -37,7 +37,7 @@ from simgan_cli.engine.runtime import autocast, peak_memory_mb, prepare_process,
 from simgan_cli.engine.training import build_networks, build_state
 
 SIZE = (35, 55)
-MATRIX = 2048  # side of the matrices whose product shows the machine's peak
+MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product shows the machine's peak
 KINDS = ("seconds", "cpu")
 BARE_COLUMNS = (
     "width", "batch", "product s/iteration", "bare s/iteration", "images/s", "bare/product (min-max)", "GFLOP/s",
@@ -172,9 +172,10 @@ def both_clocks(iteration: Callable[[], object], count: int, device: torch.devic
 
 def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
     """Return the operations of a product of large matrices in a second of a core, or of the GPU; the best of three."""
-    matrix = torch.ones(MATRIX, MATRIX, dtype=dtype, device=device)
+    side = MATRIX[device.type]
+    matrix = torch.rand(side, side, device=device).to(dtype)
     times = [both_clocks(lambda: matrix @ matrix, 1, device)[clock_of(device)] for _ in range(3)]
-    return 2 * MATRIX**3 / min(times)
+    return 2 * side**3 / min(times)
 
 
 def clock_of(device: torch.device) -> int:
@@ -273,6 +274,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto", help="of the product")
+    parser.add_argument("--compile", choices=["auto", "on", "off"], default="auto", help="the product's networks")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.worker:
@@ -282,7 +284,7 @@ def main() -> None:
         print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     for width, batch in itertools.product(options.width, options.batch_size):
         settings = {"batch_size": batch, "refiner_width": width}
-        settings |= {"device": options.device, "precision": options.precision}
+        settings |= {"device": options.device, "precision": options.precision, "compile": options.compile}
         config = TrainConfig.model_validate({"synthetic": "synthetic", "real": "real"} | settings)
         flags = [
             "--batch-size",
@@ -291,6 +293,8 @@ def main() -> None:
             width,
             "--device",
             options.device,
+            "--compile",
+            options.compile,
             "--iterations",
             options.iterations,
         ]

@@ -28,9 +28,7 @@ def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     if ranks.count > 1:
         name = _of_rank(name, ranks)
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -38,6 +36,8 @@ def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
             raise SettingsError(
                 f"--device {name}: this machine shows {count} CUDA devices; use auto, cpu or another one"
             )
+        if name == "cuda":  # what sets the process's device wants to know which
+            return torch.device(name, torch.cuda.current_device())
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("--device mps: not available on this machine; use auto or cpu")
     return device
@@ -62,9 +62,10 @@ def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"
 
 def precision_reason(device: torch.device) -> str:
     """Say in words why auto picks what it does on `device`."""
+    kind = "CPU" if device.type == "cpu" else "GPU"
     if _computes_in_bf16(device):
-        return f"this {device.type.upper()} has instructions for bf16"
-    return f"this {device.type.upper()} has no instructions for bf16, and emulating them is slower than fp32"
+        return f"this {kind} has instructions for bf16"
+    return f"this {kind} has no instructions for bf16, and emulating them is slower than fp32"
 
 
 def _computes_in_bf16(device: torch.device) -> bool:

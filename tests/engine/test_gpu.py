@@ -1,0 +1,94 @@
+"""What only a GPU can show: the same training as on a CPU, repeatable where asked, and no step that waits for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from simgan_cli.data.cache import PixelSet
+from simgan_cli.data.sampler import Sampler
+from simgan_cli.engine.checkpoint import TrainState
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.runtime import resolve_device
+from simgan_cli.engine.training import build_state
+from tests.conftest import Domains
+from tests.helpers import TINY, simgan
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU in this machine")
+SIZE = (16, 20)
+
+
+@pytest.fixture
+def waiting_is_an_error() -> Iterator[Any]:
+    """Give what makes every operation that waits for the GPU raise, until the test ends."""
+    yield lambda: torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def noise(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 1, *SIZE), np.uint8)
+
+
+def training(device: str, **settings: Any) -> TrainState:
+    small = {"refiner_width": 4, "refiner_blocks": 1, "batch_size": 8, "history_size": 16, "pretrain_discriminator": 1}
+    fixed = {"synthetic": "a", "real": "b", "device": device, "compile": "off", "precision": "fp32"}
+    domains = {name: PixelSet(Path(name), noise(40, seed), [], name) for seed, name in enumerate(("synthetic", "real"))}
+    return build_state(TrainConfig.model_validate(fixed | small | settings), domains, resolve_device(device))
+
+
+def step(state: TrainState) -> None:
+    state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
+    state.step += 1
+
+
+def test_devices_have_their_number() -> None:
+    assert resolve_device("cuda") == resolve_device("auto") == torch.device("cuda", torch.cuda.current_device())
+    assert resolve_device("cuda:0") == torch.device("cuda:0")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_step_waits_for_the_gpu(precision: str, waiting_is_an_error: Any) -> None:
+    state = training("cuda", precision=precision)
+    for _ in range(4):  # kernels are chosen and memory is taken
+        step(state)
+    waiting_is_an_error()
+    for _ in range(4):
+        step(state)
+
+
+def test_pixels_that_are_streamed_are_those_that_live_on_the_gpu(waiting_is_an_error: Any) -> None:
+    resident, streamed = (
+        Sampler(noise(7, 0), torch.device("cuda:0"), (0, 7), flip=True, resident=resident) for resident in (True, False)
+    )
+    for count in (3, 3, 5, 9):
+        assert torch.equal(resident(count), streamed(count))
+    waiting_is_an_error()
+    streamed(9)
+
+
+def test_a_gpu_trains_as_a_cpu_does() -> None:
+    flags: dict[str, Any] = {"noise": False, "optimizer": "sgd"}
+    on_cpu, on_gpu = training("cpu", **flags), training("cuda", **flags)
+    for state in (on_cpu, on_gpu):
+        for _ in range(3):
+            step(state)
+    found: dict[str, Any] = on_gpu.metrics.state()
+    expected = on_cpu.metrics.state()
+    assert found.keys() == expected.keys()
+    for name, (total, count) in expected.items():
+        assert found[name] == [pytest.approx(total, rel=0.01, abs=0.02), count], name
+    for there, here in zip(on_gpu.gan.refiner.parameters(), on_cpu.gan.refiner.parameters(), strict=True):
+        assert torch.allclose(there.cpu(), here, atol=1e-4)
+
+
+def test_a_training_that_goes_on_ends_as_one_that_never_stopped(domains: Domains, tmp_path: Path) -> None:
+    flags = [*domains.flags, *TINY, "--device", "cuda", "--deterministic", "--compile", "off"]
+    parts = [*flags, "--out", str(tmp_path / "parts")]
+    for command in (flags, [*parts, "--steps", "1"], [*parts, "--resume", "auto"]):
+        result = simgan("train", *command)
+        assert result.returncode == 0, result.stderr
+    whole, in_parts = (run / "refiner" / "model.safetensors" for run in (domains.out, tmp_path / "parts"))
+    assert whole.read_bytes() == in_parts.read_bytes()
