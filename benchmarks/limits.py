@@ -6,7 +6,7 @@ This looks at labels of the target on purpose, to explain results: nothing here 
 One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` names, all of them or those of `--row`:
 raw renders, fewer, augmented by hand (`efficacy.augment`), refined once or several times in other ways; the same drawn
 anew so that their gaze is distributed as the target's; fewer and fewer labelled target images. Rows of refined renders
-train the default recipe, or take the refiner that efficacy.py left in WORK.
+train the default recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere.
 """
 
 import argparse
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--train-steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
     parser.add_argument("--row", nargs="+", help="only these, by their names in the table")
+    parser.add_argument("--run", type=Path, help="a finished run on the job's images, to be used and not trained")
     parser.add_argument("train", nargs="*", help="after --: flags of simgan train for the refiners")
     options = parser.parse_args()
     device = resolve_device("auto")
@@ -58,7 +59,7 @@ def main() -> None:
     schedule = Schedule(options.train_steps, 64, 1e-3, resolve_precision("auto", device))
     job = efficacy.job_of(options.job, options.data, options.work)
     downstream = efficacy.Downstream(job, options.work, options.estimator, schedule)
-    of_seeds = [Sets(downstream, seed, options.train).makers() for seed in options.seed]
+    of_seeds = [Sets(downstream, seed, options.train, options.run).makers() for seed in options.seed]
     rows = options.row or list(of_seeds[0])
     if unknown := set(rows) - set(of_seeds[0]):
         parser.error(f"--row: no {', '.join(sorted(unknown))}; there are: {'; '.join(of_seeds[0])}")
@@ -68,16 +69,16 @@ def main() -> None:
     print("| trained on | error | by seed |\n|---|---:|---|")
     for name in rows:
         paths = [
-            downstream.errors(kept_as(name, options.train), makers[name], seed)
+            downstream.errors(kept_as(name, options.train, options.run), makers[name], seed)
             for makers, seed in zip(of_seeds, options.seed, strict=True)
         ]
         found = [float(np.load(options.work / path).mean()) for path in paths]
         print(f"| {name} | {np.mean(found):.2f} | {', '.join(f'{error:.2f}' for error in found)} |", flush=True)
 
 
-def kept_as(row: str, flags: Sequence[str]) -> str:
-    """Return the name of a row's errors: those by refiners hold for one set of `flags` of their training."""
-    digest = hashlib.sha256("\0".join(flags).encode()).hexdigest()[:16]
+def kept_as(row: str, flags: Sequence[str], run: Path | None) -> str:
+    """Return the name of a row's errors: those by refiners hold for one `run`, or set of `flags` of their training."""
+    digest = open_model(run).sha256[:16] if run else hashlib.sha256("\0".join(flags).encode()).hexdigest()[:16]
     return f"limits, {row}, {digest}" if "refined" in row else f"limits, {row}"
 
 
@@ -95,8 +96,10 @@ def last_steps(run: Path) -> list[int]:
 class Sets:
     """The sets that estimators of one seed are trained on; refiners are trained when a set first needs them."""
 
-    def __init__(self, downstream: efficacy.Downstream, seed: int, flags: Sequence[str]) -> None:
-        self.downstream, self.seed, self.flags = downstream, seed, flags
+    def __init__(
+        self, downstream: efficacy.Downstream, seed: int, flags: Sequence[str], run: Path | None = None
+    ) -> None:
+        self.downstream, self.seed, self.flags, self.given = downstream, seed, flags, run
         self.renders, self.target = downstream.synthetic, downstream.oracle
         rng = np.random.default_rng([seed, 7])
         self.alike = self.renders.part(  # as many, drawn so that their labels are distributed as the target's
@@ -133,7 +136,9 @@ class Sets:
 
     @cached_property
     def run(self) -> Path:
-        """The default recipe's run on the renders; that of efficacy.py where it is there."""
+        """The run that was given, or the default recipe's on the renders; that of efficacy.py where it is there."""
+        if self.given:
+            return self.given
         job = self.downstream.job
         run = efficacy.run_of(self.downstream.work, job.name, "default", self.seed)
         efficacy.train_refiner(job, "default", self.seed, run, self.flags)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from simgan_cli.engine.ranks import Ranks
-from simgan_cli.engine.runtime import compiler, resolve_device
+from simgan_cli.engine.runtime import COMPILING_PAYS, compiler, resolve_device
 from simgan_cli.errors import SettingsError
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("choice", ["off", "auto"])
 def test_networks_on_a_cpu_stay_as_they_are_unless_asked(choice: str) -> None:
     network = nn.Conv2d(1, 1, 1)
-    assert compiler(choice, CPU)(network) is network
+    assert compiler(choice, CPU, COMPILING_PAYS)(network) is network
 
 
 def test_compiling_without_a_compiler_is_an_error_and_auto_does_without(
@@ -26,12 +26,14 @@ def test_compiling_without_a_compiler_is_an_error_and_auto_does_without(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(SettingsError, match=r"--compile on: no C\+\+ compiler .* use auto or off"):
-        compiler("on", CPU)
+        compiler("on", CPU, 1)
     network = nn.Conv2d(1, 1, 1)
-    assert compiler("auto", torch.device("cuda"))(network) is network
+    assert compiler("auto", torch.device("cuda"), COMPILING_PAYS)(network) is network
 
 
-def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself_where_it_pays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     importlib.import_module("torch._dynamo")  # the compiler itself must not meet the empty Triton
 
     (tmp_path / "triton").mkdir()
@@ -40,7 +42,8 @@ def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself(tmp_path: Path, mon
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     network = nn.Conv2d(1, 1, 1)
-    compiled = compiler("auto", torch.device("cuda"))(network)
+    assert compiler("auto", torch.device("cuda"), COMPILING_PAYS - 1)(network) is network
+    compiled = compiler("auto", torch.device("cuda"), COMPILING_PAYS)(network)
     assert isinstance(compiled, nn.Module)
     assert compiled is not network
     assert [id(weight) for weight in compiled.parameters()] == [id(weight) for weight in network.parameters()]

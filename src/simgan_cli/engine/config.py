@@ -170,7 +170,7 @@ class TrainConfig(BaseModel):
     seed: Seed = setting(0, "Seed of the separate streams for data, history and initial weights.", "Runtime")
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", metavar="DEVICE", changeable=True)
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks; auto is bf16 on a GPU or CPU that computes in it, else fp32.", "Runtime", changeable=True)
-    compile: Literal["auto", "on", "off"] = setting("auto", "Compile the networks' passes for this machine when training begins; auto does so on a GPU with Triton and a C++ compiler.", "Runtime", changeable=True)
+    compile: Literal["auto", "on", "off"] = setting("auto", "Compile the networks' passes for this machine when training begins; auto does so on a GPU with Triton and a C++ compiler, for trainings so long that it pays.", "Runtime", changeable=True)
     deterministic: bool = setting(False, "Only deterministic kernels (slower on a GPU; a CPU is deterministic anyway).", "Runtime", changeable=True)
     max_time: Duration | None = setting(None, "Save and stop with exit code 75 after this long, such as 30m.", "Runtime", metavar="DURATION", changeable=True)
 

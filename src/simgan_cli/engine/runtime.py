@@ -18,6 +18,10 @@ from torch import nn
 from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.errors import SettingsError
 
+# Values in R's feature maps over all a training's batches. Compiled passes saved 0.5 ns for each on an H200, where
+# compiling took 37 s (benchmarks/RESULTS.md).
+COMPILING_PAYS = 10**11
+
 
 def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """Return the device called `name`; auto is the first GPU, else Apple's, else the CPU.
@@ -83,11 +87,12 @@ def autocast(precision: str, device: torch.device) -> Callable[[], AbstractConte
     return nullcontext
 
 
-def compiler(name: str, device: torch.device) -> Callable[[nn.Module], Callable[..., Any]]:
-    """Return what networks pass through before training: torch.compile, or nothing.
+def compiler(name: str, device: torch.device, values: int) -> Callable[[nn.Module], Callable[..., Any]]:
+    """Return what networks pass through before a training on `values`: torch.compile, or nothing.
 
-    auto compiles for a GPU where Triton and a C++ compiler are at hand: on CPUs it takes a while and comes out slower.
-    Raises SettingsError where "on" cannot work.
+    auto compiles for a GPU where Triton and a C++ compiler are at hand and the training is long enough to gain by it:
+    on CPUs compiled networks came out slower. `values` are those of one of R's layers in all steps (images x pixels x
+    maps). Raises SettingsError where "on" cannot work.
     """
     program = next(filter(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++")), None)
     able = program is not None and (device.type == "cpu" or importlib.util.find_spec("triton") is not None)
@@ -96,7 +101,8 @@ def compiler(name: str, device: torch.device) -> Callable[[nn.Module], Callable[
         raise SettingsError(
             f"--compile on: no {wanted} on this machine, which compiling for {device.type} needs; use auto or off"
         )
-    if name == "on" or (name == "auto" and able and device.type == "cuda"):
+    pays = able and device.type == "cuda" and values >= COMPILING_PAYS
+    if name == "on" or (name == "auto" and pays):
         return partial(torch.compile, dynamic=False)
     return lambda network: network
 

@@ -149,7 +149,9 @@ def build_state(
         history,
         autocast(resolve_precision(config.precision, device), device),
         ranks,
-        compiler(config.compile, device),
+        compiler(
+            config.compile, device, config.total_steps * config.batch_size * height * width * config.refiner_width
+        ),
     )
     held_out = HeldOut.of(len(domains["synthetic"].pixels), len(domains["real"].pixels), config.seed)
     samplers = {
