@@ -162,7 +162,9 @@ class Sets:
 
     @cached_property
     def alike_refined(self) -> LabelledImages:
-        """The renders drawn anew, as a refiner makes them that has been trained on no others."""
+        """The renders drawn anew, as a refiner makes them that has seen no others, or as that of the given run does."""
+        if self.given:
+            return self._refined_by(open_model(self.given), self.alike)
         work, job = self.downstream.work, self.downstream.job
         folder = work / "alike" / f"{job.name}-{self.seed}"
         if not folder.is_dir():

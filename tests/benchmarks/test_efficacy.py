@@ -109,11 +109,14 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     assert f"| renders | {errors['synthetic']:.2f} |" in explained.stdout  # the same training
     assert all(f"| {name} | " in explained.stdout for name in names)
     assert len(list((tmp_path / "work" / "alike" / "camera-0").iterdir())) == 24
+    given = [*limits, "--run", str(tmp_path / "work" / "runs" / "camera-default-0"), "--row", "renders, refined"]
+    explained = subprocess.run(given, capture_output=True, text=True, check=False)
+    assert f"| renders, refined | {errors['refined']:.2f} |" in explained.stdout
 
 
 def test_errors_by_refiners_are_kept_for_the_flags_of_their_training(limits: ModuleType) -> None:
     rows = ("renders", "renders, refined")
-    one, other = ([limits.kept_as(row, ["--steps", steps]) for row in rows] for steps in ("3", "4"))
+    one, other = ([limits.kept_as(row, ["--steps", steps], None) for row in rows] for steps in ("3", "4"))
     assert one[0] == other[0] == "limits, renders"
     assert one[1] != other[1]
 
