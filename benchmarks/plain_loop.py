@@ -72,7 +72,7 @@ def plain_iteration(
     betas = (config.beta1, 0.999)
     refiner_optimizer = torch.optim.Adam(refiner.parameters(), lr=config.refiner_lr, betas=betas)
     judge_optimizer = torch.optim.Adam(judge.parameters(), lr=config.discriminator_lr, betas=betas)
-    regularization = SelfRegularization(config.psi, device, domains["real"].shape[1])
+    regularization = SelfRegularization(config.psi, device)
     history = list(torch.rand(config.history_size, *domains["real"].shape[1:], device=device) * 2 - 1)
 
     def batch(name: str, count: int) -> Tensor:

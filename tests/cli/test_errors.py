@@ -17,6 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+from simgan_cli.engine.estimator import Estimator
+from simgan_cli.engine.export import save_network
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan, write_images
 
@@ -129,6 +131,13 @@ def test_domains_of_different_sizes(domains: Domains) -> None:
     says = "the domains differ: synthetic images are 16x20 grey, 8 bits and real images are 20x24 grey, 8 bits; "
     for more in ([], ["--dry-run"]):
         assert_fails(4, domains, *more, says=(f"{says}pass --size HEIGHTxWIDTH",))
+
+
+def test_a_psi_that_cannot_read_the_images(domains: Domains, tmp_path: Path) -> None:
+    save_network(tmp_path / "estimator", Estimator("cnn", 35, 55), {}, {})
+    for more in ([], ["--dry-run"]):
+        says = ("images of 16x20 are too small for its network", "a larger --size")
+        assert_fails(2, domains, "--psi", str(tmp_path / "estimator"), *more, says=says)
 
 
 def test_the_same_folder_twice(domains: Domains) -> None:

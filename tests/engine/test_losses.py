@@ -15,7 +15,7 @@ from simgan_cli.engine.algorithm import loss_if_real, loss_if_refined, refined_l
 from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import load_network, save_network
 from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.psi import SelfRegularization, blur, channel_mean, learned
+from simgan_cli.engine.psi import SelfRegularization, blur, channel_mean, check_psi, learned
 from simgan_cli.errors import SettingsError
 from tests.helpers import write_refiner
 
@@ -65,7 +65,7 @@ def images_and_refined() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def regularization(spec: str) -> float:
     x, refined = images_and_refined()
-    return float(SelfRegularization(spec, CPU, 3)(torch.from_numpy(refined), torch.from_numpy(x)))
+    return float(SelfRegularization(spec, CPU)(torch.from_numpy(refined), torch.from_numpy(x)))
 
 
 def test_psi_identity_is_the_mean_absolute_difference_of_pixels() -> None:
@@ -82,7 +82,7 @@ def test_psi_derivatives_compares_differences_of_neighbours() -> None:
 
 def test_psi_derivatives_leaves_brightness_free() -> None:
     x = torch.rand(1, 1, 6, 8)
-    assert SelfRegularization("derivatives", CPU, 3)(x + 0.5, x).item() == pytest.approx(0, abs=1e-6)
+    assert SelfRegularization("derivatives", CPU)(x + 0.5, x).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_psi_channel_mean_leaves_hue_free() -> None:
@@ -106,7 +106,7 @@ def test_psi_blur_is_a_gaussian_of_two_pixels_that_sees_the_image_mirrored(size:
 def test_psi_blur_forgives_texture_but_not_a_shift_of_brightness() -> None:
     x = torch.zeros(1, 1, 20, 20)
     checkerboard = ((torch.arange(20)[:, None] + torch.arange(20)) % 2 * 2.0 - 1).view(1, 1, 20, 20)
-    blurred = SelfRegularization("blur", CPU, 3)
+    blurred = SelfRegularization("blur", CPU)
     assert blurred(x + checkerboard, x).item() < 0.02
     assert blurred(x + 0.5, x).item() == pytest.approx(0.5, rel=1e-5)
 
@@ -122,12 +122,12 @@ def test_psi_normalized_leaves_brightness_and_contrast_free() -> None:
     expected = np.abs(by_hand(refined) - by_hand(x)).mean()
     assert regularization("normalized") == pytest.approx(expected, rel=1e-5)
     darker = torch.from_numpy(0.2 * x - 0.7)
-    assert float(SelfRegularization("normalized", CPU, 3)(darker, torch.from_numpy(x))) < 0.2 * expected
+    assert float(SelfRegularization("normalized", CPU)(darker, torch.from_numpy(x))) < 0.2 * expected
 
 
 def test_psi_normalized_has_a_gradient_at_images_of_one_grey() -> None:
     flat = torch.zeros(2, 1, 5, 5, requires_grad=True)
-    loss = SelfRegularization("normalized", CPU, 1)(flat, torch.rand(2, 1, 5, 5))
+    loss = SelfRegularization("normalized", CPU)(flat, torch.rand(2, 1, 5, 5))
     loss.backward()
     assert flat.grad is not None
     assert torch.isfinite(flat.grad).all()
@@ -146,14 +146,14 @@ def test_psi_learned_compares_the_frozen_features_of_a_network_without_noise(tmp
     x, refined = images_and_refined()
     expected = (by_hand(refined) - by_hand(x)).abs().mean().item()
     assert regularization(str(folder)) == pytest.approx(expected, rel=1e-5)
-    assert not learned(folder, CPU, 3)(torch.from_numpy(x)).requires_grad
+    assert not learned(folder, CPU)(torch.from_numpy(x)).requires_grad
 
 
 def test_psi_learned_of_an_estimator_is_its_convolutional_part(tmp_path: Path) -> None:
     estimator = Estimator("resnet", 12, 14)
     save_network(tmp_path / "estimator", estimator, {}, {})
     images = torch.rand(2, 1, 12, 14)
-    assert torch.equal(learned(tmp_path / "estimator", CPU, 1)(images), estimator.features(images))
+    assert torch.equal(learned(tmp_path / "estimator", CPU)(images), estimator.features(images))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,17 @@ def test_a_learned_psi_of_other_channels_is_an_error_that_names_both(
         write_refiner(tmp_path / name, channels=wanted, noise=name == "noisy")
     says = f"--psi {tmp_path / name}: its network takes images of {wanted} channels, and these have {channels}"
     with pytest.raises(SettingsError, match=re.escape(says)):
-        SelfRegularization(f"identity,{tmp_path / name}=2", CPU, channels)
+        check_psi(f"identity,{tmp_path / name}=2", (channels, 12, 14))
+    check_psi(f"identity,{tmp_path / name}=2", (wanted, 12, 14))
+
+
+def test_images_too_small_for_a_learned_psi_are_an_error(tmp_path: Path) -> None:
+    save_network(tmp_path / "estimator", Estimator("cnn", 35, 55), {}, {})
+    smallest = torch.zeros(1, 1, 19, 20)  # (19 - 6 - 1) // 2 - 4 leave two rows for the last pool
+    assert SelfRegularization(str(tmp_path / "estimator"), CPU)(smallest, smallest) == 0
+    check_psi(str(tmp_path / "estimator"), (1, 19, 20))
+    with pytest.raises(SettingsError, match=r"images of 18x20 are too small for its network; .* a larger --size"):
+        check_psi(str(tmp_path / "estimator"), (1, 18, 20))
 
 
 def test_several_psi_are_summed_with_their_weights() -> None:

@@ -13,7 +13,8 @@ from simgan_cli.errors import DataError, UnreadableImage
 def describe_run(config: TrainConfig) -> dict[str, Any]:
     """Count the images, read the first of each domain, and build the networks without memory.
 
-    Raises DataError for a folder without a readable image, or domains whose first images differ in shape.
+    Raises DataError for a folder without a readable image, or domains whose first images differ in shape, and
+    SettingsError for a psi that cannot read them.
     """
     import torch
 
@@ -25,6 +26,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         parameter_count,
         receptive_field,
     )
+    from simgan_cli.engine.psi import check_psi
     from simgan_cli.engine.runtime import resolve_device, resolve_precision
     from simgan_cli.engine.training import build_networks, check_alike, preparation_of
 
@@ -42,6 +44,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         images[name] = first
     check_alike(images)
     channels, *size = images["synthetic"].shape
+    check_psi(config.psi, (channels, size[0], size[1]))
     with torch.device("meta"):
         refiner, discriminator = build_networks(config, channels, (size[0], size[1]))
     networks: dict[str, Refiner | Discriminator] = {"refiner": refiner, "discriminator": discriminator}

@@ -73,7 +73,7 @@ class SimGAN:
         noisy = refiner.settings["noise"]
         self.noise = NoiseSource((config.seed, stream_number("noise"), ranks.rank), device) if noisy else None
         self.lambda_reg = START if config.lambda_reg == "auto" else config.lambda_reg
-        self.regularization = SelfRegularization(config.psi, device, refiner.settings["channels"])
+        self.regularization = SelfRegularization(config.psi, device)
         self.refiner_optimizer = self._optimizer(refiner, config.refiner_lr)
         self.discriminator_optimizer = self._optimizer(discriminator, config.discriminator_lr)
         # The same networks as training runs them; whatever looks on from outside comes with other batch sizes.

@@ -55,22 +55,43 @@ def normalized(images: Tensor, flat: float = FLAT) -> Tensor:
     return centred / (centred.square().mean((1, 2, 3), keepdim=True) + flat**2).sqrt()
 
 
-def learned(folder: Path, device: torch.device, channels: int) -> FeatureTransform:
+def learned(folder: Path, device: torch.device) -> FeatureTransform:
     """Return the frozen convolutional part of the network in `folder` (config.json, model.safetensors).
 
-    Raises CheckpointError when the folder does not hold one of our networks, SettingsError when that one takes images
-    of another number of `channels`.
+    Raises CheckpointError when the folder does not hold one of our networks.
     """
     network = load_network(folder).to(device).eval().requires_grad_(False)
-    wanted = network.settings.get("channels", 1)  # estimators have no such setting: they read grey images
+    if isinstance(network, Refiner) and network.settings["noise"]:
+        return lambda images: network.features(F.pad(images, (0, 0, 0, 0, 0, MAPS)))  # noise of its mean
+    return network.features
+
+
+def check_psi(spec: str, shape: tuple[int, int, int]) -> None:
+    """Raise SettingsError unless all transforms in `spec` take images of `shape`, C x H x W.
+
+    Raises CheckpointError when a folder does not hold one of our networks.
+    """
+    for name, _ in parse_psi(spec):
+        if name not in _BUILT_IN:
+            _check_learned(Path(name), shape)
+
+
+def _check_learned(folder: Path, shape: tuple[int, int, int]) -> None:
+    channels, height, width = shape
+    wanted = load_network(folder).settings.get("channels", 1)  # estimators have no such setting: they read grey images
     if wanted != channels:
         raise SettingsError(
             f"--psi {folder}: its network takes images of {wanted} channels, and these have {channels}; take another "
             f"one, or bring the images to its form with --channels {wanted}"
         )
-    if isinstance(network, Refiner) and network.settings["noise"]:
-        return lambda images: network.features(F.pad(images, (0, 0, 0, 0, 0, MAPS)))  # noise of its mean
-    return network.features
+    without_memory = torch.device("meta")
+    try:
+        learned(folder, without_memory)(torch.zeros(1, *shape, device=without_memory))
+    except RuntimeError as error:
+        raise SettingsError(
+            f"--psi {folder}: images of {height}x{width} are too small for its network; take another one, or bring "
+            "them to a larger --size"
+        ) from error
 
 
 _BUILT_IN: dict[str, FeatureTransform] = dict(
@@ -81,11 +102,9 @@ _BUILT_IN: dict[str, FeatureTransform] = dict(
 class SelfRegularization(nn.Module):
     """The weighted sum over transforms of mean |psi(R(x)) - psi(x)|, the second term of Eq. 4 without lambda."""
 
-    def __init__(self, spec: str, device: torch.device, channels: int) -> None:
+    def __init__(self, spec: str, device: torch.device) -> None:
         super().__init__()
-        self.terms = [
-            (_BUILT_IN.get(name) or learned(Path(name), device, channels), weight) for name, weight in parse_psi(spec)
-        ]
+        self.terms = [(_BUILT_IN.get(name) or learned(Path(name), device), weight) for name, weight in parse_psi(spec)]
 
     def forward(self, refined: Tensor, synthetic: Tensor) -> Tensor:
         total = refined.new_zeros((), dtype=torch.float32)

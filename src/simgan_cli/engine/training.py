@@ -20,6 +20,7 @@ from simgan_cli.engine.export import WEIGHTS
 from simgan_cli.engine.history import HistoryBuffer, history_stream
 from simgan_cli.engine.loop import Listener, Loop
 from simgan_cli.engine.networks import Discriminator, Refiner, build_discriminator
+from simgan_cli.engine.psi import check_psi
 from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.realism import FEWEST, SHARE, HeldOut
 from simgan_cli.engine.run import RunFolder
@@ -128,6 +129,7 @@ def build_state(
     Networks are the same on all `ranks`; each has its part of the history, and of every mini-batch.
     """
     channels, height, width = domains["synthetic"].shape
+    check_psi(config.psi, (channels, height, width))
     refiner, discriminator = build_networks(config, channels, (height, width))
     ranks.share(refiner)
     ranks.share(discriminator)
