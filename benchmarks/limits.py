@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run on the job's images, to be used and not trained")
     parser.add_argument("train", nargs="*", help="after --: flags of simgan train for the refiners")
     options = parser.parse_args()
+    if options.run and options.train:
+        parser.error("--run: nothing is trained, so that flags after -- say nothing")
     device = resolve_device("auto")
     prepare_process(device, deterministic=False)
     if options.threads:
@@ -78,8 +80,10 @@ def main() -> None:
 
 def kept_as(row: str, flags: Sequence[str], run: Path | None) -> str:
     """Return the name of a row's errors: those by refiners hold for one `run`, or set of `flags` of their training."""
-    digest = open_model(run).sha256[:16] if run else hashlib.sha256("\0".join(flags).encode()).hexdigest()[:16]
-    return f"limits, {row}, {digest}" if "refined" in row else f"limits, {row}"
+    if "refined" not in row:
+        return f"limits, {row}"
+    of = "\0".join([open_model(run).sha256, str(run.resolve())] if run else flags)
+    return f"limits, {row}, {hashlib.sha256(of.encode()).hexdigest()[:16]}"
 
 
 def last_steps(run: Path) -> list[int]:

@@ -52,6 +52,10 @@ CPU_SECONDS, PATIENCE = 60, 1200  # of the processor and of the clock; a mutant 
 # (module, line of source as mutated): why no test can tell.
 HARMLESS: dict[tuple[str, str], str] = {
     (
+        "psi",
+        "learned(folder, without_memory)(torch.zeros(2, *shape, device=without_memory))",
+    ): "images without values: how many does not matter",
+    (
         "algorithm",
         "return torch.optim.Adam(network.parameters(), lr=rate, betas=(self.config.beta1, 0.999), fused=False)",
     ): "the same update, only slower",

@@ -1,7 +1,7 @@
 """What a picture, page and checkpoint cost the step at which they are due, and all steps together.
 
     python benchmarks/saving.py                                           # on this machine's CPU
-    python benchmarks/saving.py --device cuda --width 64 --batch-size 512 --every 50
+    python benchmarks/saving.py --device cuda --compile on --width 64 --batch-size 512 --every 50
 
 `simgan train` runs in this process on random images of 35x55 with a full history; each step is timed from the end of
 the one before, and files are due every so many. The step after them lasts longer by what cannot be done beside the next
@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=6, help="steps between files")
     parser.add_argument("--times", type=int, default=12, help="how often files are due")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", choices=["auto", "on", "off"], default="auto")
     options = parser.parse_args()
     print(f"{machine()}, {torch.get_num_threads()} threads, device {options.device}, "
           f"{options.times} times, every {options.every} steps\n")  # fmt: skip
@@ -109,7 +110,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             paths = {name: Path(folder, name) for name in ("synthetic", "real", "out")}
             intervals = {"save_every": options.every, "sample_every": options.every, "log_every": 10**6}
-            rest = {"refiner_width": width, "batch_size": batch, "device": options.device, "cache": "off"}
+            rest = {"refiner_width": width, "batch_size": batch, "cache": "off"}
+            rest |= {"device": options.device, "compile": options.compile}
             steps = options.every * options.times + options.every // 2
             config = TrainConfig.model_validate(
                 paths | intervals | rest | {"eval_every": 0, "pretrain_discriminator": 0, "steps": steps}

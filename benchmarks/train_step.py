@@ -37,7 +37,7 @@ from simgan_cli.engine.runtime import autocast, peak_memory_mb, prepare_process,
 from simgan_cli.engine.training import build_networks, build_state
 
 SIZE = (35, 55)
-MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product shows the machine's peak
+MATRIX, MATRIX_ON_GPU = 2048, 8192  # side of the matrices whose product shows the machine's peak
 KINDS = ("seconds", "cpu")
 BARE_COLUMNS = (
     "width", "batch", "product s/iteration", "bare s/iteration", "images/s", "bare/product (min-max)", "GFLOP/s",
@@ -172,7 +172,7 @@ def both_clocks(iteration: Callable[[], object], count: int, device: torch.devic
 
 def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
     """Return the operations of a product of large matrices in a second of a core, or of the GPU; the best of three."""
-    side = MATRIX[device.type]
+    side = MATRIX if device.type == "cpu" else MATRIX_ON_GPU
     matrix = torch.rand(side, side, device=device).to(dtype)
     times = [both_clocks(lambda: matrix @ matrix, 1, device)[clock_of(device)] for _ in range(3)]
     return 2 * side**3 / min(times)

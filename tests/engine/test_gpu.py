@@ -69,9 +69,11 @@ def test_pixels_that_are_streamed_are_those_that_live_on_the_gpu(waiting_is_an_e
     streamed(9)
 
 
-def test_a_gpu_trains_as_a_cpu_does() -> None:
-    flags: dict[str, Any] = {"noise": False, "optimizer": "sgd"}
+def test_a_gpu_trains_as_a_cpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    flags: dict[str, Any] = {"noise": False, "optimizer": "sgd", "refiner_lr": 0.1, "discriminator_lr": 0.1}
     on_cpu, on_gpu = training("cpu", **flags), training("cuda", **flags)
+    before = [parameter.detach().clone() for parameter in on_cpu.gan.refiner.parameters()]
     for state in (on_cpu, on_gpu):
         for _ in range(3):
             step(state)
@@ -79,9 +81,14 @@ def test_a_gpu_trains_as_a_cpu_does() -> None:
     expected = on_cpu.metrics.state()
     assert found.keys() == expected.keys()
     for name, (total, count) in expected.items():
-        assert found[name] == [pytest.approx(total, rel=0.01, abs=0.02), count], name
-    for there, here in zip(on_gpu.gan.refiner.parameters(), on_cpu.gan.refiner.parameters(), strict=True):
-        assert torch.allclose(there.cpu(), here, atol=1e-4)
+        assert found[name] == [pytest.approx(total, rel=0.05), count], name
+    for network in ("refiner", "discriminator"):
+        there, here = (list(getattr(state.gan, network).parameters()) for state in (on_gpu, on_cpu))
+        assert all(torch.allclose(a.cpu(), b, atol=1e-3) for a, b in zip(there, here, strict=True))
+    moved = max(
+        (a.detach() - b).abs().max().item() for a, b in zip(on_cpu.gan.refiner.parameters(), before, strict=True)
+    )
+    assert moved > 0.01
 
 
 def test_a_training_that_goes_on_ends_as_one_that_never_stopped(domains: Domains, tmp_path: Path) -> None:

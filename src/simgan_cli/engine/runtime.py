@@ -18,8 +18,8 @@ from torch import nn
 from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.errors import SettingsError
 
-# Values in R's feature maps over all a training's batches. Compiled passes saved 0.5 ns for each on an H200, where
-# compiling took 37 s (benchmarks/RESULTS.md).
+# Values in a feature map stack of R over all batches. At the paper's size compiled passes saved 0.5 ns for each on an
+# H200, where compiling took 37 s (benchmarks/RESULTS.md); small trainings end before they have gained anything.
 COMPILING_PAYS = 10**11
 
 

@@ -134,6 +134,7 @@ def build_state(
     ranks.share(refiner)
     ranks.share(discriminator)
     layout = {"device": device, "memory_format": torch.channels_last}
+    share = config.batch_size // ranks.count
     history = (
         HistoryBuffer(
             len(range(ranks.rank, config.history_size, ranks.count)),
@@ -151,9 +152,7 @@ def build_state(
         history,
         autocast(resolve_precision(config.precision, device), device),
         ranks,
-        compiler(
-            config.compile, device, config.total_steps * config.batch_size * height * width * config.refiner_width
-        ),
+        compiler(config.compile, device, config.total_steps * share * height * width * config.refiner_width),
     )
     held_out = HeldOut.of(len(domains["synthetic"].pixels), len(domains["real"].pixels), config.seed)
     samplers = {
