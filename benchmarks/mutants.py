@@ -53,7 +53,7 @@ CPU_SECONDS, PATIENCE = 60, 1200  # of the processor and of the clock; a mutant 
 HARMLESS: dict[tuple[str, str], str] = {
     (
         "psi",
-        "learned(folder, without_memory)(torch.zeros(2, *shape, device=without_memory))",
+        "_frozen(network, without_memory)(torch.zeros(2, *shape, device=without_memory))",
     ): "images without values: how many does not matter",
     (
         "algorithm",

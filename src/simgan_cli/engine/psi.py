@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simgan_cli.engine.config import PSI_NAMES, parse_psi
-from simgan_cli.engine.export import load_network
+from simgan_cli.engine.export import Network, load_network
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import MAPS
 from simgan_cli.errors import SettingsError
@@ -60,7 +60,11 @@ def learned(folder: Path, device: torch.device) -> FeatureTransform:
 
     Raises CheckpointError when the folder does not hold one of our networks.
     """
-    network = load_network(folder).to(device).eval().requires_grad_(False)
+    return _frozen(load_network(folder), device)
+
+
+def _frozen(network: Network, device: torch.device) -> FeatureTransform:
+    network.to(device).eval().requires_grad_(False)
     if isinstance(network, Refiner) and network.settings["noise"]:
         return lambda images: network.features(F.pad(images, (0, 0, 0, 0, 0, MAPS)))  # noise of its mean
     return network.features
@@ -78,7 +82,8 @@ def check_psi(spec: str, shape: tuple[int, int, int]) -> None:
 
 def _check_learned(folder: Path, shape: tuple[int, int, int]) -> None:
     channels, height, width = shape
-    wanted = load_network(folder).settings.get("channels", 1)  # estimators have no such setting: they read grey images
+    network = load_network(folder)
+    wanted = network.settings.get("channels", 1)  # estimators have no such setting: they read grey images
     if wanted != channels:
         raise SettingsError(
             f"--psi {folder}: its network takes images of {wanted} channels, and these have {channels}; take another "
@@ -86,7 +91,7 @@ def _check_learned(folder: Path, shape: tuple[int, int, int]) -> None:
         )
     without_memory = torch.device("meta")
     try:
-        learned(folder, without_memory)(torch.zeros(1, *shape, device=without_memory))
+        _frozen(network, without_memory)(torch.zeros(1, *shape, device=without_memory))
     except RuntimeError as error:
         raise SettingsError(
             f"--psi {folder}: images of {height}x{width} are too small for its network; take another one, or bring "
