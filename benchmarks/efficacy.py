@@ -3,7 +3,8 @@
     python benchmarks/efficacy.py --data DATA --work WORK --job camera --recipe default --recipe lambda=1 --seed 0 1 2
 
 Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings; what has a line is not done again, so
-that an interrupted command goes on. Several commands may share a WORK if their seeds, jobs or recipes differ.
+that an interrupted command goes on. Several commands may share a WORK if their seeds, jobs or recipes differ. With
+`--train-only` they end before any label is read; WORK/runs can then go to another machine, for the command without it.
 
 A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur,noise=false`. No recipe, step
 or checkpoint sees a label of the target: `train_refiner` starts `simgan train` as a process that gets two folders of
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -257,20 +259,8 @@ def run_of(work: Path, job: str, recipe: str, seed: int) -> Path:
 def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Do one job with one recipe and seed; return its line of results."""
     run = run_of(options.work, job.name, recipe, seed)
-    started, cpu = time.monotonic(), cpu_of_children()
-    try:
-        document = train_refiner(job, recipe, seed, run, options.train)
-    finally:  # an attempt that is interrupted costs as much
-        _note_attempt(run, (cpu_of_children() - cpu) / 60)
-    minutes = (time.monotonic() - started) / 60
-    stored = json.loads((run / "config.json").read_text())["settings"]
-    line: dict[str, Any] = {
-        "job": job.name, "recipe": recipe, "seed": seed, "machine": machine(), "settings": stored,
-        "conditions": conditions(options),
-        "minutes": round(minutes, 2), "cpu_minutes": round(sum(_attempts(run)), 2),
-        "train_seconds": document["seconds"], "steps": document["step"],
-        "metrics": document["exported"] or {}, "health": [found["rule"] for found in document["health"]],
-    }  # fmt: skip
+    told = trained(job, recipe, seed, run, options.train)
+    line = {"job": job.name, "recipe": recipe, "seed": seed, "conditions": conditions(options), **told}
     if job.target is not None:
         downstream = downstream_of(job, options)
         kept = downstream.baselines(seed) | downstream.refined(run, seed)
@@ -280,6 +270,29 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
         line["errors"] = {name: float(values.mean()) for name, values in errors.items()}
         line["closure"] = closure(errors["synthetic"], errors["refined"], errors["oracle"])
     return line
+
+
+def trained(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) -> dict[str, Any]:
+    """Return what is to be told of a training, from the record beside its run where it has ended, here or elsewhere."""
+    record = run.with_name(f"{run.name}.json")
+    if not record.exists():
+        started, cpu = time.monotonic(), cpu_of_children()
+        try:
+            document = train_refiner(job, recipe, seed, run, common)
+        finally:  # an attempt that is interrupted costs as much
+            _note_attempt(run, (cpu_of_children() - cpu) / 60)
+        told = {
+            "machine": machine(), "settings": json.loads((run / "config.json").read_text())["settings"],
+            "minutes": round((time.monotonic() - started) / 60, 2), "cpu_minutes": round(sum(_attempts(run)), 2),
+            "train_seconds": document["seconds"], "steps": document["step"],
+            "metrics": document["exported"] or {}, "health": [found["rule"] for found in document["health"]],
+        }  # fmt: skip
+        write_atomic(record, json.dumps({"flags": list(common), "told": told}))
+    found = json.loads(record.read_text())
+    if found["flags"] != list(common):
+        raise SystemExit(f"{record}: trained with {found['flags']}, not with {list(common)}; take another --work")
+    result: dict[str, Any] = found["told"]
+    return result
 
 
 def hindsight(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iterator[str]:
@@ -432,6 +445,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="store_true",
         help="also an estimator and a row for each measured checkpoint (-- --keep 0)",
     )
+    parser.add_argument("--train-only", action="store_true", help="leave estimators to the same command without")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     parser.add_argument(
         "--sheet", type=Path, help="only draw what the recipes of the first job and seed make of renders"
@@ -452,16 +466,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.hindsight or not options.table:
         check_conditions(read_lines(results), options)
-    for seed in [] if options.table else options.seed:
-        for name in options.job:
-            for recipe in recipes:
-                done = {(line["job"], line["recipe"], line["seed"]) for line in read_lines(results)}
-                if (name, recipe, seed) not in done:
-                    line = measure(job_of(name, options.data, options.work), recipe, seed, options)
-                    with results.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
-                    print(json.dumps({key: line.get(key) for key in ("job", "recipe", "seed", "errors", "closure")}))
-                    sys.stdout.flush()
+    for seed, name, recipe in [] if options.table else product(options.seed, options.job, recipes):
+        job = job_of(name, options.data, options.work)
+        if options.train_only:
+            trained(job, recipe, seed, run_of(options.work, name, recipe, seed), options.train)
+        elif (name, recipe, seed) not in {(line["job"], line["recipe"], line["seed"]) for line in read_lines(results)}:
+            line = measure(job, recipe, seed, options)
+            with results.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            told = {key: line.get(key) for key in ("job", "recipe", "seed", "errors", "closure")}
+            print(json.dumps(told), flush=True)
     print(table(read_lines(results), options.work))
     for row in hindsight(read_lines(results), options) if options.hindsight else ():
         print(row, flush=True)

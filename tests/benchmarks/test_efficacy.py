@@ -67,6 +67,13 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     quick += ["--save-every", "1", "--keep", "0"]
     command = [sys.executable, str(SCRIPT), "--data", str(data.parent), "--work", str(tmp_path / "work")]
     command += ["--job", "camera", "--recipe", "default", "--recipe", "lambda=3", "--train-steps", "3", "--seed", "0"]
+    (data / "test").rename(tmp_path / "kept away")  # trainings need no labels, and so no test set
+    subprocess.run([*command, "--train-only", "--", *quick], check=True)
+    (tmp_path / "kept away").rename(data / "test")
+    (data / "target").rename(tmp_path / "kept away")  # and where they have ended nothing is trained again
+    result = subprocess.run([*command, "--train-only", "--", *quick], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (tmp_path / "kept away").rename(data / "target")
     result = subprocess.run([*command, "--", *quick], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in (tmp_path / "work" / "results.jsonl").read_text().splitlines()]
