@@ -28,6 +28,13 @@ def blobs(seed: int) -> Images:
     return images
 
 
+def edges(column: int) -> Images:
+    """Images dark to the left of a column and light from there on, as many as measurements on held-out ones take."""
+    light = np.random.default_rng(column).uniform(150, 220, (80, 1, 1))
+    images: Images = np.where(np.arange(16) < column, 40, light) + RNG.normal(0, 3, (80, 16, 16))
+    return images
+
+
 def write(folder: Path, images: Images) -> Path:
     folder.mkdir()
     for index, image in enumerate(np.clip(images, 0, 255).astype(np.uint8)):
@@ -67,6 +74,10 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
         60 + 0.2 * blobs(1), RIPPLES,
         FREE | {"refiner_lr": 1e-3, "refiner_padding": "zeros", "refiner_blocks": 3, "noise": False},
     ),
+    "labels move": (
+        edges(5), edges(8),
+        FREE | {"refiner_blocks": 2, "refiner_updates": 3, "noise": False, "eval_every": 50, "steps": 210},
+    ),
     "diverging": (blobs(1), GRAINY, {"discriminator_lr": 0.5}),
 }  # fmt: skip
 
@@ -93,6 +104,15 @@ def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
         parts.judge(rest)
     assert parts.verdicts() == whole.verdicts()
     assert [verdict["step"] for verdict in whole.verdicts()] == [175]  # 50 steps after the first line that counts
+
+
+def test_what_a_line_does_not_measure_is_as_it_was() -> None:
+    settings = TrainConfig(synthetic=Path("s"), real=Path("r"), pretrain_discriminator=0)
+    health = Health(settings, [{"step": 250, "label_drift": 1.2}, {"step": 275}])
+    assert health.active == ["labels move"]
+    health.judge({"step": 500, "label_drift": 0.9})
+    assert health.active == []
+    assert [verdict["rule"] for verdict in health.verdicts()] == ["labels move"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ class Rule:
 
     name: str
     steps: int
-    holds: Callable[[Line], bool]
+    holds: Callable[[Line], bool | None]  # None where a line does not tell
     when: str  # `holds` in words, for the documentation
     saw: str  # formatted with the line
     advice: str
@@ -79,6 +79,10 @@ def _saturated(line: Line) -> bool:
 
 def _without_history(line: Line) -> bool:
     return _has(line, "loss_adversarial") and "accuracy_history" not in line
+
+
+def _moved(line: Line) -> bool | None:
+    return not is_in_place(line) if _has(line, "label_drift") else None
 
 
 def _diverging(line: Line) -> bool:
@@ -145,6 +149,12 @@ RULES = (
         "{saturated:.0%} more pixels of refined images than of originals are black or white",
         "raise --lambda or lower --refiner-lr",
     ),
+    Rule(
+        "labels move", 0, _moved,
+        "refining moves image content by a pixel or more, as measured every `--eval-every` steps",
+        "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true",
+        "raise --lambda, or leave it to --lambda auto",
+    ),
 )  # fmt: skip
 
 
@@ -163,9 +173,10 @@ class Health:
         warm = line["step"] > self._warm_from
         new = []
         for rule in RULES:
-            if not (warm or rule.from_start):
+            holds = rule.holds(line) if warm or rule.from_start else None
+            if holds is None:
                 continue
-            if not rule.holds(line):
+            if not holds:
                 self._since.pop(rule.name, None)
                 continue
             lasted = line["step"] - self._since.setdefault(rule.name, line["step"])
