@@ -30,8 +30,9 @@ def blobs(seed: int) -> Images:
 
 def edges(column: int) -> Images:
     """Images dark to the left of a column and light from there on, as many as measurements on held-out ones take."""
-    light = np.random.default_rng(column).uniform(150, 220, (80, 1, 1))
-    images: Images = np.where(np.arange(16) < column, 40, light) + RNG.normal(0, 3, (80, 16, 16))
+    rng = np.random.default_rng(column)
+    light = rng.uniform(150, 220, (80, 1, 1))
+    images: Images = np.where(np.arange(16) < column, 40, light) + rng.normal(0, 3, (80, 16, 16))
     return images
 
 
@@ -75,8 +76,8 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
         FREE | {"refiner_lr": 1e-3, "refiner_padding": "zeros", "refiner_blocks": 3, "noise": False},
     ),
     "labels move": (
-        edges(5), edges(8),
-        FREE | {"refiner_blocks": 2, "refiner_updates": 3, "noise": False, "eval_every": 50, "steps": 210},
+        edges(6), edges(8),
+        {"lambda": 0, "refiner_lr": 2e-3, "refiner_updates": 4, "noise": False, "eval_every": 50, "seed": 1},
     ),
     "diverging": (blobs(1), GRAINY, {"discriminator_lr": 0.5}),
 }  # fmt: skip
