@@ -10,29 +10,44 @@ LARGEST_SHARE = 4  # shifts beyond 1/4 of the shorter side are not looked for
 def drift(before: Tensor, after: Tensor) -> Tensor:
     """Return the shift of each image's content in pixels, N, from N x 1 x H x W images on one device.
 
-    Correlation of the gradients, of which strong ones count little more than middling ones (orientation correlation,
-    Fitch et al., BMVC 2002, which takes their directions alone): changes of brightness and contrast do not count, nor
-    does a glint that goes out here and lights up there. The peak is refined to fractions of a pixel by a parabola.
-    Images without any edge have no shift. It sees the image as a whole: of a part that moves alone, only a share.
+    Phase correlation of the gradients (Kuglin and Hines 1975; gradients as in Argyriou and Vlachos 2003): changes of
+    brightness and contrast do not count. It is read twice and the smaller shift taken: strong gradients alone mistake a
+    glint that goes out here and lights up there for a shift, limited ones at times a strong blur. The peak is refined
+    to fractions of a pixel by a parabola. Images without any edge have no shift. It sees the image as a whole: of a
+    part that moves alone, only a share.
     """
     first, second = (_gradients(images[:, 0].to(torch.float32)) for images in (before, after))
-    surface = torch.fft.ifft2(torch.fft.fft2(first).conj() * torch.fft.fft2(second)).real
-    reach = max(1, min(surface.shape[1:]) // LARGEST_SHARE)
-    window = torch.roll(surface, (reach, reach), dims=(1, 2))[:, : 2 * reach + 1, : 2 * reach + 1]
-    return _peak_distance(window, reach)
+    return torch.minimum(_shift(first, second), _shift(_limited(first), _limited(second)))
 
 
 def _gradients(images: Tensor) -> Tensor:
-    """Return dx + i dy (central differences), softly limited, under a Hann window, N x (H-2) x (W-2), complex."""
+    """Return dx + i dy (central differences), N x (H-2) x (W-2), complex."""
     dx = images[:, 1:-1, 2:] - images[:, 1:-1, :-2]
     dy = images[:, 2:, 1:-1] - images[:, :-2, 1:-1]
-    rows, columns = (
-        torch.hann_window(length + 2, periodic=False, device=images.device)[1:-1] for length in dx.shape[1:]
-    )
-    gradients = torch.complex(dx, dy)
+    return torch.complex(dx, dy)
+
+
+def _limited(gradients: Tensor) -> Tensor:
+    """Return gradients of which those far above an image's mean count as one, those far below as they are."""
     strength = gradients.abs()
-    limit = strength.mean(dim=(1, 2), keepdim=True) + 1e-12
-    return gradients / torch.hypot(strength, limit) * (rows[:, None] * columns[None, :])
+    mean = strength.mean(dim=(1, 2), keepdim=True) + 1e-12
+    return gradients / torch.hypot(strength, mean)
+
+
+def _shift(first: Tensor, second: Tensor) -> Tensor:
+    """Return the distance of phase correlation's peak from no shift, N, of complex N x H x W under a Hann window."""
+    rows, columns = (
+        torch.hann_window(length + 2, periodic=False, device=first.device)[1:-1] for length in first.shape[1:]
+    )
+    window = rows[:, None] * columns[None, :]
+    cross = torch.fft.fft2(first * window).conj() * torch.fft.fft2(second * window)
+    # Only phases count, but not those of frequencies that hold nothing but noise.
+    strength = cross.abs()
+    floor = strength.amax(dim=(1, 2), keepdim=True) * 1e-3 + 1e-12
+    surface = torch.fft.ifft2(cross / (strength + floor)).real
+    reach = max(1, min(surface.shape[1:]) // LARGEST_SHARE)
+    near = torch.roll(surface, (reach, reach), dims=(1, 2))[:, : 2 * reach + 1, : 2 * reach + 1]
+    return _peak_distance(near, reach)
 
 
 def _peak_distance(window: Tensor, centre: int) -> Tensor:
