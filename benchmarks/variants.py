@@ -1,0 +1,170 @@
+"""What the product leaves out: `simgan` with another adversarial loss, or another way to hold the discriminator.
+
+    python benchmarks/variants.py hinge train --synthetic DIR --real DIR --out RUN   # otherwise as simgan train
+    python benchmarks/efficacy.py --data DATA --work WORK --job camera --recipe variant=hinge --recipe variant=r1
+
+Everything else is the product's own code: a variant is a `SimGAN` with a method or two of its own. s is the log odds of
+*refined* at a patch, the difference of D's two maps.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from simgan_cli.cli import app
+from simgan_cli.engine import algorithm, training
+from simgan_cli.engine.algorithm import SimGAN, refined_log_odds
+from simgan_cli.engine.networks import build_discriminator
+
+Loss = Callable[[Tensor], Tensor]
+R1_WEIGHT = 1.0  # gamma
+SMOOTH = 0.9  # what real images are to D
+GRAIN = 0.1  # deviation of the noise that D sees, of pixels in [-1, 1]
+
+
+@contextmanager
+def losses(if_refined: Loss, if_real: Loss) -> Iterator[None]:
+    """Have `algorithm` take these for its two losses."""
+    with patch.object(algorithm, "loss_if_refined", if_refined), patch.object(algorithm, "loss_if_real", if_real):
+        yield
+
+
+class LeastSquares(SimGAN):
+    """Least squares (Mao et al., ICCV 2017) with targets 1 for refined and -1 for real."""
+
+    def step(self, *arguments: Any) -> algorithm.Measures:
+        """Step with (s - 1)^2 / 2 and (s + 1)^2 / 2."""
+        with losses(lambda s: (s - 1).square().mean() / 2, lambda s: (s + 1).square().mean() / 2):
+            return super().step(*arguments)
+
+
+class Hinge(SimGAN):
+    """Hinge for D, and s itself for R (Lim and Ye 2017; Miyato et al., ICLR 2018)."""
+
+    def refiner_step(self, synthetic: Tensor, *, adversarial: bool = True) -> algorithm.Measures:
+        """Lower the mean of s."""
+        with losses(algorithm.loss_if_refined, lambda s: s.mean()):
+            return super().refiner_step(synthetic, adversarial=adversarial)
+
+    def discriminator_step(self, *arguments: Any) -> tuple[algorithm.Measures, Tensor]:
+        """Step with max(0, 1 - s) for refined and max(0, 1 + s) for real patches."""
+        with losses(lambda s: F.relu(1 - s).mean(), lambda s: F.relu(1 + s).mean()):
+            return super().discriminator_step(*arguments)
+
+
+class LabelSmoothing(SimGAN):
+    """One-sided label smoothing (Salimans et al., NeurIPS 2016): real images are real to D by 0.9."""
+
+    def discriminator_step(self, *arguments: Any) -> tuple[algorithm.Measures, Tensor]:
+        """Step with a tenth of the other answer's cross-entropy for real patches."""
+
+        def if_real(s: Tensor) -> Tensor:
+            return (SMOOTH * F.softplus(s) + (1 - SMOOTH) * F.softplus(-s)).mean()
+
+        with losses(algorithm.loss_if_refined, if_real):
+            return super().discriminator_step(*arguments)
+
+
+class R1(SimGAN):
+    """A penalty on D's gradient at real images (Mescheder et al., ICML 2018, R1), with s summed over patches."""
+
+    def discriminator_step(
+        self, synthetic: Tensor, real: Tensor, past: Tensor | None = None
+    ) -> tuple[algorithm.Measures, Tensor]:
+        """Keep the real images for the penalty."""
+        self.real = real
+        return super().discriminator_step(synthetic, real, past)
+
+    def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        if network is self.discriminator:
+            loss = loss + R1_WEIGHT / 2 * penalty(network, self.real)
+        super()._update(network, optimizer, loss)
+
+
+def penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """Return the squared norm of the gradient of s, summed over patches, by an image; mean over images and patches."""
+    seen = real.detach().requires_grad_()
+    odds = refined_log_odds(discriminator(seen))
+    (gradient,) = torch.autograd.grad(odds.sum(), seen, create_graph=True)
+    return gradient.square().sum() / odds.numel()
+
+
+class SeenThrough(SimGAN):
+    """D sees every image, refined or real, through `seen`, at both kinds of step."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        discriminator = self._discriminator
+        self._discriminator = lambda images: discriminator(self.seen(images))
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Return N x C x H x W images as D sees them."""
+        raise NotImplementedError
+
+
+class InstanceNoise(SeenThrough):
+    """Noise on D's input (Sonderby et al., ICLR 2017)."""
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Add grain."""
+        return images + GRAIN * torch.randn_like(images)
+
+
+class DiffAugment(SeenThrough):
+    """Brightness, contrast and translation at random on D's input (Zhao et al., NeurIPS 2020)."""
+
+    def seen(self, images: Tensor) -> Tensor:
+        """Shift brightness by up to 0.5, scale contrast by 0.5 to 1.5, move by up to an eighth."""
+        brightness, contrast = (
+            torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) for _ in range(2)
+        )
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        images = (images - mean) * (0.5 + contrast) + mean + brightness - 0.5
+        shift = (torch.rand(len(images), 2, device=images.device) - 0.5) / 2  # of half an image's side
+        identity = torch.eye(2, device=images.device).expand(len(images), 2, 2)
+        grid = F.affine_grid(torch.cat([identity, shift[..., None]], dim=2), list(images.shape), align_corners=False)
+        return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(images.dtype)
+
+
+def normalized(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Return `build` with spectral normalisation (Miyato et al., ICLR 2018) of each convolution of D."""
+
+    def built(*arguments: Any) -> nn.Module:
+        network = build(*arguments)
+        for module in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
+            spectral_norm(module)
+        return network
+
+    return built
+
+
+VARIANTS: dict[str, type[SimGAN]] = {
+    "least-squares": LeastSquares,
+    "hinge": Hinge,
+    "label-smoothing": LabelSmoothing,
+    "r1": R1,
+    "spectral-norm": SimGAN,
+    "instance-noise": InstanceNoise,
+    "diffaugment": DiffAugment,
+}
+
+
+def main() -> None:
+    """Run `simgan` with the variant named first."""
+    if len(sys.argv) < 3 or sys.argv[1] not in VARIANTS:
+        raise SystemExit(f"{__doc__}\nvariants: {', '.join(VARIANTS)}")
+    name = sys.argv.pop(1)
+    build = normalized(build_discriminator) if name == "spectral-norm" else build_discriminator
+    with patch.object(training, "SimGAN", VARIANTS[name]), patch.object(training, "build_discriminator", build):
+        app.main()
+
+
+if __name__ == "__main__":
+    main()

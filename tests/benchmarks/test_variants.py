@@ -1,0 +1,84 @@
+"""The variants of the study: their losses by hand, and each of them in a real, tiny training."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from simgan_cli.engine import algorithm
+from tests.gaze.helpers import write_csv
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "variants.py"
+ODDS = torch.tensor([-2.0, 0.5, 3.0])
+
+
+@pytest.fixture(scope="module")
+def variants() -> ModuleType:
+    sys.path.append(str(SCRIPT.parent))  # as for a script, whose folder Python adds itself
+    return importlib.import_module("variants")
+
+
+def test_losses_hold_while_they_are_asked_for(variants: ModuleType) -> None:
+    with variants.losses(lambda s: s.sum(), lambda s: -s.sum()):
+        assert (float(algorithm.loss_if_refined(ODDS)), float(algorithm.loss_if_real(ODDS))) == (1.5, -1.5)
+    assert float(algorithm.loss_if_real(ODDS)) == pytest.approx(np.log1p(np.exp(ODDS.numpy())).mean(), rel=1e-6)
+
+
+def test_the_penalty_is_the_squared_slope_of_the_odds(variants: ModuleType) -> None:
+    network = nn.Conv2d(1, 2, 1)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([1.0, 4.0])[:, None, None, None])  # s = 3 y + a constant at each pixel
+    assert float(variants.penalty(network, torch.zeros(5, 1, 2, 3))) == pytest.approx(9)
+
+
+def test_what_d_sees_is_the_image_moved_and_toned(variants: ModuleType) -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(64, 1, 16, 16)
+    image[..., 8:, :] = 1
+    seen = variants.DiffAugment.seen(None, image)
+    edges = (seen.diff(dim=2).abs().mean(dim=3)[:, 0]).argmax(dim=1)
+    assert 5 <= int(edges.min()) < 7 < int(edges.max()) <= 9  # an eighth of 16 pixels to either side
+    assert len(torch.unique(seen.amax(dim=(1, 2, 3)))) > 60
+
+
+@pytest.mark.parametrize(
+    "name", ["least-squares", "hinge", "label-smoothing", "r1", "spectral-norm", "instance-noise", "diffaugment"]
+)
+def test_each_variant_trains_and_makes_another_refiner(name: str, variants: ModuleType, tmp_path: Path) -> None:
+    assert name in variants.VARIANTS
+    for seed, domain in enumerate(("synthetic", "real")):
+        write_csv(tmp_path / domain, 8, seed)
+    flags = ["train", "--synthetic", str(tmp_path / "synthetic"), "--real", str(tmp_path / "real"), "--quiet", "--json"]
+    flags += [
+        "--refiner-width",
+        "4",
+        "--refiner-blocks",
+        "1",
+        "--batch-size",
+        "4",
+        "--history-size",
+        "8",
+        "--steps",
+        "2",
+    ]
+    flags += ["--pretrain-discriminator", "2", "--sample-every", "0", "--cache", "off", "--device", "cpu"]
+    losses = []
+    for command in ([str(SCRIPT), name], ["-m", "simgan_cli"]):
+        run = tmp_path / command[0].strip("-m").rsplit("/", 1)[-1]
+        command = [sys.executable, *command, *flags, "--out", str(run)]
+        document = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        losses.append(document["metrics"]["loss_discriminator"])
+    assert losses[0] != losses[1]
+
+
+def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, str(SCRIPT), "huge", "train"], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "variants: least-squares, hinge" in result.stderr
