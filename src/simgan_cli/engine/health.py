@@ -89,6 +89,8 @@ def _diverging(line: Line) -> bool:
     return bool(line.get("loss_discriminator", 0) > 5)
 
 
+MOVES = "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true"
+
 # Thresholds come from runs on eyes of 9x15 to 64x64: in healthy ones the discriminator was right on 0.55 to 0.85 of
 # the patches, changes were 0.02 to 0.25, losses below 3 and the pull 0.05 to 0.3; with lambda 1000 it was 8 to 15.
 RULES = (
@@ -152,7 +154,7 @@ RULES = (
     Rule(
         "labels move", 0, _moved,
         "refining moves image content by a pixel or more, as measured every `--eval-every` steps",
-        "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true",
+        MOVES,
         "raise --lambda, or leave it to --lambda auto",
     ),
 )  # fmt: skip
@@ -235,7 +237,7 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
     if not is_in_place(line):
         return Conclusion(
             False,
-            f"refining moves image content by {line['label_drift']:.1f} px: labels that name places are no longer true",
+            MOVES.format(**line),
             "raise --lambda" + (", or take an earlier refiner with --select best" if select == "last" else ""),
         )
     if after > NOTICEABLE * before:
