@@ -7,9 +7,9 @@ that an interrupted command goes on. Several commands may share a WORK if their 
 `--train-only` they end before any label is read; WORK/runs can then go to another machine, for the command without it.
 
 A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur,noise=false`; `variant=NAME`
-among them trains with one of variants.py. No recipe, step
-or checkpoint sees a label of the target: `train_refiner` starts `simgan train` as a process that gets two folders of
-images, and only after it has ended does `Downstream` open labels, for the oracle and the test.
+among them trains with one of variants.py. No recipe, step or checkpoint sees a label of the target: `train_refiner`
+starts `simgan train` as a process that gets two folders of images, and only after it has ended does `Downstream` open
+labels, for the oracle and the test.
 """
 
 import argparse
@@ -113,44 +113,25 @@ def _write_images(folder: Path, labels: Path, eyes: LabelledImages) -> None:
             lines.writerow([f"{index:06}.png", *gaze])
 
 
-def settings_of(recipe: str) -> list[str]:
-    """Return the flags of `simgan train` that a recipe stands for."""
-    if recipe in ("default", "paper"):
-        return ["--recipe", "paper"] if recipe == "paper" else []
-    flags: list[str] = []
-    for key, value in pairs_of(recipe):
-        if key == "variant":
-            continue
+def program_and_flags(recipe: str) -> tuple[list[str], list[str]]:
+    """Return what a recipe stands for: `simgan` or a variant of it, and flags of its `train`."""
+    program, flags = [SIMGAN], list[str]()
+    if recipe == "paper":
+        recipe = "recipe=paper"
+    for key, _, value in (setting.partition("=") for setting in recipe.split(",") if recipe != "default"):
         name = key.replace("_", "-")
-        flags += [f"--{'no-' * (value == 'false')}{name}"] if value in ("true", "false") else [f"--{name}", value]
-    return flags
-
-
-def pairs_of(recipe: str) -> list[tuple[str, str]]:
-    """Return the keys and values of a recipe that is neither `default` nor `paper`."""
-    return [(key, value) for key, _, value in (setting.partition("=") for setting in recipe.split(","))]
-
-
-def program_of(recipe: str) -> list[str]:
-    """Return the command that a recipe's flags go to: `simgan`, or a variant of it."""
-    if variant := dict(pairs_of(recipe)).get("variant"):
-        return [sys.executable, str(Path(__file__).with_name("variants.py")), variant]
-    return [SIMGAN]
+        if name == "variant":
+            program = [sys.executable, str(Path(__file__).with_name("variants.py")), value]
+        else:
+            flags += [f"--{'no-' * (value == 'false')}{name}"] if value in ("true", "false") else [f"--{name}", value]
+    return program, flags
 
 
 def train_refiner(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) -> dict[str, Any]:
     """Train in a process of its own that knows two folders of images and nothing else; return its JSON document."""
-    command = [
-        *program_of(recipe),
-        "train",
-        "--synthetic",
-        str(job.synthetic),
-        "--real",
-        str(job.real),
-        "--out",
-        str(run),
-    ]
-    command += ["--seed", str(seed), "--resume", "auto", "--quiet", "--json", *common, *settings_of(recipe)]
+    program, flags = program_and_flags(recipe)
+    command = [*program, "train", "--synthetic", str(job.synthetic), "--real", str(job.real), "--out", str(run)]
+    command += ["--seed", str(seed), "--resume", "auto", "--quiet", "--json", *common, *flags]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         raise SystemExit(f"{' '.join(command)}\nended with exit code {result.returncode}")

@@ -21,7 +21,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from simgan_cli.cli import app
 from simgan_cli.engine import algorithm, training
 from simgan_cli.engine.algorithm import SimGAN, refined_log_odds
-from simgan_cli.engine.networks import build_discriminator
+from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.networks import Discriminator, Refiner
 
 Loss = Callable[[Tensor], Tensor]
 R1_WEIGHT = 1.0  # gamma
@@ -127,22 +128,19 @@ class DiffAugment(SeenThrough):
         )
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = (images - mean) * (0.5 + contrast) + mean + brightness - 0.5
-        shift = (torch.rand(len(images), 2, device=images.device) - 0.5) / 2  # of half an image's side
+        shift = (torch.rand(len(images), 2, device=images.device) - 0.5) / 2  # an image is 2 wide and high
         identity = torch.eye(2, device=images.device).expand(len(images), 2, 2)
         grid = F.affine_grid(torch.cat([identity, shift[..., None]], dim=2), list(images.shape), align_corners=False)
         return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(images.dtype)
 
 
-def normalized(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """Return `build` with spectral normalisation (Miyato et al., ICLR 2018) of each convolution of D."""
+class SpectralNorm(SimGAN):
+    """Spectral normalisation of each convolution of D (Miyato et al., ICLR 2018)."""
 
-    def built(*arguments: Any) -> nn.Module:
-        network = build(*arguments)
-        for module in [module for module in network.modules() if isinstance(module, nn.Conv2d)]:
+    def __init__(self, config: TrainConfig, refiner: Refiner, discriminator: Discriminator, *others: Any) -> None:
+        for module in [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]:
             spectral_norm(module)
-        return network
-
-    return built
+        super().__init__(config, refiner, discriminator, *others)
 
 
 VARIANTS: dict[str, type[SimGAN]] = {
@@ -150,7 +148,7 @@ VARIANTS: dict[str, type[SimGAN]] = {
     "hinge": Hinge,
     "label-smoothing": LabelSmoothing,
     "r1": R1,
-    "spectral-norm": SimGAN,
+    "spectral-norm": SpectralNorm,
     "instance-noise": InstanceNoise,
     "diffaugment": DiffAugment,
 }
@@ -160,9 +158,7 @@ def main() -> None:
     """Run `simgan` with the variant named first."""
     if len(sys.argv) < 3 or sys.argv[1] not in VARIANTS:
         raise SystemExit(f"{__doc__}\nvariants: {', '.join(VARIANTS)}")
-    name = sys.argv.pop(1)
-    build = normalized(build_discriminator) if name == "spectral-norm" else build_discriminator
-    with patch.object(training, "SimGAN", VARIANTS[name]), patch.object(training, "build_discriminator", build):
+    with patch.object(training, "SimGAN", VARIANTS[sys.argv.pop(1)]):
         app.main()
 
 

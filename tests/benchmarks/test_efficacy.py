@@ -19,7 +19,6 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "efficacy.py"
 
 @pytest.fixture(scope="module")
 def efficacy() -> ModuleType:
-    sys.path.append(str(SCRIPT.parent))  # as for a script, whose folder Python adds itself
     return importlib.import_module("efficacy")
 
 

@@ -22,7 +22,6 @@ ODDS = torch.tensor([-2.0, 0.5, 3.0])
 
 @pytest.fixture(scope="module")
 def variants() -> ModuleType:
-    sys.path.append(str(SCRIPT.parent))  # as for a script, whose folder Python adds itself
     return importlib.import_module("variants")
 
 
