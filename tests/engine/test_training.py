@@ -316,6 +316,32 @@ def test_a_checkpoint_without_a_manifest_does_not_exist(folders: dict[str, Any])
     assert found.name == "step-00000003"
 
 
+def test_a_copy_of_a_checkpoint_is_neither_gone_on_from_nor_pruned(folders: dict[str, Any]) -> None:
+    run(folders | {"save_every": 2, "keep": 2})
+    checkpoints = RunFolder(folders["out"]).checkpoints
+    for name in ("step-00000005-good", "step-00000004.bak"):
+        shutil.copytree(checkpoints / "step-00000005", checkpoints / name)
+    assert run(folders | {"save_every": 2, "keep": 2, "steps": 6}, resume="auto").step == 7
+    assert sorted(path.name for path in checkpoints.iterdir()) == [
+        "step-00000004.bak", "step-00000005-good", "step-00000006", "step-00000007",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_run_that_another_process_has_trained_meanwhile_is_not_touched(
+    folders: dict[str, Any], resume: str | None
+) -> None:
+    found = RunFolder(folders["out"])
+    if resume is not None:
+        run(folders)
+    seen, checkpoint = found.existing_checkpoints(), find_checkpoint(found, resume)
+    run(folders | {"steps": 6}, resume="auto")
+    lines = found.read_metrics()
+    with pytest.raises(SettingsError, match="another process has trained into it"):
+        train(resolve(folders | {"steps": 9}), checkpoint, Quiet(), StopRequest(), seen=seen)
+    assert (found.read_metrics(), found.existing_checkpoints()[-1].name) == (lines, "step-00000007")
+
+
 def test_other_settings_are_listed_all_at_once(folders: dict[str, Any]) -> None:
     run(folders)
     with pytest.raises(SettingsError) as caught:

@@ -67,7 +67,7 @@ def train(
     ):
         with ranks.together():
             found = _resolve(flags, config, resume) if ranks.is_first else None
-        settings, checkpoint = ranks.gather(found)[0]  # what others see of the run folder may be old already
+        settings, checkpoint, seen = ranks.gather(found)[0]  # what others see of the run folder may be old already
         quiet, json = quiet or not ranks.is_first, json and ranks.is_first
         if not quiet:
             print_settings(settings, everything=verbose or dry_run)
@@ -76,17 +76,22 @@ def train(
                 if ranks.is_first:
                     _print_plan(settings, json=json)
         else:
-            code = ranks.exit_code = _train(settings, checkpoint, ranks, quiet=quiet, json=json)
+            code = ranks.exit_code = _train(settings, checkpoint, seen, ranks, quiet=quiet, json=json)
     if code:
         raise typer.Exit(code)
 
 
-def _resolve(flags: dict[str, Any], config: Path | None, resume: str | None) -> tuple[TrainConfig, Path | None]:
-    """Return the settings and the checkpoint to go on from, if any."""
+def _resolve(
+    flags: dict[str, Any], config: Path | None, resume: str | None
+) -> tuple[TrainConfig, Path | None, list[Path]]:
+    """Return the settings, the checkpoint to go on from, if any, and those that the run held when it was chosen."""
     explicit = gather("train", flags, config, environment_of_process())
     out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
-    checkpoint = find_checkpoint(RunFolder(out), resume)
-    return resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit), checkpoint
+    run = RunFolder(out)
+    seen = run.existing_checkpoints()
+    checkpoint = find_checkpoint(run, resume)
+    settings = resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit)
+    return settings, checkpoint, seen
 
 
 def _print_plan(settings: TrainConfig, *, json: bool) -> None:
@@ -96,7 +101,9 @@ def _print_plan(settings: TrainConfig, *, json: bool) -> None:
     print_json(document) if json else sys.stdout.write(printable(as_text(document)) + "\n")
 
 
-def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quiet: bool, json: bool) -> int:
+def _train(
+    settings: TrainConfig, checkpoint: Path | None, seen: list[Path], ranks: Ranks, *, quiet: bool, json: bool
+) -> int:
     """Train and tell how it ended; return the exit code."""
     started = time.monotonic()
     run = RunFolder(settings.out)
@@ -106,7 +113,7 @@ def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quie
 
         with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
             try:
-                result = training.train(settings, checkpoint, listener, stop, ranks)
+                result = training.train(settings, checkpoint, listener, stop, ranks, seen)
             except (Exception, Interrupted):
                 if json:
                     _print_result(settings, "failed", None, time.monotonic() - started)

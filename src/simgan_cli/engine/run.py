@@ -2,8 +2,9 @@
 
 import fcntl
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,10 +63,11 @@ class RunFolder:
             folder.mkdir(exist_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, seen: Sequence[Path] | None = None) -> Iterator[None]:
         """Hold the run for this process alone and clear what a killed one left half written.
 
-        Raises SettingsError when another process trains into it.
+        `seen` are its checkpoints as they were when this process settled what to go on from. Raises SettingsError when
+        another process trains into it, or has since then.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
@@ -75,6 +77,11 @@ class RunFolder:
                 raise SettingsError(
                     f"{self.root}: another process is training into it; wait for it or choose another --out"
                 ) from error
+            if seen is not None and self.existing_checkpoints() != list(seen):
+                raise SettingsError(
+                    f"{self.root}: another process has trained into it while this one started; run it again, with "
+                    "--resume auto to go on from there"
+                )
             for folder in (self.root, self.samples, self.checkpoints, self.refiner):
                 remove_temporaries(folder)
             yield
@@ -84,12 +91,19 @@ class RunFolder:
         return self.checkpoints / f"step-{step:08d}"
 
     def existing_checkpoints(self) -> list[Path]:
-        """Return the complete checkpoints, oldest first; one without a manifest does not exist."""
+        """Return the complete checkpoints, oldest first; one without a manifest does not exist.
+
+        A copy of one under another name, such as step-00001000-good, is none of ours.
+        """
         while True:
-            listed = sorted(self.checkpoints.glob("step-*"))
+            listed = self._named_as_checkpoints()
             complete = [path for path in listed if (path / MANIFEST).is_file()]
-            if complete or listed == sorted(self.checkpoints.glob("step-*")):
+            if complete or listed == self._named_as_checkpoints():
                 return complete  # else a training has replaced all that we listed by newer ones
+
+    def _named_as_checkpoints(self) -> list[Path]:
+        named = [path for path in self.checkpoints.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+        return sorted(named, key=step_of)
 
     def prune(self, keep: int) -> None:
         """Delete all but the `keep` newest checkpoints; 0 keeps all."""

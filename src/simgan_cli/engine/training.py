@@ -1,6 +1,7 @@
 """One training from folders to an exported refiner: open the data, build everything, loop."""
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,14 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, checkpoint: Path | None, listener: Listener, stop: StopRequest, ranks: Ranks = ALONE
+    config: TrainConfig,
+    checkpoint: Path | None,
+    listener: Listener,
+    stop: StopRequest,
+    ranks: Ranks = ALONE,
+    seen: Sequence[Path] | None = None,
 ) -> TrainResult:
-    """Train a refiner as `config` says, from `checkpoint` where one is given.
+    """Train a refiner as `config` says, from `checkpoint` where one is given, chosen when the run held those `seen`.
 
     All `ranks` call this alike, and need the same images and run folder; the first alone writes. Raises a SimganError
     for anything a person must mend, OSError where a file cannot be written; checkpoints written before stay good.
@@ -60,7 +66,7 @@ def train(
     with ExitStack() as stack:
         with ranks.together():
             if ranks.is_first:
-                stack.enter_context(run.locked())
+                stack.enter_context(run.locked(seen))
             device = resolve_device(config.device, ranks)
             prepare_process(device, deterministic=config.deterministic)
             if checkpoint is None and ranks.is_first:
