@@ -124,6 +124,7 @@ class Sets:
             **{f"{count:,} renders, refined": partial(self._part_refined, chosen) for count, chosen in fewer.items()},
             f"renders, refined with {LOOKS} noises": self._with_noises,
             f"renders, refined by {LOOKS} checkpoints": self._by_checkpoints,
+            "renders, refined at random strength": self._at_random_strength,
             alike: lambda: self.alike,
             f"{alike}, augmented": lambda: self._augmented(self.alike),
             f"{alike}, refined": lambda: self.alike_refined,
@@ -163,6 +164,12 @@ class Sets:
     def _by_checkpoints(self) -> LabelledImages:
         looks = [self._refined_by(open_model(self.run, step), self.renders, step) for step in last_steps(self.run)]
         return efficacy.together(looks)
+
+    def _at_random_strength(self) -> LabelledImages:
+        """Each render somewhere between itself and what the refiner makes of it, as if by its own `--strength`."""
+        raw, refined = (images.pixels.astype(np.float32) for images in (self.renders, self.refined))
+        strength = np.random.default_rng([self.seed, 2]).random((len(raw), 1, 1), np.float32)
+        return replace(self.renders, pixels=np.rint(raw + strength * (refined - raw)).astype(np.uint8))
 
     @cached_property
     def alike_refined(self) -> LabelledImages:
