@@ -69,6 +69,15 @@ def test_a_refiner_that_changes_nothing_halves_it_and_a_resumed_run_goes_on(sett
     assert lambdas(settings["out"])[-2:] == [0.125, 0.0625]
 
 
+def test_where_a_training_ended_does_not_show_after_it_went_on(settings: dict[str, Any]) -> None:
+    straight, in_parts = settings | {"steps": 8}, settings | {"out": settings["out"].with_name("parts")}
+    train(resolve(straight), None, Quiet(), StopRequest())
+    train(resolve(in_parts | {"steps": 5}), None, Quiet(), StopRequest())
+    checkpoint = in_parts["out"] / "checkpoints" / "step-00000005"
+    train(resolve(in_parts | {"steps": 8}), checkpoint, Quiet(), StopRequest())
+    assert lambdas(in_parts["out"]) == lambdas(straight["out"])
+
+
 def test_a_number_stays(settings: dict[str, Any]) -> None:
     train(resolve(settings | {"lambda": "0.7"}), None, Quiet(), StopRequest())
     assert set(lambdas(settings["out"])) == {0.7}

@@ -213,7 +213,7 @@ class Loop:
         measures = self.realism.measure(partial(self._refine, refiner=state.gan.exported_refiner))
         if self.config.select == "best":
             state.keep_best(measures)
-        if self.config.lambda_reg == "auto":
+        if self.config.lambda_reg == "auto" and self._due(self.config.eval_every):  # not by where training ends
             found = {name: float(value) for name, value in measures.items()}
             state.gan.lambda_reg = adapted(state.gan.lambda_reg, found)
         if finished:
