@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,6 +24,11 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the evaluation images, whose licences forbid copying them, are not beside the checkout"
+)
+# As root nothing is unreadable, so that programs run without root's capabilities.
+UNPRIVILEGED = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+needs_permissions = pytest.mark.skipif(
+    bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root reads everything, and setpriv is not here"
 )
 # Coverage writes files of its own, which a limit on files meant for the program would hit.
 UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_CONFIG")

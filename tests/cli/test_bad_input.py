@@ -11,13 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import Domains
-from tests.helpers import TINY, simgan, write_images
-
-# As root nothing is unreadable, so that the program runs without root's capabilities.
-UNPRIVILEGED = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
-needs_permissions = pytest.mark.skipif(
-    bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root reads everything, and setpriv is not here"
-)
+from tests.helpers import TINY, UNPRIVILEGED, needs_permissions, simgan, write_images
 
 
 def assert_usage_error(*arguments: str | Path, says: tuple[str, ...], env: dict[str, str] | None = None) -> None:

@@ -1,7 +1,6 @@
 """Bad input to the installed program: the right exit code, the path, the advice, no traceback."""
 
 import json
-import os
 import re
 import resource
 import shutil
@@ -20,7 +19,7 @@ from PIL import Image
 from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import save_network
 from tests.conftest import Domains
-from tests.helpers import TINY, simgan, write_images
+from tests.helpers import TINY, UNPRIVILEGED, needs_permissions, simgan, write_images
 
 
 def assert_fails(
@@ -67,14 +66,12 @@ def test_a_folder_without_images(domains: Domains) -> None:
     assert_fails(4, domains, says=(str(domains.synthetic), "no image among its files"))
 
 
+@needs_permissions
 def test_an_unreadable_folder(domains: Domains) -> None:
-    prefix = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
-    if prefix and shutil.which("setpriv") is None:
-        pytest.skip("root reads everything, and setpriv is not here to lay that down")
     inner = write_images(domains.synthetic / "locked", 1, 3)
     inner.chmod(0)
     try:
-        result = simgan("train", *domains.flags, *TINY, prefix=prefix)
+        result = simgan("train", *domains.flags, *TINY, prefix=UNPRIVILEGED)
     finally:
         inner.chmod(0o755)
     assert result.returncode == 4, result.stderr

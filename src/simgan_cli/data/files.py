@@ -42,9 +42,12 @@ def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: bytes | str, *, synced: bool = True) -> None:
-    """Replace `path` by `content` in one step. Raises OSError; the earlier file is then untouched."""
+    """Replace `path` by `content` in one step. Raises OSError; the earlier file is then untouched.
+
+    What a text holds of file names that are not UTF-8, lone surrogates, is spelled as escapes.
+    """
     with atomic_file(path, synced=synced) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 def copy_atomic(source: Path, path: Path) -> None:
@@ -105,7 +108,7 @@ def locked_file(path: Path, *, wait: bool = True) -> Iterator[None]:
 def _open_locked(path: Path, *, wait: bool = True) -> int:
     """Return a descriptor of `path`, made where there is none, that this process alone holds."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = _open_to_write(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(FileNotFoundError):
@@ -115,6 +118,15 @@ def _open_locked(path: Path, *, wait: bool = True) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # another writer renamed or removed it meanwhile
+
+
+def _open_to_write(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except PermissionError:  # what a killed process left of a copy of a read-only file is read-only, too
+        path.chmod(0o600)
+        return os.open(path, flags)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -127,9 +139,7 @@ def parse_json(text: str | bytes) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    # File names that are not UTF-8 hold lone surrogates; "backslashreplace" spells them as JSON's own escapes.
-    write_atomic(path, text.encode("utf-8", "backslashreplace"))
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager

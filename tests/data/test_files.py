@@ -1,0 +1,39 @@
+"""Files that appear whole or not at all, also after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from simgan_cli.data.files import write_atomic
+from tests.helpers import UNPRIVILEGED, needs_permissions
+
+COPY = """
+import os, signal, sys
+from pathlib import Path
+from simgan_cli.data import files
+
+if sys.argv[3] == "killed":
+    files.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+files.copy_atomic(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@needs_permissions
+def test_what_a_kill_left_of_a_read_only_copy_is_in_nobodys_way(tmp_path: Path) -> None:
+    source, copy = tmp_path / "labels.csv", tmp_path / "copy.csv"
+    source.write_text("true")
+    source.chmod(0o444)
+    command = [*UNPRIVILEGED, sys.executable, "-c", COPY, str(source), str(copy)]
+    assert subprocess.run([*command, "killed"], check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob(".tmp-*")
+    assert left.stat().st_mode & 0o777 == 0o444
+    subprocess.run([*command, ""], check=True)
+    assert (copy.read_text(), copy.stat().st_mode & 0o777) == ("true", 0o444)
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_name_that_is_no_text_can_be_written_of(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "predictions.csv", os.fsdecode(b"\xff.png"))
+    assert (tmp_path / "predictions.csv").read_text() == r"\udcff.png"
