@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from simgan_cli.data.images import equalize
 from simgan_cli.engine.model import open_model
@@ -82,20 +83,29 @@ def test_the_table_and_the_pupil(tmp_path: Path) -> None:
 
 def test_leaving_persons_out(tmp_path: Path) -> None:
     real = write_csv(tmp_path / "real", 30, 1, persons=3)
+    labels = real / "labels.csv"
+    labels.write_text(labels.read_text().replace("p01", "/../../../p01"))  # names are not to be believed
     flags = ["--protocol", "leave-one-person-out", "--train", f"real={real}", "--out", str(tmp_path / "out"), *QUICK]
     result = simgan("eval-gaze", *flags, "--json")
     assert result.returncode == 0, result.stderr
     (row,) = json.loads(result.stdout)["rows"]
-    assert sorted(row["persons"]) == ["p00", "p01", "p02"]
+    assert sorted(row["persons"]) == ["/../../../p01", "p00", "p02"]
     assert {path.name for path in (tmp_path / "out" / "estimators").iterdir()} == {
-        f"real-without-p0{person}-resnet-seed0" for person in range(3)
+        f"real-without-0{person}-resnet-seed0" for person in (1, 2, 3)
     }
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "out"}
+    # Whom an estimator has seen is part of what it was made of.
+    labels.write_text(labels.read_text().replace(",p02", ",p00"))
+    again = simgan("eval-gaze", *flags, "--skip-existing", "--json")
+    assert again.returncode == 0, again.stderr
+    assert sorted(json.loads(again.stdout)["rows"][0]["persons"]) == ["/../../../p01", "p00"]
 
 
 def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     flags = sets(tmp_path)
     train, test = tmp_path / "train", tmp_path / "test"
     out = ["--out", str(tmp_path / "out")]
+    alone = ["--train", f"a={train}", "--protocol", "leave-one-person-out", *out]
     cases: list[tuple[list[str], int, str]] = [
         (["--train", f"a={train}", "--test", str(train), *out], 4, "must not be trained on what it is tested on"),
         ([*flags, "--train", f"synthetic={test}"], 2, "must differ"),
@@ -104,6 +114,8 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
         (["--train", "a=nowhere", "--test", str(test), *out], 2, "no such file or folder"),
         (["--train", f"a={tmp_path}", "--test", str(test), *out], 4, "no labels found"),
         ([*flags, "--protocol", "leave-one-person-out"], 2, "--test: not with"),
+        ([*alone, "--train", f"b={test}"], 2, "--train: one of them with --protocol"),
+        ([*alone, "--estimator", "knn", "--estimator", "resnet"], 2, "--estimator: one of them with --protocol"),
     ]
     for arguments, code, says in cases:
         result = simgan("eval-gaze", *arguments)
@@ -115,6 +127,11 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     result = simgan("eval-gaze", *flags)
     assert result.returncode == 2
     assert "not empty" in result.stderr
+
+
+def test_a_name_in_a_file_of_settings_leads_nowhere_else(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="is not NAME=PATH"):
+        EvalGazeConfig.model_validate({"train": [["../../elsewhere", "renders"]], "out": tmp_path / "out"})
 
 
 def test_equalization_comes_after_refining(tmp_path: Path) -> None:

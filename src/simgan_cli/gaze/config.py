@@ -14,12 +14,11 @@ EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
 def parse_named_path(value: object) -> object:
     """Read "NAME=PATH" as (NAME, PATH). Raises ValueError where either is missing or the name is no file name."""
-    if isinstance(value, str):
-        name, _, path = value.partition("=")
-        if not name or not path or "/" in name or "\0" in value or name.startswith("."):
-            raise ValueError(f"{value!r} is not NAME=PATH, such as synthetic=renders/")
-        return name, Path(path)
-    return value
+    text = value if isinstance(value, str) else ""
+    name, _, path = text.partition("=")
+    if not name or not path or "/" in name or "\0" in text or name.startswith("."):
+        raise ValueError(f"{value!r} is not NAME=PATH, such as synthetic=renders/")
+    return name, Path(path)
 
 
 def _as_list(value: object) -> object:

@@ -98,8 +98,8 @@ def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
     config, out = evaluation.config, evaluation.config.out
     out.mkdir(parents=True, exist_ok=True)
     if config.protocol == LEFT_OUT:
-        for name, images in evaluation.sets.items():
-            evaluation.rows.append(_leave_one_out(evaluation, name, images, progress))
+        ((name, images),) = evaluation.sets.items()
+        evaluation.rows.append(_leave_one_out(evaluation, name, images, progress))
     else:
         _cross_domain(evaluation, progress)
     if config.model is not None:
@@ -134,6 +134,11 @@ def _check(config: EvalGazeConfig) -> None:
                 ("load", config.load),
             )
             if value
+        ]
+        problems += [
+            f"--{flag}: one of them with --protocol leave-one-person-out, not {count}"
+            for flag, count in (("train", len(config.train)), ("estimator", len(config.estimator)))
+            if count > 1
         ]
     elif config.test is None:
         problems.append("--test is required")
@@ -204,16 +209,17 @@ def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, pr
         raise DataError(
             f"{images.source}: leaving persons out needs labels of two or more persons; add a person column"
         )
-    estimator = evaluation.config.estimator[0]
+    (estimator,) = evaluation.config.estimator
     persons = np.array(images.persons)
     predictions = [np.empty_like(images.targets) for _ in _seeds(evaluation.config)]
-    for person in np.unique(persons):
+    for number, person in enumerate(np.unique(persons), start=1):
         theirs, others = np.flatnonzero(persons == person), images.part(np.flatnonzero(persons != person))
         for index, seed in enumerate(_seeds(evaluation.config)):
             if estimator == KNN:
                 found = nearest_neighbours(others, images.pixels[theirs], evaluation.device)
             else:
-                network = _trained(evaluation, f"{name}-without-{person}", estimator, others, seed, progress)
+                # Numbered: a person's name may be anything, also what would lead out of the folder.
+                network = _trained(evaluation, f"{name}-without-{number:02}", estimator, others, seed, progress)
                 found = predict(network, images.pixels[theirs], evaluation.device, evaluation.precision)
             predictions[index][theirs] = found
     return _row(name, estimator, len(images), predictions, images)

@@ -113,7 +113,7 @@ def predict(network: Estimator, pixels: NDArray[np.uint8], device: torch.device,
     """Return unit vectors N x 3, or pupil centres N x 2 in pixels, of images N x H x W of the network's size."""
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     tensor = torch.from_numpy(pixels)[:, None].to(device)
-    output = _outputs(network, tensor, autocast(precision, device)).double().cpu().numpy()
+    output = _outputs(network, tensor, autocast(precision, device)).cpu().double().numpy()
     if network.settings["target"] == "pupil":
         output = output * (network.settings["width"], network.settings["height"])
     return np.asarray(output, np.float64)
@@ -122,12 +122,12 @@ def predict(network: Estimator, pixels: NDArray[np.uint8], device: torch.device,
 def nearest_neighbours(train: LabelledImages, pixels: NDArray[np.uint8], device: torch.device) -> Targets:
     """Return the mean target of the 5 nearest training images by small pixels of mean 0 and variance 1."""
     known = _small(train.pixels, device)
-    targets = torch.from_numpy(train.targets).to(device)
+    targets = torch.from_numpy(train.targets)  # float64, which stays on the CPU: MPS has none
     found = []
     for part in torch.split(_small(pixels, device), BATCH):
-        nearest = torch.cdist(part, known).topk(min(NEIGHBOURS, len(known)), largest=False).indices
+        nearest = torch.cdist(part, known).topk(min(NEIGHBOURS, len(known)), largest=False).indices.cpu()
         found.append(targets[nearest].mean(dim=1))
-    mean = torch.cat(found).cpu().numpy()
+    mean = torch.cat(found).numpy()
     return _unit_if_gaze(mean, train)
 
 

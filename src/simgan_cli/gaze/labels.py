@@ -97,9 +97,10 @@ class LabelledImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all pixels and targets."""
+        """A hash of all pixels, targets and persons: what training an estimator looks at."""
         digest = hashlib.sha256(self.pixels.tobytes())
         digest.update(self.targets.tobytes())
+        digest.update(repr(self.persons).encode(errors="surrogatepass"))
         return digest.hexdigest()
 
     def describe(self) -> str:
