@@ -249,6 +249,8 @@ def test_parts_together_are_the_whole(refine: Refine, tmp_path: Path) -> None:
         refine("--shard", f"{part}/3", out="parts")
     assert files_below(tmp_path / "parts") == files_below(tmp_path / "out")
     assert "0/3" in refine("--shard", "0/3", out="x", code=2).stderr
+    (tmp_path / "job.toml").write_text("[refine]\nshard = [3, 2]\n")
+    assert "[3, 2] is not I/N" in refine("--config", tmp_path / "job.toml", out="x", code=2).stderr
 
 
 def test_ranks_share_the_work_and_the_first_one_talks(
@@ -282,6 +284,12 @@ def test_a_sheet_compares_before_and_after(refine: Refine, tmp_path: Path) -> No
     sheet = pixels(tmp_path / "sheets" / "sheet.png")
     assert sheet.shape[1] > 3 * 150
     assert sheet.std() > 30
+
+
+@pytest.mark.parametrize("flag", ["--manifest", "--compare"])
+def test_a_folder_where_a_file_is_to_be_is_said_before_the_work(refine: Refine, tmp_path: Path, flag: str) -> None:
+    assert f"{flag} {tmp_path}: a folder" in refine(flag, tmp_path, code=2).stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_files_that_look_like_images_are_pointed_out(refine: Refine, renders: Path) -> None:

@@ -1,5 +1,6 @@
 """Where results go, and what is refused before anything is written."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ def test_one_folder_goes_to_out_and_several_to_folders_of_their_names(tmp_path: 
 def test_a_list_of_folders_is_read(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("one\n\ntwo words\n")
     assert folders_in(tmp_path / "list") == [Path("one"), Path("two words")]
+    (tmp_path / "bytes").write_bytes(b"\xff\r\nline\xe2\x80\xa8separator\n")
+    assert [os.fsencode(folder) for folder in folders_in(tmp_path / "bytes")] == [b"\xff", b"line\xe2\x80\xa8separator"]
     (tmp_path / "empty").write_text("\n")
     for name in ("empty", "nowhere"):
         with pytest.raises(SettingsError, match=name):

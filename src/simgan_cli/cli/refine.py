@@ -76,6 +76,9 @@ def _plan(settings: RefineConfig, ranks: Ranks) -> Plan:
     """Settle all files. Raises SettingsError or DataError before anything is written."""
     if settings.skip_existing and settings.overwrite:
         raise SettingsError("--skip-existing and --overwrite contradict each other; give one of them")
+    for flag, file in (("manifest", settings.manifest), ("compare", settings.compare)):
+        if file is not None and file.is_dir():
+            raise SettingsError(f"--{flag} {file}: a folder; give the name of a file")
     listed = folders_in(settings.from_file) if settings.from_file is not None else []
     part, parts = settings.shard or (1, 1)
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)

@@ -1,5 +1,6 @@
 """Which files a refining job reads and writes, settled and checked before it touches anything."""
 
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -158,12 +159,12 @@ def check_existing(plan: Plan, out: Path, *, labels: bool) -> None:
 def folders_in(list_file: Path) -> list[Path]:
     """Return the folders and archives that a file names, one a line; "-" is standard input. Raises SettingsError."""
     try:
-        text = sys.stdin.read() if str(list_file) == "-" else list_file.read_text(errors="surrogateescape")
+        text = sys.stdin.buffer.read() if str(list_file) == "-" else list_file.read_bytes()
     except OSError as error:
         raise SettingsError(
             f"--from-file {list_file}: {error.strerror}; give a file with a folder or archive a line"
         ) from error
-    folders = [Path(line) for line in text.splitlines() if line.strip()]
+    folders = [Path(os.fsdecode(line)) for line in text.splitlines() if line.strip()]
     if not folders:
         raise SettingsError(f"--from-file {list_file}: empty; write a folder or archive a line")
     return folders

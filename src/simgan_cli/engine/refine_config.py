@@ -11,12 +11,10 @@ from simgan_cli.engine.config import Device, PathSetting, setting
 
 def parse_shard(value: object) -> object:
     """Read "I/N", part I of N counted from 1, as (I, N)."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", value.strip())
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"{value!r} is not I/N with I from 1 to N, such as 1/8")
-        return int(match[1]), int(match[2])
-    return value
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(value).strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"{value!r} is not I/N with I from 1 to N, such as 1/8")
+    return int(match[1]), int(match[2])
 
 
 Shard = Annotated[
@@ -40,7 +38,7 @@ class RefineConfig(BaseModel):
 
     format: Literal["same"] | FormatName = setting("same", "File format of the results. All but jpeg are lossless; same keeps that of the input, JPEG as JPEG at quality 95.", "Images")
     channels: Literal["1", "3"] | None = setting(None, "What the model sees, where images do not have its channels: 1, the luma of colour images, whose hue stays; 3, grey as three equal channels. Results keep their input's mode.", "Images")
-    strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input, 1 the refiner.", "Images", ge=0, le=1, metavar="A")
+    strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input (equalized, where the refiner was trained so), 1 the refiner.", "Images", ge=0, le=1, metavar="A")
     seed: int = setting(0, "Chooses among the looks that a refiner trained with --noise gives an image.", "Images", ge=0, lt=2**31)
 
     labels: bool = setting(True, "Carry every file that is not an image along.", "Labels")
