@@ -25,13 +25,16 @@ def load_refiner(
     auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16; `strength` is A in x + A (R(x) - x); `seed` chooses
     among the looks that a refiner trained with noise gives an image. Images are arrays of H x W, H x W x C or
     N x H x W x C, or tensors of C x H x W or N x C x H x W, as uint8, uint16, or floating point in [-1, 1]: see
-    `ImageRefiner.__call__`. Raises SettingsError for a path or device that is not there and CheckpointError for weights
-    that are damaged or do not fit.
+    `ImageRefiner.__call__`. Raises SettingsError for a path, device or precision that is not there and CheckpointError
+    for weights that are damaged or do not fit.
     """
     from simgan_cli.engine.model import open_model  # torch takes seconds to import
     from simgan_cli.engine.refining import ImageRefiner
     from simgan_cli.engine.runtime import resolve_device
+    from simgan_cli.errors import SettingsError
 
+    if precision not in ("fp32", "bf16"):
+        raise SettingsError(f"precision {precision!r}: there are fp32 and bf16")
     return ImageRefiner(
         open_model(Path(path), step), resolve_device(device), precision=precision, strength=strength, seed=seed
     )

@@ -114,6 +114,15 @@ def test_a_run_without_history_says_so(tmp_path: Path) -> None:
     assert "--history-size 0" in result.stderr
 
 
+def test_a_history_that_is_empty_is_not_drawn(tmp_path: Path) -> None:
+    assert simgan("train", *folders(tmp_path), "--steps", "0").returncode == 0
+    result = simgan("inspect-buffer", tmp_path / "run", "--grid", tmp_path / "grid.png")
+    assert result.returncode == 0, result.stderr
+    assert "not drawn, since the history holds no image yet" in result.stderr
+    assert "empty: no iteration" in result.stdout
+    assert not (tmp_path / "grid.png").exists()
+
+
 def test_a_training_that_goes_on_can_be_looked_at(tmp_path: Path) -> None:
     """Checkpoints come and go under the reader's eyes."""
     flags = folders(tmp_path)

@@ -136,6 +136,11 @@ def test_colour_profile_and_resolution_are_kept(tmp_path: Path) -> None:
     assert round(result.info["dpi"][0]) == 300
 
 
+def test_a_profile_of_four_inks_does_not_go_with_three_colours(tmp_path: Path) -> None:
+    noise("RGB").convert("CMYK").save(tmp_path / "a.tif", icc_profile=b"a profile")
+    assert "icc_profile" not in rewritten(tmp_path / "a.tif").info
+
+
 def png_of_16_bits(path: Path, colour_type: int) -> Path:
     """Write a PNG of 2x2 pixels by the letter of its specification, since Pillow cannot."""
     channels = {2: 3, 4: 2, 6: 4}[colour_type]

@@ -110,6 +110,8 @@ def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> N
         simgan_cli.load_refiner(colour)(noise(4, 5))
     with pytest.raises(SettingsError, match="nowhere"):
         simgan_cli.load_refiner(tmp_path / "nowhere")
+    with pytest.raises(SettingsError, match="'fp16': there are fp32 and bf16"):
+        simgan_cli.load_refiner(grey, precision="fp16")
 
 
 @pytest.mark.parametrize("model", ["grey", "colour"])
@@ -180,6 +182,8 @@ def test_images_are_preprocessed_as_in_training(tmp_path: Path) -> None:
     image = np.array([[10, 10, 20], [20, 20, 30]], np.uint8)
     # by hand: (cdf - 2) / (6 - 2) * 255 with cdf 2, 5, 6
     assert refiner(image).tolist() == [[0, 0, 191], [191, 191, 255]]
+    with pytest.raises(DataError, match="equalizes histograms, of uint8 or uint16"):
+        refiner(image / np.float32(255))
 
 
 LITTLE_MEMORY = """

@@ -51,7 +51,8 @@ class ProgressLine:
         self._started = time.monotonic()
         self._told, self._shown_at = 0, 0.0
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(), console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
         )  # fmt: skip
         self._task = self._bar.add_task(verb, total=None, rate="")

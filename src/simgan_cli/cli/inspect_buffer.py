@@ -49,6 +49,9 @@ def inspect_buffer(
 
         view = open_buffer(run, step)
         document = describe(view, scores_by_age(view) if score and view.filled else None)
+        if grid is not None and not view.filled:
+            say(f"{grid}: not drawn, since the history holds no image yet", "yellow")
+            grid = None
         if grid is not None:
             _draw(view, grid)
         if export is not None:

@@ -18,6 +18,7 @@ from simgan_cli.errors import UnreadableImage, is_shortage
 FormatName = Literal["png", "jpeg", "tiff", "bmp", "webp", "pgm", "ppm"]
 QUALITY = 95  # of lossy outputs
 ORIENTATION = 0x0112  # EXIF tag
+OTHER_SPACES = frozenset({"CMYK", "LAB", "HSV", "YCbCr"})  # than grey and RGB
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ def _alpha(image: Image.Image) -> NDArray[np.uint8] | None:
 def _kept(image: Image.Image, stored: str | None, compression: Any) -> dict[str, Any]:
     """Return what else is written again: compression of a TIFF, colour profile, resolution, EXIF."""
     kept = {key: image.info[key] for key in ("icc_profile", "dpi") if image.info.get(key)}
+    if image.mode in OTHER_SPACES:
+        kept.pop("icc_profile", None)  # it is of that space, and what is written is RGB
     if stored in {"PNG", "JPEG", "WEBP"} and image.info.get("exif"):
         kept["exif"] = image.info["exif"]
     if stored == "TIFF":

@@ -71,7 +71,8 @@ class ImageRefiner:
         NumPy arrays have their channels last: H x W or H x W x C, or N x H x W x C for a batch. Tensors have them
         first: C x H x W or N x C x H x W. C is the model's, 1 or 3. uint8 (0 to 255) and uint16 (0 to 65535) come back
         as they came, rounded half to even; floating-point images lie in [-1, 1] and come back as float32. The result
-        has the images' shape, and for a tensor its device. Raises DataError for another shape, type or range.
+        has the images' shape, and for a tensor its device. Raises DataError for another shape, type or range, and for
+        floating-point images where the refiner equalizes histograms.
         """
         if isinstance(images, Tensor):
             batch = images.detach().cpu()
@@ -93,6 +94,8 @@ class ImageRefiner:
             return torch.from_numpy(self.refine(batch.numpy()))
         if not batch.is_floating_point():
             raise DataError(f"images of type {batch.dtype}; wanted uint8, uint16 or floating point")
+        if self.model.preprocess == "equalize":
+            raise DataError("floating-point images; this refiner equalizes histograms, of uint8 or uint16 images alone")
         if not bool((batch.abs() <= 1.001).all()):  # false for NaN, too
             raise DataError("floating-point images with values outside [-1, 1], or NaN; scale them")
         return self._blend(batch.float())
