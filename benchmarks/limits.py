@@ -128,6 +128,9 @@ class Sets:
             alike: lambda: self.alike,
             f"{alike}, augmented": lambda: self._augmented(self.alike),
             f"{alike}, refined": lambda: self.alike_refined,
+            "renders, refined by a refiner of those": lambda: self._refined_by(
+                open_model(self.alike_run), self.renders
+            ),
             f"{alike}, refined, augmented": lambda: self._augmented(self.alike_refined),
             **{
                 f"{count:,} labelled target images": partial(self.target.part, self.order[:count])
@@ -174,8 +177,13 @@ class Sets:
     @cached_property
     def alike_refined(self) -> LabelledImages:
         """The renders drawn anew, as a refiner makes them that has seen no others, or as that of the given run does."""
+        return self._refined_by(open_model(self.alike_run), self.alike)
+
+    @cached_property
+    def alike_run(self) -> Path:
+        """The run that was given, or the default recipe's on the renders drawn anew."""
         if self.given:
-            return self._refined_by(open_model(self.given), self.alike)
+            return self.given
         work, job = self.downstream.work, self.downstream.job
         folder = work / "alike" / f"{job.name}-{self.seed}"
         if not folder.is_dir():
@@ -185,7 +193,7 @@ class Sets:
                     (building / f"{index:06}{path.suffix}").symlink_to(path.resolve())
         run = work / "runs" / f"{job.name}-alike-{self.seed}"
         efficacy.train_refiner(replace(job, synthetic=folder), "default", self.seed, run, self.flags)
-        return self._refined_by(open_model(run), self.alike)
+        return run
 
     def _refined_by(self, model: RefinerModel, images: LabelledImages, noise: int = 0) -> LabelledImages:
         refiner = ImageRefiner(model, self.downstream.device, seed=noise)
