@@ -39,12 +39,19 @@ def test_the_interval_covers_the_closure_and_narrows_with_images(efficacy: Modul
     rng = np.random.default_rng(0)
     widths = []
     for count in (50, 5000):
-        synthetic = rng.gamma(4, 2, (3, count))
-        refined, oracle = synthetic * 0.8 + rng.normal(0, 1, (3, count)), synthetic * 0.5
+        synthetic = rng.gamma(4, 2, (1, count))
+        refined, oracle = synthetic * 0.8 + rng.normal(0, 1, (1, count)), synthetic * 0.5
         low, high = efficacy.closure_interval(synthetic, refined, oracle)
         assert low < efficacy.closure(synthetic, refined, oracle) < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 3
+
+
+def test_the_interval_is_students_over_seeds(efficacy: ModuleType) -> None:
+    errors = np.repeat([[8.0], [8.0], [8.0]], 50, axis=1)
+    low, high = efficacy.closure_interval(errors, errors - [[1.0], [2.0], [3.0]], errors - 4)
+    # by hand: 0.25, 0.5 and 0.75, so a deviation of 0.25, and 4.303 of its error
+    assert (low, high) == pytest.approx((0.5 - 4.303 * 0.25 / 3**0.5, 0.5 + 4.303 * 0.25 / 3**0.5), abs=1e-3)
 
 
 def test_augmentation_changes_looks_and_not_places(efficacy: ModuleType) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from simgan_cli.gaze.scores import Row, compare, interval, mirrored_axes, summary
+from simgan_cli.gaze.scores import Row, compare, interval, mirrored_axes, students_t, summary
 
 
 def row(errors: object, name: str = "a", predictions: object = None) -> Row:
@@ -21,6 +21,28 @@ def test_the_interval_is_that_of_the_mean() -> None:
     values = np.random.default_rng(0).normal(5, 2, (1, 400))
     low, high = interval(values, None, 4000)
     assert np.allclose((low, high), values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.03)
+
+
+@pytest.mark.parametrize(("freedom", "published"), [(1, 12.706), (2, 4.303), (4, 2.776), (30, 2.042), (10**6, 1.960)])
+def test_quantiles_of_students_t_are_those_of_its_tables(freedom: int, published: float) -> None:
+    assert students_t(freedom) == pytest.approx(published, abs=6e-4)
+
+
+@pytest.mark.parametrize(("seeds", "persons"), [(2, 0), (5, 0), (1, 5)])
+def test_of_twenty_intervals_one_misses(seeds: int, persons: int) -> None:
+    """Of 400 evaluations without any difference, whose seeds, persons and images all vary: 5% and 3 deviations."""
+    rng = np.random.default_rng(0)
+    names = [str(index % persons) for index in range(60)] if persons else None
+    missed = 0
+    for _ in range(400):
+        values = rng.normal(0, 0.5, (1, 60)) + rng.normal(0, 0.5, (seeds, 60))
+        if seeds > 1:
+            values += rng.normal(0, 0.3, (seeds, 1))
+        if persons:
+            values += np.resize(rng.normal(0, 0.5, persons), 60)
+        low, high = interval(values, names, 200)
+        missed += not low < 0 < high
+    assert missed < 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
 
 
 def test_persons_are_resampled_whole() -> None:

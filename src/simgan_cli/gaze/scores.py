@@ -1,5 +1,6 @@
 """What predictions err: errors, their summary, bootstrap intervals, and the comparison of two rows in words."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from simgan_cli.gaze.labels import Target, coordinates_of
 
 WITHIN: dict[Target, tuple[int, ...]] = {"gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5)}
 PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
+NORMAL = 1.959964  # the 97.5% quantile
 CHUNK = 4_000_000  # draws in memory at once
 Errors = NDArray[np.float64]  # seeds x images
 
@@ -71,29 +73,50 @@ def compare(first: Row, second: Row, persons: Sequence[str] | None, resamples: i
 
 
 def interval(values: Errors, persons: Sequence[str] | None, resamples: int) -> list[float]:
-    """Return the 95% percentile bootstrap interval of the mean of `values`, seeds x images (Efron 1979).
+    """Return the 95% interval of the mean of `values`, seeds x images.
 
-    Seeds are resampled, and with them images, or whole persons where five or more are known.
+    What other images would give is a percentile bootstrap (Efron 1979) of them, or of whole persons where five or more
+    are known, wider where these are few; what other seeds would give is Student's interval (1908) of the seeds' means.
+    The two are independent: their half-widths add up as squares. Of one seed nothing is known of others.
     """
-    seeds = len(values)
-    sums, counts = values, np.ones(values.shape[1])
+    sums, counts = values.mean(axis=0), np.ones(values.shape[1])
     if persons is not None and len(set(persons)) >= PERSONS_TO_RESAMPLE:
         _, group = np.unique(np.array(persons), return_inverse=True)
-        sums = np.stack([np.bincount(group, weights=row) for row in values])
-        counts = np.bincount(group).astype(np.float64)
+        sums, counts = np.bincount(group, weights=sums), np.bincount(group).astype(np.float64)
+    mean, drawn = values.mean(), len(sums)
+    low, high = np.percentile(_resampled_means(sums, counts, resamples), [2.5, 97.5])
+    wider = students_t(drawn - 1) / NORMAL * math.sqrt(drawn / (drawn - 1)) if drawn > 1 else 1.0
+    of_seeds = seeds_half_width(values.mean(axis=1))
+    return [
+        float(mean - math.hypot((mean - low) * wider, of_seeds)),
+        float(mean + math.hypot((high - mean) * wider, of_seeds)),
+    ]
+
+
+def _resampled_means(sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:
     rng = np.random.default_rng(0)
-    means: list[NDArray[np.float64]] = []
-    at_once = max(1, CHUNK // sums.shape[1])
+    at_once = max(1, CHUNK // len(sums))
+    means = []
     for start in range(0, resamples, at_once):
-        size = min(at_once, resamples - start)
-        chosen = rng.integers(seeds, size=(size, seeds))
-        weights = np.zeros((size, seeds))
-        np.add.at(weights, (np.arange(size)[:, None], chosen), 1 / seeds)
-        items = rng.integers(sums.shape[1], size=(size, sums.shape[1]))
-        for weight, item in zip(weights, items, strict=True):
-            means.append((weight @ sums[:, item]).sum() / counts[item].sum())
-    low, high = np.percentile(means, [2.5, 97.5])
-    return [float(low), float(high)]
+        items = rng.integers(len(sums), size=(min(at_once, resamples - start), len(sums)))
+        means.append(sums[items].sum(axis=1) / counts[items].sum(axis=1))
+    return np.concatenate(means)
+
+
+def seeds_half_width(means: NDArray[np.float64]) -> float:
+    """Return half of Student's 95% interval of the mean of these, of a seed each; 0 for one, which tells nothing."""
+    if len(means) == 1:
+        return 0.0
+    return float(students_t(len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
+
+
+def students_t(freedom: int) -> float:
+    """Return the 97.5% quantile of Student's t of so many degrees of freedom, from its density."""
+    x = np.linspace(0, 20, 200_001)
+    log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
+    density = np.exp(log_scale - (freedom + 1) / 2 * np.log1p(x**2 / freedom))
+    above_half = (np.cumsum(density) - (density[0] + density) / 2) * (x[1] - x[0])
+    return float(np.interp(0.475, above_half, x))
 
 
 def mirrored_axes(row: Row, true: NDArray[np.float64], target: Target) -> list[str]:
