@@ -37,9 +37,9 @@ EXIT_CODES = {
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Say whether the process lacks memory or file descriptors: no fault of the file that it was reading."""
+    """Say whether the process lacks memory, file descriptors or disk: no fault of the file that it was reading."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+        return error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
     return is_out_of_memory(error)
 
 

@@ -57,16 +57,18 @@ def test_clearing_deletes_the_cache_and_nothing_else(tmp_path: Path) -> None:
     cached(tmp_path, "b", 2)
     (cache / ("a" * 40)).mkdir()  # not a name that the cache gives
     (cache / "thesis.tex").write_text("years of work")
-    entries = [path for path in cache.iterdir() if len(path.name) == 32]
+    (cache / ("0" * 32)).mkdir()  # such a name, and not ours by what is in it
+    (cache / ("0" * 32) / "thesis.tex").write_text("years of work")
+    entries = [path for path in cache.iterdir() if len(path.name) == 32 and path.name != "0" * 32]
     left = cache / f".tmp-{'0' * 32}-dead"  # of a process that was killed
     left.mkdir()
     (left / "pixels.bin").write_bytes(bytes(100))
-    size = sum(len(content) for name, content in files_below(cache).items() if name != "thesis.tex")
+    size = sum(len(content) for name, content in files_below(cache).items() if "thesis" not in name)
     document = doctor("--cache", cache, "--clear-cache")
     assert document["cache"] == {
         "folder": str(cache), "entries": 0, "bytes": 0, "cleared": {"entries": len(entries) + 1, "bytes": size},
     }  # fmt: skip
-    assert {path.name for path in cache.iterdir()} == {"a" * 40, "thesis.tex"}
+    assert {path.name for path in cache.iterdir()} == {"a" * 40, "0" * 32, "thesis.tex"}
 
 
 def test_clearing_leaves_alone_what_another_process_builds(tmp_path: Path) -> None:

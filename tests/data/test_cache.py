@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simgan_cli.data.cache import PixelSet, open_pixels
+from simgan_cli.data.cache import PixelSet, _is_whole, open_pixels
 from simgan_cli.data.images import Preparation
 from simgan_cli.errors import DataError
 from tests.helpers import pack, write_images
@@ -39,13 +39,28 @@ def test_the_default_cache_is_the_platforms(tmp_path: Path) -> None:
 def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(tmp_path: Path) -> None:
     folder, cache = write_images(tmp_path / "images", 3, 1), str(tmp_path / "cache")
     before = opened(folder, cache)
+    (index,) = Path(cache).glob("*/index.json")
+    made = index.stat()
+    assert opened(folder, cache).fingerprint == before.fingerprint
+    assert index.stat() == made
     file = folder / "1.png"
     status = file.stat()
     file.write_bytes(b"x" * status.st_size)
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size and time: only decoding would notice
-    assert opened(folder, cache).fingerprint == before.fingerprint
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # as what unpacks an archive sets it
     assert [path for path, _ in opened(folder, cache).skipped] == [str(file)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails to be read")
+def test_what_a_disk_failed_to_read_is_tried_again(tmp_path: Path) -> None:
+    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
+    (folder / "9.png").symlink_to("/proc/self/mem")  # an "Input/output error"
+    for _ in range(2):
+        assert [path for path, _ in opened(folder, str(cache)).skipped] == [str(folder / "9.png")]
+        assert not any(_is_whole(index.parent) for index in cache.glob("*/index.json"))
+    (folder / "9.png").unlink()
+    (folder / "9.png").write_bytes(b"no image, which is its own fault")
+    opened(folder, str(cache))
+    assert any(_is_whole(index.parent) for index in cache.glob("*/index.json"))
 
 
 def test_the_fingerprint_is_of_the_pixels_alone(tmp_path: Path) -> None:

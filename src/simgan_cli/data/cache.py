@@ -1,5 +1,6 @@
 """A set of images as one memory-mapped array of integers, decoded once and shared by later runs."""
 
+import errno
 import hashlib
 import json
 import math
@@ -34,6 +35,7 @@ from simgan_cli.errors import DataError, UnreadableImage
 FORMAT = 1  # of the cache; raise it when the same files would give other pixels
 CHUNK = 1024  # images decoded ahead of the writer: bounds memory, and how much is read before an error shows
 Progress = Callable[[int, int], None]  # images done, images in all
+FILES = frozenset({"pixels.bin", "index.json"})  # of a cache entry
 _KEY_LENGTH = 32  # hexadecimal digits
 _ENTRY = re.compile(rf"({re.escape(TEMPORARY_PREFIX)})?[0-9a-f]{{{_KEY_LENGTH}}}(-\w+(-retired)?)?")
 
@@ -120,7 +122,17 @@ def cache_folder(cache: str | None) -> Path:
 def cache_entries(cache: str | None) -> list[Path]:
     """Return what a cache holds, also what a killed process left half built; [] where there is none."""
     folder = cache_folder(cache)
-    return sorted(path for path in folder.iterdir() if _ENTRY.fullmatch(path.name)) if folder.is_dir() else []
+    return sorted(filter(_is_entry, folder.iterdir())) if folder.is_dir() else []
+
+
+def _is_entry(path: Path) -> bool:
+    """Say whether a folder is one of ours, by its name and what is in it: whoever chose the cache may keep others."""
+    if not _ENTRY.fullmatch(path.name):
+        return False
+    try:
+        return all(file.name in FILES or file.name.startswith(TEMPORARY_PREFIX) for file in path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):  # another process has just deleted it; a file
+        return False
 
 
 def cache_bytes(cache: str | None) -> int:
@@ -163,10 +175,11 @@ def _decode_to(
     digest = hashlib.sha256()
     # Links that lead nowhere and the like are found anew each time; what archives are like is kept with the pixels.
     skipped = [(str(tree.root / name), reason) for name, reason in inside.unusable[len(tree.unusable) :]]
-    count = 0
+    count, again = 0, False
     for done, (path, pixels) in enumerate(_decode(image_batches(tree, archives, CHUNK), preparation, workers), start=1):
         if isinstance(pixels, UnreadableImage):
             skipped.append((str(path), pixels.reason))
+            again = again or _may_pass(pixels)
         else:
             first = first or (path, pixels)
             _check_alike(first, (path, pixels))
@@ -186,7 +199,17 @@ def _decode_to(
         "dtype": first[1].dtype.name,
         "skipped": skipped,
         "fingerprint": digest.hexdigest(),
+        "again": again,
     }
+
+
+def _may_pass(error: UnreadableImage) -> bool:
+    """Say whether an image could not be read for no fault of its own, as where a disk or a network failed.
+
+    Permissions are part of a cache entry's key.
+    """
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno not in (None, errno.EACCES, errno.EPERM)
 
 
 def _decode(
@@ -221,9 +244,14 @@ def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 def _is_whole(entry: Path) -> bool:
-    """Say whether a cache entry is there in full: people and tools that clean caches delete single files."""
+    """Say whether a cache entry is there in full, and holds all that can be read.
+
+    People and tools that clean caches delete single files.
+    """
     try:
         index = parse_json((entry / "index.json").read_bytes())
+        if index.get("again"):
+            return False
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
         return bool((entry / "pixels.bin").stat().st_size == size)
     except (OSError, ValueError, KeyError, TypeError):
@@ -247,9 +275,14 @@ def _open(folder: Path, source: Path | BinaryIO, index: dict[str, Any], tree: Tr
 
 
 def _key(folder: Path, tree: Tree, preparation: Preparation) -> str:
-    """Return the name of a cache entry: another one when any file has another name, size or time."""
+    """Return the name of a cache entry: another one when any file has another name, size or time.
+
+    The time of its last change of any kind is one that unpacking an archive cannot set.
+    """
     digest = hashlib.sha256(json.dumps([FORMAT, str(folder.resolve()), asdict(preparation)]).encode())
     for name in chain(tree.images, tree.archives):
         status = os.stat(f"{tree.root}/{name}")  # noqa: PTH116 - a million Paths take longer than a million stats
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(
+            f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode("utf-8", "surrogateescape")
+        )
     return digest.hexdigest()[:_KEY_LENGTH]
