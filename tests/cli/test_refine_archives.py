@@ -123,6 +123,16 @@ def test_existing_archives_need_a_word_and_are_skipped_whole(refine: Run, render
 
 
 @pytest.mark.parametrize("name", ["r.tar", "r.zip"])
+def test_labels_that_an_earlier_call_left_behind_are_carried_by_the_next(
+    refine: Run, renders: Path, tmp_path: Path, name: str
+) -> None:
+    archive = pack(renders, tmp_path / name)
+    refine(archive, "--no-labels")
+    refine(archive, "--skip-existing")
+    assert members(tmp_path / "out" / name).keys() == members(archive).keys()
+
+
+@pytest.mark.parametrize("name", ["r.tar", "r.zip"])
 def test_failing_images_are_counted_and_tried_again(refine: Run, renders: Path, tmp_path: Path, name: str) -> None:
     broken = renders / "deep er" / "1.png"
     good = broken.read_bytes()

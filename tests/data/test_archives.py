@@ -4,6 +4,7 @@ import gzip
 import io
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +216,22 @@ def test_a_zip_member_of_another_size_than_it_says_is_unreadable(tmp_path: Path,
     with pytest.raises(UnreadableImage, match=r"a\.zip/a\.png: damaged in its archive"):
         archive.members()[0].read_bytes()
     archive.close()
+
+
+def test_a_zip_member_that_lies_about_its_size_takes_no_memory(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(100_000_000))
+    (tmp_path / "a.zip").write_bytes(
+        patched((tmp_path / "whole.zip").read_bytes(), CENTRAL, 24, struct.pack("<L", 1000))
+    )
+    lying = open_archive(tmp_path / "a.zip")
+    tracemalloc.start()
+    with pytest.raises(UnreadableImage, match="damaged in its archive"):
+        lying.members()[0].read_bytes()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    lying.close()
+    assert peak < 5_000_000
 
 
 def test_an_archive_that_changes_after_it_was_listed_is_not_read(tmp_path: Path) -> None:

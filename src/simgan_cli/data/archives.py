@@ -297,9 +297,10 @@ class ZipArchive(Archive):
 
     def read(self, entry: Entry) -> bytes:
         archive = self._zipped()
-        content = archive.read(archive.infolist()[entry.number])
+        with archive.open(archive.infolist()[entry.number]) as member:
+            content = member.read(entry.size + 1)  # what it declares may be a lie
         if len(content) != entry.size:
-            raise EOFError("it ends early")
+            raise EOFError(f"it does not have its {entry.size:,} bytes")
         return content
 
     def _zipped(self) -> zipfile.ZipFile:

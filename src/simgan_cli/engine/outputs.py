@@ -85,9 +85,11 @@ class Outputs:
             earlier = open_archive(output)
         except UnreadableArchive:
             return None
-        names = {entry.name for entry in earlier.images}
-        whole = all(output_name(entry.name, self._format) in names for entry in archive.images)
-        return earlier if whole else None
+        wanted = {output_name(entry.name, self._format) for entry in archive.images}
+        if self._labels:
+            wanted |= {entry.name for entry in archive.others}
+        there = {entry.name for entry in (*earlier.images, *earlier.others)}
+        return earlier if wanted <= there else None
 
     def keep(self, outcome: Outcome, content: bytes | None) -> list[Outcome]:
         """Keep the result of an image; return what is certain by now: for a member, once its archive is written."""
