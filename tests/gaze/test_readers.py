@@ -63,6 +63,11 @@ def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
     assert found.persons == ["p00", "p00", "p01", "p01"]
     assert np.allclose(found.targets, gaze[[0, 2, 1, 3]])
     assert np.array_equal(found.pixels, images[[0, 2, 1, 3]])
+    with h5py.File(tmp_path / "numbered.h5", "w") as file:
+        file["gaze"] = np.repeat(angles, 3, axis=0)
+        for index in range(12):  # 10 comes after 9, not after 1
+            file[f"image/{index}"] = np.repeat(images, 3, axis=0)[index]
+    assert np.array_equal(read(tmp_path / "numbered.h5", Options()).pixels, np.repeat(images, 3, axis=0))
     with h5py.File(tmp_path / "flat.h5", "w") as file:
         file["face_patch"], file["face_gaze"] = images, angles  # ETH-XGaze: the reversed vector's angles
     assert np.allclose(read(tmp_path / "flat.h5", Options(convention="xgaze")).targets, gaze)

@@ -81,7 +81,7 @@ def holds_images(name: str) -> bool:
 def walk_order(path: str) -> str:
     """Return what sorts paths as `read_tree` finds them: a folder's files, then the folders in it, by natural order."""
     *folders, name = path.split("/")
-    return "".join(f"\2{_natural(folder)}\0{folder}\0" for folder in folders) + f"\1{_natural(name)}\0{name}"
+    return "".join(f"\2{natural(folder)}\0{folder}\0" for folder in folders) + f"\1{natural(name)}\0{name}"
 
 
 def part_of(items: Sequence[Item], index: int, count: int) -> Sequence[Item]:
@@ -95,7 +95,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, str]]:
     Each entry is one string while it is sorted, since a folder may hold a million.
     """
     with os.scandir(folder) as entries:
-        lines = [f"{_natural(entry.name)}\0{entry.name}\0{_kind(entry)}" for entry in entries if entry.name[0] != "."]
+        lines = [f"{natural(entry.name)}\0{entry.name}\0{_kind(entry)}" for entry in entries if entry.name[0] != "."]
     lines.sort()
     for line in lines:
         _, name, kind = line.split("\0")
@@ -115,6 +115,6 @@ def _kind(entry: "os.DirEntry[str]") -> str:
     return "a link that leads nowhere" if is_link else "neither a file nor a folder"
 
 
-def _natural(name: str) -> str:
+def natural(name: str) -> str:
     """Return what sorts 2.png before 10.png: digits by value, other text as it stands."""
     return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name)

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED
 from simgan_cli.data.files import naming, parse_json
 from simgan_cli.data.images import decoding, luma, pixel_array
-from simgan_cli.data.tree import read_tree
+from simgan_cli.data.tree import natural, read_tree
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
 from simgan_cli.gaze.labels import LabelledImages, Options, Sample, collect
@@ -331,12 +331,17 @@ def _evaluation_subset(normalized: Path) -> list[str] | None:
     for root in [*list(normalized.parents)[:2], normalized]:
         lists = sorted((root / "Evaluation Subset" / "sample list for eye image").glob("p[0-9][0-9].txt"))
         if lists:
-            lines = [(path, line.split()) for path in lists for line in path.read_text().splitlines() if line.strip()]
+            lines = [(path, line.split()) for path in lists for line in _lines(path)]
             for path, words in lines:
                 if len(words) != 2 or words[1] not in ("left", "right"):
                     raise DataError(f"{path}: {' '.join(words)[:60]!r} is not 'dayNN/file.jpg left|right'")
             return [f"{path.stem}/{name} {side}" for path, (name, side) in lines]
     return None
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8", errors="backslashreplace")  # a name that is no text will not be found
+    return [line for line in text.splitlines() if line.strip()]
 
 
 # npz and HDF5
@@ -424,13 +429,15 @@ def _labelled_groups(group: Any, name: str) -> list[tuple[str, Any]]:
         return [(name, group)]
     if name.count("/") > 3:
         return []
-    inner = [(f"{name.rstrip('/')}/{key}", group[key]) for key in sorted(group) if hasattr(group[key], "keys")]
+    inner = [
+        (f"{name.rstrip('/')}/{key}", group[key]) for key in sorted(group, key=natural) if hasattr(group[key], "keys")
+    ]
     return [found for key, child in inner for found in _labelled_groups(child, key)]
 
 
 def _stacked(item: Any, file: Path) -> NDArray[Any]:
     """Return a dataset, or a group of numbered datasets (a row each), as one array."""
-    parts = [item[key] for key in sorted(item)] if hasattr(item, "keys") else [item]
+    parts = [item[key] for key in sorted(item, key=natural)] if hasattr(item, "keys") else [item]
     _refuse_bomb(file, sum(part.size * part.dtype.itemsize for part in parts))
     rows = [_read_part(part, file) for part in parts]
     return np.stack(rows) if hasattr(item, "keys") else rows[0]

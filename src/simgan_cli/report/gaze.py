@@ -34,7 +34,7 @@ def curve(rows: Sequence[Row], target: Target, suffix: str) -> bytes:
         pooled = np.sort(row.errors.ravel())
         shares = 100 * np.arange(1, len(pooled) + 1) / len(pooled)
         style = ":" if row.estimator == "mean" else "-"
-        axes.plot(pooled, shares, style, label=f"{row.name}, {row.estimator}: {pooled.mean():.2f} {UNIT[target]}")
+        axes.plot(pooled, shares, style, label=f"{_plain(row)}: {pooled.mean():.2f} {UNIT[target]}")
     what = "angular error (degrees)" if target == "gaze" else "error of the pupil's centre (pixels)"
     axes.set(xlim=(0, limit), ylim=(0, 100), xlabel=what, ylabel="test images below (%)")
     axes.grid(alpha=0.3)
@@ -55,13 +55,19 @@ def error_map(rows: Sequence[Row], test: LabelledImages) -> bytes:
     top = max(float(np.nanmax(values)) for values in maps) if any(np.isfinite(m).any() for m in maps) else 1.0
     for panel, row, values in zip(panels, rows, maps, strict=True):
         mesh = panel.pcolormesh(edges[0], edges[1], values.T, vmin=0, vmax=top, cmap="viridis")
-        panel.set_title(f"{row.name}, {row.estimator}", fontsize=9)
+        panel.set_title(_plain(row), fontsize=9)
         panel.set_xlabel("yaw (degrees)" if test.target == "gaze" else "x (pixels)")
     panels[0].set_ylabel("pitch (degrees)" if test.target == "gaze" else "y (pixels)")
     if test.target == "pupil":
         panels[0].invert_yaxis()
     figure.colorbar(mesh, ax=list(panels), label=f"mean error ({UNIT[test.target]})")
     return _saved(figure, "png")
+
+
+def _plain(row: Row) -> str:
+    """Return a row's name as Matplotlib shows it as it stands: "$" begins a formula, "_" hides a line's label."""
+    name = f"{row.name}, {row.estimator}".replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
 
 
 def worst_images(rows: Sequence[Row], test: LabelledImages) -> bytes:
