@@ -403,7 +403,7 @@ def test_a_branch_that_could_not_start_does_not_block_the_next(folders: dict[str
 
 
 def test_going_on_from_an_older_checkpoint_drops_what_came_after(folders: dict[str, Any], tmp_path: Path) -> None:
-    settings = folders | {"save_every": 1, "keep": 0}
+    settings = folders | {"save_every": 1, "keep": 0, "sample_every": 2}
     run(settings)
     whole = weights(settings)
     listener = OneStep()
@@ -413,6 +413,7 @@ def test_going_on_from_an_older_checkpoint_drops_what_came_after(folders: dict[s
         "step-00000002",
         "step-00000003",
     ]
+    assert [path.name for path in (folders["out"] / "samples").iterdir()] == ["step-00000002.png"]
     assert open_model(folders["out"]).step == 3
     assert run(settings, resume="auto").step == 5
     assert same(weights(settings), whole)

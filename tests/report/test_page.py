@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simgan_cli.engine.run import by_step, step_of
 from simgan_cli.report.curves import line_chart
 from simgan_cli.report.page import _pictures
 from tests.helpers import TINY, simgan, write_images
@@ -83,6 +84,12 @@ def test_the_picture_of_the_exported_refiner_is_there_and_shown_first(tmp_path: 
     assert shown == ["500"]
     assert re.search(r'max="12" value="1"', _pictures(paths, 500))  # one more than would be there without it
     assert re.search(r'max="11" value="11"', _pictures(paths, 5000))
+
+
+def test_a_picture_that_somebody_put_there_is_not_one_of_ours(tmp_path: Path) -> None:
+    for name in ("step-00000002.png", "step-00000010.png", "step-best.png", "step-00000003-good.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert [step_of(path) for path in by_step(tmp_path, ".png")] == [2, 10]
 
 
 def test_a_chart_places_points_where_they_belong() -> None:

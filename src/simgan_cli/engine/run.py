@@ -96,14 +96,10 @@ class RunFolder:
         A copy of one under another name, such as step-00001000-good, is none of ours.
         """
         while True:
-            listed = self._named_as_checkpoints()
+            listed = by_step(self.checkpoints)
             complete = [path for path in listed if (path / MANIFEST).is_file()]
-            if complete or listed == self._named_as_checkpoints():
+            if complete or listed == by_step(self.checkpoints):
                 return complete  # else a training has replaced all that we listed by newer ones
-
-    def _named_as_checkpoints(self) -> list[Path]:
-        named = [path for path in self.checkpoints.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
-        return sorted(named, key=step_of)
 
     def prune(self, keep: int) -> None:
         """Delete all but the `keep` newest checkpoints; 0 keeps all."""
@@ -144,6 +140,9 @@ class RunFolder:
         for path in self.existing_checkpoints():
             if step_of(path) > step:
                 _delete_checkpoint(path)
+        for path in by_step(self.samples, ".png"):
+            if step_of(path) > step:
+                path.unlink()
         source = RunFolder(checkpoint.resolve().parent.parent) if checkpoint is not None else self
         lines = (source if source.is_run() else self).read_metrics(step)
         if lines or self.metrics.exists():
@@ -213,9 +212,15 @@ def checkpoint_of(run: RunFolder, step: int | None) -> Path:
     return run.checkpoint(step)
 
 
-def step_of(checkpoint: Path) -> int:
-    """Return the step that a checkpoint's folder is named after."""
-    return int(checkpoint.name.removeprefix("step-"))
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint's folder or a picture is named after."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def by_step(folder: Path, suffix: str = "") -> list[Path]:
+    """Return what lies in a folder under a name of ours, such as step-00001000 and `suffix`, by step."""
+    ours = re.compile(rf"step-\d{{8,}}{re.escape(suffix)}")
+    return sorted((path for path in folder.glob("step-*") if ours.fullmatch(path.name)), key=step_of)
 
 
 def write_manifest(folder: Path) -> None:

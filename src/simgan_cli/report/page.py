@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,7 +14,7 @@ from simgan_cli.data.files import write_atomic
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.health import conclude, exported_line
 from simgan_cli.engine.history import Excerpt
-from simgan_cli.engine.run import RunFolder, settings_of
+from simgan_cli.engine.run import RunFolder, by_step, settings_of, step_of
 from simgan_cli.report.curves import Series, line_chart
 from simgan_cli.report.grid import history_sheet
 
@@ -52,7 +51,7 @@ def write_page(
         conclusion=_conclusion(lines, config.select),
         health=_health(verdicts),
         realism=_realism(exported),
-        pictures=_pictures(sorted(run.samples.glob("step-*.png")), exported["step"] if exported else step),
+        pictures=_pictures(by_step(run.samples, ".png"), exported["step"] if exported else step),
         charts="".join(line_chart(name, _series(lines, keys)) for name, keys in CHARTS.items()),
         history=_history(history, config.history_size, step),
         settings=_table((key, _plain(value)) for key, value in settings_of(config).items()),
@@ -95,7 +94,7 @@ def _pictures(paths: Sequence[Path], exported: int) -> str:
     """Return a slider over pictures by step; the one nearest to the `exported` refiner's is there and shown first."""
     if not paths:
         return "<p>None: --sample-every was 0, or no step was due.</p>"
-    steps = [int(re.sub(r"\D", "", path.stem)) for path in paths]
+    steps = [step_of(path) for path in paths]
     nearest = min(range(len(steps)), key=lambda index: abs(steps[index] - exported))
     chosen = sorted({nearest} | {round(place) for place in np.linspace(0, len(paths) - 1, PICTURES)})
     images = []
