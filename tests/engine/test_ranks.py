@@ -165,6 +165,14 @@ def test_one_device_is_not_for_several_ranks(name: str) -> None:
     assert resolve_device("cpu", Ranks(1, 2, 1)).type == "cpu"
 
 
+def test_an_environment_that_is_no_number_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "")
+    assert Ranks.of_process().rank == 0
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(SettingsError, match="WORLD_SIZE=two: not a number"):
+        Ranks.of_process()
+
+
 def test_ranks_without_a_meeting_place_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(SettingsError, match="start with torchrun"), Ranks(0, 2).connected():

@@ -46,8 +46,8 @@ def refine(
     or --fail-fast; 75 stopped by SIGTERM or SIGUSR1, and 130 by Ctrl-C: --skip-existing goes on. What is written is
     whole in every case.
     """
-    ranks = Ranks.of_process()
     with exit_codes(writing="the results", again="--skip-existing", smaller="--batch-size or --tile"):
+        ranks = Ranks.of_process()
         settings = validated(RefineConfig, gather("refine", flags, config, environment_of_process()))
         quiet = quiet or not ranks.is_first
         plan = _plan(settings, ALONE if dry_run else ranks)  # a list is short work: the first rank gives it whole

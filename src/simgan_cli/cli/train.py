@@ -59,11 +59,10 @@ def train(
 
     75 saved and stopped by SIGTERM, SIGUSR1 or --max-time: run it again with --resume auto; 130 Ctrl-C, saved.
     """
-    ranks = Ranks.of_process()
     code = EXIT_OK
     with (
         exit_codes(writing="the run folder", again="--resume auto", smaller="--batch-size or --history-size"),
-        ranks.connected(),
+        Ranks.of_process().connected() as ranks,
     ):
         with ranks.together():
             found = _resolve(flags, config, resume) if ranks.is_first else None

@@ -6,6 +6,7 @@ and one message. Errors outside such blocks break the connection, which ends the
 
 import functools
 import os
+import re
 import signal
 import time
 import uuid
@@ -15,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from simgan_cli.engine.stop import StopReason
-from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EndedElsewhere, SettingsError
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, EndedElsewhere, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +28,7 @@ STARTING = timedelta(minutes=10)  # between the first and the last rank
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
 # torchrun restarts ranks whatever they ended with; after these codes nothing new would come of it, and they end again.
-FINAL, ENDED = (2, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
+FINAL, ENDED = (2, EXIT_SOME_FAILED, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
 REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
@@ -44,8 +45,11 @@ class Ranks:
 
     @classmethod
     def of_process(cls) -> "Ranks":
-        """Read what torchrun put into the environment."""
-        return cls(*(int(os.environ.get(name, default)) for name, default in VARIABLES.items()))
+        """Read what torchrun put into the environment. Raises SettingsError where that is no number."""
+        told = {name: os.environ.get(name) or default for name, default in VARIABLES.items()}
+        if wrong := [f"{name}={value}" for name, value in told.items() if not re.fullmatch(r"\d{1,9}", value)]:
+            raise SettingsError(f"{', '.join(wrong)}: not a number; start with torchrun, or unset {', '.join(told)}")
+        return cls(*map(int, told.values()))
 
     @property
     def is_first(self) -> bool:
@@ -53,18 +57,18 @@ class Ranks:
         return self.rank == 0
 
     @contextmanager
-    def connected(self) -> Iterator[None]:
+    def connected(self) -> Iterator["Ranks"]:
         """Connect the processes for the length of the block, and leave it together if none is lost.
 
         Raises SettingsError where the environment does not say how to meet, EndedElsewhere where they had ended for
         good before torchrun restarted them.
         """
         if self.count == 1:
-            yield
+            yield self
             return
         self._connect()
         try:
-            yield
+            yield self
         except BaseException:
             if self.exit_code is not None:
                 self._leave()
