@@ -40,9 +40,9 @@ def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(tmp_path: Path
     folder, cache = write_images(tmp_path / "images", 3, 1), str(tmp_path / "cache")
     before = opened(folder, cache)
     (index,) = Path(cache).glob("*/index.json")
-    made = index.stat()
+    made = index.stat().st_ino
     assert opened(folder, cache).fingerprint == before.fingerprint
-    assert index.stat() == made
+    assert index.stat().st_ino == made
     file = folder / "1.png"
     status = file.stat()
     file.write_bytes(b"x" * status.st_size)
@@ -54,9 +54,11 @@ def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(tmp_path: Path
 def test_what_a_disk_failed_to_read_is_tried_again(tmp_path: Path) -> None:
     folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
     (folder / "9.png").symlink_to("/proc/self/mem")  # an "Input/output error"
-    for _ in range(2):
-        assert [path for path, _ in opened(folder, str(cache)).skipped] == [str(folder / "9.png")]
-        assert not any(_is_whole(index.parent) for index in cache.glob("*/index.json"))
+    assert [path for path, _ in opened(folder, str(cache)).skipped] == [str(folder / "9.png")]
+    (index,) = cache.glob("*/index.json")
+    assert _is_whole(index.parent)  # for whoever waited for it
+    os.utime(index, (0, 0))
+    assert not _is_whole(index.parent)
     (folder / "9.png").unlink()
     (folder / "9.png").write_bytes(b"no image, which is its own fault")
     opened(folder, str(cache))

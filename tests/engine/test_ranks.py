@@ -169,7 +169,7 @@ def test_an_environment_that_is_no_number_is_an_error(monkeypatch: pytest.Monkey
     monkeypatch.setenv("RANK", "")
     assert Ranks.of_process().rank == 0
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(SettingsError, match="WORLD_SIZE=two: not a number"):
+    with pytest.raises(SettingsError, match="WORLD_SIZE=two: not a number from 0"):
         Ranks.of_process()
 
 

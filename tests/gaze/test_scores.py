@@ -42,7 +42,7 @@ def test_of_twenty_intervals_one_misses(seeds: int, persons: int) -> None:
             values += np.resize(rng.normal(0, 0.5, persons), 60)
         low, high = interval(values, names, 200)
         missed += not low < 0 < high
-    assert missed < 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
+    assert abs(missed - 400 * 0.05) < 3 * np.sqrt(400 * 0.05 * 0.95)
 
 
 def test_persons_are_resampled_whole() -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +36,7 @@ from simgan_cli.errors import DataError, UnreadableImage
 FORMAT = 1  # of the cache; raise it when the same files would give other pixels
 CHUNK = 1024  # images decoded ahead of the writer: bounds memory, and how much is read before an error shows
 Progress = Callable[[int, int], None]  # images done, images in all
+BEGUN = time.time()  # this process
 FILES = frozenset({"pixels.bin", "index.json"})  # of a cache entry
 _KEY_LENGTH = 32  # hexadecimal digits
 _ENTRY = re.compile(rf"({re.escape(TEMPORARY_PREFIX)})?[0-9a-f]{{{_KEY_LENGTH}}}(-\w+(-retired)?)?")
@@ -131,7 +133,7 @@ def _is_entry(path: Path) -> bool:
         return False
     try:
         return all(file.name in FILES or file.name.startswith(TEMPORARY_PREFIX) for file in path.iterdir())
-    except (FileNotFoundError, NotADirectoryError):  # another process has just deleted it; a file
+    except OSError:  # another process has just deleted it; a file; somebody else's
         return False
 
 
@@ -244,17 +246,17 @@ def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 def _is_whole(entry: Path) -> bool:
-    """Say whether a cache entry is there in full, and holds all that can be read.
+    """Say whether a cache entry is there in full: people and tools that clean caches delete single files.
 
-    People and tools that clean caches delete single files.
+    One that lacks what may be readable again holds for those who began before it was made, such as a training's ranks.
     """
     try:
         index = parse_json((entry / "index.json").read_bytes())
-        if index.get("again"):
+        if index.get("again") and (entry / "index.json").stat().st_mtime < BEGUN:
             return False
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
         return bool((entry / "pixels.bin").stat().st_size == size)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

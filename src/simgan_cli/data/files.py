@@ -125,6 +125,8 @@ def _open_to_write(path: Path) -> int:
     try:
         return os.open(path, flags, 0o666)
     except PermissionError:  # what a killed process left of a copy of a read-only file is read-only, too
+        if not path.exists():
+            raise
         path.chmod(0o600)
         return os.open(path, flags)
 

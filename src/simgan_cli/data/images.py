@@ -52,7 +52,7 @@ def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Ima
     """Yield the image of `path`, its pixels not yet decoded; the file's `content` may have been read before.
 
     Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out,
-    but that of a process without memory or file descriptors, which is not the image's fault.
+    but that of a process without memory, file descriptors or disk, which is not the image's fault.
     """
     try:
         with (

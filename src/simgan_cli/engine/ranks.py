@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from simgan_cli.engine.stop import StopReason
-from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, EndedElsewhere, SettingsError
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EndedElsewhere, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,7 +28,7 @@ STARTING = timedelta(minutes=10)  # between the first and the last rank
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
 # torchrun restarts ranks whatever they ended with; after these codes nothing new would come of it, and they end again.
-FINAL, ENDED = (2, EXIT_SOME_FAILED, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
+FINAL, ENDED = (2, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
 REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
@@ -48,7 +48,9 @@ class Ranks:
         """Read what torchrun put into the environment. Raises SettingsError where that is no number."""
         told = {name: os.environ.get(name) or default for name, default in VARIABLES.items()}
         if wrong := [f"{name}={value}" for name, value in told.items() if not re.fullmatch(r"\d{1,9}", value)]:
-            raise SettingsError(f"{', '.join(wrong)}: not a number; start with torchrun, or unset {', '.join(told)}")
+            raise SettingsError(
+                f"{', '.join(wrong)}: not a number from 0; start with torchrun, or unset {', '.join(told)}"
+            )
         return cls(*map(int, told.values()))
 
     @property

@@ -87,11 +87,11 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
         for images in sets.values():
             check_apart(images, test)
             warnings += apart_warnings(images, test)
+    unknown = "intervals and verdicts say what other test images would give, not what another training would"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
-        warnings.append(
-            "one seed: intervals and verdicts say what other test images would give, not what another training would; "
-            "give --seeds 3 or more"
-        )
+        warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
+    elif config.load:
+        warnings.append(f"--load: of one training, {unknown}")
     return Evaluation(config, sets, test, device, list(dict.fromkeys(warnings)))
 
 
