@@ -42,7 +42,7 @@ from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target
 from simgan_cli.gaze.readers import read
-from simgan_cli.gaze.scores import errors_of, seeds_half_width
+from simgan_cli.gaze.scores import errors_of, with_seeds
 from simgan_cli.report.grid import sheet
 
 JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]
@@ -245,8 +245,7 @@ def closure(synthetic: Errors, refined: Errors, oracle: Errors) -> float:
 def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors) -> tuple[float, float]:
     """Return the 95% interval of the mean over seeds of `closure`, of errors seeds x images.
 
-    What other test images would give is a percentile bootstrap, what other seeds would Student's interval; their
-    half-widths add up as squares, as in `scores.interval`. Of one seed nothing is known of others.
+    What other test images would give is a percentile bootstrap; `with_seeds` adds what other seeds would.
     """
     rng = np.random.default_rng(0)
     images = synthetic.shape[1]
@@ -257,8 +256,7 @@ def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors) -> tupl
         s, r, o = (errors @ weights for errors in (synthetic, refined, oracle))
         found.append(((s - r) / (s - o)).mean())
     low, high = np.percentile(found, [2.5, 97.5])
-    mean, of_seeds = by_seed.mean(), seeds_half_width(by_seed)
-    return float(mean - np.hypot(mean - low, of_seeds)), float(mean + np.hypot(high - mean, of_seeds))
+    return with_seeds(by_seed, low, high)
 
 
 def run_of(work: Path, job: str, recipe: str, seed: int) -> Path:

@@ -37,7 +37,7 @@ FORMAT = 1  # of the cache; raise it when the same files would give other pixels
 CHUNK = 1024  # images decoded ahead of the writer: bounds memory, and how much is read before an error shows
 Progress = Callable[[int, int], None]  # images done, images in all
 BEGUN = time.time()  # this process
-FILES = frozenset({"pixels.bin", "index.json"})  # of a cache entry
+PIXELS, INDEX = "pixels.bin", "index.json"  # the files of a cache entry
 _KEY_LENGTH = 32  # hexadecimal digits
 _ENTRY = re.compile(rf"({re.escape(TEMPORARY_PREFIX)})?[0-9a-f]{{{_KEY_LENGTH}}}(-\w+(-retired)?)?")
 
@@ -77,18 +77,18 @@ def open_pixels(
         with locked_file(_lock_of(entry)):
             if not _is_whole(entry):  # another process may have made it while we waited
                 _build(entry, tree, preparation, workers, progress)
-    return _open(folder, entry / "pixels.bin", parse_json((entry / "index.json").read_bytes()), tree)
+    return _open(folder, entry / PIXELS, parse_json((entry / INDEX).read_bytes()), tree)
 
 
 def _build(entry: Path, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress) -> None:
     """Make a cache entry; its lock is ours."""
     remove_temporaries(entry.parent, of=entry)
     with atomic_directory(entry) as building:
-        with (building / "pixels.bin").open("w+b") as file:
+        with (building / PIXELS).open("w+b") as file:
             index = _decode_to(file, tree, preparation, workers, progress)
             file.flush()
             os.fsync(file.fileno())
-        write_json(building / "index.json", index)
+        write_json(building / INDEX, index)
 
 
 def find_images(folder: Path) -> Tree:
@@ -132,7 +132,7 @@ def _is_entry(path: Path) -> bool:
     if not _ENTRY.fullmatch(path.name):
         return False
     try:
-        return all(file.name in FILES or file.name.startswith(TEMPORARY_PREFIX) for file in path.iterdir())
+        return all(file.name in (PIXELS, INDEX) or file.name.startswith(TEMPORARY_PREFIX) for file in path.iterdir())
     except OSError:  # another process has just deleted it; a file; somebody else's
         return False
 
@@ -251,11 +251,11 @@ def _is_whole(entry: Path) -> bool:
     One that lacks what may be readable again holds for those who began before it was made, such as a training's ranks.
     """
     try:
-        index = parse_json((entry / "index.json").read_bytes())
-        if index.get("again") and (entry / "index.json").stat().st_mtime < BEGUN:
+        index = parse_json((entry / INDEX).read_bytes())
+        if index.get("again") and (entry / INDEX).stat().st_mtime < BEGUN:
             return False
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
-        return bool((entry / "pixels.bin").stat().st_size == size)
+        return bool((entry / PIXELS).stat().st_size == size)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

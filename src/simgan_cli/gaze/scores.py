@@ -76,21 +76,16 @@ def interval(values: Errors, persons: Sequence[str] | None, resamples: int) -> l
     """Return the 95% interval of the mean of `values`, seeds x images.
 
     What other images would give is a percentile bootstrap (Efron 1979) of them, or of whole persons where five or more
-    are known, wider where these are few; what other seeds would give is Student's interval (1908) of the seeds' means.
-    The two are independent: their half-widths add up as squares. Of one seed nothing is known of others.
+    are known, wider where these are few; `with_seeds` adds what other seeds would.
     """
     sums, counts = values.mean(axis=0), np.ones(values.shape[1])
     if persons is not None and len(set(persons)) >= PERSONS_TO_RESAMPLE:
         _, group = np.unique(np.array(persons), return_inverse=True)
         sums, counts = np.bincount(group, weights=sums), np.bincount(group).astype(np.float64)
     mean, drawn = values.mean(), len(sums)
-    low, high = np.percentile(_resampled_means(sums, counts, resamples), [2.5, 97.5])
     wider = students_t(drawn - 1) / NORMAL * math.sqrt(drawn / (drawn - 1)) if drawn > 1 else 1.0
-    of_seeds = seeds_half_width(values.mean(axis=1))
-    return [
-        float(mean - math.hypot((mean - low) * wider, of_seeds)),
-        float(mean + math.hypot((high - mean) * wider, of_seeds)),
-    ]
+    low, high = mean + (np.percentile(_resampled_means(sums, counts, resamples), [2.5, 97.5]) - mean) * wider
+    return list(with_seeds(values.mean(axis=1), low, high))
 
 
 def _resampled_means(sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:
@@ -103,11 +98,15 @@ def _resampled_means(sums: NDArray[np.float64], counts: NDArray[np.float64], res
     return np.concatenate(means)
 
 
-def seeds_half_width(means: NDArray[np.float64]) -> float:
-    """Return half of Student's 95% interval of the mean of these, of a seed each; 0 for one, which tells nothing."""
-    if len(means) == 1:
-        return 0.0
-    return float(students_t(len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means)))
+def with_seeds(by_seed: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:
+    """Return the 95% interval of the mean of a number for each seed, of which test images leave `low` to `high` open.
+
+    What other seeds would give is Student's interval (1908). The two are independent: their half-widths add up as
+    squares. Of one seed nothing is known of others.
+    """
+    mean, seeds = by_seed.mean(), len(by_seed)
+    of_seeds = students_t(seeds - 1) * by_seed.std(ddof=1) / math.sqrt(seeds) if seeds > 1 else 0.0
+    return float(mean - math.hypot(mean - low, of_seeds)), float(mean + math.hypot(high - mean, of_seeds))
 
 
 def students_t(freedom: int) -> float:
