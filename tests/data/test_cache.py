@@ -5,6 +5,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simgan_cli.data.cache import PixelSet, _is_whole, open_pixels
+from simgan_cli.data.cache import PixelSet, _build, find_images, open_pixels
+from simgan_cli.data.files import locked_file
 from simgan_cli.data.images import Preparation
 from simgan_cli.errors import DataError
 from tests.helpers import pack, write_images
@@ -50,19 +52,45 @@ def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(tmp_path: Path
     assert [path for path, _ in opened(folder, cache).skipped] == [str(file)]
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails to be read")
-def test_what_a_disk_failed_to_read_is_tried_again(tmp_path: Path) -> None:
-    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
+fails = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux' /proc/self/mem and /proc/locks")
+
+
+def with_failing_file(folder: Path) -> Path:
     (folder / "9.png").symlink_to("/proc/self/mem")  # an "Input/output error"
-    assert [path for path, _ in opened(folder, str(cache)).skipped] == [str(folder / "9.png")]
-    (index,) = cache.glob("*/index.json")
-    assert _is_whole(index.parent)  # for whoever waited for it
-    os.utime(index, (0, 0))
-    assert not _is_whole(index.parent)
+    return folder
+
+
+@fails
+def test_what_a_disk_failed_to_read_is_tried_again(tmp_path: Path) -> None:
+    folder, cache = with_failing_file(write_images(tmp_path / "images", 3, 1)), tmp_path / "cache"
+    made = []
+    for _ in range(2):
+        assert [path for path, _ in opened(folder, str(cache)).skipped] == [str(folder / "9.png")]
+        made += [index.read_bytes() for index in cache.glob("*/index.json")]
+    assert len(set(made)) == len(made) == 2
     (folder / "9.png").unlink()
     (folder / "9.png").write_bytes(b"no image, which is its own fault")
+    for _ in range(2):
+        opened(folder, str(cache))
+        made += [index.read_bytes() for index in cache.glob("*/index.json")]
+    assert len(set(made)) == 3
+
+
+@fails
+def test_who_waited_takes_what_another_process_could_read(tmp_path: Path) -> None:
+    """All ranks of a training need the same images."""
+    folder, cache = with_failing_file(write_images(tmp_path / "images", 3, 1)), tmp_path / "cache"
     opened(folder, str(cache))
-    assert any(_is_whole(index.parent) for index in cache.glob("*/index.json"))
+    (entry,) = cache.iterdir()
+    with ThreadPoolExecutor() as pool:
+        with locked_file(entry.with_name(f"{entry.name}.lock")):
+            waiting = pool.submit(opened, folder, str(cache))
+            while f"-> FLOCK  ADVISORY  WRITE {os.getpid()}" not in Path("/proc/locks").read_text():
+                assert not waiting.done()
+            _build(entry, find_images(folder), Preparation(), 1, lambda done, total: None)
+            made = (entry / "index.json").read_bytes()
+        assert len(waiting.result().pixels) == 3
+    assert (entry / "index.json").read_bytes() == made
 
 
 def test_the_fingerprint_is_of_the_pixels_alone(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -36,7 +36,7 @@ from simgan_cli.errors import DataError, UnreadableImage
 FORMAT = 1  # of the cache; raise it when the same files would give other pixels
 CHUNK = 1024  # images decoded ahead of the writer: bounds memory, and how much is read before an error shows
 Progress = Callable[[int, int], None]  # images done, images in all
-BEGUN = time.time()  # this process
+Index = dict[str, Any]  # what describes a cache entry's pixels
 PIXELS, INDEX = "pixels.bin", "index.json"  # the files of a cache entry
 _KEY_LENGTH = 32  # hexadecimal digits
 _ENTRY = re.compile(rf"({re.escape(TEMPORARY_PREFIX)})?[0-9a-f]{{{_KEY_LENGTH}}}(-\w+(-retired)?)?")
@@ -69,19 +69,21 @@ def open_pixels(
     tree = find_images(folder)
     if cache == "off":
         with tempfile.TemporaryFile() as file:  # unnamed: gone with the process, even a killed one
-            index = _decode_to(file, tree, preparation, workers, progress)
-            return _open(folder, file, index, tree)
+            return _open(folder, file, _decode_to(file, tree, preparation, workers, progress), tree)
     entry = cache_folder(cache) / _key(folder, tree, preparation)
-    if not _is_whole(entry):
+    index = _index_of(entry)
+    if index is None or index["again"]:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with locked_file(_lock_of(entry)):
-            if not _is_whole(entry):  # another process may have made it while we waited
-                _build(entry, tree, preparation, workers, progress)
-    return _open(folder, entry / PIXELS, parse_json((entry / INDEX).read_bytes()), tree)
+            made = _index_of(entry)  # by another process, such as another rank, while we waited
+            if made is None or made == index:
+                made = _build(entry, tree, preparation, workers, progress)
+            index = made
+    return _open(folder, entry / PIXELS, index, tree)
 
 
-def _build(entry: Path, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress) -> None:
-    """Make a cache entry; its lock is ours."""
+def _build(entry: Path, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress) -> Index:
+    """Make a cache entry and return its index; its lock is ours."""
     remove_temporaries(entry.parent, of=entry)
     with atomic_directory(entry) as building:
         with (building / PIXELS).open("w+b") as file:
@@ -89,6 +91,7 @@ def _build(entry: Path, tree: Tree, preparation: Preparation, workers: int | Non
             file.flush()
             os.fsync(file.fileno())
         write_json(building / INDEX, index)
+    return index
 
 
 def find_images(folder: Path) -> Tree:
@@ -168,9 +171,7 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _decode_to(
-    file: BinaryIO, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress
-) -> dict[str, Any]:
+def _decode_to(file: BinaryIO, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress) -> Index:
     """Append the pixels of every readable image to `file`; return the index that describes it."""
     inside, archives, total = find_packed_images(tree)
     first: tuple[Readable, Pixels] | None = None
@@ -201,7 +202,7 @@ def _decode_to(
         "dtype": first[1].dtype.name,
         "skipped": skipped,
         "fingerprint": digest.hexdigest(),
-        "again": again,
+        "again": secrets.token_hex(8) if again else "",  # which attempt, where another may read more
     }
 
 
@@ -245,19 +246,15 @@ def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"{height}x{width} {'grey' if channels == 1 else 'colour'}, {8 * dtype.itemsize} bits"
 
 
-def _is_whole(entry: Path) -> bool:
-    """Say whether a cache entry is there in full: people and tools that clean caches delete single files.
-
-    One that lacks what may be readable again holds for those who began before it was made, such as a training's ranks.
-    """
+def _index_of(entry: Path) -> Index | None:
+    """Return a cache entry's index; None unless it is there in full: people and tools delete single files."""
     try:
-        index = parse_json((entry / INDEX).read_bytes())
-        if index.get("again") and (entry / INDEX).stat().st_mtime < BEGUN:
-            return False
+        index: Index = parse_json((entry / INDEX).read_bytes())
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
-        return bool((entry / PIXELS).stat().st_size == size)
+        whole = {"again", "skipped", "fingerprint"} <= index.keys() and (entry / PIXELS).stat().st_size == size
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return None
+    return index if whole else None
 
 
 def _no_image(folder: Path, unusable: Sequence[tuple[str, str]] = ()) -> DataError:
@@ -268,7 +265,7 @@ def _no_image(folder: Path, unusable: Sequence[tuple[str, str]] = ()) -> DataErr
     )
 
 
-def _open(folder: Path, source: Path | BinaryIO, index: dict[str, Any], tree: Tree) -> PixelSet:
+def _open(folder: Path, source: Path | BinaryIO, index: Index, tree: Tree) -> PixelSet:
     # Copy-on-write, so that torch may wrap it without a warning; nobody writes, and pages stay shared.
     pixels = np.memmap(source, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
     unusable = [(str(tree.root / name), reason) for name, reason in tree.unusable if holds_images(name)]
