@@ -38,7 +38,7 @@ LOOKS = 4  # of each render
 BINS = 9  # along each of the two coordinates of the labels
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train and test each of them, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--row", nargs="+", help="only these, by their names in the table")
     parser.add_argument("--run", type=Path, help="a finished run on the job's images, to be used and not trained")
     parser.add_argument("train", nargs="*", help="after --: flags of simgan train for the refiners")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.run and options.train:
         parser.error("--run: nothing is trained, so that flags after -- say nothing")
     device = resolve_device("auto")

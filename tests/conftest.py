@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.helpers import write_images
+from tests.warm import SERVER
 
 # A busy machine is no failure.
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,6 +29,13 @@ class Domains:
     def flags(self) -> list[str]:
         """The arguments that name them."""
         return ["--synthetic", str(self.synthetic), "--real", str(self.real), "--out", str(self.out)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server_of_warm_programs() -> Iterator[None]:
+    """Let it end with the tests."""
+    with SERVER:
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.networks import Refiner
+from tests.warm import ENVIRONMENT, warm_simgan
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -41,17 +42,21 @@ TINY = [
 
 def simgan(
     *arguments: str | Path,
+    cwd: Path | None = None,
     env: dict[str, str] | None = None,
     prefix: Sequence[str] = (),
     preexec: Callable[[], None] | None = None,
+    cold: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the installed executable to its end."""
+    """Run the program to its end: in a process that has imported torch already, or started anew where that matters."""
+    program = SIMGAN if prefix or preexec or cold else warm_simgan()
     return subprocess.run(
-        [*prefix, SIMGAN, *map(str, arguments)],
+        [*prefix, program, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | (env or {}),
+        cwd=cwd,
+        env=os.environ | ENVIRONMENT | (env or {}),
         preexec_fn=preexec,
     )
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,9 +64,8 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with warm_simgan(tmp_path_factory.mktemp("bin")) as path:
-        yield path
+def program() -> Path:
+    return warm_simgan()
 
 
 @pytest.fixture(scope="module")

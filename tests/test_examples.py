@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,8 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with warm_simgan(tmp_path_factory.mktemp("bin")) as path:
-        yield path
+def program() -> Path:
+    return warm_simgan()
 
 
 def command_of(name: str) -> list[str]:

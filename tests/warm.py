@@ -1,8 +1,8 @@
 """`simgan` from a process that has imported torch already: real shells run real commands, without seconds of start.
 
-A server (`python -m tests.warm SOCKET`) waits on a socket; a small program called `simgan` hands it its arguments,
-folder, environment, and its own stdin, stdout and stderr. For each the server forks a process, which runs the same
-`main` as the installed program does.
+A server (`python -m tests.warm`) waits on a socket; a small program called `simgan` hands it its arguments, folder,
+environment, and its own stdin, stdout and stderr. For each the server forks a process, which runs the same `main` as
+the installed program does. It ends with the process that started it.
 """
 
 import json
@@ -11,10 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from contextlib import ExitStack
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 
 HEAVY = (
     "matplotlib.backends.backend_agg",
@@ -26,6 +28,8 @@ HEAVY = (
     "simgan_cli.gaze.evaluation",
     "torch._dynamo",  # which optimizers import
 )
+ENVIRONMENT = {"NO_COLOR": "1", "COLUMNS": "200"}  # what some read when they are imported
+SERVER = ExitStack()  # what ends it
 LARGEST = 1_000_000  # bytes of a request
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -37,34 +41,37 @@ sys.exit(int(connection.recv(9) or b"1"))
 """
 
 
-@contextmanager
-def warm_simgan(folder: Path) -> Iterator[Path]:
-    """Write the program `simgan` into `folder`, to be put first in PATH, and serve it."""
-    address = folder / "socket"
-    program = folder / "simgan"
-    program.write_text(CLIENT.format(python=sys.executable, address=str(address)))
-    program.chmod(0o755)
-    command = [sys.executable, "-m", "tests.warm", str(address)]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        try:
-            yield program
-        finally:
-            server.terminate()
+@cache
+def warm_simgan() -> Path:
+    """Start the server, once for all tests of this process; return its program, whose folder goes into PATH."""
+    server = SERVER.enter_context(
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.warm"],
+            cwd=Path(__file__).parents[1], env=os.environ | ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        )
+    )  # fmt: skip
+    assert server.stdout is not None
+    return Path(server.stdout.readline().rstrip())
 
 
-def serve(address: str) -> None:
-    """Run requests, each in a process of its own, until terminated."""
+def serve(folder: Path) -> None:
+    """Write the program into `folder` and run its requests, each in a process of its own, until stdin is closed."""
     for module in HEAVY:
         import_module(module)
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
+    listener.bind(str(folder / "socket"))
     listener.listen()
-    sys.stdout.write("ready\n")
+    program = folder / "simgan"
+    program.write_text(CLIENT.format(python=sys.executable, address=str(folder / "socket")))
+    program.chmod(0o755)
+    sys.stdout.write(f"{program}\n")
     sys.stdout.flush()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
-    while True:
+    selector = DefaultSelector()
+    selector.register(listener, EVENT_READ)
+    selector.register(sys.stdin, EVENT_READ)
+    while [key.fileobj for key, _ in selector.select()] == [listener]:
         connection, _ = listener.accept()
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -101,4 +108,5 @@ def _run(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        serve(Path(folder))

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from tests.gaze.helpers import discs, write_csv
+from tests.warm import warm_simgan
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "efficacy.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -63,26 +64,36 @@ def test_augmentation_changes_looks_and_not_places(efficacy: ModuleType) -> None
     assert all(copy[dark].mean() < copy[~dark].mean() - 10 for copy in copies)
 
 
-def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
-    data = tmp_path / "data" / "camera"
+def test_a_tiny_world_from_folders_to_table_and_resumed(
+    efficacy: ModuleType,
+    limits: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(efficacy, "SIMGAN", str(warm_simgan()))
+    data, work = tmp_path / "data" / "camera", tmp_path / "work"
     for seed, name in enumerate(("synthetic", "target", "test")):
         write_csv(data / name, 24, seed)  # so few that none are held out to measure realism on, which takes long
     (data / "target" / "labels.csv").rename(data / "target_labels.csv")
-    quick = ["--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
+    quick = ["--", "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
     quick += ["--pretrain-discriminator", "1", "--steps", "3", "--sample-every", "0", "--cache", "off"]
     quick += ["--save-every", "1", "--keep", "0"]
-    command = [sys.executable, str(SCRIPT), "--data", str(data.parent), "--work", str(tmp_path / "work")]
-    command += ["--job", "camera", "--recipe", "default", "--recipe", "lambda=3", "--train-steps", "3", "--seed", "0"]
+    common = ["--data", str(data.parent), "--work", str(work), "--job", "camera", "--train-steps", "3", "--seed", "0"]
+    both = [*common, "--recipe", "default", "--recipe", "lambda=3"]
+
+    def told(benchmark: ModuleType, *arguments: str) -> str:
+        benchmark.main(arguments)
+        return capsys.readouterr().out
+
     (data / "test").rename(tmp_path / "kept away")  # trainings need no labels, and so no test set
-    subprocess.run([*command, "--train-only", "--", *quick], check=True)
+    told(efficacy, *both, "--train-only", *quick)
     (tmp_path / "kept away").rename(data / "test")
     (data / "target").rename(tmp_path / "kept away")  # and where they have ended nothing is trained again
-    result = subprocess.run([*command, "--train-only", "--", *quick], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    told(efficacy, *both, "--train-only", *quick)
     (tmp_path / "kept away").rename(data / "target")
-    result = subprocess.run([*command, "--", *quick], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    lines = [json.loads(line) for line in (tmp_path / "work" / "results.jsonl").read_text().splitlines()]
+    table = told(efficacy, *both, *quick)
+    lines = [json.loads(line) for line in (work / "results.jsonl").read_text().splitlines()]
     assert [(line["recipe"], line["settings"]["lambda"], line["steps"]) for line in lines] == [
         ("default", 1.0, 4), ("lambda=3", 3.0, 4),
     ]  # fmt: skip
@@ -92,39 +103,35 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(tmp_path: Path) -> None:
     }  # fmt: skip
     expected = (errors["synthetic"] - errors["refined"]) / (errors["synthetic"] - errors["oracle"])
     assert lines[0]["closure"] == pytest.approx(expected)
-    assert "| camera | lambda=3 | 1 |" in result.stdout
+    assert "| camera | lambda=3 | 1 |" in table
+
     known = {"phase": "adversarial", "swd_synthetic": 1.0, "swd_real": 0.1, "label_drift": 0.5}
     measured = [known | {"step": step, "swd_refined": step / 8} for step in (2, 4)]
-    metrics = tmp_path / "work" / "runs" / "camera-default-0" / "metrics.jsonl"
+    metrics = work / "runs" / "camera-default-0" / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(line) + "\n" for line in measured))
-    twice = [*command, "--seed", "0", "1", "--hindsight", "--", *quick]
-    again = subprocess.run(twice, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "work" / "results.jsonl").read_text().splitlines()[:2] == [json.dumps(line) for line in lines]
-    assert "| camera | default | 2 |" in again.stdout
-    table = [[cell.strip() for cell in row.split("|")[1:-1]] for row in again.stdout.splitlines()]
-    rows = [row for row in table if len(row) == 8 and row[:3] == ["camera", "default", "0"]]
+    again = told(efficacy, *both, "--seed", "0", "1", "--hindsight", *quick)
+    assert (work / "results.jsonl").read_text().splitlines()[:2] == [json.dumps(line) for line in lines]
+    assert "| camera | default | 2 |" in again
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in again.splitlines()]
+    rows = [row for row in cells if len(row) == 8 and row[:3] == ["camera", "default", "0"]]
     assert [row[3:6] for row in rows] == [["2", "0.250", "0.50"], ["4", "0.500", "0.50"]]
     assert rows[1][6] == f"{errors['refined']:.2f}"  # by the last refiner, which was exported
     assert [row for row in rows if "best" in row[7]] == [min(rows, key=lambda row: float(row[6]))]
-    other = subprocess.run([*command, "--", *quick, "--lambda", "9"], capture_output=True, text=True, check=False)
-    assert other.returncode == 1
-    assert "take another --work" in other.stderr
-    sheet = [*command, "--recipe", "not there", "--sheet", str(tmp_path / "sheet.png")]
-    assert subprocess.run(sheet, check=False).returncode == 0
+    with pytest.raises(SystemExit, match="take another --work"):
+        efficacy.main([*both, *quick, "--lambda", "9"])
+
+    told(efficacy, *both, "--recipe", "not there", "--sheet", str(tmp_path / "sheet.png"))
     with Image.open(tmp_path / "sheet.png") as picture:
         # Renders, two recipes that were run, and targets; eight of each, three times their size, below two lines.
         assert picture.size == (4 * (3 * 55 + 4) + 4, 8 * (3 * 35 + 4) + 4 + 2 * 16)
-    limits = [sys.executable, str(SCRIPT.with_name("limits.py")), *command[2:6], "--seed", "0", "--train-steps", "3"]
+
     names = ["renders", "renders, refined by 4 checkpoints", "renders, labels as in the target, refined, augmented"]
-    explained = subprocess.run([*limits, "--row", *names, "--", *quick], capture_output=True, text=True, check=False)
-    assert explained.returncode == 0, explained.stderr
-    assert f"| renders | {errors['synthetic']:.2f} |" in explained.stdout  # the same training
-    assert all(f"| {name} | " in explained.stdout for name in names)
-    assert len(list((tmp_path / "work" / "alike" / "camera-0").iterdir())) == 24
-    given = [*limits, "--run", str(tmp_path / "work" / "runs" / "camera-default-0"), "--row", "renders, refined"]
-    explained = subprocess.run(given, capture_output=True, text=True, check=False)
-    assert f"| renders, refined | {errors['refined']:.2f} |" in explained.stdout
+    explained = told(limits, *common, "--row", *names, *quick)
+    assert f"| renders | {errors['synthetic']:.2f} |" in explained  # the same training
+    assert all(f"| {name} | " in explained for name in names)
+    assert len(list((work / "alike" / "camera-0").iterdir())) == 24
+    given = told(limits, *common, "--run", str(work / "runs" / "camera-default-0"), "--row", "renders, refined")
+    assert f"| renders, refined | {errors['refined']:.2f} |" in given
 
 
 def test_errors_by_refiners_are_kept_for_the_flags_of_their_training(limits: ModuleType) -> None:
@@ -156,7 +163,7 @@ def test_eyes9x15_becomes_folders_with_persons_apart(efficacy: ModuleType, tmp_p
 
 
 def test_ablations_are_recipes_of_the_same_benchmark(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT.with_name("ablations.py")), "--data", "data", "--work", str(tmp_path)]
+    command = [sys.executable, str(BENCHMARKS / "ablations.py"), "--data", "data", "--work", str(tmp_path)]
     result = subprocess.run([*command, "--table"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("| job | recipe |")
@@ -201,7 +208,14 @@ def test_an_attempt_that_fails_counts_with_its_minutes(efficacy: ModuleType, tmp
 
 def test_a_training_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
     write_csv(tmp_path / "camera" / "synthetic", 4, 0)
-    command = [sys.executable, str(SCRIPT), "--data", str(tmp_path), "--work", str(tmp_path / "work")]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "efficacy.py"),
+        "--data",
+        str(tmp_path),
+        "--work",
+        str(tmp_path / "work"),
+    ]
     result = subprocess.run([*command, "--job", "camera", "--seed", "0"], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "no such folder" in result.stderr

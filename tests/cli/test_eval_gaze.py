@@ -147,24 +147,26 @@ def test_equalization_comes_after_refining(tmp_path: Path) -> None:
     assert np.array_equal(sets["equalize"]["synthetic"].pixels, np.stack([equalize(image) for image in raw]))
 
 
+NINE_SEEDS = [
+    "--estimator", "resnet", "--train-steps", "20", "--train-batch", "16", "--bootstrap", "100", "--seeds", "9",
+    "--skip-existing", "--json",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """The rows of an evaluation that nothing stops."""
+    result = simgan("eval-gaze", *sets(tmp_path_factory.mktemp("undisturbed")), *NINE_SEEDS)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)["rows"]
+
+
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
 )
-def test_a_stopped_evaluation_goes_on(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+def test_a_stopped_evaluation_goes_on(tmp_path: Path, undisturbed: object, sent: signal.Signals, code: int) -> None:
     """Estimators trained before the signal are taken as they are; the results are those of an undisturbed one."""
-    steps = [
-        "--estimator",
-        "resnet",
-        "--train-steps",
-        "20",
-        "--train-batch",
-        "16",
-        "--bootstrap",
-        "100",
-        "--seeds",
-        "9",
-    ]
-    flags = [*sets(tmp_path), *steps, "--skip-existing", "--json"]
+    flags = [*sets(tmp_path), *NINE_SEEDS]
     process = subprocess.Popen([SIMGAN, "eval-gaze", *flags], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     estimators = tmp_path / "out" / "estimators"
     while len(list(estimators.glob("*seed[0-9]/model.safetensors"))) < 2 and process.poll() is None:
@@ -182,5 +184,4 @@ def test_a_stopped_evaluation_goes_on(tmp_path: Path, sent: signal.Signals, code
     resumed = simgan("eval-gaze", *flags)
     assert resumed.returncode == 0, resumed.stderr
     assert {path: path.stat().st_ino for path in kept} == kept
-    elsewhere = [*flags[: flags.index("--out")], "--out", str(tmp_path / "fresh"), *flags[flags.index("--out") + 2 :]]
-    assert json.loads(simgan("eval-gaze", *elsewhere).stdout)["rows"] == json.loads(resumed.stdout)["rows"]
+    assert json.loads(resumed.stdout)["rows"] == undisturbed

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import typer
 
 from simgan_cli.cli.console import exit_codes
 from simgan_cli.cli.signals import stop_on_signals
-from tests.helpers import SIMGAN, write_images
+from tests.helpers import SIMGAN, simgan, write_images
 
-# Slow enough (0.1 s a step) that a signal arrives before the end; lines of metrics cross the checkpoints.
+# Slow enough (0.05 s a step) that a signal arrives before the end; lines of metrics cross the checkpoints.
 SETTINGS = [
-    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "64",
+    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "32",
     "--history-size", "100", "--pretrain-discriminator", "2", "--steps", "10", "--log-every", "3",
     "--sample-every", "0", "--save-every", "5", "--keep", "0", "--cache", "off", "--resume", "auto",
 ]  # fmt: skip
@@ -26,13 +25,13 @@ TIMINGS = ("images_per_second", "peak_memory_mb")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both domains and an undisturbed run of 12 steps."""
     root = tmp_path_factory.mktemp("interruption")
     for seed, (name, count) in enumerate((("synthetic", 40), ("real", 11))):
         write_images(root / name, count, seed, (30, 40))
-    subprocess.run(command("undisturbed"), cwd=root, check=True, capture_output=True)
-    yield root
+    finish(root, "undisturbed")
+    return root
 
 
 def command(out: str, *more: str) -> list[str]:
@@ -62,8 +61,9 @@ def start_and_wait_for_step_5(place: Path, out: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def resume(place: Path, out: str) -> None:
-    subprocess.run(command(out), cwd=place, check=True, capture_output=True)
+def finish(place: Path, out: str) -> None:
+    result = simgan(*command(out)[1:], cwd=place)
+    assert result.returncode == 0, result.stderr
 
 
 def assert_same_as_undisturbed(place: Path, out: str) -> None:
@@ -80,7 +80,7 @@ def test_kill_9_and_resume_is_an_identity(place: Path) -> None:
     process.kill()
     process.communicate()
     assert not checkpoint(place / "killed", 12).exists(), "the process was too quick to be killed"
-    resume(place, "killed")
+    finish(place, "killed")
     assert_same_as_undisturbed(place, "killed")
 
 
@@ -99,7 +99,7 @@ def test_signals_save_and_exit_and_resume_is_an_identity(place: Path, number: si
     steps = sorted(path.name for path in (place / out / "checkpoints").iterdir())
     assert steps[-1] > "step-00000005"
     assert steps[-1] < "step-00000012"
-    resume(place, out)
+    finish(place, out)
     assert_same_as_undisturbed(place, out)
 
 
@@ -126,7 +126,7 @@ def test_max_time_saves_and_exits_75_until_done(place: Path) -> None:
     assert document["schema"] == "simgan.train/1"
     assert document["status"] == "stopped"
     assert checkpoint(place / "timed", document["step"]).is_dir() or document["step"] == 0
-    resume(place, "timed")
+    finish(place, "timed")
     assert_same_as_undisturbed(place, "timed")
 
 
@@ -151,6 +151,6 @@ def test_half_written_leftovers_are_ignored_and_removed(place: Path) -> None:
     (checkpoints / ".tmp-dead" / "refiner.safetensors").write_bytes(b"half")
     with (place / "leftovers" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')
-    resume(place, "leftovers")
+    finish(place, "leftovers")
     assert not list(checkpoints.glob(".tmp-*"))
     assert_same_as_undisturbed(place, "leftovers")
