@@ -20,7 +20,7 @@ from tests.helpers import TORCHRUN, write_images
 
 # Slow enough that a kill or a signal arrives before the end; lines of metrics cross the checkpoints.
 SETTINGS = [
-    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "32",
+    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "64",
     "--history-size", "101", "--pretrain-discriminator", "2", "--steps", "10", "--log-every", "3",
     "--sample-every", "6", "--save-every", "5", "--keep", "0", "--resume", "auto",
 ]  # fmt: skip
