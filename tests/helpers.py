@@ -1,4 +1,4 @@
-"""What several tests share: the installed program, tiny images, and where real data may lie."""
+"""What several tests share: the program, tiny images, and where real data may lie."""
 
 import os
 import random

@@ -34,7 +34,7 @@ def doctor(*arguments: str | Path) -> dict[str, object]:
 
 
 def test_the_installed_program_says_what_runs_here_and_that_all_is_well(tmp_path: Path) -> None:
-    result = simgan("doctor", env={"SIMGAN_CACHE": str(cached(tmp_path, "a", 1))})
+    result = simgan("doctor", cold=True, env={"SIMGAN_CACHE": str(cached(tmp_path, "a", 1))})
     assert result.returncode == 0, result.stderr
     rows = dict(line.strip().split(None, 1) for line in result.stdout.splitlines())
     assert rows["python"] == platform.python_version()

@@ -54,7 +54,7 @@ def test_completion_in_a_shell(typed: str, offered: str) -> None:
 
 
 def test_version_names_what_would_run() -> None:
-    result = simgan("--version")
+    result = simgan("--version", cold=True)
     assert result.returncode == 0
     ours, *others = result.stdout.splitlines()
     assert ours == f"simgan {simgan_cli.__version__}"
