@@ -66,7 +66,7 @@ def sheet(columns: Sequence[str], rows: Sequence[Sequence[Levels]], title: str) 
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(12)
     draw.text((GAP, 1), title, "black", font)
     for column, name in enumerate(columns):
-        draw.text((GAP + column * width, HEADER), name, "black", font)
+        draw.text((GAP + column * width, HEADER), _cut(name, width - GAP, font), "black", font)
     y = 2 * HEADER + GAP
     for row, height in zip(pictures, heights, strict=True):
         for column, picture in enumerate(row):
@@ -75,6 +75,12 @@ def sheet(columns: Sequence[str], rows: Sequence[Sequence[Levels]], title: str) 
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
+
+
+def _cut(name: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    while font.getlength(name) > width:
+        name = name.removesuffix("...")[:-1] + "..."
+    return name
 
 
 def _scaled(picture: Image.Image, least: int) -> Image.Image:
