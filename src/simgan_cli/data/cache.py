@@ -78,7 +78,7 @@ def open_pixels(
             made = _index_of(entry)  # by another process, such as another rank, while we waited
             if made is None or made == index:
                 made = _build(entry, tree, preparation, workers, progress)
-            index = made
+            return _open(folder, entry / PIXELS, made, tree)  # before another attempt takes its place
     return _open(folder, entry / PIXELS, index, tree)
 
 
