@@ -215,19 +215,9 @@ def test_names_cannot_steer_the_terminal(domains: Domains) -> None:
 def test_a_full_disk_leaves_the_previous_checkpoint_good(domains: Domains) -> None:
     """The limit on file sizes fails a write as a full disk does, in the middle of a file."""
     few = [
-        "--save-every",
-        "4",
-        "--history-size",
-        "800",
-        "--batch-size",
-        "80",
-        "--keep",
-        "0",
-        "--optimizer",
-        "sgd",
-        "--refiner-updates",
-        "1",
-    ]
+        "--save-every", "4", "--history-size", "800", "--batch-size", "80", "--keep", "0", "--optimizer", "sgd",
+        "--refiner-updates", "1",
+    ]  # fmt: skip
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

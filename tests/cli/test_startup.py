@@ -13,6 +13,7 @@ import simgan_cli
 from simgan_cli.engine.runtime import resolve_device, resolve_precision
 from tests.conftest import Domains
 from tests.helpers import SIMGAN, simgan
+from tests.warm import ENVIRONMENT
 
 HEAVY = re.compile(r"^import time:.*\|\s*(torch|torchvision|safetensors\.torch)\b")
 
@@ -24,7 +25,7 @@ def imports(*arguments: str | Path) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"NO_COLOR": "1", "COLUMNS": "200"},
+        env=os.environ | ENVIRONMENT,
     )
     assert re.search(r"^import time:.*\|\s*simgan_cli\.cli\.train$", result.stderr, re.M)
     return result.returncode, result.stderr

@@ -52,7 +52,7 @@ def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(tmp_path: Path
     assert [path for path, _ in opened(folder, cache).skipped] == [str(file)]
 
 
-fails = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux' /proc/self/mem and /proc/locks")
+needs_proc = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux' /proc/self/mem and /proc/locks")
 
 
 def with_failing_file(folder: Path) -> Path:
@@ -60,7 +60,7 @@ def with_failing_file(folder: Path) -> Path:
     return folder
 
 
-@fails
+@needs_proc
 def test_what_a_disk_failed_to_read_is_tried_again(tmp_path: Path) -> None:
     folder, cache = with_failing_file(write_images(tmp_path / "images", 3, 1)), tmp_path / "cache"
     made = []
@@ -76,7 +76,7 @@ def test_what_a_disk_failed_to_read_is_tried_again(tmp_path: Path) -> None:
     assert len(set(made)) == 3
 
 
-@fails
+@needs_proc
 def test_who_waited_takes_what_another_process_could_read(tmp_path: Path) -> None:
     """All ranks of a training need the same images."""
     folder, cache = with_failing_file(write_images(tmp_path / "images", 3, 1)), tmp_path / "cache"
