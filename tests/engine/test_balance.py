@@ -8,8 +8,7 @@ import pytest
 
 from simgan_cli.cli.settings import resolve
 from simgan_cli.engine import realism
-from simgan_cli.engine.balance import LEAST, MOST, START, adapted
-from simgan_cli.engine.health import NOTICEABLE
+from simgan_cli.engine.balance import LEAST, LEAST_PULL, MOST, MOST_PULL, START, adapted
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import train
 from simgan_cli.errors import SettingsError
@@ -18,57 +17,61 @@ from tests.helpers import write_images
 
 
 @pytest.mark.parametrize(
-    ("before", "drift", "refined", "after"),
+    ("before", "pull", "drift", "after"),
     [
-        (1.0, 0.6, 0.1, 2.0),  # labels move, however close
-        (1.0, 0.6, 0.2, 2.0),
-        (1.0, 0.1, 0.19, 0.5),  # nothing gained, nothing moved
-        (1.0, 0.3, 0.19, 1.0),
-        (1.0, 0.1, 0.1, 1.0),  # closer with labels in place
-        (1.0, 0.4, 0.1, 1.0),
-        (1.0, 0.22, 0.19, 0.5),
-        (1.0, 0.5, 0.1, 1.0),  # at each limit itself lambda stays
-        (1.0, 0.25, 0.19, 1.0),
-        (1.0, 0.1, NOTICEABLE * 0.2, 1.0),
-        (MOST, 0.6, 0.1, MOST),
-        (LEAST, 0.0, 0.2, LEAST),
+        (1.0, 0.1, 0.0, 1.0),  # in balance, labels in place
+        (1.0, 0.1, 0.6, 2.0),  # labels move
+        (1.0, 0.3, 0.6, 2.0),  # and come first
+        (1.0, 0.3, 0.2, 0.5),  # it holds the refiner back
+        (1.0, 0.3, 0.3, 1.0),  # and labels need that
+        (1.0, 0.02, 0.0, 2.0),  # nothing holds the refiner
+        (1.0, LEAST_PULL, 0.5, 1.0),  # at each limit itself lambda stays
+        (1.0, MOST_PULL, 0.0, 1.0),
+        (1.0, 0.3, 0.25, 1.0),
+        (MOST, 0.1, 0.6, MOST),
+        (LEAST, 0.3, 0.0, LEAST),
     ],
 )
-def test_the_rule(before: float, drift: float, refined: float, after: float) -> None:
-    assert adapted(before, {"label_drift": drift, "swd_refined": refined, "swd_synthetic": 0.2}) == after
+def test_the_rule(before: float, pull: float, drift: float, after: float) -> None:
+    assert adapted(before, pull, drift) == after
 
 
-def test_where_drift_cannot_be_measured_labels_count_as_in_place() -> None:
-    assert adapted(1.0, {"swd_refined": 0.2, "swd_synthetic": 0.2}) == 0.5
-
-
-def test_it_starts_at_one_and_keeps_within_a_factor_of_16() -> None:
-    assert (START, LEAST, MOST) == (1.0, 0.0625, 16.0)
+def test_its_numbers_are_those_that_the_documentation_gives() -> None:
+    assert (START, LEAST, MOST, LEAST_PULL, MOST_PULL) == (1.0, 1 / 64, 64.0, 0.05, 0.2)
 
 
 def lambdas(run: Path) -> list[float]:
-    return [json.loads(line)["lambda"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    """Return lambda after each step that had an adversary."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["lambda"] for line in lines if line["phase"] == "adversarial"]
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A refiner that learns nothing on 96 images a domain, measured at every second step; a classifier likewise."""
+    """A refiner that hardly learns on 96 images a domain, measured at every second step; a classifier likewise."""
     monkeypatch.setattr(realism, "STEPS", 5)
     return {
         "synthetic": write_images(tmp_path / "synthetic", 96, 1), "real": write_images(tmp_path / "real", 96, 2),
-        "cache": "off", "refiner_width": 4, "refiner_blocks": 1, "batch_size": 4, "history_size": 8, "refiner_lr": 1e-9,
+        "cache": "off", "refiner_width": 4, "refiner_blocks": 1, "batch_size": 4, "history_size": 8, "refiner_lr": 1e-5,
         "pretrain_discriminator": 0, "steps": 6, "log_every": 1, "eval_every": 2, "sample_every": 0, "device": "cpu",
         "lambda": "auto", "out": tmp_path / "run",
     }  # fmt: skip
 
 
-def test_a_refiner_that_changes_nothing_halves_it_and_a_resumed_run_goes_on(settings: dict[str, Any]) -> None:
+def test_a_scale_of_psi_that_holds_the_refiner_halves_it_and_a_resumed_run_goes_on(settings: dict[str, Any]) -> None:
+    settings |= {"psi": "normalized=1000"}
     train(resolve(settings | {"steps": 5}), None, Quiet(), StopRequest())
     # From the line of the second step on: what a step's line shows is what the next step takes. Where training ends it
     # is measured, too, and lambda stays: a run that goes on must not show where it had ended.
     assert lambdas(settings["out"]) == [1.0, 0.5, 0.5, 0.25, 0.25]
     train(resolve(settings | {"steps": 8}), settings["out"] / "checkpoints/step-00000005", Quiet(), StopRequest())
     assert lambdas(settings["out"]) == [1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625]
+
+
+def test_a_scale_of_psi_that_leaves_it_alone_doubles_it_once_there_is_an_adversary(settings: dict[str, Any]) -> None:
+    settings |= {"psi": "normalized=0.001", "pretrain_refiner": 2, "pretrain_discriminator": 1, "steps": 3}
+    train(resolve(settings), None, Quiet(), StopRequest())
+    assert lambdas(settings["out"]) == [2.0, 2.0, 4.0]  # what is measured before them, at step 2, changes nothing
 
 
 def test_a_number_stays(settings: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.sampler import to_network
+from simgan_cli.engine.algorithm import Measures
 from simgan_cli.engine.balance import adapted
 from simgan_cli.engine.checkpoint import Gathered, TrainState
 from simgan_cli.engine.config import TrainConfig
@@ -134,8 +135,7 @@ class Loop:
         self._check_finite(means)
         phase = self.config.phase(state.step - 1)
         if phase == "adversarial":
-            probed = probe(state.gan, self._fixed("synthetic").to(self._device))
-            means |= {name: float(value) for name, value in probed.items()}
+            means |= {name: float(value) for name, value in self._probe().items()}
             means["lambda"] = state.gan.lambda_reg
         elapsed = time.monotonic() - self.logged_time
         steps = state.step - self.logged_at
@@ -166,6 +166,9 @@ class Loop:
         adversarial = self.config.phase(self.state.step - 1) == "adversarial"
         batches = self.config.refiner_updates + self.config.discriminator_updates if adversarial else 1
         return batches * self.config.batch_size
+
+    def _probe(self) -> Measures:
+        return probe(self.state.gan, self._fixed("synthetic").to(self._device))
 
     def _fixed(self, name: str) -> Tensor:
         """Return the images of a domain that all pictures and probes show, N x C x H x W in [-1, 1], on the CPU."""
@@ -214,8 +217,7 @@ class Loop:
         if self.config.select == "best":
             state.keep_best(measures)
         if self.config.lambda_reg == "auto" and self._due(self.config.eval_every):  # not by where training ends
-            found = {name: float(value) for name, value in measures.items()}
-            state.gan.lambda_reg = adapted(state.gan.lambda_reg, found)
+            self._adapt_lambda(float(measures.get("label_drift", 0.0)))
         if finished:
             rng = np.random.default_rng([self.config.seed, stream_number("two-sample")])
             most = at_most(TRAINING, TRAINING_VALUES, self.domains["synthetic"].shape)
@@ -226,6 +228,11 @@ class Loop:
             exported = partial(self._refine, refiner=state.exported[1])
             measures |= self.realism.two_sample(exported, known[0], known[1], self.config.seed)
         state.metrics.add(measures)
+
+    def _adapt_lambda(self, drift: float) -> None:
+        gan = self.state.gan
+        if self.config.phase(self.state.step - 1) == "adversarial":  # before, there is no balance to look at
+            gan.lambda_reg = adapted(gan.lambda_reg, float(self._probe()["pull"]), drift)
 
     def _share_lambda(self) -> None:
         if self.config.lambda_reg == "auto":
