@@ -205,13 +205,15 @@ def _with_labels(job: Job, folder: Path) -> Path:
 
 
 def together(sets: Sequence[LabelledImages]) -> LabelledImages:
-    """Return several sets as one."""
+    """Return several sets as one; all of them have weights, or none has."""
+    weights = [images.weights for images in sets if images.weights is not None]
     return replace(
         sets[0],
         pixels=np.concatenate([images.pixels for images in sets]),
         targets=np.concatenate([images.targets for images in sets]),
         files=[f"{index}/{file}" for index, images in enumerate(sets) for file in images.files],
         persons=None,
+        weights=np.concatenate(weights) if weights else None,
     )
 
 

@@ -5,7 +5,8 @@
 This looks at labels of the target on purpose, to explain results: nothing here chooses a recipe, step or checkpoint.
 One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` names, all of them or those of `--row`:
 raw renders, fewer, augmented by hand (`efficacy.augment`), refined once or several times in other ways; the same drawn
-anew so that their gaze is distributed as the target's; fewer and fewer labelled target images. Rows of refined renders
+anew so that their gaze is distributed as the target's, or weighted so by predictions (`simgan eval-gaze --real`, which
+needs no label); fewer and fewer labelled target images. Rows of refined renders
 train the default recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere.
 """
 
@@ -29,13 +30,13 @@ from simgan_cli.engine.model import RefinerModel, open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import RunFolder, step_of
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
-from simgan_cli.gaze.fitting import Schedule
+from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import LabelledImages
+from simgan_cli.gaze.reweighting import weights_like
 
 FEWER = (1000, 3000)  # renders
 FEWER_REAL = (300, 1000, 3000)  # labelled images of the target
 LOOKS = 4  # of each render
-BINS = 9  # along each of the two coordinates of the labels
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder for errors; what is there is not done again")
-    parser.add_argument("--job", choices=["camera", "pupils", "demo"], default="camera")
+    parser.add_argument("--job", choices=["camera", "pupils", "demo", "eyes9x15"], default="camera")
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--estimator", choices=get_args(Architecture), default="resnet")
     parser.add_argument("--train-steps", type=int, default=1000)
@@ -106,15 +107,16 @@ class Sets:
         self.downstream, self.seed, self.flags, self.given = downstream, seed, flags, run
         self.renders, self.target = downstream.synthetic, downstream.oracle
         rng = np.random.default_rng([seed, 7])
+        weights = weights_like(self.renders.targets, self.target.targets)
         self.alike = self.renders.part(  # as many, drawn so that their labels are distributed as the target's
-            rng.choice(len(self.renders), len(self.renders), p=likeness(self.renders, self.target))
+            rng.choice(len(self.renders), len(self.renders), p=weights / weights.sum())
         )
         self.order = rng.permutation(len(self.target))
         self.order_of_renders = rng.permutation(len(self.renders))
 
     def makers(self) -> dict[str, Callable[[], LabelledImages]]:
         """Return what makes each set, by its name in the table."""
-        alike = "renders, labels as in the target"
+        alike, reweighted = "renders, labels as in the target", "renders, refined, reweighted"
         fewer = {count: self.order_of_renders[:count] for count in FEWER}
         return {
             "renders": lambda: self.renders,
@@ -132,6 +134,9 @@ class Sets:
                 open_model(self.alike_run), self.renders
             ),
             f"{alike}, refined, augmented": lambda: self._augmented(self.alike_refined),
+            "renders, reweighted": lambda: self._reweighted(self.renders),
+            reweighted: lambda: self.refined_reweighted,
+            f"{reweighted}, augmented": lambda: self._augmented(self.refined_reweighted),
             **{
                 f"{count:,} labelled target images": partial(self.target.part, self.order[:count])
                 for count in FEWER_REAL
@@ -175,6 +180,19 @@ class Sets:
         return replace(self.renders, pixels=np.rint(raw + strength * (refined - raw)).astype(np.uint8))
 
     @cached_property
+    def refined_reweighted(self) -> LabelledImages:
+        """The refined renders with weights."""
+        return self._reweighted(self.refined)
+
+    def _reweighted(self, images: LabelledImages) -> LabelledImages:
+        """The images with weights that need no label of the target, as `simgan eval-gaze --real` gives them."""
+        downstream = self.downstream
+        device, schedule = downstream.device, downstream.schedule
+        network = fit(downstream.architecture, images, self.seed, schedule, device)
+        predicted = predict(network, self.target.pixels, device, schedule.precision)
+        return replace(images, weights=weights_like(images.targets, predicted))
+
+    @cached_property
     def alike_refined(self) -> LabelledImages:
         """The renders drawn anew, as a refiner makes them that has seen no others, or as that of the given run does."""
         return self._refined_by(open_model(self.alike_run), self.alike)
@@ -199,20 +217,6 @@ class Sets:
         refiner = ImageRefiner(model, self.downstream.device, seed=noise)
         parts = np.array_split(images.pixels, -(-len(images) // 1000))
         return replace(images, pixels=np.concatenate([refiner.refine(part[:, None])[:, 0] for part in parts]))
-
-
-def likeness(renders: LabelledImages, target: LabelledImages) -> NDArray[np.float64]:
-    """Return the probability of each render under which labels are distributed as the target's, in coarse bins."""
-    both = np.concatenate([renders.targets[:, :2], target.targets[:, :2]])
-    low, high = np.percentile(both, [0.5, 99.5], axis=0)
-    edges = np.linspace(low, high, BINS + 1)[1:-1].T
-    bins = np.stack([np.digitize(axis, edge) for axis, edge in zip(both.T, edges, strict=True)])
-    place = np.ravel_multi_index(tuple(bins), (BINS, BINS))
-    of_renders, of_target = (
-        np.bincount(part, minlength=BINS * BINS) for part in (place[: len(renders)], place[len(renders) :])
-    )
-    weights = (of_target / np.maximum(of_renders, 1))[place[: len(renders)]]
-    return np.asarray(weights / weights.sum(), np.float64)
 
 
 if __name__ == "__main__":

@@ -121,6 +121,16 @@ def _print(document: dict[str, Any]) -> None:
         low, high = pair["ci95"]
         text = f"{second} - {first}: {pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f}): "
         stdout.print(escape(printable(text + pair["verdict"])))
+    for row in rows:
+        if row["effective_images"] is not None:
+            stdout.print(
+                escape(
+                    printable(
+                        f"{row['name']}, {row['estimator']}: weights as varied as "
+                        f"{row['effective_images']:,.0f} of {row['images']:,} images drawn alike"
+                    )
+                )
+            )
     if document["preservation"] is not None:
         stdout.print(_moved(document["preservation"], unit))
 

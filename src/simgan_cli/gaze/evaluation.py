@@ -22,12 +22,15 @@ from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.config import EvalGazeConfig
 from simgan_cli.gaze.fitting import Schedule, constant_guess, fit, nearest_neighbours, predict
-from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, apart_warnings, check_apart
-from simgan_cli.gaze.readers import read
+from simgan_cli.gaze.labels import UNIT, Grey, LabelledImages, Options, apart_warnings, check_apart, digests_of
+from simgan_cli.gaze.readers import read, read_unlabelled
+from simgan_cli.gaze.reweighting import weights_like
 from simgan_cli.gaze.scores import Row, errors_of
 from simgan_cli.report.gaze import curve, error_map, plots_available, worst_images
 
 REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"
+REWEIGHTED = "-reweighted"  # behind the name of the set
+WEIGHTS = "weights"  # folder of the results
 LEFT_OUT = "leave-one-person-out"
 REFINED_AT_ONCE = 1024  # images
 MOST_COMPARED = 2000  # pairs of x and R(x) whose drift is measured
@@ -43,6 +46,7 @@ class Evaluation:
     config: EvalGazeConfig
     sets: dict[str, LabelledImages]
     test: LabelledImages | None  # None where persons are left out in turn
+    real: Grey | None  # unlabelled
     device: torch.device
     warnings: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -83,16 +87,25 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
         sets[ORACLE] = read(config.real_train, real, config.labels)
     test = read(config.test, real, config.labels) if config.test is not None else None
     warnings = [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
+    unlabelled: Grey | None = None
+    if config.real is not None:
+        unlabelled, skipped = read_unlabelled(config.real, replace(options, size=next(iter(sets.values())).size))
+        warnings += skipped
     if test is not None:
         for images in sets.values():
             check_apart(images, test)
             warnings += apart_warnings(images, test)
+        if unlabelled is not None and (seen := test.digests.keys() & set(digests_of(unlabelled))):
+            warnings.append(
+                f"{config.real} and {test.source} share {len(seen):,} images: rows {REWEIGHTED} have seen those, "
+                "without labels"
+            )
     unknown = "intervals and verdicts say what other test images would give, not what another training would"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
         warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
     elif config.load:
         warnings.append(f"--load: of one training, {unknown}")
-    return Evaluation(config, sets, test, device, list(dict.fromkeys(warnings)))
+    return Evaluation(config, sets, test, unlabelled, device, list(dict.fromkeys(warnings)))
 
 
 def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
@@ -110,6 +123,7 @@ def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
     if config.model is not None:
         evaluation.preservation = _preservation(evaluation)
     _draw(evaluation)
+    _write_weights(evaluation)
     write_atomic(out / "predictions.csv", _predictions(evaluation.rows, evaluation.tested, _seeds(config)))
     document = _document(evaluation)
     write_json(out / "results.json", document)  # last: it says that all is there
@@ -126,6 +140,7 @@ def _check(config: EvalGazeConfig) -> None:
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
     reserved = {ORACLE} if config.real_train else set()
     reserved |= {REFINED} if config.model else set()
+    reserved |= {f"{name}{REWEIGHTED}" for name in names} if config.real else set()
     problems += [
         f"--train {name}=...: that row is made by another option; take another name" for name in reserved & set(names)
     ]
@@ -136,6 +151,7 @@ def _check(config: EvalGazeConfig) -> None:
                 ("test", config.test),
                 ("model", config.model),
                 ("real-train", config.real_train),
+                ("real", config.real),
                 ("load", config.load),
             )
             if value
@@ -149,6 +165,8 @@ def _check(config: EvalGazeConfig) -> None:
         problems.append("--test is required")
     if config.model is not None and not config.train:
         problems.append("--model refines the first --train; give one")
+    if config.real is not None and (not config.train or set(config.estimator) == {KNN}):
+        problems.append("--real weighs what an estimator of --train is trained on; give one, and another than knn")
     if config.skip_existing and config.overwrite:
         problems.append("--skip-existing and --overwrite contradict each other; give one of them")
     if config.out.exists() and not config.out.is_dir():
@@ -193,6 +211,8 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
                 networks = [_trained(evaluation, name, estimator, images, seed, progress) for seed in _seeds(config)]
                 predictions = [predict(n, test.pixels, evaluation.device, evaluation.precision) for n in networks]
             evaluation.rows.append(_row(name, estimator, len(images), predictions, test))
+            if evaluation.real is not None and estimator != KNN and name != ORACLE:
+                evaluation.rows.append(_reweighted(evaluation, name, estimator, networks, evaluation.real, progress))
     for name, path in config.load:
         network = _loaded(path, config.target)
         size = (network.settings["height"], network.settings["width"])
@@ -206,6 +226,21 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
                 f"{row.name}, {row.estimator}: predicted {' and '.join(axes)} run against the truth: the two sets "
                 "define the sign differently (a mirrored eye or another --convention)"
             )
+
+
+def _reweighted(
+    evaluation: Evaluation, name: str, estimator: str, networks: Sequence[Estimator], real: Grey, progress: Progress
+) -> Row:
+    """Train anew on the set `name`, weighted so that its labels are as each of `networks` predicts those of `real`."""
+    images, test = evaluation.sets[name], evaluation.tested
+    row, found, weights = f"{name}{REWEIGHTED}", list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    for seed, network in zip(_seeds(evaluation.config), networks, strict=True):
+        predicted = predict(network, real, evaluation.device, evaluation.precision)
+        weights.append(weights_like(images.targets, predicted))
+        weighted = replace(images, weights=weights[-1])
+        anew = _trained(evaluation, row, estimator, weighted, seed, progress)
+        found.append(predict(anew, test.pixels, evaluation.device, evaluation.precision))
+    return replace(_row(row, estimator, len(images), found, test), weights=np.mean(weights, axis=0))
 
 
 def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Row:
@@ -351,6 +386,18 @@ def _draw(evaluation: Evaluation) -> None:
     else:
         evaluation.warnings.append("curve and error map not drawn: pip install 'simgan-cli[plots]'")
     write_atomic(out / "worst.png", worst_images([row for row in rows if row.estimator != MEAN] or rows, test))
+
+
+def _write_weights(evaluation: Evaluation) -> None:
+    """Write how often to draw each image of a set, for whoever trains another model on it."""
+    for row in evaluation.rows:
+        if row.weights is not None:
+            text = io.StringIO()
+            table = csv.writer(text, lineterminator="\n")
+            table.writerow(["file", "weight"])
+            files = evaluation.sets[row.name.removesuffix(REWEIGHTED)].files
+            table.writerows((file, f"{weight:.4f}") for file, weight in zip(files, row.weights, strict=True))
+            write_atomic(evaluation.config.out / WEIGHTS / f"{row.name}-{row.estimator}.csv", text.getvalue())
 
 
 def _predictions(rows: Sequence[Row], test: LabelledImages, seeds: range) -> str:

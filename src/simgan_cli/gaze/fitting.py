@@ -64,7 +64,8 @@ def fit(
 ) -> Estimator:
     """Train an estimator by Adam on the squared Euclidean distance; return it as it was at its best held-out check.
 
-    Raises DataError for too few images, DivergedError when the loss is no longer finite.
+    Images that have weights are drawn by them, with replacement, and held-out errors count by them. Raises DataError
+    for too few images, DivergedError when the loss is no longer finite.
     """
     train, stop = held_out(images, seed)
     torch.manual_seed(seed)
@@ -75,6 +76,7 @@ def fit(
     pixels = torch.from_numpy(images.pixels)[:, None].to(device)
     targets = torch.from_numpy(_as_output(images.targets, images)).float().to(device)
     train_index, stop_index = (torch.from_numpy(index).to(device) for index in (train, stop))
+    stop_weights = _weights(images, stop).to(device)
     casting = autocast(schedule.precision, device)
     draws = torch.Generator().manual_seed(seed)
     best, best_state, fruitless = float("inf"), network.state_dict(), 0
@@ -83,7 +85,7 @@ def fit(
     order = torch.empty(0, dtype=torch.int64)
     for step in range(1, schedule.steps + 1):
         if len(order) < size:
-            order = torch.randperm(len(train), generator=draws)
+            order = _an_epoch(images, train, draws)
         batch, order = train_index[order[:size].to(device)], order[size:]
         network.train()
         with casting():
@@ -95,7 +97,8 @@ def fit(
         decay.step()
         progress(step, schedule.steps)
         if step % every == 0 or step == schedule.steps:
-            error = float((_outputs(network, pixels[stop_index], casting) - targets[stop_index]).square().sum(1).mean())
+            errors = (_outputs(network, pixels[stop_index], casting) - targets[stop_index]).square().sum(1)
+            error = float((errors * stop_weights).mean())
             if not np.isfinite(error):
                 raise DivergedError(f"training on {images.source} gave no finite error; lower --learning-rate")
             fruitless += 1
@@ -107,6 +110,20 @@ def fit(
     network.load_state_dict(best_state)
     network.eval().requires_grad_(False)
     return network
+
+
+def _weights(images: LabelledImages, index: NDArray[np.int64]) -> Tensor:
+    """Return the weights of the images at `index`, on average 1; all are alike where none has any."""
+    alike = torch.ones(len(index))
+    weights = alike if images.weights is None else torch.from_numpy(images.weights[index]).float()
+    return weights / weights.mean() if weights.any() else alike
+
+
+def _an_epoch(images: LabelledImages, train: NDArray[np.int64], draws: torch.Generator) -> Tensor:
+    """Return as many places in `train` as it has: each once, or by the images' weights, with replacement."""
+    if images.weights is None:
+        return torch.randperm(len(train), generator=draws)
+    return torch.multinomial(_weights(images, train), len(train), replacement=True, generator=draws)
 
 
 def predict(network: Estimator, pixels: NDArray[np.uint8], device: torch.device, precision: str) -> Targets:

@@ -1,7 +1,7 @@
 """Labelled images of eyes: what a reader found, brought to one size and checked."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from simgan_cli.gaze.geometry import Convention, Vectors, angles_from_vectors, u
 
 Target = Literal["gaze", "pupil"]
 UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
-Grey = NDArray[np.uint8]  # H x W
+Grey = NDArray[np.uint8]  # H x W, or N x H x W
 NOT_UNIT = 0.01  # a vector whose length is off by more has not merely been rounded
 DECODED_AT_ONCE = 256
 
@@ -49,7 +49,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Grey images N x H x W with a target each: unit vectors N x 3, or pupil centres N x 2 in pixels."""
+    """Grey images N x H x W with a target each: unit vectors N x 3, or pupil centres N x 2 in pixels.
+
+    `weights` say how often training draws each, on average 1; without them all are drawn alike.
+    """
 
     source: Path
     reader: str
@@ -59,6 +62,7 @@ class LabelledImages:
     files: list[str]
     persons: list[str] | None = None
     warnings: list[str] = field(default_factory=list)
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -76,6 +80,7 @@ class LabelledImages:
             targets=self.targets[index],
             files=[self.files[i] for i in index],
             persons=None if self.persons is None else [self.persons[i] for i in index],
+            weights=None if self.weights is None else self.weights[index],
         )
 
     def coordinates(self) -> dict[str, NDArray[np.float64]]:
@@ -89,18 +94,17 @@ class LabelledImages:
     @cached_property
     def digests(self) -> dict[bytes, str]:
         """Hashes of the images' pixels, and their files; without empty frames, which may well be equal."""
-        return {
-            hashlib.blake2b(image.tobytes(), digest_size=16).digest(): file
-            for image, file in zip(self.pixels, self.files, strict=True)
-            if image.std() > 0
-        }
+        found = zip(digests_of(self.pixels), self.files, strict=True)
+        return {digest: file for digest, file in found if digest is not None}
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all pixels, targets and persons: what training an estimator looks at."""
+        """A hash of all pixels, targets, persons and weights: what training an estimator looks at."""
         digest = hashlib.sha256(self.pixels.tobytes())
         digest.update(self.targets.tobytes())
         digest.update(repr(self.persons).encode(errors="surrogatepass"))
+        if self.weights is not None:
+            digest.update(self.weights.tobytes())
         return digest.hexdigest()
 
     def describe(self) -> str:
@@ -115,6 +119,12 @@ class LabelledImages:
             f"{len(self):,} images of {height}x{width} ({self.reader}: {self.source}){who}; {ranges}; "
             f"grey {self.pixels.mean():.0f} +- {self.pixels.std():.0f}"
         )
+
+
+def digests_of(pixels: Grey) -> Iterator[bytes | None]:
+    """Yield a hash of each of N x H x W images, None for empty frames."""
+    for image in pixels:
+        yield hashlib.blake2b(image.tobytes(), digest_size=16).digest() if image.std() > 0 else None
 
 
 def coordinates_of(targets: NDArray[np.float64], target: Target) -> dict[str, NDArray[np.float64]]:

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED
+from simgan_cli.data.cache import open_pixels
 from simgan_cli.data.files import naming, parse_json
-from simgan_cli.data.images import decoding, luma, pixel_array
+from simgan_cli.data.images import Preparation, decoding, luma, pixel_array, top_of
 from simgan_cli.data.tree import natural, read_tree
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
-from simgan_cli.gaze.labels import LabelledImages, Options, Sample, collect
+from simgan_cli.gaze.labels import Grey, LabelledImages, Options, Sample, collect
 
 Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
 Samples = tuple[list[Sample], list[str]]  # with what is worth a warning
@@ -60,6 +61,24 @@ def read(path: Path, options: Options, layout: Layout | Literal["auto"] = "auto"
     if found == "unityeyes":
         options = replace(options, size=options.size or EYE_SIZE)
     return collect(samples, path, found, options, warnings)
+
+
+def read_unlabelled(path: Path, options: Options) -> tuple[Grey, list[str]]:
+    """Read grey images N x H x W of `options.size` below a folder or in an archive; say what was left out, too.
+
+    Raises SettingsError for a path that is not there, DataError where no image can be read.
+    """
+    if not path.exists():
+        raise SettingsError(f"{path}: no such file or folder; give unlabelled images")
+    found = open_pixels(
+        path, Preparation(options.size, "resize", "1", options.preprocess), "off", None, lambda *_: None
+    )
+    pixels = found.pixels[:, 0]
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(pixels * (255 / top_of(pixels.dtype)))
+    skipped = [name for name, _ in found.skipped]
+    named = ", ".join(skipped[:NAMED])
+    return np.array(pixels, np.uint8), [f"{path}: {len(skipped):,} files cannot be read ({named})"] if skipped else []
 
 
 def _recognised(path: Path) -> Layout:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from simgan_cli.gaze.geometry import angular_error
 from simgan_cli.gaze.labels import Target, coordinates_of
+from simgan_cli.gaze.reweighting import effective_number
 
 WITHIN: dict[Target, tuple[int, ...]] = {"gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5)}
 PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
@@ -20,13 +21,17 @@ Errors = NDArray[np.float64]  # seeds x images
 
 @dataclass(frozen=True)
 class Row:
-    """A training set and estimator: predictions on the test set by seed, and their errors in degrees or pixels."""
+    """A training set and estimator: predictions on the test set by seed, and their errors in degrees or pixels.
+
+    `weights` say how often training drew each image, mean over seeds; None where all were drawn alike.
+    """
 
     name: str
     estimator: str
     images: int  # trained on
     predictions: list[NDArray[np.float64]]
     errors: Errors
+    weights: NDArray[np.float64] | None = None
 
 
 def errors_of(predicted: NDArray[np.float64], true: NDArray[np.float64], target: Target) -> NDArray[np.float64]:
@@ -42,6 +47,7 @@ def summary(row: Row, target: Target, persons: Sequence[str] | None, resamples: 
         "name": row.name,
         "estimator": row.estimator,
         "images": row.images,
+        "effective_images": effective_number(row.weights) if row.weights is not None else None,
         "mean": float(errors.mean()),
         "ci95": interval(errors, persons, resamples),
         "median": float(np.median(errors)),
