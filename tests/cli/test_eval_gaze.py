@@ -28,7 +28,9 @@ def sets(folder: Path) -> list[str]:
 
 def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
     model, oracle = write_refiner(tmp_path / "model"), write_csv(tmp_path / "oracle", 40, 3)
+    unlabelled = write_images(tmp_path / "unlabelled", 12, 4, (40, 60))
     flags = [*sets(tmp_path), "--model", str(model), "--real-train", str(oracle), *QUICK, "--seeds", "2"]
+    flags += ["--real", str(unlabelled)]
     result = simgan("eval-gaze", *flags, "--json")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
@@ -37,7 +39,9 @@ def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
     assert document["test"]["images"] == 20
     assert document["test"]["persons"] == 5
     names = [(row["name"], row["estimator"]) for row in document["rows"]]
-    assert names[-3:] == [("synthetic", "resnet"), ("refined", "resnet"), ("oracle", "resnet")]
+    assert [name for name, estimator in names if estimator == "resnet"] == [
+        "synthetic", "synthetic-reweighted", "refined", "refined-reweighted", "oracle",
+    ]  # fmt: skip
     assert ("synthetic", "mean") in names
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
     assert document["comparison"]["verdict"] in ("helps", "no difference shown", "hurts")
@@ -46,7 +50,13 @@ def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     refined = [float(row["error_deg"]) for row in rows if row["row"] == "refined/resnet"]
     assert len(refined) == 2 * 20
-    assert np.isclose(np.mean(refined), document["rows"][-2]["mean"], atol=1e-5)
+    assert np.isclose(np.mean(refined), document["rows"][-3]["mean"], atol=1e-5)
+    with (tmp_path / "out" / "weights" / "refined-reweighted-resnet.csv").open() as file:
+        weights = {row["file"]: float(row["weight"]) for row in csv.DictReader(file)}
+    assert weights.keys() == {f"{index}.png" for index in range(60)}
+    assert np.isclose(np.mean(list(weights.values())), 1, atol=1e-3)
+    assert 1 <= document["rows"][-2]["effective_images"] <= 60
+    assert document["rows"][-3]["effective_images"] is None
     for name in ("curve.png", "error-map.png", "worst.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert picture.width > 100
@@ -64,7 +74,8 @@ def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
     )
     row = json.loads(loaded.stdout)["rows"][0]
     assert row["name"] == "mine"
-    assert np.isclose(row["mean"], document["rows"][-3]["seed_means"][0])
+    synthetic = next(row for row in document["rows"] if (row["name"], row["estimator"]) == ("synthetic", "resnet"))
+    assert np.isclose(row["mean"], synthetic["seed_means"][0])
 
     # An estimator is a feature transform of training, too.
     synthetic, real = write_images(tmp_path / "s", 8, 1, (35, 55)), write_images(tmp_path / "r", 8, 2, (35, 55))
@@ -113,6 +124,9 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
         (["--train", str(train), "--test", str(test), *out], 2, "is not NAME=PATH"),
         (["--train", "a=nowhere", "--test", str(test), *out], 2, "no such file or folder"),
         (["--train", f"a={tmp_path}", "--test", str(test), *out], 4, "no labels found"),
+        ([*flags, "--real", "nowhere"], 2, "no such file or folder"),
+        ([*flags, "--real", str(test), "--estimator", "knn"], 2, "--real weighs what an estimator"),
+        ([*flags, "--real", str(test), "--train", f"synthetic-reweighted={test}"], 2, "made by another option"),
         ([*flags, "--protocol", "leave-one-person-out"], 2, "--test: not with"),
         ([*alone, "--train", f"b={test}"], 2, "--train: one of them with --protocol"),
         ([*alone, "--estimator", "knn", "--estimator", "resnet"], 2, "--estimator: one of them with --protocol"),
@@ -127,6 +141,24 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     result = simgan("eval-gaze", *flags)
     assert result.returncode == 2
     assert "not empty" in result.stderr
+
+
+def test_unlabelled_images_of_any_kind_are_read_and_known_again(tmp_path: Path) -> None:
+    flags = dict(zip(("train", "test", "out"), sets(tmp_path)[1::2], strict=True))
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    deep = np.full((35, 55), 30_000, np.uint16)
+    deep[:, 20:] = 60_000
+    Image.fromarray(deep).save(mixed / "deep.png")
+    (mixed / "torn.png").write_bytes(b"not an image")
+    evaluation = prepare(EvalGazeConfig.model_validate(flags | {"real": mixed, "estimator": "resnet"}))
+    assert evaluation.real is not None
+    assert evaluation.real.shape == (1, 35, 55)
+    assert np.unique(evaluation.real).tolist() == [117, 233]  # 30,000 and 60,000 of 65,535, of 255
+    assert any("1 unreadable images left out, such as" in text and "torn.png" in text for text in evaluation.warnings)
+
+    same = prepare(EvalGazeConfig.model_validate(flags | {"real": flags["test"], "estimator": "resnet"}))
+    assert any("share 20 images: rows -reweighted have seen those" in warning for warning in same.warnings)
 
 
 def test_a_name_in_a_file_of_settings_leads_nowhere_else(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,35 @@ def test_the_same_seed_gives_the_same_estimator() -> None:
     first, again, other = (fit("resnet", train, seed, schedule, CPU).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.0.weight"], other["head.0.weight"])
+
+
+def test_images_of_no_weight_teach_nothing() -> None:
+    train, test = eyes(600, 1), eyes(60, 2)
+    false = train.targets * np.where(np.arange(600)[:, None] % 2, [-1, -1, 1], 1)  # every second looks the other way
+    train = replace(train, targets=false)
+    schedule = Schedule(60, 32, 2e-3, "fp32")
+    weighted = replace(train, weights=np.tile([2.0, 0.0], 300))
+    good, bad = (fit("resnet", images, 0, schedule, CPU) for images in (weighted, train))
+    guess = errors_of(constant_guess(test, 60), test.targets, test.target).mean()
+    errors = [
+        errors_of(predict(one, test.pixels, CPU, "fp32"), test.targets, test.target).mean() for one in (good, bad)
+    ]
+    assert errors[0] < 0.6 * guess < errors[1]
+
+
+def test_weights_travel_with_their_images_and_make_another_set() -> None:
+    images = replace(eyes(4, 1), weights=np.array([0.0, 1.0, 2.0, 1.0]))
+    part = images.part(np.array([2, 0]))
+    assert part.weights is not None
+    assert part.weights.tolist() == [2.0, 0.0]
+    assert len({each.fingerprint for each in (images, eyes(4, 1), replace(images, weights=np.ones(4)))}) == 3
+
+
+def test_where_no_weight_is_among_them_held_out_images_count_alike() -> None:
+    weights = np.ones(40)
+    weights[held_out(eyes(40, 1), 0)[1]] = 0
+    network = fit("resnet", replace(eyes(40, 1), weights=weights), 0, Schedule(4, 8, 1e-3, "fp32"), CPU)
+    assert np.isfinite(predict(network, eyes(2, 2).pixels, CPU, "fp32")).all()
 
 
 def test_persons_are_held_out_whole() -> None:

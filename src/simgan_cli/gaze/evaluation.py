@@ -397,6 +397,7 @@ def _write_weights(evaluation: Evaluation) -> None:
             table.writerow(["file", "weight"])
             files = evaluation.sets[row.name.removesuffix(REWEIGHTED)].files
             table.writerows((file, f"{weight:.4f}") for file, weight in zip(files, row.weights, strict=True))
+            (evaluation.config.out / WEIGHTS).mkdir(exist_ok=True)
             write_atomic(evaluation.config.out / WEIGHTS / f"{row.name}-{row.estimator}.csv", text.getvalue())
 
 

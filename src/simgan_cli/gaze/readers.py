@@ -76,9 +76,11 @@ def read_unlabelled(path: Path, options: Options) -> tuple[Grey, list[str]]:
     pixels = found.pixels[:, 0]
     if pixels.dtype != np.uint8:
         pixels = np.rint(pixels * (255 / top_of(pixels.dtype)))
-    skipped = [name for name, _ in found.skipped]
-    named = ", ".join(skipped[:NAMED])
-    return np.array(pixels, np.uint8), [f"{path}: {len(skipped):,} files cannot be read ({named})"] if skipped else []
+    grey = np.array(pixels, np.uint8)
+    if not found.skipped:
+        return grey, []
+    name, reason = found.skipped[0]
+    return grey, [f"{path}: {len(found.skipped):,} unreadable images left out, such as {name}: {reason}"]
 
 
 def _recognised(path: Path) -> Layout:

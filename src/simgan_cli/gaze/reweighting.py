@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from simgan_cli.errors import DataError
 
-BINS = 9  # along each of the first two coordinates of the labels
+MOST_BINS = 9  # along each of the first two coordinates of the labels
+IN_A_BIN = 20  # labels, on average, at least
 SPAN = (
     0.5,
     99.5,
@@ -27,10 +28,11 @@ def weights_like(labels: Targets, wanted: Targets) -> NDArray[np.float64]:
     """
     both = np.concatenate([labels[:, :2], wanted[:, :2]])
     low, high = np.percentile(both, SPAN, axis=0)
-    edges = np.linspace(low, high, BINS + 1)[1:-1]
+    side = int(np.clip(np.sqrt(len(labels) / IN_A_BIN), 1, MOST_BINS))
+    edges = np.linspace(low, high, side + 1)[1:-1]
     column, row = (np.digitize(both[:, axis], edges[:, axis]) for axis in (0, 1))
-    bins = column * BINS + row
-    there, asked = (np.bincount(part, minlength=BINS * BINS) for part in (bins[: len(labels)], bins[len(labels) :]))
+    bins = column * side + row
+    there, asked = (np.bincount(part, minlength=side * side) for part in (bins[: len(labels)], bins[len(labels) :]))
     weights = np.asarray((asked / np.maximum(there, 1))[bins[: len(labels)]], np.float64)
     if not weights.any():
         raise DataError("no label lies where an estimator places any of the unlabelled images; render that range")

@@ -1,0 +1,54 @@
+"""Weights of labels, by hand and as a property: drawn by them, labels are distributed as wanted."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from simgan_cli.errors import DataError
+from simgan_cli.gaze.reweighting import effective_number, weights_like
+
+
+def at(*places: tuple[int, tuple[float, float]]) -> NDArray[np.float64]:
+    """Return so many pixels at each place."""
+    return np.concatenate([np.tile(place, (count, 1)) for count, place in places]).astype(np.float64)
+
+
+def test_weights_by_hand() -> None:
+    left, right = (2.0, 5.0), (8.0, 5.0)
+    weights = weights_like(at((60, left), (20, right)), at((3, left), (9, right)))
+    # A quarter of what is wanted lies left, where three quarters are: a third as often as now; right three times.
+    assert weights == pytest.approx([1 / 3] * 60 + [3] * 20)
+    # (60 / 3 + 20 * 3)^2 / (60 / 9 + 20 * 9)
+    assert effective_number(weights) == pytest.approx(6400 / (20 / 3 + 180))
+    assert effective_number(np.ones(7)) == 7
+
+
+def test_where_nothing_is_wanted_nothing_is_drawn() -> None:
+    weights = weights_like(at((40, (2, 5)), (40, (8, 5))), at((5, (8, 5))))
+    assert weights == pytest.approx([0] * 40 + [2] * 40)
+
+
+def test_without_a_label_near_what_is_wanted_there_are_no_weights() -> None:
+    with pytest.raises(DataError, match="render that range"):
+        weights_like(at((80, (2, 2))), at((80, (9, 9))))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(100, 3000), st.floats(0.2, 1.0))
+def test_drawn_by_their_weights_labels_have_the_moments_of_what_is_wanted(seed: int, count: int, width: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels, wanted = rng.uniform(-1, 1, (3000, 2)), rng.uniform(-width, width, (count, 2))
+    weights = weights_like(labels, wanted)
+    assert weights.mean() == pytest.approx(1)
+    assert 1 <= effective_number(weights) <= 3000 * (1 + 1e-9)
+    # Within a bin's width of 2 / 9, and the error of 100 draws or more.
+    assert (weights[:, None] * labels).mean(axis=0) == pytest.approx(wanted.mean(axis=0), abs=0.12)
+    spread = np.sqrt((weights[:, None] * (labels - wanted.mean(axis=0)) ** 2).mean(axis=0))
+    assert spread == pytest.approx(wanted.std(axis=0), abs=0.12)
+
+
+def test_turning_the_sets_round_turns_the_weights() -> None:
+    rng = np.random.default_rng(0)
+    labels, wanted = rng.normal(0, 1, (500, 2)), rng.normal(0.3, 0.5, (300, 2))
+    assert weights_like(labels[:, ::-1], wanted[:, ::-1]) == pytest.approx(weights_like(labels, wanted))
