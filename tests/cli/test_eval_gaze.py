@@ -92,6 +92,24 @@ def test_the_table_and_the_pupil(tmp_path: Path) -> None:
         assert text in result.stdout
 
 
+def test_where_no_label_lies_near_what_is_predicted_the_other_rows_stand(tmp_path: Path) -> None:
+    train, test = write_csv(tmp_path / "train", 360, 1), write_csv(tmp_path / "test", 20, 2)
+    lines = list(csv.DictReader((train / "labels.csv").read_text().splitlines()))
+    for index, line in enumerate(lines):  # far in four corners, and the untrained estimator looks between them
+        gaze = np.array([0.6 * (-1) ** (index // 2), 0.6 * (-1) ** index, -0.5])
+        line |= dict(zip(("gx", "gy", "gz"), gaze / np.linalg.norm(gaze), strict=True))
+    with (train / "labels.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, lines[0])
+        table.writeheader()
+        table.writerows(lines)
+    flags = ["--train", f"synthetic={train}", "--test", str(test), "--out", str(tmp_path / "out")]
+    result = simgan("eval-gaze", *flags, *QUICK, "--real", write_images(tmp_path / "real", 8, 4, (35, 55)), "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert "synthetic-reweighted" not in [row["name"] for row in document["rows"]]
+    assert any("synthetic-reweighted, resnet: left out: no label" in text for text in document["warnings"])
+
+
 def test_leaving_persons_out(tmp_path: Path) -> None:
     real = write_csv(tmp_path / "real", 30, 1, persons=3)
     labels = real / "labels.csv"

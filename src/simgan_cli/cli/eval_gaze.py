@@ -123,14 +123,7 @@ def _print(document: dict[str, Any]) -> None:
         stdout.print(escape(printable(text + pair["verdict"])))
     for row in rows:
         if row["effective_images"] is not None:
-            stdout.print(
-                escape(
-                    printable(
-                        f"{row['name']}, {row['estimator']}: weights as varied as "
-                        f"{row['effective_images']:,.0f} of {row['images']:,} images drawn alike"
-                    )
-                )
-            )
+            stdout.print(escape(printable(_weighed(row))))
     if document["preservation"] is not None:
         stdout.print(_moved(document["preservation"], unit))
 
@@ -142,6 +135,13 @@ def _table(title: str, numbers: list[str]) -> Table:
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _weighed(row: dict[str, Any]) -> str:
+    return (
+        f"{row['name']}, {row['estimator']}: its weights leave as much variety as {row['effective_images']:,.0f} of "
+        f"{row['images']:,} images"
+    )
 
 
 def _moved(preservation: dict[str, Any], unit: str) -> str:

@@ -212,7 +212,11 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
                 predictions = [predict(n, test.pixels, evaluation.device, evaluation.precision) for n in networks]
             evaluation.rows.append(_row(name, estimator, len(images), predictions, test))
             if evaluation.real is not None and estimator != KNN and name != ORACLE:
-                evaluation.rows.append(_reweighted(evaluation, name, estimator, networks, evaluation.real, progress))
+                try:
+                    row = _reweighted(evaluation, name, estimator, networks, evaluation.real, progress)
+                    evaluation.rows.append(row)
+                except DataError as error:  # the other rows stand
+                    evaluation.warnings.append(f"{name}{REWEIGHTED}, {estimator}: left out: {error}")
     for name, path in config.load:
         network = _loaded(path, config.target)
         size = (network.settings["height"], network.settings["width"])

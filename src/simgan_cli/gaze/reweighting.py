@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simgan_cli.errors import DataError
 
 MOST_BINS = 9  # along each of the first two coordinates of the labels
-IN_A_BIN = 20  # labels, on average, at least
+IN_A_BIN = 10  # labels, on average, at least
 SPAN = (
     0.5,
     99.5,
