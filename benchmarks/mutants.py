@@ -37,7 +37,7 @@ TESTS = {
     "balance": ["test_balance.py"],
 }
 # Compiling networks and whole trainings take seconds to minutes, and say nothing that their neighbours do not.
-QUICK = "not compiled and not a_refiner_that_changes_nothing and not a_number_stays"
+QUICK = "not compiled and not a_scale_of_psi and not a_number_stays"
 HEAVY = (
     "torch",
     "numpy",

@@ -44,6 +44,10 @@ def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert ("synthetic", "mean") in names
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
+    assert [pair["pair"] for pair in document["comparisons"]] == [
+        ["synthetic", "synthetic-reweighted"], ["synthetic", "refined"], ["synthetic", "refined-reweighted"],
+        ["synthetic", "oracle"], ["synthetic-reweighted", "refined-reweighted"],
+    ]  # fmt: skip
     assert document["comparison"]["verdict"] in ("helps", "no difference shown", "hurts")
     assert set(document["preservation"]) == {"images", "content_shift_px", "pupil_shift_px", "estimate_shift_deg"}
     with (tmp_path / "out" / "predictions.csv").open() as file:

@@ -11,7 +11,7 @@ from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printab
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
-from simgan_cli.gaze.config import EvalGazeConfig
+from simgan_cli.gaze.config import REWEIGHTED, EvalGazeConfig
 
 if TYPE_CHECKING:
     from simgan_cli.gaze.evaluation import Evaluation
@@ -104,7 +104,7 @@ def _print(document: dict[str, Any]) -> None:
     )
     shares = _table(f"share of test images within so many {unit}", list(rows[0]["within"]))
     for row in rows:
-        name = escape(printable(row["name"]))
+        name = escape(printable(row["name"].replace(REWEIGHTED, " " + REWEIGHTED[1:])))  # two lines where it is narrow
         errors.add_row(
             name,
             row["estimator"],
@@ -130,8 +130,8 @@ def _print(document: dict[str, Any]) -> None:
 
 def _table(title: str, numbers: list[str]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("trained on", "estimator"):
-        table.add_column(name, no_wrap=True)
+    table.add_column("trained on")
+    table.add_column("estimator", no_wrap=True)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -9,6 +9,7 @@ from simgan_cli.engine.config import Device, PathSetting, Seed, Size, setting
 from simgan_cli.gaze.geometry import Convention
 from simgan_cli.gaze.readers import Layout
 
+REWEIGHTED = "-reweighted"  # ends the names of rows that `real` adds
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
 

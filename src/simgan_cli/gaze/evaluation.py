@@ -20,7 +20,7 @@ from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.gaze import scores
-from simgan_cli.gaze.config import EvalGazeConfig
+from simgan_cli.gaze.config import REWEIGHTED, EvalGazeConfig
 from simgan_cli.gaze.fitting import Schedule, constant_guess, fit, nearest_neighbours, predict
 from simgan_cli.gaze.labels import UNIT, Grey, LabelledImages, Options, apart_warnings, check_apart, digests_of
 from simgan_cli.gaze.readers import read, read_unlabelled
@@ -29,7 +29,6 @@ from simgan_cli.gaze.scores import Row, errors_of
 from simgan_cli.report.gaze import curve, error_map, plots_available, worst_images
 
 REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"
-REWEIGHTED = "-reweighted"  # behind the name of the set
 WEIGHTS = "weights"  # folder of the results
 LEFT_OUT = "leave-one-person-out"
 REFINED_AT_ONCE = 1024  # images
@@ -359,7 +358,9 @@ def _document(evaluation: Evaluation) -> dict[str, Any]:
     config, test = evaluation.config, evaluation.tested
     rows = [scores.summary(row, test.target, test.persons, config.bootstrap) for row in evaluation.rows]
     compared = [row for row in evaluation.rows if row.estimator == config.estimator[0]]
-    comparisons = [scores.compare(compared[0], row, test.persons, config.bootstrap) for row in compared[1:]]
+    weighted = [row for row in compared if row.weights is not None]  # of those, too, is refining any better
+    pairs = [(group[0], row) for group in (compared, weighted) for row in group[1:]]
+    comparisons = [scores.compare(one, other, test.persons, config.bootstrap) for one, other in pairs]
     main = next((pair for pair in comparisons if pair["pair"][1] == REFINED), comparisons[0] if comparisons else None)
     return {
         "schema": "simgan.eval-gaze/1",
