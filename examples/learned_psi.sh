@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Self-regularization on what a gaze estimator looks at: psi is the convolutional part of one trained on the renders.
 #
-#     examples/learned_psi.sh LABELLED_RENDERS_DIR REAL_DIR OUT_DIR
+#     examples/learned_psi.sh LABELLED_RENDERS_DIR REAL_DIR OUT_DIR [LAMBDA]
 #
-# LABELLED_RENDERS_DIR has labels that `simgan eval-gaze` reads, such as labels.csv; REAL_DIR needs none.
+# LABELLED_RENDERS_DIR has a labels.csv; REAL_DIR needs none. The scale of learned features is arbitrary, so lambda is
+# left to training, which takes 80 images in each folder, unless LAMBDA is a number.
 set -euo pipefail
-renders=${1:?LABELLED_RENDERS_DIR} real=${2:?REAL_DIR} out=${3:?OUT_DIR}
+renders=${1:?LABELLED_RENDERS_DIR} real=${2:?REAL_DIR} out=${3:?OUT_DIR} lambda=${4:-auto}
 
 # 1. An estimator from one half of the renders, tested on the other half. It never sees a real image.
 python - "$renders" "$out" <<'PYTHON'
@@ -28,6 +29,6 @@ for name, half in (("fit", rows[::2]), ("check", rows[1::2])):
 PYTHON
 simgan eval-gaze --train fit="$out/fit" --test "$out/check" --estimator cnn --out "$out/estimator" --skip-existing
 
-# 2. A refiner that keeps those features, with the pixels' brightness and contrast free.
+# 2. A refiner that keeps those features; all else is free.
 simgan train --synthetic "$renders" --real "$real" --out "$out/run" --resume auto \
-  --psi "$out/estimator/estimators/fit-cnn-seed0=1,normalized=0.5"
+  --psi "$out/estimator/estimators/fit-cnn-seed0" --lambda "$lambda"

@@ -82,9 +82,9 @@ def test_own_folders(tmp_path: Path, program: Path) -> None:
 def test_a_learned_psi(tmp_path: Path, program: Path) -> None:
     renders, photos = write_csv(tmp_path / "renders", 12, 1), write_images(tmp_path / "photos", 4, 2, (35, 55))
     out = tmp_path / "out"
-    run_example("learned_psi.sh", renders, photos, out, program=program)
+    run_example("learned_psi.sh", renders, photos, out, "0.5", program=program)
     settings = json.loads((out / "run" / "config.json").read_text())["settings"]
-    assert settings["psi"] == f"{out}/estimator/estimators/fit-cnn-seed0=1,normalized=0.5"
+    assert (settings["psi"], settings["lambda"]) == (f"{out}/estimator/estimators/fit-cnn-seed0", 0.5)
     assert (out / "run" / "refiner" / "model.safetensors").is_file()
     halves = [set((out / name / "labels.csv").read_text().splitlines()[1:]) for name in ("fit", "check")]
     assert not halves[0] & halves[1]
