@@ -6,8 +6,8 @@ This looks at labels of the target on purpose, to explain results: nothing here 
 One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` names, all of them or those of `--row`:
 raw renders, fewer, augmented by hand (`efficacy.augment`), refined once or several times in other ways; the same drawn
 anew so that their gaze is distributed as the target's, or weighted so by predictions (`simgan eval-gaze --real`, which
-needs no label); fewer and fewer labelled target images. Rows of refined renders
-train the default recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere.
+needs no label); fewer and fewer labelled target images. Rows of refined renders train the default recipe, or take the
+refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere.
 """
 
 import argparse

@@ -70,9 +70,8 @@ def read_unlabelled(path: Path, options: Options) -> tuple[Grey, list[str]]:
     """
     if not path.exists():
         raise SettingsError(f"{path}: no such file or folder; give unlabelled images")
-    found = open_pixels(
-        path, Preparation(options.size, "resize", "1", options.preprocess), "off", None, lambda *_: None
-    )
+    preparation = Preparation(options.size, "resize", "1", options.preprocess)
+    found = open_pixels(path, preparation, "off", None, lambda *_: None)
     pixels = found.pixels[:, 0]
     if pixels.dtype != np.uint8:
         pixels = np.rint(pixels * (255 / top_of(pixels.dtype)))

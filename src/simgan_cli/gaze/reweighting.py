@@ -12,10 +12,8 @@ from simgan_cli.errors import DataError
 
 MOST_BINS = 9  # along each of the first two coordinates of the labels
 IN_A_BIN = 10  # labels, on average, at least
-SPAN = (
-    0.5,
-    99.5,
-)  # percentiles of both sets' coordinates that the bins lie between; what is beyond joins the last ones
+# Percentiles of both sets' coordinates between which bins lie; what is beyond joins the outer ones.
+SPAN = (0.5, 99.5)
 
 Targets = NDArray[np.float64]
 
