@@ -149,6 +149,11 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
         ([*flags, "--real", "nowhere"], 2, "no such file or folder"),
         ([*flags, "--real", str(test), "--estimator", "knn"], 2, "--real weighs what an estimator"),
         ([*flags, "--real", str(test), "--train", f"synthetic-reweighted={test}"], 2, "made by another option"),
+        (
+            [*flags, "--real", str(test), "--model", "any", "--train", f"refined-reweighted={test}"],
+            2,
+            "made by another option",
+        ),
         ([*flags, "--protocol", "leave-one-person-out"], 2, "--test: not with"),
         ([*alone, "--train", f"b={test}"], 2, "--train: one of them with --protocol"),
         ([*alone, "--estimator", "knn", "--estimator", "resnet"], 2, "--estimator: one of them with --protocol"),

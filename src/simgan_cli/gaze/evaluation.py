@@ -139,7 +139,7 @@ def _check(config: EvalGazeConfig) -> None:
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
     reserved = {ORACLE} if config.real_train else set()
     reserved |= {REFINED} if config.model else set()
-    reserved |= {f"{name}{REWEIGHTED}" for name in names} if config.real else set()
+    reserved |= {f"{name}{REWEIGHTED}" for name in (*names, *reserved)} if config.real else set()
     problems += [
         f"--train {name}=...: that row is made by another option; take another name" for name in reserved & set(names)
     ]
