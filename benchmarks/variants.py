@@ -1,4 +1,5 @@
-"""What the product leaves out: `simgan` with another adversarial loss, or another way to hold the discriminator.
+"""What the product leaves out: `simgan` with another adversarial loss, another way to hold the discriminator, or
+another share of history in its mini-batches.
 
     python benchmarks/variants.py hinge train --synthetic DIR --real DIR --out RUN   # otherwise as simgan train
     python benchmarks/efficacy.py --data DATA --work WORK --job camera --recipe variant=hinge --recipe variant=r1
@@ -143,6 +144,31 @@ class SpectralNorm(SimGAN):
         super().__init__(config, refiner, discriminator, *others)
 
 
+class HistoryShare(SimGAN):
+    """Another share of history in D's mini-batches than the half of Sec. 2.3."""
+
+    share: float
+
+    def iteration(self, *arguments: Any) -> algorithm.Measures:
+        """Iterate with `share` of the refined images from history, where it has that many."""
+        assert self.history is not None
+        draw = self.history.draw
+        with patch.object(self.history, "draw", lambda half: draw(round(2 * half * self.share))):
+            return super().iteration(*arguments)
+
+
+class HistoryQuarter(HistoryShare):
+    """A quarter of history."""
+
+    share = 1 / 4
+
+
+class HistoryThreeQuarters(HistoryShare):
+    """Three quarters of history; as few as are refined anew go into it."""
+
+    share = 3 / 4
+
+
 VARIANTS: dict[str, type[SimGAN]] = {
     "least-squares": LeastSquares,
     "hinge": Hinge,
@@ -151,6 +177,8 @@ VARIANTS: dict[str, type[SimGAN]] = {
     "spectral-norm": SpectralNorm,
     "instance-noise": InstanceNoise,
     "diffaugment": DiffAugment,
+    "history-quarter": HistoryQuarter,
+    "history-three-quarters": HistoryThreeQuarters,
 }
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from simgan_cli.cli import app
 from simgan_cli.engine import algorithm
+from tests.engine.test_algorithm import Images, tiny_config, tiny_gan
 from tests.gaze.helpers import write_csv
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "variants.py"
@@ -48,7 +49,19 @@ def test_what_d_sees_is_the_image_moved_and_toned(variants: ModuleType) -> None:
     assert len(torch.unique(seen.amax(dim=(1, 2, 3)))) > 60
 
 
-NAMES = ("least-squares", "hinge", "label-smoothing", "r1", "spectral-norm", "instance-noise", "diffaugment")
+@pytest.mark.parametrize(("name", "fresh"), [("history-quarter", [8, 6, 6]), ("history-three-quarters", [8, 4, 2])])
+def test_a_share_of_history_is_that_of_the_refined_half(variants: ModuleType, name: str, fresh: list[int]) -> None:
+    gan = tiny_gan(tiny_config(batch_size=8), kind=variants.VARIANTS[name])
+    synthetic = Images(1)
+    for step in range(3):  # of which the first finds no history, the second four images
+        gan.step(step, synthetic, Images(2))
+    assert [len(batch) for batch in synthetic.batches[1::2]] == fresh
+
+
+NAMES = (
+    "least-squares", "hinge", "label-smoothing", "r1", "spectral-norm", "instance-noise", "diffaugment",
+    "history-quarter", "history-three-quarters",
+)  # fmt: skip
 
 
 def test_each_variant_trains_another_discriminator(
@@ -59,7 +72,7 @@ def test_each_variant_trains_another_discriminator(
         write_csv(tmp_path / domain, 8, seed)
     flags = ["train", "--synthetic", str(tmp_path / "synthetic"), "--real", str(tmp_path / "real"), "--quiet", "--json"]
     flags += ["--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
-    flags += ["--pretrain-discriminator", "2", "--steps", "2", "--sample-every", "0", "--cache", "off"]
+    flags += ["--pretrain-discriminator", "2", "--steps", "3", "--sample-every", "0", "--cache", "off"]
     losses = set()
     for name in (*NAMES, None):
         command = ["variants.py", name] if name else ["simgan"]

@@ -28,15 +28,16 @@ def tiny_config(**settings: Any) -> TrainConfig:
 
 
 def tiny_gan(
-    config: TrainConfig, compiled: Callable[[nn.Module], Network] = lambda network: network, ranks: Ranks = ALONE
+    config: TrainConfig,
+    compiled: Callable[[nn.Module], Network] = lambda network: network,
+    ranks: Ranks = ALONE,
+    kind: type[SimGAN] = SimGAN,
 ) -> SimGAN:
     torch.manual_seed(5)
     history = HistoryBuffer(config.history_size, SHAPE, np.random.default_rng(1), torch.device("cpu"))
     refiner = Refiner(width=3, blocks=1, output="tanh", noise=config.noise)
     discriminator = Discriminator([("conv", 3, 2, 4), ("pool", 3, 1, 4), ("conv", 1, 1, 3)])
-    return SimGAN(
-        config, refiner, discriminator, history if config.history_size else None, nullcontext, ranks, compiled
-    )
+    return kind(config, refiner, discriminator, history if config.history_size else None, nullcontext, ranks, compiled)
 
 
 class Images:
