@@ -16,6 +16,9 @@ settings.register_profile("quick", deadline=None, suppress_health_check=[HealthC
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=5000)  # an hour's hunt
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+# Bits are compared, and ranks share a machine: with a GPU too, programs run on the CPU, but for engine/test_gpu.py.
+os.environ.setdefault("SIMGAN_DEVICE", "cpu")
+
 
 @dataclass(frozen=True)
 class Domains:

@@ -59,10 +59,12 @@ def test_version_names_what_would_run() -> None:
     assert result.returncode == 0
     ours, *others = result.stdout.splitlines()
     assert ours == f"simgan {simgan_cli.__version__}"
+    device = resolve_device("auto")
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     assert dict(line.split(" ", 1) for line in others) == {
         "torch": torch.__version__,
-        "device": str(resolve_device("auto")),
-        "precision": resolve_precision("auto", resolve_device("auto")),
+        "device": f"{device}{name}",
+        "precision": resolve_precision("auto", device),
     }
 
 

@@ -17,7 +17,10 @@ from simgan_cli.engine.training import build_state
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU in this machine")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU in this machine"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),  # that it does not find everything
+]
 SIZE = (16, 20)
 
 

@@ -1,5 +1,6 @@
 """Images of any size, type and channels through a refiner: against the network itself, and against each other."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_the_number_of_cores_changes_no_bit(grey: Path) -> None:
     hashes = {
         subprocess.run(
             [sys.executable, "-c", script, str(grey)],
-            env={"OMP_NUM_THREADS": cores}, capture_output=True, text=True, check=True,
+            env=os.environ | {"OMP_NUM_THREADS": cores}, capture_output=True, text=True, check=True,
         ).stdout
         for cores in ("1", "2", "3")
     }  # fmt: skip
