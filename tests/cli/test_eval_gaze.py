@@ -154,6 +154,7 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
             2,
             "made by another option",
         ),
+        ([*flags, "--model", "any", "--load", f"refined={test}"], 2, "--load refined=...: that row is made"),
         ([*flags, "--protocol", "leave-one-person-out"], 2, "--test: not with"),
         ([*alone, "--train", f"b={test}"], 2, "--train: one of them with --protocol"),
         ([*alone, "--estimator", "knn", "--estimator", "resnet"], 2, "--estimator: one of them with --protocol"),

@@ -141,7 +141,9 @@ def _check(config: EvalGazeConfig) -> None:
     reserved |= {REFINED} if config.model else set()
     reserved |= {f"{name}{REWEIGHTED}" for name in (*names, *reserved)} if config.real else set()
     problems += [
-        f"--train {name}=...: that row is made by another option; take another name" for name in reserved & set(names)
+        f"--{flag} {name}=...: that row is made by another option; take another name"
+        for flag, given in (("train", config.train), ("load", config.load))
+        for name in sorted(reserved.intersection(name for name, _ in given))
     ]
     if config.protocol == LEFT_OUT:
         problems += [
