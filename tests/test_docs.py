@@ -131,6 +131,25 @@ def test_enough_is_run() -> None:
     assert sum(block.is_marked for block in blocks) < len(blocks) / 2
 
 
+def anchors_of(page: Path) -> set[str]:
+    """What GitHub calls a page's headings in links; mkdocs has a rule of its own, and looks after it."""
+    outside_of_blocks = re.sub("^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall("^#+ (.+)$", outside_of_blocks, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md", "benchmarks/RESULTS.md", "SECURITY.md"])
+def test_links_in_a_checkout_lead_to_headings(name: str) -> None:
+    page = ROOT / name
+    links = re.findall(r"\]\(((?!https?:)[^)\s]+)\)", page.read_text())
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+    assert links or name == "SECURITY.md"
+
+
 def test_every_option_that_is_named_exists() -> None:
     group: Any = typer.main.get_command(app)
     known = {
