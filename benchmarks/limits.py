@@ -5,9 +5,9 @@
 This looks at labels of the target on purpose, to explain results: nothing here chooses a recipe, step or checkpoint.
 One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` names, all of them or those of `--row`:
 raw renders, fewer, augmented by hand (`efficacy.augment`), refined once or several times in other ways; the same drawn
-anew so that their gaze is distributed as the target's, or weighted so by predictions (`simgan eval-gaze --real`, which
-needs no label); fewer and fewer labelled target images. Rows of refined renders train the default recipe, or take the
-refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere.
+anew so that their gaze is distributed as the target's, or weighted so by predictions, which needs no label
+(`simgan eval-gaze --reweight-to`); fewer and fewer labelled target images. Rows of refined renders train the default
+recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere.
 """
 
 import argparse
@@ -107,7 +107,7 @@ class Sets:
         self.downstream, self.seed, self.flags, self.given = downstream, seed, flags, run
         self.renders, self.target = downstream.synthetic, downstream.oracle
         rng = np.random.default_rng([seed, 7])
-        weights = weights_like(self.renders.targets, self.target.targets)
+        weights, _ = weights_like(self.renders.targets, self.target.targets)
         self.alike = self.renders.part(  # as many, drawn so that their labels are distributed as the target's
             rng.choice(len(self.renders), len(self.renders), p=weights / weights.sum())
         )
@@ -185,12 +185,12 @@ class Sets:
         return self._reweighted(self.refined)
 
     def _reweighted(self, images: LabelledImages) -> LabelledImages:
-        """The images with weights that need no label of the target, as `simgan eval-gaze --real` gives them."""
+        """The images with weights that need no label of the target, as `simgan eval-gaze --reweight-to` gives them."""
         downstream = self.downstream
         device, schedule = downstream.device, downstream.schedule
         network = fit(downstream.architecture, images, self.seed, schedule, device)
         predicted = predict(network, self.target.pixels, device, schedule.precision)
-        return replace(images, weights=weights_like(images.targets, predicted))
+        return replace(images, weights=weights_like(images.targets, predicted)[0])
 
     @cached_property
     def alike_refined(self) -> LabelledImages:

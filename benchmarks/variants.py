@@ -151,9 +151,10 @@ class HistoryShare(SimGAN):
 
     def iteration(self, *arguments: Any) -> algorithm.Measures:
         """Iterate with `share` of the refined images from history, where it has that many."""
-        assert self.history is not None
-        draw = self.history.draw
-        with patch.object(self.history, "draw", lambda half: draw(round(2 * half * self.share))):
+        if self.history is None:
+            return super().iteration(*arguments)
+        draw, count = self.history.draw, min(self.batch_size - 1, max(1, round(self.batch_size * self.share)))
+        with patch.object(self.history, "draw", lambda half: draw(count)):
             return super().iteration(*arguments)
 
 

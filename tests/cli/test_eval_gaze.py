@@ -3,19 +3,29 @@ import json
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
 from simgan_cli.data.images import equalize
+from simgan_cli.engine.estimator import Estimator
+from simgan_cli.engine.export import load_network, read_json
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.gaze.config import EvalGazeConfig
-from simgan_cli.gaze.evaluation import prepare
-from tests.gaze.helpers import write_csv
+from simgan_cli.gaze.evaluation import prepare, run
+from simgan_cli.gaze.fitting import held_out, predict
+from simgan_cli.gaze.labels import Options
+from simgan_cli.gaze.readers import read
+from simgan_cli.gaze.reweighting import effective_number, weights_like
+from tests.gaze.helpers import discs, write_csv
 from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 
 QUICK = ["--estimator", "resnet", "--train-steps", "4", "--train-batch", "16", "--bootstrap", "100"]
@@ -30,7 +40,7 @@ def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
     model, oracle = write_refiner(tmp_path / "model"), write_csv(tmp_path / "oracle", 40, 3)
     unlabelled = write_images(tmp_path / "unlabelled", 12, 4, (40, 60))
     flags = [*sets(tmp_path), "--model", str(model), "--real-train", str(oracle), *QUICK, "--seeds", "2"]
-    flags += ["--real", str(unlabelled)]
+    flags += ["--reweight-to", str(unlabelled)]
     result = simgan("eval-gaze", *flags, "--json")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
@@ -68,10 +78,11 @@ def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
 
     # What has been trained is taken as it is; nothing else differs.
     folder = tmp_path / "out" / "estimators" / "synthetic-resnet-seed0"
-    before = (folder / "model.safetensors").stat().st_ino
+    kept = {path: path.stat().st_ino for path in folder.parent.glob("*/model.safetensors")}
+    assert len(kept) == 5 * 2
     again = simgan("eval-gaze", *flags, "--json", "--skip-existing")
     assert json.loads(again.stdout)["rows"] == document["rows"]
-    assert (folder / "model.safetensors").stat().st_ino == before
+    assert {path: path.stat().st_ino for path in kept} == kept
 
     loaded = simgan(
         "eval-gaze", "--load", f"mine={folder}", "--test", tmp_path / "test", "--out", tmp_path / "loaded", "--json"
@@ -96,22 +107,102 @@ def test_the_table_and_the_pupil(tmp_path: Path) -> None:
         assert text in result.stdout
 
 
-def test_where_no_label_lies_near_what_is_predicted_the_other_rows_stand(tmp_path: Path) -> None:
-    train, test = write_csv(tmp_path / "train", 360, 1), write_csv(tmp_path / "test", 20, 2)
-    lines = list(csv.DictReader((train / "labels.csv").read_text().splitlines()))
-    for index, line in enumerate(lines):  # far in four corners, and the untrained estimator looks between them
-        gaze = np.array([0.6 * (-1) ** (index // 2), 0.6 * (-1) ** index, -0.5])
-        line |= dict(zip(("gx", "gy", "gz"), gaze / np.linalg.norm(gaze), strict=True))
-    with (train / "labels.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, lines[0])
-        table.writeheader()
-        table.writerows(lines)
-    flags = ["--train", f"synthetic={train}", "--test", str(test), "--out", str(tmp_path / "out")]
-    result = simgan("eval-gaze", *flags, *QUICK, "--real", write_images(tmp_path / "real", 8, 4, (35, 55)), "--json")
+def test_names_stay_whole_where_the_terminal_is_narrow(tmp_path: Path) -> None:
+    train, test = write_csv(tmp_path / "train", 12, 1), write_csv(tmp_path / "test", 6, 2)
+    flags = ["--train", f"renders-indoor-lit={train}", "--train", f"my-reweighted-set={train}", "--estimator", "knn"]
+    result = simgan("eval-gaze", *flags, "--test", test, "--out", tmp_path / "out", env={"COLUMNS": "80"})
     assert result.returncode == 0, result.stderr
-    document = json.loads(result.stdout)
+    names = "".join(line.strip().split("  ")[0] for line in result.stdout.splitlines())
+    assert "renders-indoor-lit" in names
+    assert "my-reweighted-set" in names
+
+
+def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tmp_path: Path) -> None:
+    train, other, test = (write_csv(tmp_path / name, n, n) for name, n in (("train", 200), ("other", 40), ("test", 10)))
+    images, gaze, _ = discs(150, 4)
+    right = images[gaze[:, 0] < 0]  # whoever looks to the right of the image has a disc left of its middle
+    (tmp_path / "unlabelled").mkdir()
+    for index, image in enumerate(right):
+        Image.fromarray(image).save(tmp_path / "unlabelled" / f"{index}.png")
+    settings = {
+        "train": [f"synthetic={train}", f"other={other}"], "test": test, "out": tmp_path / "out", "device": "cpu",
+        "estimator": ["knn", "resnet"], "seeds": 2, "train_steps": 40, "train_batch": 32, "learning_rate": 2e-3,
+        "precision": "fp32",
+    }  # fmt: skip
+    config = EvalGazeConfig.model_validate(settings | {"reweight_to": tmp_path / "unlabelled"})
+    evaluation = prepare(config)
+    document = run(evaluation, lambda *_: None)
+
+    pairs = [tuple(pair["pair"]) for pair in document["comparisons"]]
+    assert pairs[:2] == [("synthetic", "synthetic-reweighted"), ("synthetic", "other")]  # of the resnets
+    assert tuple(document["comparison"]["pair"]) == ("synthetic", "other")
+
+    renders, found, unmatched = evaluation.sets["synthetic"], list[NDArray[np.float64]](), list[float]()
+    for seed in (0, 1):
+        network = load_network(tmp_path / "out" / "estimators" / f"synthetic-resnet-seed{seed}")
+        assert isinstance(network, Estimator)
+        weights, share = weights_like(renders.targets, predict(network, right, torch.device("cpu"), "fp32"))
+        made_of = read_json(
+            tmp_path / "out" / "estimators" / f"synthetic-reweighted-resnet-seed{seed}" / "config.json"
+        )["made_of"]
+        assert made_of["data"] == replace(renders, weights=weights).fingerprint
+        found.append(weights)
+        unmatched.append(share)
+    assert not np.allclose(found[0], found[1])
+    with (tmp_path / "out" / "weights" / "synthetic-reweighted-resnet.csv").open() as file:
+        written = {row["file"]: float(row["weight"]) for row in csv.DictReader(file)}
+    assert np.allclose([written[file] for file in renders.files], np.mean(found, axis=0), atol=1e-4)
+    assert np.mean(found, axis=0)[renders.targets[:, 0] < -0.1].mean() > 1.5
+    assert np.mean(found, axis=0)[renders.targets[:, 0] > 0.1].mean() < 0.5
+    row = next(row for row in document["rows"] if row["name"] == "synthetic-reweighted")
+    assert row["effective_images"] == pytest.approx(np.mean([effective_number(weights) for weights in found]))
+    assert row["unmatched"] == pytest.approx(np.mean(unmatched))
+
+    # Weights of what is no longer there would be taken for today's.
+    (tmp_path / "out" / "weights" / "mine.csv").touch()
+    again = EvalGazeConfig.model_validate(settings | {"estimator": "knn", "seeds": 1, "overwrite": True})
+    run(prepare(again), lambda *_: None)
+    assert [path.name for path in (tmp_path / "out" / "weights").iterdir()] == ["mine.csv"]
+
+
+def test_where_no_label_lies_near_what_is_predicted_a_warning_says_so_and_the_other_rows_stand(tmp_path: Path) -> None:
+    train, test = write_csv(tmp_path / "train", 360, 1), write_csv(tmp_path / "test", 20, 2)
+    real = write_images(tmp_path / "real", 100, 4, (35, 55))
+    lines = list(csv.DictReader((train / "labels.csv").read_text().splitlines()))
+
+    def look(line: dict[str, str], x: float, y: float) -> None:
+        gaze = np.array([x, y, -0.5])
+        line |= dict(zip(("gx", "gy", "gz"), map(str, gaze / np.linalg.norm(gaze)), strict=True))
+
+    def evaluated(*more: str) -> dict[str, Any]:
+        with (train / "labels.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, lines[0])
+            table.writeheader()
+            table.writerows(lines)
+        flags = ["--train", f"synthetic={train}", "--test", str(test), "--out", str(tmp_path / "out")]
+        flags += ["--learning-rate", "1e-9"]  # where it looks is up to its first weights
+        result = simgan("eval-gaze", *flags, *QUICK, "--reweight-to", real, "--json", *more)
+        assert result.returncode == 0, result.stderr
+        return dict(json.loads(result.stdout))
+
+    for index, line in enumerate(lines):  # far in four corners, and the estimator looks elsewhere
+        look(line, 0.6 * (-1) ** (index // 2), 0.6 * (-1) ** index)
+    document = evaluated()
+    (row,) = [row for row in document["rows"] if row["name"] == "synthetic-reweighted"]
+    assert row["unmatched"] > 0.5
+    warning = f"{row['unmatched']:.0%} of {real} are predicted to have labels where synthetic has none"
+    assert any(warning in text for text in document["warnings"])
+
+    # The one label where all are predicted to be is of an image held out of training, and all others are opposite.
+    predictions = csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines())
+    x, y = np.mean([(float(p["px"]), float(p["py"])) for p in predictions if p["row"] == "synthetic/resnet"], axis=0)
+    _, held_out_of_it = held_out(read(train, Options()), 0)
+    for index, line in enumerate(lines):
+        look(line, x, y) if index == held_out_of_it[0] else look(line, -x, -y)
+    document = evaluated("--overwrite")
     assert "synthetic-reweighted" not in [row["name"] for row in document["rows"]]
-    assert any("synthetic-reweighted, resnet: left out: no label" in text for text in document["warnings"])
+    assert "synthetic" in [row["name"] for row in document["rows"]]
+    assert any("synthetic-reweighted, resnet: left out: " in text for text in document["warnings"])
 
 
 def test_leaving_persons_out(tmp_path: Path) -> None:
@@ -146,11 +237,12 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
         (["--train", str(train), "--test", str(test), *out], 2, "is not NAME=PATH"),
         (["--train", "a=nowhere", "--test", str(test), *out], 2, "no such file or folder"),
         (["--train", f"a={tmp_path}", "--test", str(test), *out], 4, "no labels found"),
-        ([*flags, "--real", "nowhere"], 2, "no such file or folder"),
-        ([*flags, "--real", str(test), "--estimator", "knn"], 2, "--real weighs what an estimator"),
-        ([*flags, "--real", str(test), "--train", f"synthetic-reweighted={test}"], 2, "made by another option"),
+        ([*flags, "--reweight-to", "nowhere"], 2, "no such file or folder"),
+        ([*flags, "--reweight-to", str(test / "labels.csv")], 2, "labels.csv: a file; give a folder of images"),
+        ([*flags, "--reweight-to", str(test), "--estimator", "knn"], 2, "--reweight-to weighs what an estimator"),
+        ([*flags, "--reweight-to", str(test), "--train", f"synthetic-reweighted={test}"], 2, "made by another option"),
         (
-            [*flags, "--real", str(test), "--model", "any", "--train", f"refined-reweighted={test}"],
+            [*flags, "--reweight-to", str(test), "--model", "any", "--train", f"refined-reweighted={test}"],
             2,
             "made by another option",
         ),
@@ -171,22 +263,21 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     assert "not empty" in result.stderr
 
 
-def test_unlabelled_images_of_any_kind_are_read_and_known_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("preprocess", ["none", "equalize"])
+def test_unlabelled_images_of_any_kind_are_seen_as_labelled_ones_are(tmp_path: Path, preprocess: str) -> None:
     flags = dict(zip(("train", "test", "out"), sets(tmp_path)[1::2], strict=True))
-    mixed = tmp_path / "mixed"
-    mixed.mkdir()
-    deep = np.full((35, 55), 30_000, np.uint16)
-    deep[:, 20:] = 60_000
-    Image.fromarray(deep).save(mixed / "deep.png")
-    (mixed / "torn.png").write_bytes(b"not an image")
-    evaluation = prepare(EvalGazeConfig.model_validate(flags | {"real": mixed, "estimator": "resnet"}))
-    assert evaluation.real is not None
-    assert evaluation.real.shape == (1, 35, 55)
-    assert np.unique(evaluation.real).tolist() == [117, 233]  # 30,000 and 60,000 of 65,535, of 255
-    assert any("1 unreadable images left out, such as" in text and "torn.png" in text for text in evaluation.warnings)
-
-    same = prepare(EvalGazeConfig.model_validate(flags | {"real": flags["test"], "estimator": "resnet"}))
-    assert any("share 20 images: rows -reweighted have seen those" in warning for warning in same.warnings)
+    flags |= {"estimator": "resnet", "size": "20x31", "preprocess": preprocess}
+    deep = np.random.default_rng(0).integers(20_000, 60_000, (40, 50), np.uint16)
+    for name in ("0.png", "1.png"):
+        Image.fromarray(deep).save(tmp_path / "test" / name)
+        deep = deep[::-1]
+    (tmp_path / "test" / "torn.png").write_bytes(b"not an image")
+    evaluation = prepare(EvalGazeConfig.model_validate(flags | {"reweight_to": flags["test"]}))
+    assert evaluation.unlabelled is not None
+    assert evaluation.test is not None
+    assert np.array_equal(np.sort(evaluation.unlabelled, axis=0), np.sort(evaluation.test.pixels, axis=0))
+    for text in ("1 unreadable images left out, such as", "torn.png", "share 20 images: rows -reweighted have seen"):
+        assert any(text in warning for warning in evaluation.warnings)
 
 
 def test_a_name_in_a_file_of_settings_leads_nowhere_else(tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def test_images_of_no_weight_teach_nothing() -> None:
     assert errors[0] < 0.6 * guess < errors[1]
 
 
+def test_an_image_of_weight_must_be_among_those_trained_on() -> None:
+    train = eyes(100, 1)
+    weights = np.zeros(100)
+    weights[held_out(train, 0)[1][0]] = 100
+    with pytest.raises(DataError, match="held out of training"):
+        fit("resnet", replace(train, weights=weights), 0, Schedule(4, 8, 1e-3, "fp32"), CPU)
+
+
 def test_weights_travel_with_their_images_and_make_another_set() -> None:
     images = replace(eyes(4, 1), weights=np.array([0.0, 1.0, 2.0, 1.0]))
     part = images.part(np.array([2, 0]))

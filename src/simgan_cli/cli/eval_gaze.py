@@ -87,6 +87,8 @@ def _describe(evaluation: "Evaluation") -> None:
         say(f"{name}: {images.describe()}")
     if evaluation.test is not None:
         say(f"test: {evaluation.test.describe()}")
+    if evaluation.unlabelled is not None:
+        say(f"to weigh labels by: {len(evaluation.unlabelled):,} images ({evaluation.config.reweight_to})")
     _warn(evaluation.warnings)
 
 
@@ -104,7 +106,10 @@ def _print(document: dict[str, Any]) -> None:
     )
     shares = _table(f"share of test images within so many {unit}", list(rows[0]["within"]))
     for row in rows:
-        name = escape(printable(row["name"].replace(REWEIGHTED, " " + REWEIGHTED[1:])))  # two lines where it is narrow
+        name = row["name"]
+        if row["effective_images"] is not None:
+            name = f"{name.removesuffix(REWEIGHTED)} {REWEIGHTED[1:]}"  # two lines where it is narrow
+        name = escape(printable(name))
         errors.add_row(
             name,
             row["estimator"],
@@ -130,7 +135,7 @@ def _print(document: dict[str, Any]) -> None:
 
 def _table(title: str, numbers: list[str]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trained on")
+    table.add_column("trained on", overflow="fold")
     table.add_column("estimator", no_wrap=True)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)

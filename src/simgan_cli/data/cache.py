@@ -179,7 +179,7 @@ def _decode_to(file: BinaryIO, tree: Tree, preparation: Preparation, workers: in
     # Links that lead nowhere and the like are found anew each time; what archives are like is kept with the pixels.
     skipped = [(str(tree.root / name), reason) for name, reason in inside.unusable[len(tree.unusable) :]]
     count, again = 0, False
-    for done, (path, pixels) in enumerate(_decode(image_batches(tree, archives, CHUNK), preparation, workers), start=1):
+    for done, (path, pixels) in enumerate(decoded(image_batches(tree, archives, CHUNK), preparation, workers), start=1):
         if isinstance(pixels, UnreadableImage):
             skipped.append((str(path), pixels.reason))
             again = again or _may_pass(pixels)
@@ -215,9 +215,11 @@ def _may_pass(error: UnreadableImage) -> bool:
     return isinstance(cause, OSError) and cause.errno not in (None, errno.EACCES, errno.EPERM)
 
 
-def _decode(
+def decoded(
     batches: Iterable[Sequence[Readable]], preparation: Preparation, workers: int | None
 ) -> Iterator[tuple[Readable, Pixels | UnreadableImage]]:
+    """Yield each image of `batches` with its pixels, or why it has none, decoded by as many threads."""
+
     def read(path: Readable) -> Pixels | UnreadableImage:
         try:
             return read_pixels(path, preparation)

@@ -33,6 +33,7 @@ WEIGHTS = "weights"  # folder of the results
 LEFT_OUT = "leave-one-person-out"
 REFINED_AT_ONCE = 1024  # images
 MOST_COMPARED = 2000  # pairs of x and R(x) whose drift is measured
+MOST_UNMATCHED = 0.1  # of the unlabelled images, beyond which weights deserve a warning
 PUPIL_WINDOW = 10  # pixels from the pupil's centre to the edge of the window whose shift is measured
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -45,7 +46,7 @@ class Evaluation:
     config: EvalGazeConfig
     sets: dict[str, LabelledImages]
     test: LabelledImages | None  # None where persons are left out in turn
-    real: Grey | None  # unlabelled
+    unlabelled: Grey | None
     device: torch.device
     warnings: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -87,17 +88,17 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
     test = read(config.test, real, config.labels) if config.test is not None else None
     warnings = [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
     unlabelled: Grey | None = None
-    if config.real is not None:
-        unlabelled, skipped = read_unlabelled(config.real, replace(options, size=next(iter(sets.values())).size))
-        warnings += skipped
+    if config.reweight_to is not None:
+        unlabelled, left_out = read_unlabelled(config.reweight_to, next(iter(sets.values())).size, options)
+        warnings += left_out
     if test is not None:
         for images in sets.values():
             check_apart(images, test)
             warnings += apart_warnings(images, test)
         if unlabelled is not None and (seen := test.digests.keys() & set(digests_of(unlabelled))):
             warnings.append(
-                f"{config.real} and {test.source} share {len(seen):,} images: rows {REWEIGHTED} have seen those, "
-                "without labels"
+                f"{config.reweight_to} and {test.source} share {len(seen):,} images: rows {REWEIGHTED} have seen "
+                "those, without labels"
             )
     unknown = "intervals and verdicts say what other test images would give, not what another training would"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
@@ -139,7 +140,8 @@ def _check(config: EvalGazeConfig) -> None:
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
     reserved = {ORACLE} if config.real_train else set()
     reserved |= {REFINED} if config.model else set()
-    reserved |= {f"{name}{REWEIGHTED}" for name in (*names, *reserved)} if config.real else set()
+    if config.reweight_to:
+        reserved |= {f"{name}{REWEIGHTED}" for name in (*names, *(reserved - {ORACLE}))}
     problems += [
         f"--{flag} {name}=...: that row is made by another option; take another name"
         for flag, given in (("train", config.train), ("load", config.load))
@@ -152,7 +154,7 @@ def _check(config: EvalGazeConfig) -> None:
                 ("test", config.test),
                 ("model", config.model),
                 ("real-train", config.real_train),
-                ("real", config.real),
+                ("reweight-to", config.reweight_to),
                 ("load", config.load),
             )
             if value
@@ -166,8 +168,8 @@ def _check(config: EvalGazeConfig) -> None:
         problems.append("--test is required")
     if config.model is not None and not config.train:
         problems.append("--model refines the first --train; give one")
-    if config.real is not None and (not config.train or set(config.estimator) == {KNN}):
-        problems.append("--real weighs what an estimator of --train is trained on; give one, and another than knn")
+    if config.reweight_to is not None and (not config.train or set(config.estimator) == {KNN}):
+        problems.append("--reweight-to weighs what an estimator of --train is trained on; give one, other than knn")
     if config.skip_existing and config.overwrite:
         problems.append("--skip-existing and --overwrite contradict each other; give one of them")
     if config.out.exists() and not config.out.is_dir():
@@ -212,9 +214,9 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
                 networks = [_trained(evaluation, name, estimator, images, seed, progress) for seed in _seeds(config)]
                 predictions = [predict(n, test.pixels, evaluation.device, evaluation.precision) for n in networks]
             evaluation.rows.append(_row(name, estimator, len(images), predictions, test))
-            if evaluation.real is not None and estimator != KNN and name != ORACLE:
+            if evaluation.unlabelled is not None and estimator != KNN and name != ORACLE:
                 try:
-                    row = _reweighted(evaluation, name, estimator, networks, evaluation.real, progress)
+                    row = _reweighted(evaluation, name, estimator, networks, evaluation.unlabelled, progress)
                     evaluation.rows.append(row)
                 except DataError as error:  # the other rows stand
                     evaluation.warnings.append(f"{name}{REWEIGHTED}, {estimator}: left out: {error}")
@@ -234,18 +236,26 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
 
 
 def _reweighted(
-    evaluation: Evaluation, name: str, estimator: str, networks: Sequence[Estimator], real: Grey, progress: Progress
+    evaluation: Evaluation, name: str, estimator: str, networks: Sequence[Estimator], unlabelled: Grey, say: Progress
 ) -> Row:
-    """Train anew on the set `name`, weighted so that its labels are as each of `networks` predicts those of `real`."""
+    """Train on the set `name` anew, weighted so that its labels are as each of `networks` predicts the `unlabelled`."""
     images, test = evaluation.sets[name], evaluation.tested
-    row, found, weights = f"{name}{REWEIGHTED}", list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    row, found, weights, unmatched = f"{name}{REWEIGHTED}", [], [], []
     for seed, network in zip(_seeds(evaluation.config), networks, strict=True):
-        predicted = predict(network, real, evaluation.device, evaluation.precision)
-        weights.append(weights_like(images.targets, predicted))
-        weighted = replace(images, weights=weights[-1])
-        anew = _trained(evaluation, row, estimator, weighted, seed, progress)
+        predicted = predict(network, unlabelled, evaluation.device, evaluation.precision)
+        of_seed, share = weights_like(images.targets, predicted)
+        anew = _trained(evaluation, row, estimator, replace(images, weights=of_seed), seed, say)
         found.append(predict(anew, test.pixels, evaluation.device, evaluation.precision))
-    return replace(_row(row, estimator, len(images), found, test), weights=np.mean(weights, axis=0))
+        weights.append(of_seed)
+        unmatched.append(share)
+    if np.mean(unmatched) > MOST_UNMATCHED:
+        evaluation.warnings.append(
+            f"{row}, {estimator}: {np.mean(unmatched):.0%} of {evaluation.config.reweight_to} are predicted to have "
+            f"labels where {name} has none, and count for its nearest ones: render that range, or doubt the estimator"
+        )
+    return replace(
+        _row(row, estimator, len(images), found, test), weights=np.stack(weights), unmatched=float(np.mean(unmatched))
+    )
 
 
 def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Row:
@@ -359,11 +369,13 @@ def _windows(pixels: NDArray[np.uint8], centres: NDArray[np.float64]) -> torch.T
 def _document(evaluation: Evaluation) -> dict[str, Any]:
     config, test = evaluation.config, evaluation.tested
     rows = [scores.summary(row, test.target, test.persons, config.bootstrap) for row in evaluation.rows]
-    compared = [row for row in evaluation.rows if row.estimator == config.estimator[0]]
+    estimator = next(name for name in config.estimator if name != KNN or config.reweight_to is None)
+    compared = [row for row in evaluation.rows if row.estimator == estimator]
     weighted = [row for row in compared if row.weights is not None]  # of those, too, is refining any better
     pairs = [(group[0], row) for group in (compared, weighted) for row in group[1:]]
     comparisons = [scores.compare(one, other, test.persons, config.bootstrap) for one, other in pairs]
-    main = next((pair for pair in comparisons if pair["pair"][1] == REFINED), comparisons[0] if comparisons else None)
+    plain = [found for found, (_, row) in zip(comparisons, pairs, strict=True) if row.weights is None]
+    main = next((found for found in plain if found["pair"][1] == REFINED), next(iter(plain or comparisons), None))
     return {
         "schema": "simgan.eval-gaze/1",
         "target": test.target,
@@ -396,16 +408,21 @@ def _draw(evaluation: Evaluation) -> None:
 
 
 def _write_weights(evaluation: Evaluation) -> None:
-    """Write how often to draw each image of a set, for whoever trains another model on it."""
+    """Write how often to draw each image of a set, for whoever trains another model on it; earlier ones go."""
+    folder = evaluation.config.out / WEIGHTS
+    for stale in folder.glob(f"*{REWEIGHTED}-*.csv"):
+        stale.unlink()
     for row in evaluation.rows:
         if row.weights is not None:
             text = io.StringIO()
             table = csv.writer(text, lineterminator="\n")
             table.writerow(["file", "weight"])
             files = evaluation.sets[row.name.removesuffix(REWEIGHTED)].files
-            table.writerows((file, f"{weight:.4f}") for file, weight in zip(files, row.weights, strict=True))
-            (evaluation.config.out / WEIGHTS).mkdir(exist_ok=True)
-            write_atomic(evaluation.config.out / WEIGHTS / f"{row.name}-{row.estimator}.csv", text.getvalue())
+            table.writerows(
+                (file, f"{weight:.6g}") for file, weight in zip(files, row.weights.mean(axis=0), strict=True)
+            )
+            folder.mkdir(exist_ok=True)
+            write_atomic(folder / f"{row.name}-{row.estimator}.csv", text.getvalue())
 
 
 def _predictions(rows: Sequence[Row], test: LabelledImages, seeds: range) -> str:

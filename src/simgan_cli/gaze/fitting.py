@@ -65,9 +65,13 @@ def fit(
     """Train an estimator by Adam on the squared Euclidean distance; return it as it was at its best held-out check.
 
     Images that have weights are drawn by them, with replacement, and held-out errors count by them. Raises DataError
-    for too few images, DivergedError when the loss is no longer finite.
+    for too few images, or where none to train on has a weight; DivergedError when the loss is no longer finite.
     """
     train, stop = held_out(images, seed)
+    if images.weights is not None and not images.weights[train].any():
+        raise DataError(
+            f"{images.source}: all images with a weight are held out of training; more are needed like them"
+        )
     torch.manual_seed(seed)
     network = Estimator(architecture, *images.size, images.target)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -153,7 +153,7 @@ def collect(
         waiting = iter(enumerate(found))
         while batch := list(islice(waiting, DECODED_AT_ONCE)):  # decoded images of any size are not kept
             for (index, _), image in zip(batch, pool.map(lambda item: item[1].pixels(), batch), strict=True):
-                pixels[index] = _prepared(image, size, options)
+                pixels[index] = prepared(image, size, options)
                 scales[index] = size[1] / image.shape[1], size[0] / image.shape[0]
     targets = np.array([sample.target for sample in found], np.float64)
     files, persons = [sample.file for sample in found], [sample.person for sample in found]
@@ -203,7 +203,8 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
     return warnings
 
 
-def _prepared(image: NDArray[Any], size: tuple[int, int], options: Options) -> Grey:
+def prepared(image: NDArray[Any], size: tuple[int, int], options: Options) -> Grey:
+    """Return an image H x W as estimators see it: 8 bits, of `size`, and equalized where that is wanted."""
     if image.dtype != np.uint8:
         image = np.rint(image * (255 / top_of(image.dtype))).astype(np.uint8)
     image = resize(image, size, "resize")

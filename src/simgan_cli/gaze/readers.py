@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED
-from simgan_cli.data.cache import open_pixels
+from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED, image_batches
+from simgan_cli.data.cache import CHUNK, decoded, find_images, find_packed_images
 from simgan_cli.data.files import naming, parse_json
-from simgan_cli.data.images import Preparation, decoding, luma, pixel_array, top_of
-from simgan_cli.data.tree import natural, read_tree
+from simgan_cli.data.images import Preparation, decoding, luma, pixel_array
+from simgan_cli.data.tree import is_archive, natural, read_tree
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
-from simgan_cli.gaze.labels import Grey, LabelledImages, Options, Sample, collect
+from simgan_cli.gaze.labels import Grey, LabelledImages, Options, Sample, collect, prepared
 
 Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
 Samples = tuple[list[Sample], list[str]]  # with what is worth a warning
@@ -63,23 +63,28 @@ def read(path: Path, options: Options, layout: Layout | Literal["auto"] = "auto"
     return collect(samples, path, found, options, warnings)
 
 
-def read_unlabelled(path: Path, options: Options) -> tuple[Grey, list[str]]:
-    """Read grey images N x H x W of `options.size` below a folder or in an archive; say what was left out, too.
+def read_unlabelled(path: Path, size: tuple[int, int], options: Options) -> tuple[Grey, list[str]]:
+    """Read grey images below a folder or in an archive as N x H x W of `size`; say what was left out, too.
 
-    Raises SettingsError for a path that is not there, DataError where no image can be read.
+    They are brought to that form as labelled ones are. Raises SettingsError for a path that is neither, DataError where
+    no image can be read.
     """
     if not path.exists():
         raise SettingsError(f"{path}: no such file or folder; give unlabelled images")
-    preparation = Preparation(options.size, "resize", "1", options.preprocess)
-    found = open_pixels(path, preparation, "off", None, lambda *_: None)
-    pixels = found.pixels[:, 0]
-    if pixels.dtype != np.uint8:
-        pixels = np.rint(pixels * (255 / top_of(pixels.dtype)))
-    grey = np.array(pixels, np.uint8)
-    if not found.skipped:
-        return grey, []
-    name, reason = found.skipped[0]
-    return grey, [f"{path}: {len(found.skipped):,} unreadable images left out, such as {name}: {reason}"]
+    if path.is_file() and not is_archive(path.name):
+        raise SettingsError(f"{path}: a file; give a folder of images, or a tar or zip archive of some")
+    tree = find_images(path)
+    _, archives, total = find_packed_images(tree)
+    images, left_out = list[Grey](), list[str]()
+    for file, pixels in decoded(image_batches(tree, archives, CHUNK), Preparation(channels="1"), None):
+        if isinstance(pixels, UnreadableImage):
+            left_out.append(f"{file}: {pixels.reason}")
+        else:
+            images.append(prepared(pixels[0], size, options))
+    if not images:
+        raise DataError(f"{path}: none of {total:,} images can be read, such as {left_out[0]}")
+    told = [f"{path}: {len(left_out):,} unreadable images left out, such as {left_out[0]}"] if left_out else []
+    return np.stack(images), told
 
 
 def _recognised(path: Path) -> Layout:

@@ -23,7 +23,8 @@ Errors = NDArray[np.float64]  # seeds x images
 class Row:
     """A training set and estimator: predictions on the test set by seed, and their errors in degrees or pixels.
 
-    `weights` say how often training drew each image, mean over seeds; None where all were drawn alike.
+    `weights`, seeds x images, say how often training drew each image; None where all were drawn alike. `unmatched` is
+    the share of unlabelled images whose predicted labels lie where the set has none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Row:
     predictions: list[NDArray[np.float64]]
     errors: Errors
     weights: NDArray[np.float64] | None = None
+    unmatched: float | None = None
 
 
 def errors_of(predicted: NDArray[np.float64], true: NDArray[np.float64], target: Target) -> NDArray[np.float64]:
@@ -47,7 +49,8 @@ def summary(row: Row, target: Target, persons: Sequence[str] | None, resamples: 
         "name": row.name,
         "estimator": row.estimator,
         "images": row.images,
-        "effective_images": effective_number(row.weights) if row.weights is not None else None,
+        "effective_images": None if row.weights is None else float(np.mean([effective_number(w) for w in row.weights])),
+        "unmatched": row.unmatched,
         "mean": float(errors.mean()),
         "ci95": interval(errors, persons, resamples),
         "median": float(np.median(errors)),
