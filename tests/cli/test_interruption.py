@@ -143,6 +143,16 @@ def test_two_trainings_into_one_run_are_refused(place: Path) -> None:
     assert_same_as_undisturbed(place, "shared")
 
 
+def test_a_start_that_was_killed_while_it_wrote_the_settings_is_no_obstacle(place: Path) -> None:
+    run = place / "nearly"
+    run.mkdir()
+    for name in (".lock", "log.txt", ".tmp-0123456789abcdef"):
+        (run / name).write_text("{")
+    finish(place, "nearly")
+    assert_same_as_undisturbed(place, "nearly")
+    assert not (run / ".tmp-0123456789abcdef").exists()
+
+
 def test_half_written_leftovers_are_ignored_and_removed(place: Path) -> None:
     process = start_and_wait_for_step_5(place, "leftovers")
     process.kill()

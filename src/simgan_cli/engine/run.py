@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simgan_cli import __version__
-from simgan_cli.data.files import parse_json, remove_temporaries, sha256_of, write_atomic, write_json
+from simgan_cli.data.files import TEMPORARY_PREFIX, parse_json, remove_temporaries, sha256_of, write_atomic, write_json
 from simgan_cli.engine.config import TrainConfig, is_changeable, key_of
 from simgan_cli.errors import CheckpointError, SettingsError
 
@@ -52,9 +52,11 @@ class RunFolder:
             return False
 
     def is_free(self) -> bool:
-        """Say whether no folder is there, or one with at most the lock and log of a start that got no further."""
-        left = {".lock", self.log.name}
-        return not self.root.is_dir() or all(entry.name in left for entry in self.root.iterdir())
+        """Say whether no folder is there, or one with at most what a start killed before its config.json leaves."""
+        ours = {".lock", self.log.name}
+        return not self.root.is_dir() or all(
+            entry.name in ours or entry.name.startswith(TEMPORARY_PREFIX) for entry in self.root.iterdir()
+        )
 
     def create(self, config: TrainConfig) -> None:
         """Make the folder with its config.json, or bring that up to date after a resume."""
