@@ -272,11 +272,12 @@ def test_unlabelled_images_of_any_kind_are_seen_as_labelled_ones_are(tmp_path: P
         Image.fromarray(deep).save(tmp_path / "test" / name)
         deep = deep[::-1]
     (tmp_path / "test" / "torn.png").write_bytes(b"not an image")
+    (tmp_path / "test" / "gone.png").symlink_to("nowhere.png")
     evaluation = prepare(EvalGazeConfig.model_validate(flags | {"reweight_to": flags["test"]}))
     assert evaluation.unlabelled is not None
     assert evaluation.test is not None
     assert np.array_equal(np.sort(evaluation.unlabelled, axis=0), np.sort(evaluation.test.pixels, axis=0))
-    for text in ("1 unreadable images left out, such as", "torn.png", "share 20 images: rows -reweighted have seen"):
+    for text in ("2 unreadable images left out, such as", "gone.png", "share 20 images: rows -reweighted have seen"):
         assert any(text in warning for warning in evaluation.warnings)
 
 

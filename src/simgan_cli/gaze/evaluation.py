@@ -236,26 +236,30 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
 
 
 def _reweighted(
-    evaluation: Evaluation, name: str, estimator: str, networks: Sequence[Estimator], unlabelled: Grey, say: Progress
+    evaluation: Evaluation,
+    name: str,
+    estimator: str,
+    networks: Sequence[Estimator],
+    unlabelled: Grey,
+    progress: Progress,
 ) -> Row:
     """Train on the set `name` anew, weighted so that its labels are as each of `networks` predicts the `unlabelled`."""
     images, test = evaluation.sets[name], evaluation.tested
-    row, found, weights, unmatched = f"{name}{REWEIGHTED}", [], [], []
+    row, found, weights, shares = f"{name}{REWEIGHTED}", [], [], []
     for seed, network in zip(_seeds(evaluation.config), networks, strict=True):
         predicted = predict(network, unlabelled, evaluation.device, evaluation.precision)
         of_seed, share = weights_like(images.targets, predicted)
-        anew = _trained(evaluation, row, estimator, replace(images, weights=of_seed), seed, say)
+        anew = _trained(evaluation, row, estimator, replace(images, weights=of_seed), seed, progress)
         found.append(predict(anew, test.pixels, evaluation.device, evaluation.precision))
         weights.append(of_seed)
-        unmatched.append(share)
-    if np.mean(unmatched) > MOST_UNMATCHED:
+        shares.append(share)
+    unmatched = float(np.mean(shares))
+    if unmatched > MOST_UNMATCHED:
         evaluation.warnings.append(
-            f"{row}, {estimator}: {np.mean(unmatched):.0%} of {evaluation.config.reweight_to} are predicted to have "
+            f"{row}, {estimator}: {unmatched:.0%} of {evaluation.config.reweight_to} are predicted to have "
             f"labels where {name} has none, and count for its nearest ones: render that range, or doubt the estimator"
         )
-    return replace(
-        _row(row, estimator, len(images), found, test), weights=np.stack(weights), unmatched=float(np.mean(unmatched))
-    )
+    return replace(_row(row, estimator, len(images), found, test), weights=np.stack(weights), unmatched=unmatched)
 
 
 def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Row:

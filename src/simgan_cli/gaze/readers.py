@@ -74,8 +74,9 @@ def read_unlabelled(path: Path, size: tuple[int, int], options: Options) -> tupl
     if path.is_file() and not is_archive(path.name):
         raise SettingsError(f"{path}: a file; give a folder of images, or a tar or zip archive of some")
     tree = find_images(path)
-    _, archives, total = find_packed_images(tree)
-    images, left_out = list[Grey](), list[str]()
+    inside, archives, total = find_packed_images(tree)
+    images = list[Grey]()
+    left_out = [f"{path / name}: {reason}" for name, reason in inside.unusable]
     for file, pixels in decoded(image_batches(tree, archives, CHUNK), Preparation(channels="1"), None):
         if isinstance(pixels, UnreadableImage):
             left_out.append(f"{file}: {pixels.reason}")
