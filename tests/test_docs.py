@@ -147,7 +147,7 @@ def test_links_in_a_checkout_lead_to_headings(name: str) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors_of(target), link
-    assert links or name == "SECURITY.md"
+    assert links
 
 
 def test_every_option_that_is_named_exists() -> None:
