@@ -47,8 +47,8 @@ def demo(
 ) -> None:
     """Draw simulated eyes, train a refiner, refine, look into its history, and measure whether it helped.
 
-    It runs the other commands one after the other and prints each, so that you can type them yourself. Minutes on two
-    cores; nothing is downloaded. Interrupted, the same command goes on.
+    It runs the other commands one after the other and prints each, so that you can type them yourself. It takes 5 to 25
+    minutes of one core; nothing is downloaded. Interrupted, the same command goes on.
 
     Exit codes: 0 done, whatever the verdict; else that of the command that did not end well.
     """
