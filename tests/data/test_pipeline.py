@@ -1,5 +1,6 @@
 """Threads with bounded stocks: everything gets through, little is held, and errors come out."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -82,3 +83,18 @@ def test_a_writer_waits_where_too_much_is_in_hand() -> None:
         third.join(10)
         assert not third.is_alive()
         assert writer.drained() == [True, True, True]
+
+
+def test_a_job_that_ends_while_results_are_collected_is_not_lost() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns as often as they can, so that jobs end at every moment
+    try:
+        with WriteBehind(lambda job: job, lambda _: 1, budget=512, threads=8) as writer:
+            found = []
+            for job in range(3000):
+                writer.put(job)
+                found += writer.finished()
+            found += writer.drained()
+    finally:
+        sys.setswitchinterval(interval)
+    assert (len(found), len(set(found))) == (3000, 3000)

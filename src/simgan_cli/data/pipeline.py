@@ -117,9 +117,9 @@ class WriteBehind(Generic[Job, Result]):
 
     def finished(self) -> list[Result]:
         """Return the results since the last call; raises the exception of a job that failed."""
-        done = [future for future in self._pending if future.done()]
-        self._pending = [future for future in self._pending if not future.done()]
-        return [future.result() for future in done]
+        looked = [(future, future.done()) for future in self._pending]  # once: a job may end between two looks
+        self._pending = [future for future, done in looked if not done]
+        return [future.result() for future, done in looked if done]
 
     def drained(self) -> list[Result]:
         """Wait for all jobs and return the results since the last call; raises the exception of a job that failed."""
