@@ -22,6 +22,7 @@ from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.gaze.config import EvalGazeConfig
 from simgan_cli.gaze.evaluation import prepare, run
 from simgan_cli.gaze.fitting import held_out, predict
+from simgan_cli.gaze.geometry import angles_from_vectors
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
 from simgan_cli.gaze.reweighting import effective_number, weights_like
@@ -246,6 +247,7 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
             2,
             "made by another option",
         ),
+        ([*flags, "--step", "5"], 2, "--step 5 names a checkpoint of --model"),
         ([*flags, "--model", "any", "--load", f"refined={test}"], 2, "--load refined=...: that row is made"),
         ([*flags, "--protocol", "leave-one-person-out"], 2, "--test: not with"),
         ([*alone, "--train", f"b={test}"], 2, "--train: one of them with --protocol"),
@@ -279,6 +281,20 @@ def test_unlabelled_images_of_any_kind_are_seen_as_labelled_ones_are(tmp_path: P
     assert np.array_equal(np.sort(evaluation.unlabelled, axis=0), np.sort(evaluation.test.pixels, axis=0))
     for text in ("2 unreadable images left out, such as", "gone.png", "share 20 images: rows -reweighted have seen"):
         assert any(text in warning for warning in evaluation.warnings)
+
+
+def test_degrees_beside_radians_are_told_and_can_be_said(tmp_path: Path) -> None:
+    flags: dict[str, Any] = {"estimator": "resnet", "out": tmp_path / "out", "degrees": True}
+    for name, unit in (("train", 180 / np.pi), ("test", 1)):
+        images, gaze, _ = discs(40, 1 if unit == 1 else 2)
+        np.savez(tmp_path / f"{name}.npz", x=images, gaze=unit * angles_from_vectors(gaze, "mpiigaze"))
+    flags |= {"train": f"a={tmp_path / 'train.npz'}", "test": tmp_path / "test.npz"}
+    mixed = prepare(EvalGazeConfig.model_validate(flags)).warnings
+    assert any("one is not in degrees and the other in radians (--degrees, --test-degrees)" in text for text in mixed)
+    said = prepare(EvalGazeConfig.model_validate(flags | {"test_degrees": False}))
+    assert not any("radians" in text for text in said.warnings)
+    assert said.test is not None
+    assert np.degrees(np.abs(angles_from_vectors(said.test.targets, "mpiigaze"))).max() > 10
 
 
 def test_a_name_in_a_file_of_settings_leads_nowhere_else(tmp_path: Path) -> None:

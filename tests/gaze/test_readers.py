@@ -114,6 +114,12 @@ def test_pickles_in_npz_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "eyes.npz", Options())
 
 
+def test_labels_that_are_words_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "eyes.npz", x=np.zeros((2, 9, 15), np.uint8), gaze=np.array([["up", "left"]] * 2))
+    with pytest.raises(DataError, match=r"eyes\.npz: labels are <U4, not numbers"):
+        read(tmp_path / "eyes.npz", Options())
+
+
 def test_an_npz_that_expands_to_memory_s_end_is_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((10_000, 90, 90), np.uint8), gaze=np.zeros((10_000, 2)))
     with pytest.raises(DataError, match="expands to 81,"):

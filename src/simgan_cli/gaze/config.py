@@ -54,6 +54,7 @@ class EvalGazeConfig(BaseModel):
     convention: Convention = setting("mpiigaze", "Meaning of angles in files: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Labels")
     test_convention: Convention | None = setting(None, "The same for --test and --real-train; by default --convention.", "Labels")
     degrees: bool = setting(False, "Angles in files are degrees, not radians.", "Labels")
+    test_degrees: bool | None = setting(None, "The same for --test and --real-train; by default --degrees.", "Labels")
     size: Size | None = setting(None, "Size that all images are brought to; by default that of the first --train.", "Labels", metavar="HxW")
     preprocess: Literal["none", "equalize"] = setting("none", "Histogram equalization of all images.", "Labels")
 

@@ -82,7 +82,11 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
     for _, path in config.load if not sets else ():
         settings = _loaded(path, config.target).settings
         options = replace(options, size=(settings["height"], settings["width"]))
-    real = replace(options, convention=config.test_convention or config.convention)
+    real = replace(
+        options,
+        convention=config.test_convention or config.convention,
+        degrees=config.degrees if config.test_degrees is None else config.test_degrees,
+    )
     if config.real_train is not None:
         sets[ORACLE] = read(config.real_train, real, config.labels)
     test = read(config.test, real, config.labels) if config.test is not None else None
@@ -166,6 +170,8 @@ def _check(config: EvalGazeConfig) -> None:
         ]
     elif config.test is None:
         problems.append("--test is required")
+    if config.step is not None and config.model is None:
+        problems.append(f"--step {config.step} names a checkpoint of --model, which is not given")
     if config.model is not None and not config.train:
         problems.append("--model refines the first --train; give one")
     if config.reweight_to is not None and (not config.train or set(config.estimator) == {KNN}):

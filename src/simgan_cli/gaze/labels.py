@@ -19,6 +19,7 @@ from simgan_cli.gaze.geometry import Convention, Vectors, angles_from_vectors, u
 Target = Literal["gaze", "pupil"]
 UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
 Grey = NDArray[np.uint8]  # H x W, or N x H x W
+FAR_NARROWER = 20  # times, of the labels of one set: a degree is 57 times a radian's number
 NOT_UNIT = 0.01  # a vector whose length is off by more has not merely been rounded
 DECODED_AT_ONCE = 256
 
@@ -193,6 +194,12 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
             warnings.append(
                 f"{outside:.0%} of the test's {name} lie outside the range {low:.1f} to {high:.1f} that "
                 f"{train.source} has: render that range, or check --convention"
+            )
+        if len(test) > 1 and theirs[name].std() < values.std() / FAR_NARROWER:
+            warnings.append(
+                f"the test's {name} differ by {theirs[name].std():.2g} {UNIT[test.target]} (one deviation), those of "
+                f"{train.source} by {values.std():.2g}: check that one is not in degrees and the other in radians "
+                "(--degrees, --test-degrees)"
             )
     brightness, contrast = test.pixels.mean() - train.pixels.mean(), test.pixels.std() / max(1e-9, train.pixels.std())
     if abs(brightness) > 40 or not 0.6 < contrast < 1.6:

@@ -397,7 +397,12 @@ def _from_arrays(
         wanted = "x and gaze" if options.target == "gaze" else "x and pupil"
         raise DataError(f"{path}: holds {keys or 'nothing'}; wanted {wanted}, one row for each image")
     images = _grey_batch(np.asarray(images), path)
-    labels = np.asarray(labels, np.float64)
+    try:
+        labels = np.asarray(labels, np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: labels are {labels.dtype}, not numbers; wanted a row of them for each image"
+        ) from error
     if labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] < 2:
         raise DataError(f"{path}: {len(images):,} images but labels of shape {labels.shape}; wanted a row for each")
     if options.target == "pupil":
