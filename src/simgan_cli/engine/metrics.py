@@ -21,10 +21,6 @@ class RunningMeans:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def means(self) -> dict[str, float]:
-        """Return the means so far."""
-        return means_of([self.state()])
-
     def clear(self) -> None:
         """Start a new line."""
         self.sums.clear()

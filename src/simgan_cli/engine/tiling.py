@@ -36,11 +36,6 @@ class Cut:
     kept: slice
 
     @property
-    def length(self) -> int:
-        """Pixels of the window."""
-        return int(self.window.stop - self.window.start)
-
-    @property
     def inner(self) -> slice:
         """The kept part, counted from the window's start."""
         return slice(self.kept.start - self.window.start, self.kept.stop - self.window.start)
