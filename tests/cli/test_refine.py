@@ -111,7 +111,9 @@ def test_failing_images_are_reported_and_the_rest_are_done(refine: Refine, rende
     assert [line["status"] for line in lines] == ["refined"] * 2 + ["failed"] + ["refined"] * 2 + ["failed"] + [
         "refined"
     ] * 2
-    refine("--fail-fast", out="out2", code=4)
+    ended = json.loads(refine("--fail-fast", "--json", out="out2", code=4).stdout)
+    assert ended["status"] == "failed"
+    assert ended["seconds"] > 0
 
 
 def test_existing_results_are_kept_replaced_or_an_error(refine: Refine, renders: Path, tmp_path: Path) -> None:
@@ -137,6 +139,14 @@ def test_results_of_two_models_are_not_mixed_unasked(refine: Refine, model: Path
     assert "model_sha256" in refine("--skip-existing", "--model", other, code=2).stderr
     refine("--overwrite", "--model", other)
     refine("--skip-existing", "--model", other)
+
+
+def test_a_seed_sets_results_apart_only_where_there_is_noise(refine: Refine, tmp_path: Path) -> None:
+    refine()
+    refine("--skip-existing", "--seed", "7")
+    noisy = write_refiner(tmp_path / "noisy", noise=True)
+    refine("--model", noisy, out="noisy-out")
+    assert "seed 0, now 7" in refine("--skip-existing", "--seed", "7", "--model", noisy, out="noisy-out", code=2).stderr
 
 
 def test_an_overwrite_of_a_part_is_not_taken_for_the_whole(refine: Refine, model: Path, tmp_path: Path) -> None:

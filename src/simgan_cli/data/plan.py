@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -204,7 +204,7 @@ def _checked_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
     if out.exists() and not out.is_dir():
         problems.append(f"--out {out}: a file, not a folder")
     names = [place.resolve().name if place.is_dir() else place.name for place in inputs]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    for name in sorted(name for name, count in Counter(names).items() if count > 1):
         same = ", ".join(str(folder) for folder, other in zip(inputs, names, strict=True) if other == name)
         problems.append(f"{same}: results would meet in {out / name}; refine them with an --out each")
     checked = []

@@ -230,16 +230,18 @@ class FolderJob:
         Whatever is raised, every result that exists is whole.
         """
         started = time.monotonic()
-        self._prepare_output()
-        self.stop.heeded = True
-        self._note_unusable()
-        with self._open_manifest(ranks):
-            self._refine_images()
-        if self.config.labels and not self.stop.reason:
-            self._carry_labels()
-        self.outputs.sync()
-        self.report.stopped = self.stop.reason
-        self.report.seconds = time.monotonic() - started
+        try:
+            self._prepare_output()
+            self.stop.heeded = True
+            self._note_unusable()
+            with self._open_manifest(ranks):
+                self._refine_images()
+            if self.config.labels and not self.stop.reason:
+                self._carry_labels()
+            self.outputs.sync()
+            self.report.stopped = self.stop.reason
+        finally:
+            self.report.seconds = time.monotonic() - started
         if self.config.compare is not None and ranks.is_first:
             self._draw_comparison(self.config.compare)
         return self.report
@@ -252,7 +254,7 @@ class FolderJob:
             "schema": "simgan.refined/1",
             "model_sha256": self.refiner.model.sha256,
             "strength": self.config.strength,
-            "seed": self.config.seed,
+            "seed": self.config.seed if self.refiner.model.network.settings["noise"] else 0,  # else it says nothing
             "format": self.config.format,
             "channels": self.config.channels,
         }
