@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,19 @@ def test_a_full_disk_is_an_error_that_says_so(world: Path, command: list[str]) -
     assert {name: left[name] for name in before} == before
     assert not [name for name in left if name not in before and Path(name).suffix in {".png", ".safetensors"}]
     shutil.rmtree(world / "out", ignore_errors=True)
+
+
+def test_a_full_disk_of_the_cache_is_named(domains: Domains, tmp_path: Path) -> None:
+    def no_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+
+    for cache in ("off", str(tmp_path / "cache")):
+        result = simgan("train", *domains.flags, *TINY, "--cache", cache, preexec=no_room, prefix=UNMEASURED)
+        assert result.returncode == 1, result.stderr
+        assert str(tmp_path / "cache" if cache != "off" else tempfile.gettempdir()) in result.stderr
+        assert "File too large" in result.stderr
+        shutil.rmtree(domains.out)
 
 
 def test_dates_of_files_decide_nothing(domains: Domains) -> None:

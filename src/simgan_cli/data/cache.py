@@ -25,6 +25,7 @@ from simgan_cli.data.files import (
     TEMPORARY_PREFIX,
     atomic_directory,
     locked_file,
+    naming,
     parse_json,
     remove_temporaries,
     write_json,
@@ -68,7 +69,10 @@ def open_pixels(
     """
     tree = find_images(folder)
     if cache == "off":
-        with tempfile.TemporaryFile() as file:  # unnamed: gone with the process, even a killed one
+        with (
+            tempfile.TemporaryFile() as file,
+            naming(Path(tempfile.gettempdir())),
+        ):  # unnamed: gone with the process, even a killed one
             return _open(folder, file, _decode_to(file, tree, preparation, workers, progress), tree)
     entry = cache_folder(cache) / _key(folder, tree, preparation)
     index = _index_of(entry)
@@ -86,7 +90,7 @@ def _build(entry: Path, tree: Tree, preparation: Preparation, workers: int | Non
     """Make a cache entry and return its index; its lock is ours."""
     remove_temporaries(entry.parent, of=entry)
     with atomic_directory(entry) as building:
-        with (building / PIXELS).open("w+b") as file:
+        with (building / PIXELS).open("w+b") as file, naming(building / PIXELS):
             index = _decode_to(file, tree, preparation, workers, progress)
             file.flush()
             os.fsync(file.fileno())
