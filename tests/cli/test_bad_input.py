@@ -91,10 +91,23 @@ def test_cuda_on_a_machine_without_it(domains: Domains) -> None:
     assert_usage_error(*domains.flags, *TINY, "--device", "cuda", says=("--device cuda", "cpu"))
 
 
+def test_a_device_beyond_all_numbers(domains: Domains) -> None:
+    assert_usage_error(*domains.flags, *TINY, "--device", "cuda:99999999999999999999", says=("--device: ",))
+
+
 def test_wrong_values_on_resuming_are_usage_errors(domains: Domains) -> None:
     assert simgan("train", *domains.flags, *TINY).returncode == 0
     more = ["--resume", "auto", "--lambda", "-1", "--size", "big"]
     assert_usage_error(*domains.flags, *more, says=("--lambda: ", "--size: 'big' is not HEIGHTxWIDTH"))
+
+
+def test_a_run_to_go_on_from_is_not_forked_unasked(domains: Domains) -> None:
+    assert simgan("train", *domains.flags, *TINY).returncode == 0
+    for place in (domains.out, domains.out / "checkpoints" / "step-00000005"):
+        says = (f"--resume {place}: lies in another run than --out simgan-run", "give --out")
+        assert_usage_error(*domains.flags[:4], "--resume", place, says=says)
+        resumed = simgan("train", *domains.flags, *TINY, "--resume", str(place), "--steps", "4")
+        assert resumed.returncode == 0, resumed.stderr
 
 
 def test_presets_yield_to_a_file_and_files_to_flags(domains: Domains, tmp_path: Path) -> None:

@@ -270,6 +270,11 @@ def test_json_is_one_document_also_after_a_failure(domains: Domains) -> None:
 
 
 def test_lambda_is_a_number_or_auto(domains: Domains) -> None:
+    for more in ([], ["--dry-run"]):
+        assert_fails(2, domains, "--lambda", "auto", *more, says=("3 in a domain are too few", "(wanted: 80)"))
+    for folder in (domains.synthetic, domains.real):
+        shutil.rmtree(folder)
+        write_images(folder, 80, 1 if folder == domains.real else 2)
     dry = simgan("train", *domains.flags, "--lambda", "auto", "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert re.search(r"lambda +auto\b", dry.stderr)

@@ -89,8 +89,8 @@ def test_a_job_that_ends_while_results_are_collected_is_not_lost() -> None:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads take turns as often as they can, so that jobs end at every moment
     try:
-        with WriteBehind(lambda job: job, lambda _: 1, budget=512, threads=8) as writer:
-            found = []
+        with WriteBehind[int, int](lambda job: job, lambda _: 1, budget=512, threads=8) as writer:
+            found: list[int] = []
             for job in range(3000):
                 writer.put(job)
                 found += writer.finished()

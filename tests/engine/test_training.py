@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from simgan_cli.cli.settings import resolve
 from simgan_cli.data.files import sha256_of
@@ -154,6 +155,16 @@ def test_the_seed_decides_everything(folders: dict[str, Any]) -> None:
 def test_every_option_trains(folders: dict[str, Any], settings: dict[str, Any]) -> None:
     assert run(folders | settings).status == "finished"
     assert all(torch.isfinite(tensor).all() for tensor in weights(folders).values())
+
+
+def test_tensorboard_shows_no_step_twice_after_a_kill(folders: dict[str, Any]) -> None:
+    folders |= {"tensorboard": True, "log_every": 1, "save_every": 2}
+    run(folders)
+    shutil.rmtree(folders["out"] / "checkpoints/step-00000005")  # as if it had been killed before it saved
+    run(folders, resume="auto")
+    events = EventAccumulator(str(folders["out"] / "tensorboard")).Reload()
+    name = events.Tags()["scalars"][0]
+    assert [event.step for event in events.Scalars(name)] == [1, 2, 3, 4, 5]
 
 
 def test_deterministic_is_accepted_and_left_behind(folders: dict[str, Any]) -> None:
@@ -314,6 +325,8 @@ def test_a_checkpoint_without_a_manifest_does_not_exist(folders: dict[str, Any])
     found = find_checkpoint(RunFolder(folders["out"]), "latest")
     assert found is not None
     assert found.name == "step-00000003"
+    run(folders | {"save_every": 9, "keep": 0, "steps": 5}, resume="auto")  # nor does what was left of it stay for ever
+    assert sorted(path.name for path in found.parent.iterdir()) == ["step-00000003", "step-00000006"]
 
 
 def test_a_copy_of_a_checkpoint_is_neither_gone_on_from_nor_pruned(folders: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     """Count the images, read the first of each domain, and build the networks without memory.
 
     Raises DataError for a folder without a readable image, or domains whose first images differ in shape, and
-    SettingsError for a psi that cannot read them.
+    SettingsError for a psi that cannot read them, or too few to adapt lambda by.
     """
     import torch
 
@@ -28,7 +28,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     )
     from simgan_cli.engine.psi import check_psi
     from simgan_cli.engine.runtime import resolve_device, resolve_precision
-    from simgan_cli.engine.training import build_networks, check_alike, preparation_of
+    from simgan_cli.engine.training import build_networks, check_alike, held_out_of, preparation_of
 
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
     images = {}
@@ -43,6 +43,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
             document["data"][name]["unusable"] = unusable
         images[name] = first
     check_alike(images)
+    held_out_of(config, {name: found["files"] for name, found in document["data"].items()})
     channels, *size = images["synthetic"].shape
     check_psi(config.psi, (channels, size[0], size[1]))
     with torch.device("meta"):

@@ -24,7 +24,7 @@ from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.health import Finding, Health, conclude, exported_line
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.run import RunFolder, find_checkpoint
-from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted, SettingsError
 
 if TYPE_CHECKING:
     from simgan_cli.engine.training import TrainResult
@@ -89,6 +89,11 @@ def _resolve(
     run = RunFolder(out)
     seen = run.existing_checkpoints()
     checkpoint = find_checkpoint(run, resume)
+    if checkpoint and "out" not in explicit and run.root.resolve() not in checkpoint.resolve().parents:
+        raise SettingsError(
+            f"--resume {resume}: lies in another run than --out {out}, the default; give --out, too: that run, to go "
+            "on there, or a new folder, for a run of its own that starts from it"
+        )
     settings = resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit)
     return settings, checkpoint, seen
 

@@ -86,7 +86,7 @@ def _check_path(value: object) -> object:
 
 
 PathSetting = Annotated[Path, BeforeValidator(_check_path)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$")]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],
     BeforeValidator(parse_size),

@@ -85,7 +85,7 @@ def train(
                 if checkpoint is not None:
                     run.create(config)
                 run.go_on_from(state.step, checkpoint)
-        board = stack.enter_context(_tensorboard(run)) if config.tensorboard and ranks.is_first else None
+        board = stack.enter_context(_tensorboard(run, state.step)) if config.tensorboard and ranks.is_first else None
         writer = stack.enter_context(Writer(run, config, domains))
         reason = Loop(config, run, state, domains, listener, stop, board, writer, started).run()
     status: Literal["finished", "stopped"] = "stopped" if reason else "finished"
@@ -160,7 +160,7 @@ def build_state(
         ranks,
         compiler(config.compile, device, config.total_steps * share * height * width * config.refiner_width),
     )
-    held_out = HeldOut.of(len(domains["synthetic"].pixels), len(domains["real"].pixels), config.seed)
+    held_out = held_out_of(config, {name: len(domain.pixels) for name, domain in domains.items()})
     samplers = {
         name: Sampler(
             domains[name].pixels,
@@ -172,17 +172,25 @@ def build_state(
         )
         for name, left_out in (("synthetic", held_out.synthetic), ("real", held_out.all_real))
     }
-    if config.lambda_reg == "auto" and not len(held_out):
-        fewest = min(len(domain.pixels) for domain in domains.values())
-        raise SettingsError(
-            f"--lambda auto measures on held-out images, and {fewest} in a domain are too few to hold any out (wanted: "
-            f"{FEWEST * SHARE}); give a number"
-        )
     fingerprints = {name: domain.fingerprint for name, domain in domains.items()}
     for name, _ in parse_psi(config.psi):
         if name not in PSI_NAMES:
             fingerprints[f"psi {name}"] = sha256_of(Path(name) / WEIGHTS)
     return TrainState(gan, samplers["synthetic"], samplers["real"], held_out, fingerprints)
+
+
+def held_out_of(config: TrainConfig, counts: dict[str, int]) -> HeldOut:
+    """Return the images to hold out of so many in each domain.
+
+    Raises SettingsError where lambda is to adapt and there are too few to measure on.
+    """
+    held_out = HeldOut.of(counts["synthetic"], counts["real"], config.seed)
+    if config.lambda_reg == "auto" and not len(held_out):
+        raise SettingsError(
+            f"--lambda auto measures on held-out images, and {min(counts.values())} in a domain are too few to hold "
+            f"any out (wanted: {FEWEST * SHARE}); give a number"
+        )
+    return held_out
 
 
 def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) -> tuple[Refiner, Discriminator]:
@@ -219,7 +227,8 @@ def _report_skipped(pixels: PixelSet, *, strict: bool, listener: Listener) -> No
         )
 
 
-def _tensorboard(run: RunFolder) -> Any:
+def _tensorboard(run: RunFolder, step: int) -> Any:
+    """Return what writes events after `step`; readers drop those that an earlier process wrote of later ones."""
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(run.root / "tensorboard"))
+    return SummaryWriter(str(run.root / "tensorboard"), purge_step=step + 1)
