@@ -130,8 +130,8 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
     """Return N x C x H x W images as bands of detail, finest first, and what is left at the coarsest.
 
     After Burt and Adelson (1983), but enlarged bilinearly with edges, not pixel centres, aligned: half a pixel off, so
-    that a little of a coarse band stays in the finer one, the same in all images. Halving ends before the shorter side
-    is smaller than two patches.
+    that a little of a coarse band stays in the finer one, the same in all images. Recorded distances are of it. Halving
+    ends before the shorter side is smaller than two patches.
     """
     bands = []
     while min(images.shape[2:]) >= 4 * PATCH:
