@@ -46,7 +46,7 @@ def main() -> int:
     simgan("eval-gaze", *sets, "--test", data / "camera" / "test", "--out", trained, *common)
     rows = {("camera/test", row["name"]): row for row in results(trained)}
     for name in ("control", "held-out"):
-        networks = sorted((trained / "estimators").glob("synthetic*"))
+        networks = [trained / "estimators" / f"synthetic-{ESTIMATOR}-seed{number}" for number in seeds_of(trained)]
         loads = [argument for i, path in enumerate(networks) for argument in ("--load", f"synthetic-{i}={path}")]
         simgan("eval-gaze", *loads, "--test", folder / name, "--out", folder / f"on-{name}", *common)
         rows |= {(name, row["name"]): row for row in results(folder / f"on-{name}")}
@@ -74,6 +74,12 @@ def write_clean(folder: Path, eyes: Eyes) -> None:
 def simgan(*arguments: object) -> None:
     """Run the program, or end with what it said."""
     subprocess.run([sys.executable, "-m", "simgan_cli", *map(str, arguments)], check=True, stdout=sys.stderr)
+
+
+def seeds_of(folder: Path) -> range:
+    """Return the seeds of an evaluation; an earlier one may have left estimators of others beside them."""
+    settings = json.loads((folder / "results.json").read_text())["settings"]
+    return range(settings["seed"], settings["seed"] + settings["seeds"])
 
 
 def results(folder: Path) -> list[dict[str, Any]]:

@@ -364,7 +364,8 @@ def cpu_of_children() -> float:
 
 def conditions(options: argparse.Namespace) -> list[str]:
     """Return what all lines of a job must share to stand in one table."""
-    return [options.estimator, str(options.train_steps), options.precision, *options.train]
+    precision = resolve_precision(options.precision, resolve_device("auto"))
+    return [options.estimator, str(options.train_steps), precision, *options.train]
 
 
 def check_conditions(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:

@@ -154,7 +154,7 @@ class Sets:
             return self.given
         job = self.downstream.job
         run = efficacy.run_of(self.downstream.work, job.name, "default", self.seed)
-        efficacy.train_refiner(job, "default", self.seed, run, self.flags)
+        efficacy.trained(job, "default", self.seed, run, self.flags)
         return run
 
     @cached_property
@@ -210,7 +210,7 @@ class Sets:
                     path = job.synthetic / file
                     (building / f"{index:06}{path.suffix}").symlink_to(path.resolve())
         run = work / "runs" / f"{job.name}-alike-{self.seed}"
-        efficacy.train_refiner(replace(job, synthetic=folder), "default", self.seed, run, self.flags)
+        efficacy.trained(replace(job, synthetic=folder), "default", self.seed, run, self.flags)
         return run
 
     def _refined_by(self, model: RefinerModel, images: LabelledImages, noise: int = 0) -> LabelledImages:

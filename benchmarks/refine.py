@@ -30,7 +30,7 @@ def bare_images_per_second(model: Path, size: tuple[int, int], batch: int, devic
     prepare_process(device, deterministic=False)
     loaded = open_model(model)
     network = loaded.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x = torch.rand(batch, loaded.channels, *size, device=device).contiguous(memory_format=torch.channels_last)
+    x = torch.rand(batch, loaded.network.inputs, *size, device=device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         network(x)
         count, started = 0, time.perf_counter()

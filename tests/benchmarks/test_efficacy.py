@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from simgan_cli.cli.settings import resolve
+from simgan_cli.engine.run import settings_of
 from tests.gaze.helpers import discs, write_csv
 from tests.warm import warm_simgan
 
@@ -132,6 +135,8 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
     assert len(list((work / "alike" / "camera-0").iterdir())) == 24
     given = told(limits, *common, "--run", str(work / "runs" / "camera-default-0"), "--row", "renders, refined")
     assert f"| renders, refined | {errors['refined']:.2f} |" in given
+    with pytest.raises(SystemExit, match="take another --work"):  # and the run of the table above is not trained on
+        limits.main([*common, "--row", "renders, refined", *quick, "--steps", "9"])
 
 
 def test_errors_by_refiners_are_kept_for_the_flags_of_their_training(limits: ModuleType) -> None:
@@ -162,7 +167,27 @@ def test_eyes9x15_becomes_folders_with_persons_apart(efficacy: ModuleType, tmp_p
     assert not (folder / "target" / "labels.csv").exists()
 
 
-def test_ablations_are_recipes_of_the_same_benchmark(tmp_path: Path) -> None:
+def test_each_ablation_is_the_default_but_for_one_setting(efficacy: ModuleType, tmp_path: Path) -> None:
+    domains = {name: str(write_csv(tmp_path / name, 4, 1)) for name in ("synthetic", "real")}
+    settings = {}
+    for recipe in importlib.import_module("ablations").ABLATIONS:
+        flags = iter(efficacy.program_and_flags(recipe)[1])
+        explicit: dict[str, Any] = {}
+        for flag in flags:
+            off = flag.startswith("--no-")
+            explicit[flag.removeprefix("--no-" if off else "--").replace("-", "_")] = False if off else next(flags)
+        settings[recipe] = settings_of(resolve(domains | explicit))
+    different = {
+        recipe: [name for name, value in found.items() if value != settings["default"][name]]
+        for recipe, found in settings.items()
+        if recipe != "paper"
+    }
+    named = {recipe: [recipe.split("=")[0].replace("-", "_")] for recipe in different if recipe != "default"}
+    assert different == {"default": []} | named
+    assert settings["paper"]["recipe"] == "paper"
+
+
+def test_ablations_have_the_table_of_the_same_benchmark(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "ablations.py"), "--data", "data", "--work", str(tmp_path)]
     result = subprocess.run([*command, "--table"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
