@@ -20,6 +20,7 @@ from PIL import Image
 
 RANGE = 300  # mm from the nearest point that belong to the hand
 BACKGROUND = 0
+SOME_FAILED = 3  # the exit code of `simgan refine` that leaves the other images done
 NEAREST = 6554  # a tenth of the range between background and hand, so that no rounding makes one the other
 Depth = NDArray[np.uint16]
 
@@ -59,9 +60,12 @@ def convert(source: Path, target: Path) -> dict[str, float]:
     return nearest
 
 
-def simgan(*arguments: str | Path) -> None:
-    """Run the program, and end where it fails."""
-    subprocess.run([sys.executable, "-m", "simgan_cli", *arguments], check=True)
+def simgan(*arguments: str | Path) -> int:
+    """Run the program; end with its exit code, which says what to do, unless it is done or only some images failed."""
+    code = subprocess.run([sys.executable, "-m", "simgan_cli", *arguments], check=False).returncode
+    if code not in (0, SOME_FAILED):
+        sys.exit(code)
+    return code
 
 
 def main() -> None:
@@ -72,11 +76,15 @@ def main() -> None:
     # identity: the offset of each image, which `normalized` would leave free, is distance here.
     settings = ["--preset", "hands", "--psi", "identity", "--resume", "auto", *sys.argv[4:]]
     simgan("train", "--synthetic", out / "synthetic", "--real", out / "real", "--out", out / "run", *settings)
-    simgan("refine", out / "synthetic", "-m", out / "run", "-o", out / "refined", "--skip-existing", "--check-labels")
+    code = simgan(
+        "refine", out / "synthetic", "-m", out / "run", "-o", out / "refined", "--skip-existing", "--check-labels"
+    )
     for name, mm in nearest.items():
-        depth = millimetres(np.asarray(Image.open(out / "refined" / name), dtype=np.uint16), mm)
-        (out / "refined_mm" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(depth).save(out / "refined_mm" / name)
+        if (out / "refined" / name).exists():
+            depth = millimetres(np.asarray(Image.open(out / "refined" / name), dtype=np.uint16), mm)
+            (out / "refined_mm" / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(depth).save(out / "refined_mm" / name)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 # left to training, which takes 80 images in each folder, unless LAMBDA is a number.
 set -euo pipefail
 renders=${1:?LABELLED_RENDERS_DIR} real=${2:?REAL_DIR} out=${3:?OUT_DIR} lambda=${4:-auto}
+case $out in *[,=]*) echo "OUT_DIR $out: a name without , and =, which have a meaning in --psi" >&2 && exit 2 ;; esac
 
 # 1. An estimator from one half of the renders, tested on the other half. It never sees a real image.
 python - "$renders" "$out" <<'PYTHON'

@@ -24,9 +24,9 @@ trap 'rm -f "$result"' EXIT
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 # To the training as TERM, which every torchrun passes on to its ranks.
-trap 'scancel --signal=TERM "$SLURM_JOB_ID.0"' USR1 TERM
+trap 'scancel --signal=TERM "$SLURM_JOB_ID.0" || true' USR1 TERM
 srun torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" --max-restarts=3 \
-  --rdzv-backend=c10d --rdzv-endpoint="$first:29500" --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" \
+  --rdzv-backend=c10d --rdzv-endpoint="$first:${MASTER_PORT:-29500}" --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" \
   -m simgan_cli train --synthetic "$synthetic" --real "$real" --out "$out" --resume auto --json "$@" > "$result" &
 step=$!
 while kill -0 $step 2> /dev/null; do wait $step || true; done

@@ -15,7 +15,8 @@ trap 'rm -f "$result"' EXIT
 torchrun --standalone --nproc-per-node="$ranks" --max-restarts=3 -m simgan_cli train \
   --synthetic "$synthetic" --real "$real" --out "$out" --resume auto --json "$@" > "$result" &
 torchrun=$!
-trap 'kill -TERM $torchrun' TERM USR1 # it passes that on to the ranks
+trap 'kill -TERM $torchrun || true' TERM USR1 # it passes that on to the ranks
+trap : INT                                    # which they have from the terminal, too: wait for them
 while kill -0 $torchrun 2> /dev/null; do wait $torchrun || true; done
 
 last=$(tail -n 1 "$result") # the first rank's, after the last restart

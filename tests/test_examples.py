@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -90,6 +91,12 @@ def test_a_learned_psi(tmp_path: Path, program: Path) -> None:
     assert not halves[0] & halves[1]
 
 
+def test_a_folder_that_psi_cannot_name_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    out = tmp_path / "psi=learned"
+    result = subprocess.run([*command_of("learned_psi.sh"), "renders", "photos", str(out)], check=False)
+    assert (result.returncode, out.exists()) == (2, False)
+
+
 def test_a_refiner_in_a_data_pipeline(tmp_path: Path) -> None:
     renders = write_csv(tmp_path / "renders", 9, 1)
     refiner = write_refiner(tmp_path / "refiner")
@@ -121,6 +128,13 @@ def test_depth_images_of_hands(tmp_path: Path) -> None:
         assert (after[~hand] == 0).mean() > 0.9
     settings = json.loads((out / "run" / "config.json").read_text())["settings"]
     assert (settings["preset"], settings["refiner_kernel"], settings["psi"]) == ("hands", 7, "identity")
+    wrong = [
+        *command_of("depth_hands.py"),
+        *map(str, (tmp_path / "synthetic", tmp_path / "real", out)),
+        "--steps",
+        "-1",
+    ]
+    assert subprocess.run(wrong, check=False).returncode == 2
 
 
 def test_scaled_depth_comes_back() -> None:
@@ -187,6 +201,46 @@ def test_torchrun(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "refiner" / "model.safetensors").exists()
 
 
-def test_slurm_train_is_a_script() -> None:
-    """Nothing but a cluster can run it; the ranks' signals and restarts have tests of their own."""
-    subprocess.run(["bash", "-n", str(EXAMPLES / "slurm_train.sh")], check=True)
+def test_torchrun_waits_for_its_ranks_after_ctrl_c(tmp_path: Path) -> None:
+    domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
+    command = [*command_of("torchrun.sh"), "2", *map(str, domains), str(tmp_path / "run"), "--quiet"]
+    endless = environment_with(SIMGAN, SIMGAN_STEPS="1000000", SIMGAN_LOG_EVERY="1")
+    with subprocess.Popen(command, env=endless, stdout=subprocess.PIPE, text=True, start_new_session=True) as script:
+        while script.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
+            time.sleep(0.05)
+        os.killpg(script.pid, signal.SIGINT)  # to all of them, as a terminal does
+        said, _ = script.communicate()
+    assert script.returncode == 75
+    assert json.loads(said)["status"] == "stopped"
+
+
+def test_a_training_on_several_machines_is_put_back_into_the_queue(tmp_path: Path) -> None:
+    """A cluster of this machine: `srun` starts what it is given, and `scancel` reaches it, but not the first time."""
+    domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
+    cluster = {
+        "scontrol": '[ "$1" != show ] || exec echo localhost; echo "$@" >> asked',
+        "srun": 'echo $$ > step; exec "$@"',
+        "scancel": "[ -e tried ] || { touch tried; exit 1; }; kill -TERM $(cat step)",
+    }
+    (tmp_path / "bin").mkdir()
+    for name, body in cluster.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "bin" / "torchrun").symlink_to(Path(SIMGAN).with_name("torchrun"))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    job = {"SLURM_JOB_ID": "19", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "1", "MASTER_PORT": str(port)}
+    endless = environment_with(tmp_path / "bin" / "srun", **job, SIMGAN_STEPS="1000000", SIMGAN_LOG_EVERY="1")
+    command = [*command_of("slurm_train.sh"), *map(str, domains), str(tmp_path / "run")]
+    with subprocess.Popen(command, env=endless, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as script:
+        while script.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
+            time.sleep(0.05)
+        script.send_signal(signal.SIGUSR1)
+        while script.poll() is None and not (tmp_path / "tried").exists():
+            time.sleep(0.05)
+        script.send_signal(signal.SIGUSR1)
+        said, _ = script.communicate()
+    assert script.returncode == 75
+    assert json.loads(said)["status"] == "stopped"
+    assert (tmp_path / "asked").read_text() == "requeue 19\n"
