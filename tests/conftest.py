@@ -16,6 +16,10 @@ settings.register_profile("quick", deadline=None, suppress_health_check=[HealthC
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=5000)  # an hour's hunt
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+# What a user has set for the program is not what is tested.
+for name in [name for name in os.environ if name.startswith("SIMGAN_") and name != "SIMGAN_DEVICE"]:
+    del os.environ[name]
+
 # Bits are compared, and ranks share a machine: with a GPU too, programs run on the CPU, but for engine/test_gpu.py.
 os.environ.setdefault("SIMGAN_DEVICE", "cpu")
 
@@ -43,7 +47,7 @@ def _server_of_warm_programs() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the user's cache out of the tests, and what they set in the environment."""
+    """Keep the user's cache out of the tests."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 

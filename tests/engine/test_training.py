@@ -167,9 +167,11 @@ def test_tensorboard_shows_no_step_twice_after_a_kill(folders: dict[str, Any]) -
     assert [event.step for event in events.Scalars(name)] == [1, 2, 3, 4, 5]
 
 
-def test_deterministic_is_accepted_and_left_behind(folders: dict[str, Any]) -> None:
+def test_deterministic_allows_no_other_kernels(folders: dict[str, Any]) -> None:
+    assert not torch.are_deterministic_algorithms_enabled()
     try:
         run(folders | {"deterministic": True})
+        assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
 
