@@ -97,6 +97,20 @@ def test_a_fresh_classifier_tells_grain_from_none_and_nothing_from_nothing(monke
     assert float(told["two_sample_low"]) < 0.5 < float(told["two_sample_high"])
 
 
+def test_a_classifier_is_not_asked_about_noise_that_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realism_module, "STEPS", 1)
+    drawn: list[torch.Tensor] = []
+
+    def refine(images: torch.Tensor) -> torch.Tensor:
+        drawn.append(torch.randn(images.shape, generator=torch.Generator().manual_seed(0)))  # anew with each call
+        return images + drawn[-1]
+
+    images = [textures(12, 12, seed) for seed in range(3)]
+    Realism(*images).two_sample(refine, textures(20, 12, 4), textures(20, 12, 5), seed=0)
+    noise = torch.cat(drawn).flatten(1)
+    assert len(torch.unique(noise, dim=0)) == len(noise) == 32
+
+
 def test_large_images_are_fewer_but_never_too_few() -> None:
     sizes = {(1, 35, 55): 32, (1, 128, 128): 32, (3, 128, 128): 10, (1, 256, 256): 8, (3, 2048, 2048): 4}
     assert {shape: at_most(32, 2**19, shape) for shape in sizes} == sizes

@@ -94,9 +94,10 @@ class Realism:
         It learns from `synthetic` and `real`, integers, and is asked about the held-out images; 0.5 is chance
         (Lopez-Paz and Oquab, ICLR 2017).
         """
-        refined, photos = refine(to_network(synthetic)), to_network(real)
-        classify = _classifier(refined, photos, seed)
-        tests = ((refine(self._synthetic), True), (self._real, False))
+        known = to_network(synthetic)
+        refined = refine(torch.cat([known, self._synthetic]))  # at once: noise begins anew with each call
+        classify = _classifier(refined[: len(known)], to_network(real), seed)
+        tests = ((refined[len(known) :], True), (self._real, False))
         right = sum(int((classify(images) == answer).sum()) for images, answer in tests)
         accuracy, low, high = wilson(right, 2 * len(self._real))
         numbers = {"two_sample": accuracy, "two_sample_low": low, "two_sample_high": high}
