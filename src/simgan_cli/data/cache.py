@@ -69,10 +69,8 @@ def open_pixels(
     """
     tree = find_images(folder)
     if cache == "off":
-        with (
-            tempfile.TemporaryFile() as file,
-            naming(Path(tempfile.gettempdir())),
-        ):  # unnamed: gone with the process, even a killed one
+        # Unnamed: gone with the process, even a killed one.
+        with tempfile.TemporaryFile() as file, naming(Path(tempfile.gettempdir())):
             return _open(folder, file, _decode_to(file, tree, preparation, workers, progress), tree)
     entry = cache_folder(cache) / _key(folder, tree, preparation)
     index = _index_of(entry)

@@ -87,7 +87,7 @@ class RunFolder:
             for folder in (self.root, self.samples, self.checkpoints, self.refiner):
                 remove_temporaries(folder)
             for path in set(by_step(self.checkpoints)) - set(self.existing_checkpoints()):
-                shutil.rmtree(path)  # a process was killed while it deleted this one
+                shutil.rmtree(path, ignore_errors=True)  # a process was killed while it deleted this one
             yield
 
     def checkpoint(self, step: int) -> Path:

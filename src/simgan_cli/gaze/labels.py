@@ -195,11 +195,11 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
                 f"{outside:.0%} of the test's {name} lie outside the range {low:.1f} to {high:.1f} that "
                 f"{train.source} has: render that range, or check --convention"
             )
-        if len(test) > 1 and theirs[name].std() < values.std() / FAR_NARROWER:
+        if test.target == "gaze" and len(test) > 1 and theirs[name].std() < values.std() / FAR_NARROWER:
             warnings.append(
-                f"the test's {name} differ by {theirs[name].std():.2g} {UNIT[test.target]} (one deviation), those of "
-                f"{train.source} by {values.std():.2g}: check that one is not in degrees and the other in radians "
-                "(--degrees, --test-degrees)"
+                f"the test's {name} differ by {theirs[name].std():.2g} deg (one deviation), those of {train.source} by "
+                f"{values.std():.2g}: check that one is not in degrees and the other in radians (--degrees, "
+                "--test-degrees)"
             )
     brightness, contrast = test.pixels.mean() - train.pixels.mean(), test.pixels.std() / max(1e-9, train.pixels.std())
     if abs(brightness) > 40 or not 0.6 < contrast < 1.6:
