@@ -60,6 +60,7 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
     "history not in use": (blobs(1), GRAINY, {"history_size": 0}),
     "self-regularization dominates": (blobs(1), 255 - GRAINY, {"lambda": 1000}),
     "refiner is the identity": (blobs(1), GRAINY, {"refiner_lr": 1e-9}),
+    "tone alone": (blobs(1), 0.5 * blobs(2), {"lambda": 3, "steps": 420, "noise": False}),
     "discriminator has won": (blobs(1), np.where(GRAINY > 100, 255.0, 0.0), {"refiner_lr": 1e-7}),
     "discriminator is blind": (blobs(1), GRAINY, {"discriminator_lr": 1e-9, "steps": 340}),
     "mode collapse": (blobs(1), 200 + RNG.normal(0, 2, SHAPE), FREE),

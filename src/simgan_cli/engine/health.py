@@ -54,6 +54,10 @@ def _identity(line: Line) -> bool:
     return unchanged and not _dominated(line) and not _blind(line)
 
 
+def _tone(line: Line) -> bool:
+    return _has(line, "correlation") and line["correlation"] >= 0.99 and line["change"] >= 0.012
+
+
 def _won(line: Line) -> bool:
     return _has(line, "loss_adversarial") and min(line["accuracy_real"], line["accuracy_refined"]) >= 0.97
 
@@ -132,6 +136,14 @@ RULES = (
         "R(x) correlates with x by 0.99 or more, and the change is below 0.012",
         "refined images correlate with their originals by {correlation:.3f}; pixels change by {change:.4f}",
         "train longer (--steps), lower --lambda, or choose a --psi that leaves the difference of the domains free",
+    ),
+    Rule(
+        "tone alone", 200, _tone,
+        "R(x) correlates with x by 0.99 or more, and the change is 0.012 or more: brightness and contrast alone",
+        "refined images correlate with their originals by {correlation:.3f}, and pixels change by {change:.3f}: by "
+        "brightness and contrast alone",
+        "where the domains differ in more, lower --lambda if its pull is above 1, train longer (--steps), or start "
+        "anew with another --seed",
     ),
     Rule(
         "mode collapse", 50, _collapsed,
