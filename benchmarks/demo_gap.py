@@ -45,9 +45,9 @@ def main() -> int:
     sets = ["--train", f"synthetic={data / 'synthetic'}", "--real-train", data / "camera" / "oracle"]
     simgan("eval-gaze", *sets, "--test", data / "camera" / "test", "--out", trained, *common)
     rows = {("camera/test", row["name"]): row for row in results(trained)}
+    networks = [trained / "estimators" / f"synthetic-{ESTIMATOR}-seed{number}" for number in seeds_of(trained)]
+    loads = [argument for i, path in enumerate(networks) for argument in ("--load", f"synthetic-{i}={path}")]
     for name in ("control", "held-out"):
-        networks = [trained / "estimators" / f"synthetic-{ESTIMATOR}-seed{number}" for number in seeds_of(trained)]
-        loads = [argument for i, path in enumerate(networks) for argument in ("--load", f"synthetic-{i}={path}")]
         simgan("eval-gaze", *loads, "--test", folder / name, "--out", folder / f"on-{name}", *common)
         rows |= {(name, row["name"]): row for row in results(folder / f"on-{name}")}
     print("| tested on | trained on | error, deg | 95% |\n|---|---|---|---|")

@@ -89,7 +89,7 @@ def _resolve(
     run = RunFolder(out)
     seen = run.existing_checkpoints()
     checkpoint = find_checkpoint(run, resume)
-    if checkpoint and "out" not in explicit and run.root.resolve() not in checkpoint.resolve().parents:
+    if checkpoint and "out" not in explicit and not run.holds(checkpoint):
         raise SettingsError(
             f"--resume {resume}: lies in another run than --out {out}, the default; give --out, too: that run, to go "
             "on there, or a new folder, for a run of its own that starts from it"

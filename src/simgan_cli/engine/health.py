@@ -45,17 +45,20 @@ def _has(line: Line, *names: str) -> bool:
     return all(name in line for name in names)
 
 
+def _alike(line: Line) -> bool:
+    return _has(line, "correlation") and line["correlation"] >= 0.99
+
+
 def _dominated(line: Line) -> bool:
-    return _has(line, "pull") and line["pull"] > 2 and line["correlation"] >= 0.99 and not _blind(line)
+    return _has(line, "pull") and line["pull"] > 2 and _alike(line) and not _blind(line)
 
 
 def _identity(line: Line) -> bool:
-    unchanged = _has(line, "correlation") and line["correlation"] >= 0.99 and line["change"] < 0.012
-    return unchanged and not _dominated(line) and not _blind(line)
+    return _alike(line) and line["change"] < 0.012 and not _dominated(line) and not _blind(line)
 
 
 def _tone(line: Line) -> bool:
-    return _has(line, "correlation") and line["correlation"] >= 0.99 and line["change"] >= 0.012
+    return _alike(line) and line["change"] >= 0.012
 
 
 def _won(line: Line) -> bool:

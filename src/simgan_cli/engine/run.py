@@ -105,6 +105,10 @@ class RunFolder:
             if complete or listed == by_step(self.checkpoints):
                 return complete  # else a training has replaced all that we listed by newer ones
 
+    def holds(self, checkpoint: Path) -> bool:
+        """Say whether a checkpoint lies in this run, through whatever links."""
+        return self.root.resolve() in checkpoint.resolve().parents
+
     def prune(self, keep: int) -> None:
         """Delete all but the `keep` newest checkpoints; 0 keeps all."""
         for path in self.existing_checkpoints()[:-keep] if keep else []:
@@ -198,7 +202,7 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
         raise CheckpointError(
             f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run"
         )
-    if run.existing_checkpoints() and run.root.resolve() not in found[-1].resolve().parents:
+    if run.existing_checkpoints() and not run.holds(found[-1]):
         raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
     return found[-1]
 
