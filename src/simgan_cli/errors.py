@@ -31,7 +31,7 @@ EXIT_CODES = {
     2: "wrong or contradictory settings, all listed at once",
     EXIT_SOME_FAILED: "some images failed, the rest are done; mend them and run it again with --skip-existing",
     4: "bad data, checkpoint or model, or training diverged (the last good checkpoint is named)",
-    EXIT_STOPPED: "stopped after saving, by SIGTERM, SIGUSR1 or --max-time; run it again to go on",
+    EXIT_STOPPED: "stopped after saving, by SIGTERM, SIGUSR1, SIGHUP or --max-time; run it again to go on",
     EXIT_INTERRUPTED: "stopped by Ctrl-C, after saving; run it again to go on",
 }
 

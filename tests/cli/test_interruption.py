@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str,
     return tensors, state, [{key: line[key] for key in line if key not in TIMINGS} for line in lines]
 
 
-def start_and_wait_for_step_5(place: Path, out: str) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(command(out), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def start_and_wait_for_step_5(place: Path, out: str, *prefix: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([*prefix, *command(out)], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not (checkpoint(place / out, 5) / "manifest.json").exists():
         assert process.poll() is None, process.communicate()[1].decode()
         time.sleep(0.005)
@@ -87,7 +88,7 @@ def test_kill_9_and_resume_is_an_identity(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)],
+    [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)],
     ids=lambda value: str(value),
 )
 def test_signals_save_and_exit_and_resume_is_an_identity(place: Path, number: signal.Signals, code: int) -> None:
@@ -102,6 +103,39 @@ def test_signals_save_and_exit_and_resume_is_an_identity(place: Path, number: si
     assert steps[-1] < "step-00000012"
     finish(place, out)
     assert_same_as_undisturbed(place, out)
+
+
+def test_nohup_keeps_a_training_that_its_terminal_leaves(place: Path) -> None:
+    process = start_and_wait_for_step_5(place, "nohup", "nohup")
+    os.kill(process.pid, signal.SIGHUP)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert_same_as_undisturbed(place, "nohup")
+
+
+@pytest.mark.parametrize("opened", [os.pipe, os.openpty], ids=["pipe", "terminal"])
+def test_a_training_goes_on_where_nobody_reads_any_more(place: Path, opened: Callable[[], tuple[int, int]]) -> None:
+    out = f"unread-{opened.__name__}"
+    reader, writer = opened()
+    process = subprocess.Popen(command(out), cwd=place, stdout=subprocess.PIPE, stderr=writer, start_new_session=True)
+    os.close(writer)
+    os.read(reader, 1)
+    os.close(reader)
+    process.communicate()
+    assert process.returncode == 0
+    assert "12/12" in (place / out / "log.txt").read_text()
+    assert_same_as_undisturbed(place, out)
+
+
+def test_what_nobody_reads_of_stdout_is_no_error_of_the_run(place: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        command("planned", "--dry-run", "--quiet"), cwd=place, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 1
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_says_nothing_untrue(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, cast
 
 import typer
 from rich.console import Console
@@ -17,8 +18,42 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, SimganError, is_out_of_memory
 
 REFRESH = 0.1  # seconds between two looks of a bar; many small images pass in that time
+LOST_READER = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
+
+
+class _Stderr:
+    """sys.stderr, silent once its reader has gone: hours of work need neither a terminal nor the end of a pipe."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below(), name)
+
+    def write(self, text: str) -> int:
+        with self._unread():
+            self._below().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._unread():
+            self._below().flush()
+
+    @staticmethod
+    def _below() -> IO[str]:
+        file: IO[str] = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # what Rich's bars put their own before
+        return file
+
+    @contextmanager
+    def _unread(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in LOST_READER:
+                raise
+            with Path(os.devnull).open("w") as nowhere:  # the descriptor itself: Python flushes what is left at its end
+                os.dup2(nowhere.fileno(), self._below().fileno())
+
+
 # No emoji: Rich would draw them in place of names such as ":skull:.png".
-stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+stderr = Console(file=cast("IO[str]", _Stderr()), highlight=False, soft_wrap=True, emoji=False)
 stdout = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
@@ -103,6 +138,8 @@ def exit_codes(
     except KeyboardInterrupt as interruption:
         say("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from interruption
+    except BrokenPipeError:
+        raise  # the reader of stdout has gone: Click ends with 1, and has nothing to say
     except OSError as error:
         say(f"error: {_os_error(error, writing, again)}", "bold red")
         raise typer.Exit(1) from error

@@ -42,8 +42,8 @@ def demo_data(
 
     Settings: TOML file < SIMGAN_* environment (SIMGAN_COUNT=3000) < flags.
 
-    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 75 stopped by SIGTERM or SIGUSR1, and 130 by Ctrl-C: nothing
-    is then left behind.
+    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C:
+    nothing is then left behind.
     """
     with exit_codes("the images", again="the same command", smaller="--size", interrupted="stopped; nothing written"):
         settings = validated(DemoDataConfig, gather("demo-data", flags, config, environment_of_process()))

@@ -33,8 +33,8 @@ def eval_gaze(
 
     Settings: TOML file < SIMGAN_* environment (SIMGAN_SEEDS=3) < flags.
 
-    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 4 bad data; 75 stopped by SIGTERM or SIGUSR1, and 130 by
-    Ctrl-C: --skip-existing goes on with the estimators trained so far.
+    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 4 bad data; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP,
+    and 130 by Ctrl-C: --skip-existing goes on with the estimators trained so far.
     """
     stopped = "stopped; trained estimators are kept: the same command with --skip-existing goes on"
     with exit_codes("the results", again="--skip-existing", smaller="--train-batch", interrupted=stopped):

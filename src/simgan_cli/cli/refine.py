@@ -43,8 +43,8 @@ def refine(
     Settings: TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags. Under torchrun the ranks share the work.
 
     Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 3 some images failed, the rest are done; 4 no image, bad model
-    or --fail-fast; 75 stopped by SIGTERM or SIGUSR1, and 130 by Ctrl-C: --skip-existing goes on. What is written is
-    whole in every case.
+    or --fail-fast; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C: --skip-existing goes on. What is
+    written is whole in every case.
     """
     with exit_codes(writing="the results", again="--skip-existing", smaller="--batch-size or --tile"):
         ranks = Ranks.of_process()

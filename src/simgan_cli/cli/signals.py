@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGUSR1 as a request to stop."""
+"""SIGINT, SIGTERM, SIGUSR1 and SIGHUP as a request to stop."""
 
 import signal
 from collections.abc import Iterator
@@ -23,9 +23,15 @@ def stop_on_signals() -> Iterator[StopRequest]:
             raise Interrupted(EXIT_INTERRUPTED if interrupt else EXIT_STOPPED)
         stop.reason = "interrupt" if interrupt else "signal"
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, handle) for number in _heard()}
     try:
         yield stop
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def _heard() -> list[signal.Signals]:
+    """Return the signals to act upon: SIGHUP, of a terminal that closes, only where nohup has not put it off."""
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, *hangup]

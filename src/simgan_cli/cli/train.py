@@ -57,7 +57,7 @@ def train(
 
     Exit codes: 0 finished; 1 failed (disk, memory); 2 usage; 4 bad data, bad checkpoint or divergence;
 
-    75 saved and stopped by SIGTERM, SIGUSR1 or --max-time: run it again with --resume auto; 130 Ctrl-C, saved.
+    75 saved and stopped by SIGTERM, SIGUSR1, SIGHUP or --max-time: run it again with --resume auto; 130 Ctrl-C, saved.
     """
     code = EXIT_OK
     with (
