@@ -4,6 +4,7 @@ import os
 import struct
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simgan_cli.data.images import Preparation, read_pixels
 from simgan_cli.data.pictures import FormatName, is_written_lossy, read_picture, write_picture
 from simgan_cli.errors import UnreadableImage
 
@@ -156,16 +158,66 @@ def png_of_16_bits(path: Path, colour_type: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("colour_type", [2, 4, 6])
-def test_16_bits_that_would_become_8_are_refused(tmp_path: Path, colour_type: int) -> None:
-    with pytest.raises(UnreadableImage, match="16 bits a channel"):
-        read_picture(png_of_16_bits(tmp_path / "a.png", colour_type))
+def tiff_of_16_bits(path: Path, channels: int, *, photometric: int, planar: int = 1) -> Path:
+    """Write a TIFF of 2x2 pixels by the letter of its specification; `planar` 2 stores a plane for each channel."""
+    planes = channels if planar == 2 else 1
+    data = 8 + 2 + 10 * 12 + 4  # behind the header and the one directory, of ten tags
+    short, long = 3, 4
+
+    def array(values: list[int], kind: str) -> int:
+        """Return what a tag holds: the value itself, or where several of them are."""
+        nonlocal extra
+        if len(values) == 1:
+            return values[0]
+        extra += struct.pack(f"<{len(values)}{kind}", *values)
+        return data + len(extra) - len(values) * struct.calcsize(kind)
+
+    extra = b""
+    bits = array([16] * channels, "H")
+    size = 4 * 2 * channels // planes
+    counts = array([size] * planes, "I")
+    first = data + len(extra) + (4 * planes if planes > 1 else 0)
+    offsets = array([first + size * plane for plane in range(planes)], "I")
+    tags = [
+        (256, short, 1, 2), (257, short, 1, 2), (258, short, channels, bits), (259, short, 1, 1),
+        (262, short, 1, photometric), (273, long, planes, offsets), (277, short, 1, channels), (278, short, 1, 2),
+        (279, long, planes, counts), (284, short, 1, planar),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory + extra + bytes(range(8 * channels)))
+    return path
 
 
-def test_16_bit_colour_of_other_formats_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.ppm").write_bytes(b"P6\n2 2\n65535\n" + bytes(24))
+def ppm_of_16_bits(path: Path) -> Path:
+    path.write_bytes(b"P6\n2 2\n65535\n" + bytes(24))
+    return path
+
+
+@pytest.mark.parametrize("read", [read_picture, lambda path: read_pixels(path, Preparation())], ids=["refine", "train"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: png_of_16_bits(path, 2),
+        lambda path: png_of_16_bits(path, 4),
+        lambda path: png_of_16_bits(path, 6),
+        lambda path: tiff_of_16_bits(path, 3, photometric=2),
+        lambda path: tiff_of_16_bits(path, 3, photometric=2, planar=2),
+        ppm_of_16_bits,
+    ],
+    ids=["png", "png, grey and alpha", "png, alpha", "tiff", "tiff in planes", "ppm"],
+)
+def test_16_bits_that_would_become_8_are_refused(
+    tmp_path: Path, write: Callable[[Path], Path], read: Callable[[Path], object]
+) -> None:
     with pytest.raises(UnreadableImage, match="16 bits a channel"):
-        read_picture(tmp_path / "a.ppm")
+        read(write(tmp_path / "image"))
+
+
+def test_16_bits_of_a_tiff_are_read_as_they_are_or_refused_where_pillow_inverts_8_bits_alone(tmp_path: Path) -> None:
+    black_is_zero = read_picture(tiff_of_16_bits(tmp_path / "black.tif", 1, photometric=1))
+    assert black_is_zero.pixels.tolist() == [[[0x0100, 0x0302], [0x0504, 0x0706]]]
+    with pytest.raises(UnreadableImage, match="0 for white"):
+        read_picture(tiff_of_16_bits(tmp_path / "white.tif", 1, photometric=0))
 
 
 @pytest.mark.parametrize("suffix", ["tiff", "png", "webp"])

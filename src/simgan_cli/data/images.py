@@ -1,6 +1,7 @@
 """One image file to one array of pixels, and pixels to and from the networks' range."""
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from simgan_cli.data.archives import Member, Readable
 from simgan_cli.errors import UnreadableImage, is_shortage
@@ -17,6 +19,7 @@ from simgan_cli.errors import UnreadableImage, is_shortage
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
 # Pillow's other decoders are for formats that no suffix of ours names; some start programs, as that of EPS does.
 FORMATS_READ = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "PPM", "GIF")
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # in a TIFF
 Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
 
 # We refuse by our own limit before anything is decoded; Pillow's warning would come on top of the error.
@@ -51,8 +54,9 @@ def read_pixels(path: Readable, preparation: Preparation) -> Pixels:
 def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Image]:
     """Yield the image of `path`, its pixels not yet decoded; the file's `content` may have been read before.
 
-    Raises UnreadableImage with the reason, for what happens inside the block too: no decoder's own exception gets out,
-    but that of a process without memory, file descriptors or disk, which is not the image's fault.
+    Raises UnreadableImage with the reason, also for 16-bit colour, which would be lost in part, and for what happens
+    inside the block: no decoder's own exception gets out, but that of a process without memory, file descriptors or
+    disk, which is not the image's fault.
     """
     try:
         with (
@@ -61,6 +65,7 @@ def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Ima
         ):
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(path, f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read")
+            _refuse_lost_bits(image, path)
             yield image
     except UnreadableImage:
         raise
@@ -74,6 +79,28 @@ def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Ima
         if is_shortage(error):
             raise
         raise UnreadableImage(path, _reason(path, error)) from error
+
+
+def _refuse_lost_bits(image: Image.Image, path: Readable) -> None:
+    """Raise UnreadableImage where Pillow would drop or invert bits without a word; before the pixels are decoded."""
+    if not is_deep(image) and image.mode != "F" and _bits(image) > 8:
+        raise UnreadableImage(path, "16 bits a channel in colour or with alpha, of which 8 would be lost; convert it")
+    if is_deep(image) and "transparency" in image.info:
+        raise UnreadableImage(path, "16 bits with a transparent grey level; convert it")
+    if is_deep(image) and isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        raise UnreadableImage(path, "16 bits with 0 for white; convert it")  # Pillow inverts 8 bits alone
+
+
+def _bits(image: Image.Image) -> int:
+    """Return the bits of a channel in the file, of which Pillow decodes colour to 8; 8 for all up to that."""
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+    tiles = getattr(image, "tile", [])  # what is still to decode, with the file's own layout of pixels
+    arguments = tiles[0].args if tiles else None
+    raw, depth = (arguments[0], arguments[-1]) if isinstance(arguments, tuple) else (arguments, 0)
+    deep_raw = isinstance(raw, str) and re.search(r";16[BLN]$", raw)
+    deep_ppm = image.format == "PPM" and isinstance(depth, int) and depth > 255
+    return 16 if deep_raw or deep_ppm else 8
 
 
 def channels_first(array: Pixels) -> Pixels:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -66,12 +65,13 @@ class Picture:
 def read_picture(path: Readable) -> Picture:
     """Read the image file `path` whole.
 
-    Raises UnreadableImage with the reason: also for several pages and for 16-bit colour, which would be lost in part,
-    and for a file that changes meanwhile.
+    Raises UnreadableImage with the reason, also for several pages, and for a file that changes meanwhile.
     """
     content = _read_settled(path)
     with decoding(path, content) as image:
-        _refuse_losses(image, path)
+        pages = getattr(image, "n_frames", 1)
+        if pages > 1:
+            raise UnreadableImage(path, f"holds {pages} pages or frames; split it into files of one each")
         stored = image.format
         lossy = _is_lossy(image, content)
         mode = image.mode
@@ -146,22 +146,6 @@ def _read_settled(path: Readable) -> bytes:
             raise
         raise UnreadableImage(path, error.strerror or str(error)) from error
     raise UnreadableImage(path, "changes while it is read; run again when it is finished")
-
-
-def _refuse_losses(image: Image.Image, path: Readable) -> None:
-    """Raise UnreadableImage for what would be lost without a word; before the pixels are decoded."""
-    pages = getattr(image, "n_frames", 1)
-    if pages > 1:
-        raise UnreadableImage(path, f"holds {pages} pages or frames; split it into files of one each")
-    tiles = getattr(image, "tile", [])  # what is still to decode, with the file's own layout of pixels
-    arguments = tiles[0].args if tiles else None
-    raw, depth = (arguments[0], arguments[-1]) if isinstance(arguments, tuple) else (arguments, 0)
-    deep_raw = isinstance(raw, str) and re.search(r";16[BLN]$", raw)
-    deep_ppm = image.format == "PPM" and isinstance(depth, int) and depth > 255
-    if (deep_raw or deep_ppm) and not is_deep(image):
-        raise UnreadableImage(path, "16 bits a channel in colour or with alpha, of which 8 would be lost; convert it")
-    if is_deep(image) and "transparency" in image.info:
-        raise UnreadableImage(path, "16 bits with a transparent grey level; convert it")
 
 
 def _is_lossy(image: Image.Image, content: bytes) -> bool:
