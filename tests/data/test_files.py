@@ -1,12 +1,16 @@
 """Files that appear whole or not at all, also after a kill."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from simgan_cli.data.files import write_atomic
+from simgan_cli.engine.run import RunFolder
 from tests.helpers import UNPRIVILEGED, needs_permissions
 
 COPY = """
@@ -32,6 +36,19 @@ def test_what_a_kill_left_of_a_read_only_copy_is_in_nobodys_way(tmp_path: Path) 
     subprocess.run([*command, ""], check=True)
     assert (copy.read_text(), copy.stat().st_mode & 0o777) == ("true", 0o444)
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_file_system_without_locks_is_written_to_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(descriptor: int, operation: int) -> None:  # as of a mount of a cluster's file system without locks
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", unknown)
+    write_atomic(tmp_path / "a", "content")
+    assert (tmp_path / "a").read_text() == "content"
+    with RunFolder(tmp_path / "run").locked():
+        pass
 
 
 def test_a_name_that_is_no_text_can_be_written_of(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Writing files so that a reader finds the old content or the new, never half of it."""
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -110,7 +111,7 @@ def _open_locked(path: Path, *, wait: bool = True) -> int:
     while True:
         descriptor = _open_to_write(path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(descriptor, wait=wait)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.lstat()):
                     return descriptor
@@ -118,6 +119,18 @@ def _open_locked(path: Path, *, wait: bool = True) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # another writer renamed or removed it meanwhile
+
+
+def take_lock(descriptor: int, *, wait: bool = True) -> None:
+    """Lock an open file for this process alone, where its file system has locks; not all of clusters have.
+
+    Raises BlockingIOError where another process holds it and we shall not `wait`.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
 
 
 def _open_to_write(path: Path) -> int:

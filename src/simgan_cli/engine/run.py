@@ -1,6 +1,5 @@
 """The run folder: what lies where, who may write, and which checkpoints exist. Imports no torch."""
 
-import fcntl
 import json
 import re
 import shutil
@@ -12,7 +11,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simgan_cli import __version__
-from simgan_cli.data.files import TEMPORARY_PREFIX, parse_json, remove_temporaries, sha256_of, write_atomic, write_json
+from simgan_cli.data.files import (
+    TEMPORARY_PREFIX,
+    parse_json,
+    remove_temporaries,
+    sha256_of,
+    take_lock,
+    write_atomic,
+    write_json,
+)
 from simgan_cli.engine.config import TrainConfig, is_changeable, key_of
 from simgan_cli.errors import CheckpointError, SettingsError
 
@@ -74,8 +81,8 @@ class RunFolder:
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                take_lock(file.fileno(), wait=False)
+            except BlockingIOError as error:
                 raise SettingsError(
                     f"{self.root}: another process is training into it; wait for it or choose another --out"
                 ) from error
