@@ -9,7 +9,7 @@ import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,15 +21,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.data.cache import PixelSet, _key, find_images, open_pixels
+from simgan_cli.data.cache import AHEAD, PixelSet, _key, decoded, find_images, open_pixels
 from simgan_cli.data.images import Preparation
 from simgan_cli.data.plan import make_plan
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.config import TrainConfig
+from simgan_cli.engine.folders import check_first_image
 from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.model import open_model
+from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.training import build_state
 from tests.conftest import Domains
-from tests.helpers import TINY, pack, write_images
+from tests.helpers import TINY, pack, write_images, write_refiner
 
 _opened: Counter[str] | None = None  # while someone counts
 
@@ -91,6 +94,26 @@ def linked(source: Path, folder: Path, count: int) -> Path:
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     return write_images(tmp_path / "one", 1, 1) / "0.png"
+
+
+def test_no_more_images_wait_for_a_slow_disk_than_each_thread_may_be_ahead(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "images", 60, 1)
+    with opened_files() as files, closing(decoded([sorted(folder.iterdir())], Preparation(), 2)) as images:
+        next(images)
+    assert 0 < len(images_of(files)) <= 2 * AHEAD + 2
+
+
+def test_unreadable_images_of_an_archive_are_looked_for_in_one_expansion(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"no image")
+    write_images(tmp_path / "images", 1, 1)  # 0.png
+    (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "99.png")
+    archive = pack(tmp_path / "images", tmp_path / "images.tar.gz")
+    plan = make_plan([archive], tmp_path / "out", None, (0, 1))
+    with opened_files() as files:
+        check_first_image(plan, ImageRefiner(open_model(write_refiner(tmp_path / "model")), torch.device("cpu")), None)
+    assert files[str(archive)] == 1
 
 
 def test_each_image_is_opened_once_and_never_again(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from simgan_cli.cli.app import app
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
-from tests.helpers import SIMGAN, TINY, UNMEASURED, files_below, simgan, write_images, write_refiner
+from tests.helpers import SIMGAN, TINY, UNMEASURED, files_below, pack, simgan, write_images, write_refiner
 
 EIO = Path("/proc/self/mem")  # a regular file whose first byte gives a real EIO: no page is mapped there
 needs_eio = pytest.mark.skipif(not EIO.exists(), reason="only Linux has a file that gives EIO to everybody")
@@ -62,7 +62,7 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
     cases: list[tuple[tuple[str | Path, ...], int, Path]] = [
         (("train", *domains.flags, "--dry-run", "--config", file), 2, file),
         (("refine", "--from-file", file, "--model", models[0], "--out", out), 2, file),
-        (("refine", labelled, "--model", models[0], "--out", out), 1, labels),
+        (("refine", labelled, "--model", models[0], "--out", out), 3, labels),
         (("refine", domains.real, "--model", models[1], "--out", out / "b"), 1, weights),
         (("refine", domains.real, "--model", models[2], "--out", out / "c"), 1, config),
         ((*evaluate, f"a={file}"), 1, file),
@@ -71,6 +71,21 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
     for arguments, code, place in cases:
         found, said = run(*arguments)
         assert (found, UNREADABLE in said, str(place) in said) == (code, True, True), said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_full_folder_for_temporary_files_is_named(
+    domains: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(domains.synthetic, tmp_path / "packed" / "renders.tar.gz")
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("w+b", buffering=0))  # noqa: SIM115
+    full = f"{tempfile.gettempdir()}: No space left on device; free some space"
+    model = write_refiner(tmp_path / "model")
+    code, said = run("refine", archive, "--model", model, "--out", tmp_path / "out")
+    assert (code, full in said) == (1, True), said
+    flags: list[str | Path] = ["--synthetic", archive.parent, "--real", domains.real, "--out", tmp_path / "run", *TINY]
+    code, said = run("train", *flags)
+    assert (code, full in said) == (1, True), said
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,16 @@ from typer.testing import CliRunner, Result
 import simgan_cli
 from simgan_cli.cli.app import app
 from simgan_cli.engine.folders import RECORD, Report
-from tests.helpers import TORCHRUN, files_below, simgan, write_images, write_refiner, write_renders
+from tests.helpers import (
+    TORCHRUN,
+    UNPRIVILEGED,
+    files_below,
+    needs_permissions,
+    simgan,
+    write_images,
+    write_refiner,
+    write_renders,
+)
 
 Refine = Callable[..., Result]
 
@@ -161,6 +170,58 @@ def test_an_overwrite_of_a_part_is_not_taken_for_the_whole(refine: Refine, model
     refine("--skip-existing", "--model", other)
     refine("--model", other, out="fresh")
     assert files_below(tmp_path / "out") == files_below(tmp_path / "fresh")
+
+
+def test_results_of_another_model_that_an_overwrite_left_are_never_taken_for_its_own(
+    refine: Refine, renders: Path, tmp_path: Path
+) -> None:
+    refine()
+    other = write_refiner(tmp_path / "other", width=4)
+    refine("--overwrite", "--model", other, inputs=(write_images(tmp_path / "more", 2, 3),))  # 0.png and 1.png alone
+    assert "results of two settings" in refine("--skip-existing", "--model", other, code=2).stderr
+    refine("--overwrite", "--model", other)
+    refine("--skip-existing", "--model", other)
+
+
+def test_what_failed_in_an_overwrite_is_not_skipped_by_the_advice(refine: Refine, renders: Path) -> None:
+    refine()
+    (renders / "0.png").write_bytes(b"no image")
+    assert "mend them and run the same command again\n" in refine("--overwrite", code=3).stderr
+    assert "again, with --skip-existing" in refine("--skip-existing", out="other", code=3).stderr
+    assert "same command again\n" in refine("--overwrite", "--fail-fast", code=4).stderr
+
+
+def test_parts_of_a_job_have_a_manifest_each(refine: Refine, tmp_path: Path) -> None:
+    for part in ("1/2", "2/2"):
+        refine("--shard", part, "--manifest", tmp_path / "m.jsonl")
+    parts = [(tmp_path / f"m-part-{part}-of-2.jsonl").read_text().splitlines() for part in (1, 2)]
+    assert [len(lines) for lines in parts] == [4, 3]
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+@pytest.mark.parametrize("flag", ["--manifest", "--compare"])
+@pytest.mark.parametrize("place", ["renders/labels.csv", "renders/0.png", "out/deep er/1.png", "out/labels.csv"])
+def test_what_is_told_of_the_job_goes_into_none_of_its_files(
+    refine: Refine, tmp_path: Path, flag: str, place: str
+) -> None:
+    before = files_below(tmp_path)
+    assert (
+        f"{flag} {tmp_path / place}: a file that is read or made here" in refine(flag, tmp_path / place, code=2).stderr
+    )
+    assert files_below(tmp_path) == before
+
+
+@needs_permissions
+def test_a_label_that_cannot_be_read_keeps_no_other_back(renders: Path, model: Path, tmp_path: Path) -> None:
+    (renders / "labels.csv").chmod(0)
+    command: list[str | Path] = ["refine", renders, "--model", model, "--out", tmp_path / "out", "--json"]
+    result = simgan(*command, prefix=UNPRIVILEGED)
+    assert result.returncode == 3, result.stderr
+    document = json.loads(result.stdout)
+    assert [failed["path"] for failed in document["failed"]] == [str(renders / "labels.csv")]
+    assert (document["refined"], document["labels"]) == (7, 2)
+    assert "labels.csv: Permission denied; not carried along" in result.stderr
+    assert (tmp_path / "out" / "deep er" / "1.json").exists()
 
 
 def test_labels_can_be_left_or_linked(refine: Refine, renders: Path, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_signal_finishes_what_is_in_hand(place: Path, number: signal.Signals, 
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    assert b"--skip-existing goes on" in stderr
+    assert b"run the same command again, with --skip-existing" in stderr
     done = files_below(place / out)
     whole = files_below(place / "whole")
     assert 10 <= len(done) < len(whole)

@@ -162,17 +162,15 @@ def tiff_of_16_bits(path: Path, channels: int, *, photometric: int, planar: int 
     """Write a TIFF of 2x2 pixels by the letter of its specification; `planar` 2 stores a plane for each channel."""
     planes = channels if planar == 2 else 1
     data = 8 + 2 + 10 * 12 + 4  # behind the header and the one directory, of ten tags
-    short, long = 3, 4
+    short, long, extra = 3, 4, bytearray()
 
     def array(values: list[int], kind: str) -> int:
         """Return what a tag holds: the value itself, or where several of them are."""
-        nonlocal extra
         if len(values) == 1:
             return values[0]
-        extra += struct.pack(f"<{len(values)}{kind}", *values)
+        extra.extend(struct.pack(f"<{len(values)}{kind}", *values))
         return data + len(extra) - len(values) * struct.calcsize(kind)
 
-    extra = b""
     bits = array([16] * channels, "H")
     size = 4 * 2 * channels // planes
     counts = array([size] * planes, "I")

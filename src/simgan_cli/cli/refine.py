@@ -50,10 +50,10 @@ def refine(
         ranks = Ranks.of_process()
         settings = validated(RefineConfig, gather("refine", flags, config, environment_of_process()))
         quiet = quiet or not ranks.is_first
-        plan = _plan(settings, ALONE if dry_run else ranks)  # a list is short work: the first rank gives it whole
-        if not quiet:
-            print_settings(settings, everything=verbose)
         with stop_on_signals() as stop:
+            plan = _plan(settings, ALONE if dry_run else ranks)  # a list is short work: the first rank gives it whole
+            if not quiet:
+                print_settings(settings, everything=verbose)
             refiner = _open_refiner(settings, plan, ranks)
             if not quiet:
                 say(_about(refiner.model, plan, settings))
@@ -84,6 +84,9 @@ def _plan(settings: RefineConfig, ranks: Ranks) -> Plan:
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
     wanted = None if settings.format == "same" else settings.format
     plan = make_plan([*settings.inputs, *listed], settings.out, wanted, share)
+    for flag, file in (("manifest", settings.manifest), ("compare", settings.compare)):
+        if file is not None and plan.has(file):
+            raise SettingsError(f"--{flag} {file}: a file that is read or made here; choose another name")
     if not (settings.skip_existing or settings.overwrite):
         check_existing(plan, settings.out, labels=settings.labels)
     return plan
@@ -250,7 +253,9 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
                 "look at --compare, and train with a higher --lambda",
                 "yellow",
             )
+    # With --overwrite a result that exists may be of before, and nothing tells which are new.
+    again = "run the same command again" + ("" if settings.overwrite else ", with --skip-existing")
     if report.failed:
-        say(f"{len(report.failed):,} images failed; mend them and run again with --skip-existing", "yellow")
+        say(f"{len(report.failed):,} files failed; mend them and {again}", "yellow")
     if report.stopped:
-        say(f"stopped ({report.stopped}); the same command with --skip-existing goes on")
+        say(f"stopped ({report.stopped}); to go on, {again}")

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
-from simgan_cli.data.files import atomic_file
+from simgan_cli.data.files import atomic_file, naming
 from simgan_cli.data.tree import Tree, is_image, walk_order
 from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
 
@@ -271,10 +271,11 @@ class TarArchive(Archive):
         try:
             with gzip.GzipFile(fileobj=file) as packed:
                 while chunk := packed.read(1 << 20):
-                    expanded.write(chunk)
+                    with naming(Path(tempfile.gettempdir())):  # which may be full
+                        expanded.write(chunk)
+                        expanded.flush()
                     if expanded.tell() > most:
                         raise UnreadableArchive(self.path, f"expands to more than {most:,} bytes; unpack it first")
-            expanded.flush()
         except BaseException:
             expanded.close()
             raise
@@ -364,12 +365,18 @@ class Renewal:
         self._missing = len(archive.images)
         self._spool: BinaryIO | None = None
         self._places: dict[int, tuple[str, int, int]] = {}  # by number: name, offset and size in the spool
+        self._earlier: dict[int, tuple[str, Member]] = {}
         self._lock = threading.Lock()
 
-    def put(self, number: int, name: str, content: bytes | None) -> bool:
-        """Keep what becomes of an image (None: nothing); say whether it was the last. Raises OSError."""
+    def put(self, number: int, name: str, content: "bytes | Member | None") -> bool:
+        """Keep what becomes of an image (a member of an earlier output, which is copied; None: nothing).
+
+        Say whether it was the last. Raises OSError.
+        """
         with self._lock:
-            if content is not None:
+            if isinstance(content, Member):
+                self._earlier[number] = name, content
+            elif content is not None:
                 if self._spool is None:
                     self._spool = cast("BinaryIO", tempfile.TemporaryFile(dir=self.output.parent))  # noqa: SIM115
                 self._places[number] = name, self._spool.tell(), len(content)
@@ -378,7 +385,7 @@ class Renewal:
             return not self._missing
 
     def write(self) -> None:
-        """Make the output, whole or not at all. Raises UnreadableArchive and OSError."""
+        """Make the output, whole or not at all. Raises UnreadableArchive, UnreadableImage and OSError."""
         if self._spool is not None:
             self._spool.flush()
         with atomic_file(self.output, synced=False) as file:
@@ -391,6 +398,9 @@ class Renewal:
             self._spool.close()
 
     def _result(self, number: int) -> tuple[str, bytes] | None:
+        if number in self._earlier:
+            name, member = self._earlier[number]
+            return name, member.read_bytes()
         if self._spool is None or number not in self._places:
             return None
         name, offset, size = self._places[number]

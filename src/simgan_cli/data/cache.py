@@ -9,8 +9,9 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -34,8 +35,9 @@ from simgan_cli.data.images import Pixels, Preparation, read_pixels
 from simgan_cli.data.tree import Tree, holds_images, read_tree
 from simgan_cli.errors import DataError, UnreadableImage
 
-FORMAT = 1  # of the cache; raise it when the same files would give other pixels
-CHUNK = 1024  # images decoded ahead of the writer: bounds memory, and how much is read before an error shows
+FORMAT = 2  # of the cache; raise it when the same files would give other pixels
+CHUNK = 1024  # images after which progress is told
+AHEAD = 4  # decoded images that wait for the writer, for each thread: bounds memory
 Progress = Callable[[int, int], None]  # images done, images in all
 Index = dict[str, Any]  # what describes a cache entry's pixels
 PIXELS, INDEX = "pixels.bin", "index.json"  # the files of a cache entry
@@ -219,7 +221,7 @@ def _may_pass(error: UnreadableImage) -> bool:
 
 def decoded(
     batches: Iterable[Sequence[Readable]], preparation: Preparation, workers: int | None
-) -> Iterator[tuple[Readable, Pixels | UnreadableImage]]:
+) -> Generator[tuple[Readable, Pixels | UnreadableImage], None, None]:
     """Yield each image of `batches` with its pixels, or why it has none, decoded by as many threads."""
 
     def read(path: Readable) -> Pixels | UnreadableImage:
@@ -228,9 +230,20 @@ def decoded(
         except UnreadableImage as error:
             return error
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter
+    waiting: deque[tuple[Readable, Future[Pixels | UnreadableImage]]] = deque()
+
+    def all_but(left: int) -> Iterator[tuple[Readable, Pixels | UnreadableImage]]:
+        while len(waiting) > left:
+            path, future = waiting.popleft()
+            yield path, future.result()
+
+    threads = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:  # Pillow decodes without holding the interpreter
         for batch in batches:
-            yield from zip(batch, pool.map(read, batch), strict=True)
+            for path in batch:
+                waiting.append((path, pool.submit(read, path)))
+                yield from all_but(AHEAD * threads)
+            yield from all_but(0)
 
 
 def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels]) -> None:

@@ -22,7 +22,7 @@ from simgan_cli.data.tree import (
     part_of,
     read_tree,
 )
-from simgan_cli.errors import DataError, SettingsError, UnreadableArchive
+from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, is_shortage
 
 SHOWN = 5  # examples in a message
 
@@ -119,6 +119,17 @@ class Plan:
                 if suffix in FOREIGN_SUFFIXES:
                     counts[suffix] += 1
         return dict(counts)
+
+    def has(self, file: Path) -> bool:
+        """Say whether `file` is one of those that the job, all parts of it, reads or makes."""
+        place = file.resolve()
+        for source in self.sources:
+            read = [*source.tree.images, *source.tree.archives, *source.tree.others]
+            made = [output_name(name, self.format) if is_image(name) else name for name in read]
+            for folder, names in ((source.tree.root.resolve(), read), (source.destination.resolve(), made)):
+                if place.is_relative_to(folder) and str(place.relative_to(folder)) in names:
+                    return True
+        return False
 
     def _loose(self, lists: list[list[str]]) -> Iterator[tuple[Source, str]]:
         index, count = self.part
@@ -226,6 +237,8 @@ def _read(place: Path, destination: Path) -> Source:
     try:
         tree, packed = look_inside(read_tree(place))
     except OSError as error:
+        if is_shortage(error):
+            raise
         raise DataError(
             f"{error.filename or place}: cannot be read ({error.strerror}); check its permissions"
         ) from error

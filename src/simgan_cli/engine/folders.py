@@ -8,8 +8,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -29,13 +30,14 @@ from simgan_cli.data.images import Pixels, Preparation, luma, read_pixels
 from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
 from simgan_cli.data.plan import Job, Plan, open_result
+from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.stop import StopReason, StopRequest
-from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage
+from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage, is_shortage
 from simgan_cli.report.grid import before_and_after
 
 STOCK = 64_000_000  # bytes of decoded images that may wait in front of the network, and as many behind it
@@ -43,6 +45,7 @@ PATIENCE = 4096  # images read after which one of a rare size no longer waits fo
 GROUPS_AT_ONCE = 2  # in the network
 OPEN_ARCHIVES = 16  # that may wait in front of the network, and as many behind it
 COMPARED = 8  # rows of --compare
+TRIED = 32  # images, for one that tells whether all fit the model
 RECORD = ".simgan-refine.json"
 REPLACING = "replacing"  # in it: results of earlier settings may be left
 
@@ -81,6 +84,8 @@ class Report:
             return
         if outcome.status == "skipped":
             self.skipped += 1
+            return
+        if outcome.status == "carried":
             return
         self.refined += 1
         self.lossy += outcome.lossy
@@ -234,7 +239,7 @@ class FolderJob:
             self._prepare_output()
             self.stop.heeded = True
             self._note_unusable()
-            with self._open_manifest(ranks):
+            with self._open_manifest():
                 self._refine_images()
             if self.config.labels and not self.stop.reason:
                 self._carry_labels()
@@ -270,11 +275,18 @@ class FolderJob:
             write_json(out / RECORD, record)
 
     def note_whole(self) -> None:
-        """Note that every image of the sources has been refined by these settings, after all that `run` did."""
+        """Note that all results in --out are of these settings, if they are: after all that `run` did, for any part."""
         path = self.config.out / RECORD
         record = _read_record(path)
-        if record.pop(REPLACING, False):
+        if record.pop(REPLACING, False) and not self._holds_others():
             write_json(path, record)
+
+    def _holds_others(self) -> bool:
+        """Say whether images or archives lie in --out that are none of the whole job's results."""
+        out, whole = self.config.out, replace(self.plan, part=(0, 1))
+        made = {job.file for job in chain(whole.image_jobs(), whole.label_jobs())} | {self.config.compare}
+        tree = read_tree(out)
+        return any(out / name not in made for name in chain(tree.images, tree.archives))
 
     def _note_unusable(self) -> None:
         unusable = self.plan.unusable()
@@ -286,13 +298,14 @@ class FolderJob:
                 self._fail_fast(path, reason)
 
     @contextmanager
-    def _open_manifest(self, ranks: Ranks) -> Iterator[None]:
+    def _open_manifest(self) -> Iterator[None]:
         path = self.config.manifest
         if path is None:
             yield
             return
-        if ranks.count > 1:
-            path = path.with_name(f"{path.stem}-rank-{ranks.rank}-of-{ranks.count}{path.suffix}")
+        part, parts = self.plan.part
+        if parts > 1:
+            path = path.with_name(f"{path.stem}-part-{part + 1}-of-{parts}{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             self.manifest = _Manifest(file, self.refiner.model.sha256)
@@ -392,40 +405,47 @@ class FolderJob:
 
     def _note(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            self.report.note(outcome)
             if self.manifest is not None:
                 self.manifest.add(outcome)
-            if outcome.status == "failed":
-                self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
-                self._fail_fast(str(outcome.job.source), outcome.reason)
+            self._count(outcome)
         self.listener.advanced(self.report.done + self.outputs.waiting, self.report.images)
+
+    def _count(self, outcome: Outcome) -> None:
+        self.report.note(outcome)
+        if outcome.status == "failed":
+            self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
+            self._fail_fast(str(outcome.job.source), outcome.reason)
 
     def _fail_fast(self, path: str, reason: str) -> None:
         if self.config.fail_fast:
-            raise DataError(f"{path}: {reason}; --fail-fast stopped here, --skip-existing goes on when it is mended")
+            again = "" if self.config.overwrite else ", with --skip-existing"
+            raise DataError(
+                f"{path}: {reason}; --fail-fast stopped here; mend it and run the same command again{again}"
+            )
 
     def _carry_labels(self) -> None:
-        carry = link_atomic if self.config.link else copy_atomic
-
-        def work(job: Job) -> int:
-            if self.config.skip_existing and job.output.exists():
-                return 1
-            self.outputs.make_folder(job.output.parent)
-            try:
-                carry(cast("Path", job.source), job.output)  # those in archives go with their images
-            except OSError as error:
-                if not self.config.link or error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP):
-                    raise
-                raise SettingsError(
-                    f"--link: {job.source} cannot be linked to {job.output} ({error.strerror}); leave it out to copy"
-                ) from error
-            return 1
-
-        with closing(read_ahead(work, self.plan.label_jobs(), lambda _: 1, 256, self.threads)) as carried:
-            for _ in carried:
-                self.report.labels += 1
+        with closing(read_ahead(self._carry, self.plan.label_jobs(), lambda _: 1, 256, self.threads)) as carried:
+            for outcome in carried:
+                self._count(outcome)
                 if self.stop.reason:
                     return
+
+    def _carry(self, job: Job) -> Outcome:
+        """Carry one file along; those in archives go with their images."""
+        source, way = cast("Path", job.source), link_atomic if self.config.link else copy_atomic
+        try:
+            if not (self.config.skip_existing and job.output.exists()):
+                self.outputs.make_folder(job.output.parent)
+                way(source, job.output)
+        except OSError as error:
+            if self.config.link and error.errno in (errno.EXDEV, errno.EPERM, errno.ENOTSUP):
+                raise SettingsError(
+                    f"--link: {source} cannot be linked to {job.output} ({error.strerror}); leave it out to copy"
+                ) from error
+            if error.filename not in (str(source), str(source.resolve())) or is_shortage(error):
+                raise  # of the result
+            return Outcome(job, "failed", f"{error.strerror or error}; not carried along")
+        return Outcome(job, "carried", labels=1)
 
     def _draw_comparison(self, path: Path) -> None:
         """Draw images from all over the job that have a result, refined now or earlier."""
@@ -477,15 +497,19 @@ def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | 
 
 
 def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | None) -> None:
-    """Raise UnreadableImage where the first image that can be read does not fit the model: nor will the others."""
-    for job in plan.image_jobs():
-        try:
-            with _closing(job.source) as source:
+    """Raise UnreadableImage where the first image that can be read does not fit the model: nor will the others.
+
+    Where none of the first `TRIED` can be read, each says for itself what is wrong with it.
+    """
+    with ExitStack() as opened:  # an archive once for all of its members
+        for job in islice(plan.image_jobs(), TRIED):
+            source = opened.enter_context(_closing(job.source))
+            try:
                 picture = read_picture(source)
-        except UnreadableImage:
-            continue
-        check_channels(picture, refiner, converted_to)
-        return
+            except UnreadableImage:
+                continue
+            check_channels(picture, refiner, converted_to)
+            return
 
 
 @contextmanager

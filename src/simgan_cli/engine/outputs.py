@@ -9,28 +9,28 @@ from simgan_cli.data.archives import Archive, Member, Readable, Renewal, open_ar
 from simgan_cli.data.files import sha256_of, sync_directory, write_atomic
 from simgan_cli.data.pictures import FormatName
 from simgan_cli.data.plan import Job, output_name
-from simgan_cli.errors import UnreadableArchive
+from simgan_cli.errors import UnreadableArchive, UnreadableImage
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image."""
+    """What became of one image, or of a file beside them."""
 
     job: Job
-    status: str  # refined, skipped or failed
+    status: str  # refined, skipped, carried (along) or failed
     reason: str = ""
     source_sha256: str | None = None
     output_sha256: str | None = None
     converted: str | None = None
     lossy: bool = False
-    labels: int = 0  # members that were carried along in the archive of which this image was the last
+    labels: int = 0  # files carried along: this one, or the members of the archive of which this image was the last
 
 
 class _Packed:
     """An archive in hand: what is to be written, or was by an earlier call, and the images that wait for that."""
 
-    def __init__(self, job: Job, renewal: Renewal, earlier: Archive | None) -> None:
-        self.renewal, self.output = renewal, job.file
+    def __init__(self, job: Job, renewal: Renewal, earlier: Archive | None, *, is_whole: bool) -> None:
+        self.renewal, self.output, self.is_whole = renewal, job.file, is_whole
         self.outcomes: list[Outcome] = []
         self.earlier = {member.entry.name: member for member in earlier.members()} if earlier else {}
         self._open: list[Renewal | Archive] = [renewal, *([earlier] if earlier else [])]
@@ -71,25 +71,19 @@ class Outputs:
         """Return what is made of `archive`, to which a job belongs; begin with it where it is the first."""
         with self._lock:
             if job.file not in self._packed:
-                earlier = self._earlier_archive(archive, job.file) if self._skip_existing else None
+                earlier = _archive_at(job.file) if self._skip_existing else None
                 self.make_folder(job.file.parent)
                 renewal = Renewal(archive, job.file, others=self._labels)
-                self._packed[job.file] = _Packed(job, renewal, earlier)
+                is_whole = earlier is not None and self._has_all(earlier, archive)
+                self._packed[job.file] = _Packed(job, renewal, earlier, is_whole=is_whole)
             return self._packed[job.file]
 
-    def _earlier_archive(self, archive: Archive, output: Path) -> Archive | None:
-        """Return an archive of all the results that `archive` should have; one that lacks some is made again."""
-        if not output.exists():
-            return None
-        try:
-            earlier = open_archive(output)
-        except UnreadableArchive:
-            return None
+    def _has_all(self, earlier: Archive, archive: Archive) -> bool:
+        """Say whether an earlier output has all that is to be made of `archive`."""
         wanted = {output_name(entry.name, self._format) for entry in archive.images}
         if self._labels:
             wanted |= {entry.name for entry in archive.others}
-        there = {entry.name for entry in (*earlier.images, *earlier.others)}
-        return earlier if wanted <= there else None
+        return wanted <= {entry.name for entry in (*earlier.images, *earlier.others)}
 
     def keep(self, outcome: Outcome, content: bytes | None) -> list[Outcome]:
         """Keep the result of an image; return what is certain by now: for a member, once its archive is written."""
@@ -105,7 +99,8 @@ class Outputs:
             certain.append(outcome)
         else:
             packed.outcomes.append(outcome)
-        if packed.renewal.put(job.source.entry.number, job.name, content):
+        result = packed.earlier[job.name] if outcome.status == "skipped" else content
+        if packed.renewal.put(job.source.entry.number, job.name, result):
             certain += self._finish(packed)
         return certain
 
@@ -113,11 +108,11 @@ class Outputs:
         """Write an archive all of whose images are there."""
         outcomes = packed.outcomes
         try:
-            if not packed.earlier:
+            if not packed.is_whole:
                 packed.renewal.write()
             if outcomes and self._labels:
                 outcomes[-1] = replace(outcomes[-1], labels=len(packed.renewal.archive.others))
-        except UnreadableArchive as error:
+        except (UnreadableArchive, UnreadableImage) as error:
             outcomes = [Outcome(outcome.job, "failed", error.reason) for outcome in outcomes]
         finally:
             packed.close()
@@ -140,6 +135,14 @@ class Outputs:
         """Give the files back of archives that were not finished; nothing of them is written."""
         for packed in self._packed.values():
             packed.close()
+
+
+def _archive_at(path: Path) -> Archive | None:
+    """Return the archive that an earlier call wrote; None where there is none that can be read."""
+    try:
+        return open_archive(path)
+    except UnreadableArchive:
+        return None
 
 
 def sha256_of_content(source: Readable) -> str:

@@ -49,7 +49,7 @@ class RefineConfig(BaseModel):
     overwrite: bool = setting(False, "Replace results that exist.", "Job")
     fail_fast: bool = setting(False, "Stop at the first image that fails (exit code 4).", "Job")
     shard: Shard | None = setting(None, "Do part I of N, such as 1/8: the parts together are the whole.", "Job", metavar="I/N")
-    manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model.", "Job", metavar="FILE.jsonl")
+    manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model; a file for each part.", "Job", metavar="FILE.jsonl")
     compare: PathSetting | None = setting(None, "Draw before | after | difference of a few images.", "Job", metavar="FILE.png")
 
     batch_size: int | None = setting(None, "Images, or tiles of large ones, that are refined together; by default 32 for each core, or 512 on a GPU.", "Runtime", ge=1)
