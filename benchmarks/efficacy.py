@@ -42,7 +42,7 @@ from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target
 from simgan_cli.gaze.readers import read
-from simgan_cli.gaze.scores import errors_of, with_seeds
+from simgan_cli.gaze.scores import errors_of, interval_of
 from simgan_cli.report.grid import sheet
 
 JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]
@@ -239,26 +239,19 @@ def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     return result
 
 
+def share(synthetic: Errors, refined: Errors, oracle: Errors) -> Errors:
+    """Return (synthetic - refined) / (synthetic - oracle) of mean errors: 1 is as good as labels of the target."""
+    return (synthetic - refined) / (synthetic - oracle)
+
+
 def closure(synthetic: Errors, refined: Errors, oracle: Errors) -> float:
-    """Return (synthetic - refined) / (synthetic - oracle) of the mean errors: 1 is as good as labels of the target."""
-    return float((synthetic.mean() - refined.mean()) / (synthetic.mean() - oracle.mean()))
+    """Return the share of the gap that refining closes, of errors of one seed."""
+    return float(share(synthetic.mean(), refined.mean(), oracle.mean()))
 
 
-def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors) -> tuple[float, float]:
-    """Return the 95% interval of the mean over seeds of `closure`, of errors seeds x images.
-
-    What other test images would give is a percentile bootstrap; `with_seeds` adds what other seeds would.
-    """
-    rng = np.random.default_rng(0)
-    images = synthetic.shape[1]
-    by_seed = np.array([closure(*errors) for errors in zip(synthetic, refined, oracle, strict=True)])
-    found = []
-    for _ in range(RESAMPLES):
-        weights = np.bincount(rng.integers(images, size=images), minlength=images)
-        s, r, o = (errors @ weights for errors in (synthetic, refined, oracle))
-        found.append(((s - r) / (s - o)).mean())
-    low, high = np.percentile(found, [2.5, 97.5])
-    return with_seeds(by_seed, low, high)
+def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors, persons: Sequence[str] | None) -> list[float]:
+    """Return the 95% interval of the mean over seeds of `closure`, of errors seeds x images of these persons."""
+    return interval_of(share, [synthetic, refined, oracle], persons, RESAMPLES)
 
 
 def run_of(work: Path, job: str, recipe: str, seed: int) -> Path:
@@ -276,6 +269,7 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
         kept = downstream.baselines(seed) | downstream.refined(run, seed)
         errors: dict[str, Errors] = {name: np.load(options.work / path) for name, path in kept.items()}
         line["kept"] = {name: str(path) for name, path in kept.items()}
+        line["persons"] = downstream.test.persons  # for the table, which reads no labels
         line["unit"] = UNIT[job.target]
         line["errors"] = {name: float(values.mean()) for name, values in errors.items()}
         line["closure"] = closure(errors["synthetic"], errors["refined"], errors["oracle"])
@@ -418,7 +412,9 @@ def table(lines: Sequence[dict[str, Any]], work: Path) -> str:
         if "errors" in found[0]:
             unit = found[0]["unit"]
             errors = [f"{np.mean([line['errors'][name] for line in found]):.2f} {unit}" for name in names]
-            low, high = closure_interval(*(_kept(work, found, name) for name in ("synthetic", "refined", "oracle")))
+            synthetic, refined, oracle = (_kept(work, found, name) for name in ("synthetic", "refined", "oracle"))
+            persons = found[0].get("persons")  # lines of older commits do not name them
+            low, high = closure_interval(synthetic, refined, oracle, persons)
             gap = f"{np.mean([line['closure'] for line in found]):.2f} ({low:.2f} to {high:.2f})"
             by_seed = ", ".join(f"{line['closure']:.2f}" for line in found)
         else:

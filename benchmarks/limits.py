@@ -7,12 +7,13 @@ One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` 
 raw renders, fewer, augmented by hand (`efficacy.augment`), refined once or several times in other ways; the same drawn
 anew so that their gaze is distributed as the target's, or weighted so by predictions, which needs no label
 (`simgan eval-gaze --reweight-to`); fewer and fewer labelled target images. Rows of refined renders train the default
-recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere.
+recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere. A second table has the
+shares that rows close of the gap between raw renders and all labelled target images, where both are among them.
 """
 
 import argparse
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from simgan_cli.gaze.reweighting import weights_like
 FEWER = (1000, 3000)  # renders
 FEWER_REAL = (300, 1000, 3000)  # labelled images of the target
 LOOKS = 4  # of each render
+RAW, LABELLED = "renders", "all labelled target images"  # the ends of the gap
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train-steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
     parser.add_argument("--row", nargs="+", help="only these, by their names in the table")
+    parser.add_argument("--beyond", default=RAW, help="row whose share of the gap is taken off that of the others")
     parser.add_argument("--run", type=Path, help="a finished run on the job's images, to be used and not trained")
     parser.add_argument("train", nargs="*", help="after --: flags of simgan train for the refiners")
     options = parser.parse_args(arguments)
@@ -66,17 +69,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = options.row or list(of_seeds[0])
     if unknown := set(rows) - set(of_seeds[0]):
         parser.error(f"--row: no {', '.join(sorted(unknown))}; there are: {'; '.join(of_seeds[0])}")
+    if options.beyond != RAW and not {RAW, LABELLED, options.beyond} <= set(rows):
+        parser.error(f"--beyond: needs the rows {RAW}; {LABELLED}; {options.beyond}")
     print(
         f"{machine()}, {options.estimator}, {options.train_steps} updates, {len(options.seed)} seeds, {options.job}\n"
     )
     print("| trained on | error | by seed |\n|---|---:|---|")
+    errors = dict[str, efficacy.Errors]()
     for name in rows:
         paths = [
             downstream.errors(kept_as(name, options.train, options.run), makers[name], seed)
             for makers, seed in zip(of_seeds, options.seed, strict=True)
         ]
-        found = [float(np.load(options.work / path).mean()) for path in paths]
-        print(f"| {name} | {np.mean(found):.2f} | {', '.join(f'{error:.2f}' for error in found)} |", flush=True)
+        errors[name] = np.stack([np.load(options.work / path) for path in paths])
+        by_seed = ", ".join(f"{error:.2f}" for error in errors[name].mean(axis=1))
+        print(f"| {name} | {errors[name].mean():.2f} | {by_seed} |", flush=True)
+    if {RAW, LABELLED} <= errors.keys():
+        print("", *shares(errors, options.beyond, downstream.test.persons), sep="\n")
+
+
+def shares(errors: dict[str, efficacy.Errors], beyond: str, persons: Sequence[str] | None) -> Iterator[str]:
+    """Yield a table of the shares of the gap that rows close beyond one of them, of errors seeds x images."""
+    yield f"| trained on | share of the gap beyond {beyond} (95%) | by seed |\n|---|---|---|"
+    start = errors[beyond]
+    end = start - errors[RAW] + errors[LABELLED]  # as far off as the gap is wide
+    for name in [name for name in errors if name not in (RAW, beyond, LABELLED)]:
+        low, high = efficacy.closure_interval(start, errors[name], end, persons)
+        by_seed = [efficacy.closure(*of_seed) for of_seed in zip(start, errors[name], end, strict=True)]
+        told = ", ".join(f"{share:.2f}" for share in by_seed)
+        yield f"| {name} | {np.mean(by_seed):.2f} ({low:.2f} to {high:.2f}) | {told} |"
 
 
 def kept_as(row: str, flags: Sequence[str], run: Path | None) -> str:
@@ -119,7 +140,7 @@ class Sets:
         alike, reweighted = "renders, labels as in the target", "renders, refined, reweighted"
         fewer = {count: self.order_of_renders[:count] for count in FEWER}
         return {
-            "renders": lambda: self.renders,
+            RAW: lambda: self.renders,
             **{f"{count:,} renders": partial(self.renders.part, chosen) for count, chosen in fewer.items()},
             "renders, augmented": lambda: self._augmented(self.renders),
             "renders, refined": lambda: self.refined,
@@ -141,7 +162,7 @@ class Sets:
                 f"{count:,} labelled target images": partial(self.target.part, self.order[:count])
                 for count in FEWER_REAL
             },
-            "all labelled target images": lambda: self.target,
+            LABELLED: lambda: self.target,
         }
 
     def _augmented(self, images: LabelledImages) -> LabelledImages:

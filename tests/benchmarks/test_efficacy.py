@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_the_interval_covers_the_closure_and_narrows_with_images(efficacy: Modul
     for count in (50, 5000):
         synthetic = rng.gamma(4, 2, (1, count))
         refined, oracle = synthetic * 0.8 + rng.normal(0, 1, (1, count)), synthetic * 0.5
-        low, high = efficacy.closure_interval(synthetic, refined, oracle)
+        low, high = efficacy.closure_interval(synthetic, refined, oracle, None)
         assert low < efficacy.closure(synthetic, refined, oracle) < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 3
@@ -53,9 +54,45 @@ def test_the_interval_covers_the_closure_and_narrows_with_images(efficacy: Modul
 
 def test_the_interval_is_students_over_seeds(efficacy: ModuleType) -> None:
     errors = np.repeat([[8.0], [8.0], [8.0]], 50, axis=1)
-    low, high = efficacy.closure_interval(errors, errors - [[1.0], [2.0], [3.0]], errors - 4)
+    low, high = efficacy.closure_interval(errors, errors - [[1.0], [2.0], [3.0]], errors - 4, None)
     # by hand: 0.25, 0.5 and 0.75, so a deviation of 0.25, and 4.303 of its error
     assert (low, high) == pytest.approx((0.5 - 4.303 * 0.25 / 3**0.5, 0.5 + 4.303 * 0.25 / 3**0.5), abs=1e-3)
+
+
+def test_the_interval_is_over_persons_where_five_are_known(
+    efficacy: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efficacy, "RESAMPLES", 20_000)
+    persons = np.repeat(["a", "b", "c", "d", "e"], [1, 2, 3, 4, 5])
+    synthetic, refined, oracle = np.random.default_rng(0).uniform([[8], [5], [2]], [[12], [9], [6]], (3, 15))
+    found = []
+    for draw in itertools.product("abcde", repeat=5):  # all that could be drawn
+        images = np.concatenate([np.flatnonzero(persons == person) for person in draw])
+        s, r, o = (errors[images].mean() for errors in (synthetic, refined, oracle))
+        found.append((s - r) / (s - o))
+    centre = (synthetic.mean() - refined.mean()) / (synthetic.mean() - oracle.mean())
+    few = 2.776 / 1.960 * (5 / 4) ** 0.5  # Student's of 4, and the variance that a bootstrap of five misses
+    expected = centre + (np.percentile(found, [2.5, 97.5]) - centre) * few
+    errors = synthetic[None], refined[None], oracle[None]
+    assert efficacy.closure_interval(*errors, list(persons)) == pytest.approx(list(expected), abs=0.01)
+    four = ["a" if person == "e" else person for person in persons]
+    assert efficacy.closure_interval(*errors, four) == efficacy.closure_interval(*errors, None)
+
+
+def test_shares_of_the_gap_by_hand(limits: ModuleType) -> None:
+    levels = {
+        "renders": [8, 8], "renders, augmented": [7, 7], "renders, refined": [6, 5],
+        "all labelled target images": [4, 4],
+    }  # fmt: skip
+    errors = {name: np.repeat(np.array(by_seed, float)[:, None], 3, axis=1) for name, by_seed in levels.items()}
+    # by hand: two seeds that differ by a quarter have an error of an eighth, 12.706 of which are 1.588
+    assert list(limits.shares(errors, "renders", None))[1:] == [
+        "| renders, augmented | 0.25 (0.25 to 0.25) | 0.25, 0.25 |",
+        "| renders, refined | 0.62 (-0.96 to 2.21) | 0.50, 0.75 |",
+    ]
+    assert list(limits.shares(errors, "renders, augmented", None))[1:] == [
+        "| renders, refined | 0.38 (-1.21 to 1.96) | 0.25, 0.50 |"
+    ]
 
 
 def test_augmentation_changes_looks_and_not_places(efficacy: ModuleType) -> None:
@@ -76,8 +113,8 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
 ) -> None:
     monkeypatch.setattr(efficacy, "SIMGAN", str(warm_simgan()))
     data, work = tmp_path / "data" / "camera", tmp_path / "work"
-    for seed, name in enumerate(("synthetic", "target", "test")):
-        write_csv(data / name, 24, seed)  # so few that none are held out to measure realism on, which takes long
+    for seed, name in enumerate(("synthetic", "target", "test")):  # so few that none are held out to measure realism
+        write_csv(data / name, 24, seed, persons=6 * (name == "test"))  # on, which takes long
     (data / "target" / "labels.csv").rename(data / "target_labels.csv")
     quick = ["--", "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
     quick += ["--pretrain-discriminator", "1", "--steps", "3", "--sample-every", "0", "--cache", "off"]
@@ -107,6 +144,9 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
     expected = (errors["synthetic"] - errors["refined"]) / (errors["synthetic"] - errors["oracle"])
     assert lines[0]["closure"] == pytest.approx(expected)
     assert "| camera | lambda=3 | 1 |" in table
+    ends = [np.load(work / lines[0]["kept"][name])[None] for name in ("synthetic", "refined", "oracle")]
+    low, high = efficacy.closure_interval(*ends, [f"p{index % 6:02}" for index in range(24)])
+    assert f"| {expected:.2f} ({low:.2f} to {high:.2f}) |" in table
 
     known = {"phase": "adversarial", "swd_synthetic": 1.0, "swd_real": 0.1, "label_drift": 0.5}
     measured = [known | {"step": step, "swd_refined": step / 8} for step in (2, 4)]
@@ -130,6 +170,9 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
 
     names = ["renders", "renders, refined by 4 checkpoints", "renders, labels as in the target, refined, augmented"]
     explained = told(limits, *common, "--row", *names, *quick)
+    with pytest.raises(SystemExit):
+        limits.main([*common, "--row", "renders", "--beyond", "renders, augmented", *quick])
+    assert "--beyond: needs the rows" in capsys.readouterr().err
     assert f"| renders | {errors['synthetic']:.2f} |" in explained  # the same training
     assert all(f"| {name} | " in explained for name in names)
     assert len(list((work / "alike" / "camera-0").iterdir())) == 24

@@ -1,7 +1,7 @@
 """What predictions err: errors, their summary, bootstrap intervals, and the comparison of two rows in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,29 +82,45 @@ def compare(first: Row, second: Row, persons: Sequence[str] | None, resamples: i
 
 
 def interval(values: Errors, persons: Sequence[str] | None, resamples: int) -> list[float]:
-    """Return the 95% interval of the mean of `values`, seeds x images.
+    """Return the 95% interval of the mean of `values`, seeds x images."""
+    return interval_of(lambda mean: mean, [values], persons, resamples)
+
+
+def interval_of(
+    number: Callable[..., NDArray[np.float64]],
+    errors: Sequence[Errors],
+    persons: Sequence[str] | None,
+    resamples: int,
+) -> list[float]:
+    """Return the 95% interval of the mean over seeds of a `number` of the means of `errors`, each seeds x images.
 
     What other images would give is a percentile bootstrap (Efron 1979) of them, or of whole persons where five or more
     are known, wider where these are few; `with_seeds` adds what other seeds would.
     """
-    sums, counts = values.mean(axis=0), np.ones(values.shape[1])
+    sums = np.stack(errors)
+    counts, by_seed = np.ones(sums.shape[-1]), number(*sums.mean(axis=-1))
     if persons is not None and len(set(persons)) >= PERSONS_TO_RESAMPLE:
         _, group = np.unique(np.array(persons), return_inverse=True)
-        sums, counts = np.bincount(group, weights=sums), np.bincount(group).astype(np.float64)
-    mean, drawn = values.mean(), len(sums)
+        sums = np.apply_along_axis(lambda of_images: np.bincount(group, weights=of_images), -1, sums)
+        counts = np.bincount(group).astype(np.float64)
+    mean, drawn = by_seed.mean(), len(counts)
     wider = students_t(drawn - 1) / NORMAL * math.sqrt(drawn / (drawn - 1)) if drawn > 1 else 1.0
-    low, high = mean + (np.percentile(_resampled_means(sums, counts, resamples), [2.5, 97.5]) - mean) * wider
-    return list(with_seeds(values.mean(axis=1), low, high))
+    found = number(*_resampled_means(sums, counts, resamples)).mean(axis=0)
+    low, high = mean + (np.percentile(found, [2.5, 97.5]) - mean) * wider
+    return list(with_seeds(by_seed, low, high))
 
 
 def _resampled_means(sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:
-    rng = np.random.default_rng(0)
-    at_once = max(1, CHUNK // len(sums))
+    """Return errors x seeds x resamples; `sums` is errors x seeds x what is drawn, the same draws for all."""
+    rng, drawn = np.random.default_rng(0), len(counts)
+    at_once = max(1, CHUNK // drawn)
     means = []
     for start in range(0, resamples, at_once):
-        items = rng.integers(len(sums), size=(min(at_once, resamples - start), len(sums)))
-        means.append(sums[items].sum(axis=1) / counts[items].sum(axis=1))
-    return np.concatenate(means)
+        items = rng.integers(drawn, size=(min(at_once, resamples - start), drawn))
+        cells = np.arange(len(items))[:, None] * drawn + items
+        times = np.bincount(cells.ravel(), minlength=cells.size).reshape(cells.shape).astype(np.float64)
+        means.append(sums @ times.T / (times @ counts))
+    return np.concatenate(means, axis=-1)
 
 
 def with_seeds(by_seed: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:
