@@ -8,8 +8,11 @@
 #
 #     CNN on synthetic 11.2    CNN on refined 7.8    k-NN on synthetic 9.9
 #
+# The real eyes are the evaluation subset alone, 45,000 images: those whose names the lists have. All of them, without their
+# labels, train the refiner, and the same ones are the test: errors on eyes that no refiner has seen may be larger.
+#
 # The refiner is that of the default recipe at the paper's width (--preset eyes), not of --recipe paper. Nobody has
-# run this at the paper's size (1.2 million renders, 214,000 real eyes) with this program yet: its numbers are yours.
+# run this on all of UnityEyes (the paper: 1.2 million renders) and MPIIGaze yet: its numbers are yours.
 set -euo pipefail
 renders=${1:?UNITYEYES_DIR} mpiigaze=${2:?MPIIGAZE_DIR} out=${3:?OUT_DIR}
 

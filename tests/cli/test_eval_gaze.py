@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import signal
 import subprocess
 import time
@@ -16,9 +17,10 @@ from pydantic import ValidationError
 
 from simgan_cli.data.images import equalize
 from simgan_cli.engine.estimator import Estimator
-from simgan_cli.engine.export import load_network, read_json
+from simgan_cli.engine.export import load_network, read_json, save_network
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.gaze.config import EvalGazeConfig
 from simgan_cli.gaze.evaluation import prepare, run
 from simgan_cli.gaze.fitting import held_out, predict
@@ -35,6 +37,20 @@ QUICK = ["--estimator", "resnet", "--train-steps", "4", "--train-batch", "16", "
 def sets(folder: Path) -> list[str]:
     train, test = write_csv(folder / "train", 60, 1), write_csv(folder / "test", 20, 2, persons=5)
     return ["--train", f"synthetic={train}", "--test", str(test), "--out", str(folder / "out")]
+
+
+def documented(heading: str) -> set[str]:
+    """Return what the tables below a heading of the reference have in their first column."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text()
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def write_estimator(folder: Path, preprocess: str = "none", size: tuple[int, int] = (35, 55)) -> Path:
+    """Write an estimator of random weights as an evaluation does."""
+    save_network(folder, Estimator("resnet", *size), {"made_of": {"preprocess": preprocess}}, {})
+    return folder
 
 
 def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
@@ -61,8 +77,11 @@ def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert document["comparison"]["verdict"] in ("helps", "no difference shown", "hurts")
     assert set(document["preservation"]) == {"images", "content_shift_px", "pupil_shift_px", "estimate_shift_deg"}
+    assert set(document["preservation"]) | {"estimate_shift_px"} == documented("What refining moved")
+    assert set(document["rows"][0]) == documented("Rows of errors")
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert set(rows[0]) | {"x", "y", "error_px"} == documented("predictions.csv")
     refined = [float(row["error_deg"]) for row in rows if row["row"] == "refined/resnet"]
     assert len(refined) == 2 * 20
     assert np.isclose(np.mean(refined), document["rows"][-3]["mean"], atol=1e-5)
@@ -101,6 +120,57 @@ def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
     assert trained.returncode == 0, trained.stderr
 
 
+def test_a_loaded_estimator_is_checked_before_anything_is_trained(tmp_path: Path) -> None:
+    train, test = write_csv(tmp_path / "train", 6, 1), write_csv(tmp_path / "test", 4, 2)
+    equalized = write_estimator(tmp_path / "equalized", "equalize")
+    small = write_estimator(tmp_path / "small", size=(20, 31))
+    settings = {"train": f"synthetic={train}", "test": test, "out": tmp_path / "out", "estimator": "resnet"}
+
+    def prepared(*load: str, **more: str) -> None:
+        prepare(EvalGazeConfig.model_validate(settings | {"load": load} | more))
+
+    with pytest.raises(CheckpointError, match=r"nowhere.config\.json: no such file"):
+        prepared(f"mine={tmp_path / 'nowhere'}")
+    with pytest.raises(CheckpointError, match="not an estimator of --target pupil"):
+        prepared(f"mine={equalized}", target="pupil")
+    with pytest.raises(SettingsError) as error:
+        prepared(f"mine={equalized}", f"yours={small}")
+    assert error.value.problems == (
+        f"--load {equalized}: trained with preprocess equalize, not none as here; give --preprocess equalize",
+        f"--load {small}: trained with size 20x31, not 35x55 as here; give --size 20x31",
+    )
+    prepared(f"mine={equalized}", preprocess="equalize")
+    prepared(f"yours={small}", size="20x31")
+
+
+def test_each_estimator_gets_its_verdicts(tmp_path: Path) -> None:
+    other, loaded = write_csv(tmp_path / "other", 12, 3), [write_estimator(tmp_path / name) for name in ("a", "b")]
+    networks = ["--load", f"a={loaded[0]}", "--load", f"b={loaded[1]}"]
+    flags = [*sets(tmp_path), "--train", f"other={other}", *QUICK]
+    result = simgan("eval-gaze", *flags, "--estimator", "knn", *networks, "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [(found["estimator"], found["pair"]) for found in document["comparisons"]] == [
+        ("resnet", ["synthetic", "other"]), ("resnet", ["synthetic", "a"]), ("resnet", ["synthetic", "b"]),
+        ("knn", ["synthetic", "other"]),
+    ]  # fmt: skip
+    assert document["comparison"] == document["comparisons"][0]
+
+    alone = simgan("eval-gaze", *networks, "--test", tmp_path / "test", "--out", tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    assert "b - a, resnet: " in alone.stdout
+
+
+def test_a_dry_run_tells_what_it_found_as_a_document(tmp_path: Path) -> None:
+    result = simgan("eval-gaze", *sets(tmp_path), "--dry-run", "--quiet", "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["schema"] == "simgan.eval-gaze.dry-run/1"
+    assert set(document) == documented("simgan.eval-gaze.dry-run/1")
+    assert document["test"] == {"images": 20, "persons": 5, "source": str(tmp_path / "test")}
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_table_and_the_pupil(tmp_path: Path) -> None:
     result = simgan("eval-gaze", *sets(tmp_path), "--target", "pupil", *QUICK, "--estimator", "knn")
     assert result.returncode == 0, result.stderr
@@ -135,8 +205,9 @@ def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tm
     document = run(evaluation, lambda *_: None)
 
     pairs = [tuple(pair["pair"]) for pair in document["comparisons"]]
-    assert pairs[:2] == [("synthetic", "synthetic-reweighted"), ("synthetic", "other")]  # of the resnets
-    assert tuple(document["comparison"]["pair"]) == ("synthetic", "other")
+    assert pairs[:3] == [("synthetic", "other"), ("synthetic", "synthetic-reweighted"), ("synthetic", "other")]
+    assert document["comparison"] == document["comparisons"][0]
+    assert [pair["estimator"] for pair in document["comparisons"]][:2] == ["knn", "resnet"]
 
     renders, found, unmatched = evaluation.sets["synthetic"], list[NDArray[np.float64]](), list[float]()
     for seed in (0, 1):
@@ -247,6 +318,7 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
             2,
             "made by another option",
         ),
+        ([*flags, "--size", "4x4"], 2, "images of 4x4 are too small for --estimator cnn; give a larger --size"),
         ([*flags, "--step", "5"], 2, "--step 5 names a checkpoint of --model"),
         ([*flags, "--model", "any", "--load", f"refined={test}"], 2, "--load refined=...: that row is made"),
         ([*flags, "--protocol", "leave-one-person-out"], 2, "--test: not with"),

@@ -52,6 +52,21 @@ def test_mpiigaze_as_published(tmp_path: Path) -> None:
         read(root, Options())
 
 
+@pytest.mark.parametrize(
+    ("inside", "path"),
+    [("Data", "Normalized"), ("Data/Normalized", "."), ("Data/Normalized/p00", "..")],
+)
+def test_mpiigaze_s_lists_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, path: str
+) -> None:
+    write_mpiigaze(tmp_path, {"p00": 3})
+    lists = tmp_path / "Evaluation Subset" / "sample list for eye image"
+    lists.mkdir(parents=True)
+    (lists / "p00.txt").write_text("day01/0001.jpg left\n")
+    monkeypatch.chdir(tmp_path / inside)
+    assert len(read(Path(path), Options())) == 1
+
+
 def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
     images, gaze, _ = discs(4, 2)
     angles = angles_from_vectors(gaze, "mpiigaze")
@@ -106,6 +121,16 @@ def test_other_lengths_degrees_and_images_without_labels(tmp_path: Path) -> None
     found = read(folder, Options())
     assert np.allclose(found.targets, [(0, 0, -1)])
     assert any("not of length 1" in warning for warning in found.warnings)
+
+
+def test_radians_said_to_be_degrees_are_told(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    (folder / "labels.csv").write_text("file,pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,0.4\n")
+    said = "no angle is larger than 0.4 degrees: if its labels are radians, leave --degrees out"
+    assert any(said in warning for warning in read(folder, Options(degrees=True)).warnings)
+    assert not any("labels are radians" in warning for warning in read(folder, Options()).warnings)
+    (folder / "labels.csv").write_text("file,pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,-2\n")
+    assert not any("labels are radians" in warning for warning in read(folder, Options(degrees=True)).warnings)
 
 
 def test_pickles_in_npz_are_refused(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def exit_codes(
 ) -> Iterator[None]:
     """Turn errors into messages and exit codes (see simgan_cli.errors).
 
-    `writing` names what was being written, `again` what goes on after a full disk, `smaller` what takes less memory,
+    `writing` names what was being written, `again` what goes on after a full disk, `smaller` what to do for less memory,
     `interrupted` says what a stop leaves.
     """
     try:
@@ -146,10 +146,7 @@ def exit_codes(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        say(
-            f"error: out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); lower {smaller}",
-            "bold red",
-        )
+        say(f"error: out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); {smaller}", "bold red")
         raise typer.Exit(1) from error
 
 

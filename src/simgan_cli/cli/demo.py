@@ -52,7 +52,8 @@ def demo(
 
     Exit codes: 0 done, whatever the verdict; else that of the command that did not end well.
     """
-    with exit_codes("the results", again="the same command", smaller="--quick"):
+    smaller = "end other programs, or try --quick, whose figures mean nothing"
+    with exit_codes("the results", again="the same command", smaller=smaller):
         settings = validated(DemoConfig, gather("demo", flags, config, environment_of_process()))
         started = time.monotonic()
         lines = commands(folder, settings)

@@ -45,7 +45,9 @@ def demo_data(
     Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C:
     nothing is then left behind.
     """
-    with exit_codes("the images", again="the same command", smaller="--size", interrupted="stopped; nothing written"):
+    with exit_codes(
+        "the images", again="the same command", smaller="lower --size", interrupted="stopped; nothing written"
+    ):
         settings = validated(DemoDataConfig, gather("demo-data", flags, config, environment_of_process()))
         folder = folder.resolve()
         there = _is_there(folder, settings, skip_existing=skip_existing, overwrite=overwrite)

@@ -39,7 +39,8 @@ def doctor(
 
     Exit codes: 0 all is well; 1 a check failed; 2 usage.
     """
-    with exit_codes("the self-test", again="the same command", smaller="nothing: it is small already"):
+    smaller = "the self-test takes little: end other programs, or give another --device"
+    with exit_codes("the self-test", again="the same command", smaller=smaller):
         settings = validated(DoctorConfig, gather("doctor", flags, config, environment_of_process()))
         from simgan_cli.engine.runtime import resolve_device
         from simgan_cli.engine.selftest import self_test  # torch takes seconds to import

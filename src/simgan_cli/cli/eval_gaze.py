@@ -37,18 +37,20 @@ def eval_gaze(
     and 130 by Ctrl-C: --skip-existing goes on with the estimators trained so far.
     """
     stopped = "stopped; trained estimators are kept: the same command with --skip-existing goes on"
-    with exit_codes("the results", again="--skip-existing", smaller="--train-batch", interrupted=stopped):
+    with exit_codes("the results", again="--skip-existing", smaller="lower --train-batch", interrupted=stopped):
         settings = validated(EvalGazeConfig, gather("eval-gaze", flags, config, environment_of_process()))
         if not quiet:
             print_settings(settings, everything=verbose)
         with stop_on_signals():
-            from simgan_cli.gaze.evaluation import prepare, run  # torch takes seconds to import
+            from simgan_cli.gaze.evaluation import plan, prepare, run  # torch takes seconds to import
 
             evaluation = prepare(settings)
             if not quiet:
                 _describe(evaluation)
             told = len(evaluation.warnings)
             if dry_run:
+                if json:
+                    print_json(plan(evaluation))
                 return
             with _Listener(settings.log_every, quiet=quiet) as progress:
                 document = run(evaluation, progress)
@@ -124,8 +126,9 @@ def _print(document: dict[str, Any]) -> None:
     for pair in document["comparisons"]:
         first, second = pair["pair"]
         low, high = pair["ci95"]
-        text = f"{second} - {first}: {pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f}): "
-        stdout.print(escape(printable(text + pair["verdict"])))
+        difference = f"{pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f})"
+        text = f"{second} - {first}, {pair['estimator']}: {difference}: {pair['verdict']}"
+        stdout.print(escape(printable(text)))
     for row in rows:
         if row["effective_images"] is not None:
             stdout.print(escape(printable(_weighed(row))))

@@ -43,7 +43,7 @@ def inspect_buffer(
 
     Exit codes: 0 shown; 1 failed (disk); 2 usage; 4 no checkpoint, or a damaged one.
     """
-    with exit_codes("the pictures", again="the same command", smaller="--score"):
+    with exit_codes("the pictures", again="the same command", smaller="leave --score out"):
         _check(grid, export)
         from simgan_cli.engine.inspection import describe, open_buffer, scores_by_age  # torch takes seconds to import
 

@@ -61,7 +61,7 @@ def train(
     """
     code = EXIT_OK
     with (
-        exit_codes(writing="the run folder", again="--resume auto", smaller="--batch-size or --history-size"),
+        exit_codes(writing="the run folder", again="--resume auto", smaller="lower --batch-size or --history-size"),
         Ranks.of_process().connected() as ranks,
     ):
         with ranks.together():

@@ -53,6 +53,16 @@ class Estimator(nn.Module):
         return F.normalize(output) if self.settings["target"] == "gaze" else 0.5 + PUPIL_SCALE * output
 
 
+def can_read(architecture: Architecture, height: int, width: int) -> bool:
+    """Say whether images of that size leave anything of themselves after the last convolution."""
+    try:
+        with torch.device("meta"):
+            Estimator(architecture, height, width)
+    except RuntimeError:
+        return False
+    return True
+
+
 def _paper_convolutions(height: int, width: int) -> nn.Sequential:
     padding = 0 if min(height, width) >= 25 else 1
     return nn.Sequential(

@@ -45,7 +45,7 @@ class EvalGazeConfig(BaseModel):
     test: PathSetting | None = setting(None, "Labelled real eyes that every estimator is tested on.", "Data", metavar="DIR")
     model: PathSetting | None = setting(None, "Run, whose exported refiner (RUN/refiner) is taken, or exported refiner: refines the first --train in memory and adds it as 'refined'.", "Data", short="-m")
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of the exported refiner (RUN/refiner); training must have kept it (--keep 0, --save-every).", "Data", ge=0)
-    real_train: PathSetting | None = setting(None, "Labelled real eyes to train on: the row 'oracle', the most that refining could reach.", "Data", metavar="DIR")
+    real_train: PathSetting | None = setting(None, "Labelled real eyes to train on: the row 'oracle', what this many labelled images reach.", "Data", metavar="DIR")
     reweight_to: PathSetting | None = setting(None, "Unlabelled real images, such as the refiner's: each --train, and what --model makes of the first, also trains estimators (but knn) with weights under which its labels are distributed as predicted for these, the row NAME-reweighted.", "Data", metavar="DIR")
     out: PathSetting = setting(..., "Folder for the results.", "Data", short="-o")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simgan_cli.data.files import atomic_directory, write_atomic, write_json
 from simgan_cli.engine.drift import drift
-from simgan_cli.engine.estimator import Architecture, Estimator
+from simgan_cli.engine.estimator import Architecture, Estimator, can_read
 from simgan_cli.engine.export import CONFIG, load_network, read_json, save_network
 from simgan_cli.engine.model import RefinerModel, open_model
 from simgan_cli.engine.refining import ImageRefiner
@@ -45,6 +45,7 @@ class Evaluation:
 
     config: EvalGazeConfig
     sets: dict[str, LabelledImages]
+    loaded: dict[str, Estimator]
     test: LabelledImages | None  # None where persons are left out in turn
     unlabelled: Grey | None
     device: torch.device
@@ -64,11 +65,12 @@ class Evaluation:
 
 
 def prepare(config: EvalGazeConfig) -> Evaluation:
-    """Read all sets and check them against each other; nothing is written.
+    """Read all sets and trained estimators and check them against each other; nothing is written.
 
-    Raises SettingsError for a contradiction, DataError for sets that cannot be used.
+    Raises SettingsError for a contradiction, DataError for sets and CheckpointError for estimators that cannot be used.
     """
     _check(config)
+    loaded = {name: _loaded(path, config.target) for name, path in config.load}
     device = resolve_device(config.device)
     prepare_process(device, deterministic=device.type == "cpu")
     options = Options(config.target, config.size, config.preprocess, config.convention, config.degrees)
@@ -79,9 +81,9 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
         else:
             sets[name] = read(path, options, config.labels)
         options = replace(options, size=sets[name].size)
-    for _, path in config.load if not sets else ():
-        settings = _loaded(path, config.target).settings
-        options = replace(options, size=(settings["height"], settings["width"]))
+    size = options.size or _size_of(next(iter(loaded.values())))  # without --train one of them is given
+    options = replace(options, size=size)
+    _check_networks(config, loaded, size)
     real = replace(
         options,
         convention=config.test_convention or config.convention,
@@ -109,7 +111,7 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
         warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
     elif config.load:
         warnings.append(f"--load: of one training, {unknown}")
-    return Evaluation(config, sets, test, unlabelled, device, list(dict.fromkeys(warnings)))
+    return Evaluation(config, sets, loaded, test, unlabelled, device, list(dict.fromkeys(warnings)))
 
 
 def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
@@ -186,6 +188,27 @@ def _check(config: EvalGazeConfig) -> None:
         raise SettingsError(*problems)
 
 
+def _check_networks(config: EvalGazeConfig, loaded: dict[str, Estimator], size: tuple[int, int]) -> None:
+    """Raise SettingsError for --estimator that cannot read images of `size`, or --load trained on others."""
+    ours = {"size": f"{size[0]}x{size[1]}", "preprocess": config.preprocess}
+    problems = [
+        f"images of {ours['size']} are too small for --estimator {name}; give a larger --size, or another one"
+        for name in config.estimator
+        if (config.train or config.real_train) and name != KNN and not can_read(cast("Architecture", name), *size)
+    ]
+    for name, path in config.load:
+        height, width = _size_of(loaded[name])
+        made_of = read_json(path / CONFIG).get("made_of")
+        theirs = (made_of if isinstance(made_of, dict) else {}) | {"size": f"{height}x{width}"}
+        problems += [
+            f"--load {path}: trained with {flag} {value}, not {ours[flag]} as here; give --{flag} {value}"
+            for flag, value in theirs.items()
+            if value != ours.get(flag, value)
+        ]
+    if problems:
+        raise SettingsError(*problems)
+
+
 def _with_refined(
     config: EvalGazeConfig, model: Path, name: str, path: Path, options: Options, device: torch.device
 ) -> dict[str, LabelledImages]:
@@ -226,11 +249,7 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
                     evaluation.rows.append(row)
                 except DataError as error:  # the other rows stand
                     evaluation.warnings.append(f"{name}{REWEIGHTED}, {estimator}: left out: {error}")
-    for name, path in config.load:
-        network = _loaded(path, config.target)
-        size = (network.settings["height"], network.settings["width"])
-        if size != test.size:
-            raise SettingsError(f"--load {path}: trained at {size[0]}x{size[1]}; give --size {size[0]}x{size[1]}")
+    for name, network in evaluation.loaded.items():
         predictions = [predict(network, test.pixels, evaluation.device, evaluation.precision)]
         evaluation.rows.append(_row(name, network.settings["architecture"], 0, predictions, test))
     for row in evaluation.rows:
@@ -326,6 +345,10 @@ def _loaded(folder: Path, target: str) -> Estimator:
     return network.eval().requires_grad_(False)
 
 
+def _size_of(network: Estimator) -> tuple[int, int]:
+    return network.settings["height"], network.settings["width"]
+
+
 def _preservation(evaluation: Evaluation) -> dict[str, Any]:
     """Measure what refining did to labels: drift of content, and of what a frozen estimator reads off x and R(x)."""
     first = next(iter(evaluation.sets))
@@ -376,18 +399,44 @@ def _windows(pixels: NDArray[np.uint8], centres: NDArray[np.float64]) -> torch.T
     return torch.from_numpy(pixels[numbers, rows[:, :, None], columns[:, None, :]])[:, None]
 
 
+def plan(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what a dry run tells: the data as found, and what would compute."""
+    computing = {"device": str(evaluation.device), "precision": evaluation.precision}
+    return {"schema": "simgan.eval-gaze.dry-run/1"} | _found(evaluation) | computing
+
+
 def _document(evaluation: Evaluation) -> dict[str, Any]:
     config, test = evaluation.config, evaluation.tested
-    rows = [scores.summary(row, test.target, test.persons, config.bootstrap) for row in evaluation.rows]
-    estimator = next(name for name in config.estimator if name != KNN or config.reweight_to is None)
-    compared = [row for row in evaluation.rows if row.estimator == estimator]
-    weighted = [row for row in compared if row.weights is not None]  # of those, too, is refining any better
-    pairs = [(group[0], row) for group in (compared, weighted) for row in group[1:]]
+    pairs = _pairs(evaluation.rows)
     comparisons = [scores.compare(one, other, test.persons, config.bootstrap) for one, other in pairs]
-    plain = [found for found, (_, row) in zip(comparisons, pairs, strict=True) if row.weights is None]
+    plain = [
+        found
+        for found, (_, row) in zip(comparisons, pairs, strict=True)
+        if row.weights is None and row.estimator == pairs[0][0].estimator
+    ]
     main = next((found for found in plain if found["pair"][1] == REFINED), next(iter(plain or comparisons), None))
+    results = {
+        "rows": [scores.summary(row, test.target, test.persons, config.bootstrap) for row in evaluation.rows],
+        "comparison": main,
+        "comparisons": comparisons,
+        "preservation": evaluation.preservation,
+    }
+    return {"schema": "simgan.eval-gaze/1"} | _found(evaluation) | results
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Return what is compared: of each estimator, its first row with all others."""
+    pairs = []
+    for estimator in dict.fromkeys(row.estimator for row in rows if row.estimator != MEAN):
+        compared = [row for row in rows if row.estimator == estimator]
+        weighted = [row for row in compared if row.weights is not None]  # of those, too, is refining any better
+        pairs += [(group[0], row) for group in (compared, weighted) for row in group[1:]]
+    return pairs
+
+
+def _found(evaluation: Evaluation) -> dict[str, Any]:
+    config, test = evaluation.config, evaluation.tested
     return {
-        "schema": "simgan.eval-gaze/1",
         "target": test.target,
         "unit": UNIT[test.target],
         "protocol": config.protocol,
@@ -397,10 +446,6 @@ def _document(evaluation: Evaluation) -> dict[str, Any]:
             "source": str(test.source),
         },
         "train": {name: images.describe() for name, images in evaluation.sets.items()},
-        "rows": rows,
-        "comparison": main,
-        "comparisons": comparisons,
-        "preservation": evaluation.preservation,
         "warnings": evaluation.warnings,
         "settings": config.model_dump(mode="json"),
     }

@@ -20,6 +20,7 @@ Target = Literal["gaze", "pupil"]
 UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
 Grey = NDArray[np.uint8]  # H x W, or N x H x W
 FAR_NARROWER = 20  # times, of the labels of one set: a degree is 57 times a radian's number
+RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; in degrees all real sets go far beyond it
 NOT_UNIT = 0.01  # a vector whose length is off by more has not merely been rounded
 DECODED_AT_ONCE = 256
 
@@ -163,6 +164,7 @@ def collect(
     if options.target == "gaze":
         notes += _length_warnings(targets, source)
         targets = unit(targets)
+        notes += _radians_warnings(targets, source) if options.degrees else []
     else:
         targets = targets * scales
         _check_inside(targets, size, files, source)
@@ -249,3 +251,13 @@ def _length_warnings(vectors: Vectors, source: Path) -> list[str]:
             "so that looking into the camera is (0, 0, -1)"
         )
     return warnings
+
+
+def _radians_warnings(vectors: Vectors, source: Path) -> list[str]:
+    largest = max(float(np.abs(angles).max()) for angles in coordinates_of(vectors, "gaze").values())
+    if largest > RADIANS:
+        return []
+    return [
+        f"{source}: no angle is larger than {largest:.2g} degrees: if its labels are radians, leave --degrees out (or, "
+        "if only those of the test are, add --no-test-degrees)"
+    ]

@@ -354,6 +354,7 @@ def _inflated_size(content: bytes, most: int) -> int:
 
 def _evaluation_subset(normalized: Path) -> list[str] | None:
     """Return the names of the eyes that the data set's authors evaluate on, if their lists lie at the usual place."""
+    normalized = Path(os.path.abspath(normalized))  # noqa: PTH100 - "." has parents, too; links stay as they are
     for root in [*list(normalized.parents)[:2], normalized]:
         lists = sorted((root / "Evaluation Subset" / "sample list for eye image").glob("p[0-9][0-9].txt"))
         if lists:
