@@ -150,6 +150,16 @@ def test_results_of_two_models_are_not_mixed_unasked(refine: Refine, model: Path
     refine("--skip-existing", "--model", other)
 
 
+def test_a_dry_run_tells_what_the_call_would_do(refine: Refine, tmp_path: Path) -> None:
+    refine()
+    (tmp_path / "out" / "3.png").unlink()
+    (tmp_path / "out" / "labels.csv").unlink()
+    planned = json.loads(refine("--skip-existing", "--dry-run", "--json").stdout)
+    listed = [Path(output).name for _, output in planned["refine"] + planned["carry"]]
+    assert (planned["images"], listed) == (1, ["3.png", "labels.csv"])
+    assert "strength 1.0, now 0.5" in refine("--skip-existing", "--strength", "0.5", "--dry-run", code=2).stderr
+
+
 def test_a_seed_sets_results_apart_only_where_there_is_noise(refine: Refine, tmp_path: Path) -> None:
     refine()
     refine("--skip-existing", "--seed", "7")

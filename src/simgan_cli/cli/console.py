@@ -119,8 +119,8 @@ def exit_codes(
 ) -> Iterator[None]:
     """Turn errors into messages and exit codes (see simgan_cli.errors).
 
-    `writing` names what was being written, `again` what goes on after a full disk, `smaller` what to do for less memory,
-    `interrupted` says what a stop leaves.
+    `writing` names what was being written, `again` what goes on after a full disk, `smaller` says what to do for less
+    memory, `interrupted` what a stop leaves.
     """
     try:
         yield

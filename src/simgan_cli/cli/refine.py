@@ -1,6 +1,7 @@
 """`simgan refine`: settle what goes where, print it, refine."""
 
 import sys
+from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.pictures import QUALITY
-from simgan_cli.data.plan import Plan, check_existing, folders_in, make_plan
+from simgan_cli.data.plan import Job, Plan, check_existing, folders_in, make_plan
 from simgan_cli.engine.health import MOST_DRIFT
 from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.refine_config import RefineConfig
@@ -93,7 +94,7 @@ def _plan(settings: RefineConfig, ranks: Ranks) -> Plan:
 
 
 def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> "ImageRefiner":
-    from simgan_cli.engine.folders import check_first_image  # torch takes seconds to import
+    from simgan_cli.engine.folders import check_first_image, record_of  # torch takes seconds to import
     from simgan_cli.engine.model import open_model
     from simgan_cli.engine.refining import ImageRefiner
     from simgan_cli.engine.runtime import prepare_process, resolve_device
@@ -113,6 +114,7 @@ def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> "ImageRef
         seed=settings.seed,
     )
     check_first_image(plan, refiner, settings.channels)
+    record_of(settings, refiner)  # where results would mix, a dry run says so, too
     return refiner
 
 
@@ -190,9 +192,15 @@ def _warnings(plan: Plan, settings: RefineConfig) -> list[str]:
 
 def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bool) -> None:
     """Write what would be made of what to stdout."""
-    images = [[str(job.source), str(job.output)] for job in plan.image_jobs()]
-    packed = [[str(job.source), str(job.output)] for job in plan.packed_label_jobs()] if settings.labels else []
-    labels = [[str(job.source), str(job.output)] for job in plan.label_jobs()] if settings.labels else []
+
+    def listed(jobs: Iterable[Job]) -> list[list[str]]:
+        """Leave out files that would be skipped; members of archives are, too, but that takes reading them."""
+        left = (job for job in jobs if not (settings.skip_existing and job.archive is None and job.output.exists()))
+        return [[str(job.source), str(job.output)] for job in left]
+
+    images = listed(plan.image_jobs())
+    packed = listed(plan.packed_label_jobs()) if settings.labels else []
+    labels = listed(plan.label_jobs()) if settings.labels else []
     if json:
         document = {"images": len(images), "labels": len(labels) + len(packed), "model_sha256": model.sha256}
         print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": labels + packed})

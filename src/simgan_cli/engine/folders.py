@@ -253,26 +253,10 @@ class FolderJob:
 
     def _prepare_output(self) -> None:
         """Make --out and note what refines its images, so that no later call mixes two models in it unasked."""
-        out = self.config.out
-        out.mkdir(parents=True, exist_ok=True)
-        record = {
-            "schema": "simgan.refined/1",
-            "model_sha256": self.refiner.model.sha256,
-            "strength": self.config.strength,
-            "seed": self.config.seed if self.refiner.model.network.settings["noise"] else 0,  # else it says nothing
-            "format": self.config.format,
-            "channels": self.config.channels,
-        }
-        earlier = _read_record(out / RECORD)
-        mixture = _mixture(earlier, record)
-        if mixture and not self.config.overwrite:
-            raise SettingsError(
-                f"--out {out}: {mixture}; choose another folder, or replace all results with --overwrite"
-            )
-        if mixture:
-            record[REPLACING] = True
-        if earlier != record:
-            write_json(out / RECORD, record)
+        record, path = record_of(self.config, self.refiner), self.config.out / RECORD
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _read_record(path) != record:
+            write_json(path, record)
 
     def note_whole(self) -> None:
         """Note that all results in --out are of these settings, if they are: after all that `run` did, for any part."""
@@ -483,6 +467,24 @@ class FolderJob:
         if isinstance(job.source, Member):
             least = max(least, STOCK // (OPEN_ARCHIVES * len(job.source.archive.images)))
         return least
+
+
+def record_of(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
+    """Return what --out is to tell of its results. Raises SettingsError where it holds others unasked."""
+    record = {
+        "schema": "simgan.refined/1",
+        "model_sha256": refiner.model.sha256,
+        "strength": config.strength,
+        "seed": config.seed if refiner.model.network.settings["noise"] else 0,  # else it says nothing
+        "format": config.format,
+        "channels": config.channels,
+    }
+    mixture = _mixture(_read_record(config.out / RECORD), record)
+    if mixture and not config.overwrite:
+        raise SettingsError(
+            f"--out {config.out}: {mixture}; choose another folder, or replace all results with --overwrite"
+        )
+    return record | {REPLACING: True} if mixture else record
 
 
 def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | None) -> None:
