@@ -64,7 +64,7 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
     "discriminator has won": (blobs(1), np.where(GRAINY > 100, 255.0, 0.0), {"refiner_lr": 1e-7}),
     "discriminator is blind": (blobs(1), GRAINY, {"discriminator_lr": 1e-9, "steps": 340}),
     "mode collapse": (blobs(1), 200 + RNG.normal(0, 2, SHAPE), FREE),
-    "saturated pixels": (blobs(1), np.full(SHAPE, 255.0), FREE | {"refiner_output": "tanh"}),
+    "saturated pixels": (blobs(1), np.where(GRAINY > 100, 250.0, 4.0), FREE | {"refiner_output": "tanh"}),
     "one stamp for all": (
         60 + 0.2 * blobs(1), RIPPLES,
         FREE | {"refiner_lr": 1e-3, "refiner_padding": "zeros", "refiner_blocks": 3, "noise": False},
@@ -90,6 +90,11 @@ def test_a_healthy_training_is_not_accused(tmp_path: Path) -> None:
     assert provoked(tmp_path, blobs(1), GRAINY, {"batch_size": 8}).findings == []
 
 
+def test_white_pixels_are_no_fault_where_real_images_are_white(tmp_path: Path) -> None:
+    listener = provoked(tmp_path, blobs(1), np.full(SHAPE, 255.0), FREE | {"refiner_output": "tanh"})
+    assert "saturated pixels" not in [finding.rule for finding in listener.findings]
+
+
 def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
     line = {"phase": "adversarial", "loss_adversarial": 1.0, "loss_discriminator": 1.0, "change": 0.1}
     settings = TrainConfig(synthetic=Path("s"), real=Path("r"), pretrain_discriminator=0)
@@ -100,6 +105,14 @@ def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
         parts.judge(rest)
     assert parts.verdicts() == whole.verdicts()
     assert [verdict["step"] for verdict in whole.verdicts()] == [175]  # 50 steps after the first line that counts
+
+
+def test_a_line_stands_for_all_steps_since_the_last_one() -> None:
+    settings = TrainConfig(synthetic=Path("s"), real=Path("r"), pretrain_discriminator=0)
+    line = {"phase": "adversarial", "diversity": 0.1, "change": 0.1}
+    assert Health(settings, [line | {"step": 125}]).verdicts() == []
+    (verdict,) = Health(settings, [line | {"step": 2000}]).verdicts()
+    assert (verdict["rule"], verdict["step"]) == ("mode collapse", 2000)
 
 
 def test_what_a_line_does_not_measure_is_as_it_was() -> None:
@@ -131,6 +144,44 @@ def test_the_conclusion_says_whether_refining_brought_domains_closer(
     assert word in found.sentence
 
 
+def test_further_away_is_not_called_within_a_tenth() -> None:
+    found = conclude(
+        [{"step": 9, "swd_synthetic": 1.0, "swd_refined": 3.0, "swd_real": 0.1, "label_drift": 0.1}], "best"
+    )
+    assert found is not None and not found.closer
+    assert "further from real ones (3.000)" in found.sentence
+    assert "within a tenth" not in found.sentence
+
+
+def test_a_blank_that_is_close_to_real_images_is_neither_exported_nor_called_closer() -> None:
+    known = {"swd_synthetic": 1.0, "swd_real": 0.1, "label_drift": 0.1}
+    lines = [
+        known | {"step": step, "swd_refined": refined, "diversity_held_out": diversity}
+        for step, refined, diversity in ((1, 0.5, 0.9), (2, 0.2, 0.05))
+    ]
+    assert exported_line(lines, "best") == lines[0]
+    of_last = conclude(lines, "last")
+    assert of_last is not None and not of_last.closer
+    assert "mode collapse" in of_last.sentence and "--select best" in of_last.advice
+
+
+def test_the_conclusion_claims_nothing_of_labels_that_were_not_measured() -> None:
+    found = conclude([{"step": 9, "swd_synthetic": 1.0, "swd_refined": 0.3, "swd_real": 0.1}], "best")
+    assert found is not None and "in place" not in found.sentence and "too small to tell" in found.sentence
+
+
+def test_the_conclusion_names_what_came_later() -> None:
+    known = {"swd_synthetic": 1.0, "swd_real": 0.1}
+    moved = [
+        known | {"step": step, "swd_refined": refined, "label_drift": drift}
+        for step, refined, drift in ((1, 0.5, 0.1), (2, 0.3, 1.2), (3, 0.2, 1.3))
+    ]
+    found = conclude(moved, "best")
+    assert found is not None and "step 1, and those of the second half that came closer moved labels" in found.sentence
+    last = conclude([*moved[:1], {"step": 3}], "last")
+    assert last is not None and "step 1, the last that was measured" in last.sentence
+
+
 def test_without_measurements_there_is_no_conclusion() -> None:
     assert conclude([{"step": 1}], "best") is None
 
@@ -146,7 +197,7 @@ def test_the_conclusion_is_about_the_refiner_that_is_exported() -> None:
     verdict, other = conclude(lines, "best"), conclude(lines, "last")
     assert verdict is not None and other is not None
     assert verdict.closer and "step 2" in verdict.sentence and "second half" not in verdict.sentence
-    longer = conclude([*lines, line(5, 0.3, 0.1)], "best")
+    longer = conclude([*lines[:2], line(4, 0.3, 0.1), line(5, 0.3, 0.1)], "best")
     assert longer is not None and "step 2, and none of the second half came closer" in longer.sentence
     assert not other.closer
     moved = exported_line(lines[2:3], "best")

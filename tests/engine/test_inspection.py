@@ -80,6 +80,8 @@ def test_early_small_and_forgetful_buffers_are_named() -> None:
     (forgetful,) = verdicts(healthy, {"100-300": 0.3, "0-99": 0.8})
     assert "has forgotten" in forgetful
     assert verdicts(healthy, {"100-300": 0.7, "0-99": 0.8})[0].startswith("healthy")
+    renewed = view_of(filled_buffer(2, 2, 30), 4, 30, steps=30)
+    assert verdicts(renewed) == ["too small: an image stays for 1 iterations; use --history-size 40 or more"]
     empty = view_of(filled_buffer(320, 8, 0), 16, 0)
     assert describe(empty)["verdicts"] == ["empty: no iteration of Algorithm 1 is done yet"]
 

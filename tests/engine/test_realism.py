@@ -6,13 +6,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
+from simgan_cli.data.sampler import to_network
 from simgan_cli.engine import realism as realism_module
-from simgan_cli.engine.algorithm import refined_log_odds
+from simgan_cli.engine.algorithm import Measures, refined_log_odds
+from simgan_cli.engine.drift import drift
 from simgan_cli.engine.realism import (
     DIRECTIONS,
     HeldOut,
     PatchDistance,
     Realism,
+    Refine,
     _directions,
     at_most,
     laplacian_pyramid,
@@ -20,6 +23,7 @@ from simgan_cli.engine.realism import (
 )
 
 RNG = np.random.default_rng(0)
+EYE = (1, 35, 55)
 
 
 def textures(count: int, grain: float, seed: int, size: tuple[int, int] = (35, 55)) -> torch.Tensor:
@@ -30,6 +34,10 @@ def textures(count: int, grain: float, seed: int, size: tuple[int, int] = (35, 5
     blobs = np.exp(-((y - places[:, :1, None]) ** 2 + (x - places[:, 1:, None]) ** 2) / 60)
     images = 60 + 120 * blobs + rng.normal(0, grain, (count, *size))
     return torch.from_numpy(np.clip(images, 0, 255).astype(np.uint8))[:, None]
+
+
+def measured(realism: Realism, refine: Refine) -> Measures:
+    return realism.measure(refine, refine)
 
 
 def halved_by_hand(image: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -67,21 +75,35 @@ def test_the_distance_orders_what_eyes_order() -> None:
     real, other, synthetic = textures(20, 8, 1), textures(20, 8, 2), textures(20, 0, 3)
     half_way = torch.from_numpy(RNG.normal(0, 4, synthetic.shape)).float() / 127.5
     realism = Realism(synthetic, real, other)
-    numbers = {name: float(value) for name, value in realism.measure(lambda x: (x + half_way).clamp(-1, 1)).items()}
+    numbers = {name: float(value) for name, value in measured(realism, lambda x: (x + half_way).clamp(-1, 1)).items()}
     assert numbers["swd_real"] < numbers["swd_refined"] < numbers["swd_synthetic"]
-    same = realism.measure(lambda x: x)
+    same = measured(realism, lambda x: x)
     assert float(same["label_drift"]) == pytest.approx(0, abs=0.01)
     assert float(same["swd_refined"]) == float(same["swd_synthetic"])
-    moved = realism.measure(lambda x: x.roll(3, dims=3))
+    moved = measured(realism, lambda x: x.roll(3, dims=3))
     assert float(moved["label_drift"]) == pytest.approx(3, abs=0.7)
-    brighter = realism.measure(lambda x: (x + 0.3).clamp(-1, 1))
+    brighter = measured(realism, lambda x: (x + 0.3).clamp(-1, 1))
     assert float(brighter["swd_refined"]) > 1.5 * float(same["swd_refined"])  # brightness counts
 
 
-@pytest.mark.parametrize(("height", "measured"), [(7, False), (8, True)])
-def test_images_that_are_too_small_to_tell_have_no_drift(height: int, measured: bool) -> None:
+@pytest.mark.parametrize(("height", "tells"), [(7, False), (8, True)])
+def test_images_that_are_too_small_to_tell_have_no_drift(height: int, tells: bool) -> None:
     synthetic, real, other = torch.randint(0, 256, (3, 8, 1, height, 9), dtype=torch.uint8)
-    assert ("label_drift" in Realism(synthetic, real, other).measure(lambda x: x)) is measured
+    assert ("label_drift" in measured(Realism(synthetic, real, other), lambda x: x)) is tells
+
+
+def test_drift_and_diversity_are_those_of_all_images_at_once() -> None:
+    synthetic, real, other = (textures(20, 4, seed) for seed in (1, 2, 3))  # 20 are more than drift takes at once
+    x, faint = to_network(synthetic), torch.linspace(0, 1, 20)[:, None, None, None]
+
+    def refine(images: torch.Tensor) -> torch.Tensor:
+        return images.roll(2, dims=3) * faint + images * (1 - faint)
+
+    found = measured(Realism(synthetic, real, other), refine)
+    assert float(found["label_drift"]) == pytest.approx(float(drift(x, refine(x)).mean()), abs=1e-5)
+    blank = measured(Realism(synthetic, real, other), lambda images: images[:1].expand_as(images))
+    assert float(blank["diversity_held_out"]) < 0.01
+    assert float(measured(Realism(synthetic, real, other), lambda images: images)["diversity_held_out"]) == 1
 
 
 def test_a_fresh_classifier_tells_grain_from_none_and_nothing_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,10 +161,11 @@ def test_the_interval_is_wilsons() -> None:
 
 
 def test_held_out_images_are_apart_and_small_domains_keep_theirs() -> None:
-    chosen = HeldOut.of(5000, 160, seed=3)
+    chosen = HeldOut.of(5000, 160, EYE, seed=3)
     assert [len(part) for part in (chosen.synthetic, chosen.real, chosen.other_real)] == [16, 16, 16]
     assert not set(chosen.real) & set(chosen.other_real)
-    assert len(HeldOut.of(10**6, 10**6, 0)) == 256
-    assert len(HeldOut.of(79, 10**6, 0)) == 0
-    assert np.array_equal(HeldOut.of(5000, 160, seed=3).synthetic, chosen.synthetic)
-    assert not np.array_equal(HeldOut.of(5000, 160, seed=4).synthetic, chosen.synthetic)
+    assert len(HeldOut.of(10**6, 10**6, EYE, 0)) == 256
+    assert len(HeldOut.of(79, 10**6, EYE, 0)) == 0
+    assert len(HeldOut.of(10**6, 10**6, (3, 1024, 1024), 0)) == 10  # 126 MB of floats, and not 3.2 GB
+    assert np.array_equal(HeldOut.of(5000, 160, EYE, seed=3).synthetic, chosen.synthetic)
+    assert not np.array_equal(HeldOut.of(5000, 160, EYE, seed=4).synthetic, chosen.synthetic)

@@ -284,8 +284,14 @@ def test_a_stop_saves_without_ending_the_metrics_line(folders: dict[str, Any]) -
 
 def test_divergence_names_the_last_good_checkpoint(folders: dict[str, Any]) -> None:
     run(folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "steps": 0})
-    with pytest.raises(DivergedError, match=r"step-00000001.*anew in another --out.*--clip-gradient"):
-        run(folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "log_every": 1}, resume="auto")
+    hurried = folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "log_every": 1}
+    for precision, advised in (("fp32", False), ("bf16", True)):
+        with pytest.raises(DivergedError, match=r"step-00000001.*anew in another --out.*--clip-gradient") as raised:
+            run(hurried | {"precision": precision}, resume="auto")
+        assert ("--precision fp32" in str(raised.value)) is advised  # only where it has more bits than what diverged
+    with pytest.raises(DivergedError, match="none was saved yet") as raised:
+        run(hurried | {"precision": "bf16", "out": folders["out"].with_name("new")})
+    assert "go on" not in str(raised.value)
     assert [path.name for path in RunFolder(folders["out"]).existing_checkpoints()] == ["step-00000001"]
 
 
@@ -474,7 +480,7 @@ def lines_of(settings: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (settings["out"] / "metrics.jsonl").read_text().splitlines()]
 
 
-MEASURED = {"swd_refined", "swd_synthetic", "swd_real", "label_drift"}
+MEASURED = {"swd_refined", "swd_synthetic", "swd_real", "label_drift", "diversity_held_out"}
 
 
 def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> None:
@@ -505,6 +511,27 @@ def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> No
     )
     assert one == other
     assert same(weights(stopped), weights(whole))
+
+
+def test_a_run_that_is_ended_where_it_was_stopped_is_measured_there(spacious: dict[str, Any]) -> None:
+    one_step = OneStep()
+    assert train(resolve(spacious), None, one_step, one_step.stop).step == 1
+    run(spacious | {"steps": 0}, resume="auto")
+    run(spacious | {"steps": 0, "out": spacious["out"].with_name("straight")})
+    ended, straight = (lines_of({"out": spacious["out"].with_name(name)}) for name in ("run", "straight"))
+    assert [line["step"] for line in ended] == [1]
+    assert set(ended[0]) > MEASURED
+    for name in (*MEASURED, "two_sample"):
+        assert ended[0][name] == straight[0][name]
+
+
+def test_a_refiner_that_makes_all_images_the_same_is_never_the_best(spacious: dict[str, Any]) -> None:
+    state = build_state(resolve(spacious), open_domains(resolve(spacious), Quiet()), torch.device("cpu"))
+    for distance, diversity in ((0.5, 0.9), (0.1, 0.05)):
+        measures = {"swd_refined": distance, "label_drift": 0.1, "diversity_held_out": diversity}
+        state.keep_best({name: torch.tensor(value) for name, value in measures.items()})
+    assert state.best is not None
+    assert state.best.distance == 0.5
 
 
 def test_the_best_refiner_is_that_of_the_smallest_distance(spacious: dict[str, Any]) -> None:

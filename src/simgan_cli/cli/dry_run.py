@@ -43,9 +43,10 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
             document["data"][name]["unusable"] = unusable
         images[name] = first
     check_alike(images)
-    held_out_of(config, {name: found["files"] for name, found in document["data"].items()})
     channels, *size = images["synthetic"].shape
-    check_psi(config.psi, (channels, size[0], size[1]))
+    shape = (channels, size[0], size[1])
+    held_out_of(config, {name: found["files"] for name, found in document["data"].items()}, shape)
+    check_psi(config.psi, shape)
     with torch.device("meta"):
         refiner, discriminator = build_networks(config, channels, (size[0], size[1]))
     networks: dict[str, Refiner | Discriminator] = {"refiner": refiner, "discriminator": discriminator}

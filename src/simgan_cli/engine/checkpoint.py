@@ -13,7 +13,7 @@ from simgan_cli.data.files import atomic_directory, write_atomic, write_json
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import Measures, SimGAN
 from simgan_cli.engine.export import fill, read_tensors, tensors_of
-from simgan_cli.engine.health import is_in_place
+from simgan_cli.engine.health import is_exportable
 from simgan_cli.engine.history import history_stream
 from simgan_cli.engine.metrics import RunningMeans, State, mean_of
 from simgan_cli.engine.networks import Refiner
@@ -87,9 +87,9 @@ class TrainState:
         return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
 
     def keep_best(self, measures: Measures) -> None:
-        """Keep the refiner at hand if its images are closer to real ones than ever, and its labels stayed in place."""
+        """Keep the refiner at hand if its images are closer to real ones than ever, and still those of their labels."""
         distance = float(measures["swd_refined"])
-        if is_in_place(measures) and (self.best is None or distance < self.best.distance):
+        if is_exportable(measures) and (self.best is None or distance < self.best.distance):
             self.best = Best(self.step, distance, copy.deepcopy(self.gan.exported_refiner))
 
     @property

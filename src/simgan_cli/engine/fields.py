@@ -36,12 +36,15 @@ METRICS = {
     "stamp": Field(
         _ADVERSARIAL, "share of the change that is the same on every image, tone aside; 1 is one stamp for all"
     ),
-    "saturated": Field(_ADVERSARIAL, "by how much the share of black and white pixels grew"),
+    "saturated": Field(
+        _ADVERSARIAL, "by how much the share of black and white pixels is above that of synthetic and of real images"
+    ),
     "pull": Field(_ADVERSARIAL, "norm of self-regularization's gradient over that of the adversarial loss"),
     "lambda": Field(_ADVERSARIAL, "weight of self-regularization from here on; only --lambda auto changes it"),
     "swd_synthetic": Field(_EVALUATED, "sliced Wasserstein distance of patches, synthetic to real: before"),
     "swd_refined": Field(_EVALUATED, "the same, refined to real: after"),
     "swd_real": Field(_EVALUATED, "the same between two samples of real images: the floor"),
+    "diversity_held_out": Field(_EVALUATED, "diversity of what would be exported now, on held-out images"),
     "label_drift": Field(_EVALUATED, "pixels by which refining moves image content, mean over images"),
     "two_sample": Field(_LAST, "accuracy of a fresh classifier that tells refined from real; 0.5 is chance"),
     "two_sample_low": Field(_LAST, "lower end of its 95% interval"),

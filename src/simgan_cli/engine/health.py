@@ -11,6 +11,7 @@ from typing import Any
 from simgan_cli.engine.config import TrainConfig
 
 Line = dict[str, Any]
+LEAST_DIVERSITY = 0.3  # of refined images, as a share of that of their originals
 WARM_UP = 100  # iterations of Algorithm 1 before networks are judged: until then a refiner may well be the identity
 
 
@@ -73,7 +74,7 @@ def _blind(line: Line) -> bool:
 
 
 def _collapsed(line: Line) -> bool:
-    return _has(line, "diversity") and line["diversity"] < 0.3
+    return _has(line, "diversity") and line["diversity"] < LEAST_DIVERSITY
 
 
 def _stamped(line: Line) -> bool:
@@ -96,6 +97,7 @@ def _diverging(line: Line) -> bool:
     return bool(line.get("loss_discriminator", 0) > 5)
 
 
+COLLAPSED = "refined images differ from each other by {diversity:.2f} of what their originals do"
 MOVES = "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true"
 
 # Thresholds come from runs on eyes of 9x15 to 64x64: in healthy ones the discriminator was right on 0.55 to 0.85 of
@@ -151,7 +153,7 @@ RULES = (
     Rule(
         "mode collapse", 50, _collapsed,
         "refined images differ by less than 0.3 of what their originals do",
-        "refined images differ from each other by {diversity:.2f} of what their originals do",
+        COLLAPSED,
         "raise --lambda, lower --refiner-lr, and take an earlier checkpoint",
     ),
     Rule(
@@ -162,8 +164,8 @@ RULES = (
     ),
     Rule(
         "saturated pixels", 100, _saturated,
-        "more than 20% of the pixels turned black or white",
-        "{saturated:.0%} more pixels of refined images than of originals are black or white",
+        "more than 20% more of the pixels are black or white than in synthetic and in real images",
+        "{saturated:.0%} more of the pixels are black or white than in synthetic and in real images",
         "raise --lambda or lower --refiner-lr",
     ),
     Rule(
@@ -182,11 +184,15 @@ class Health:
         self._warm_from = config.pretraining_steps + WARM_UP
         self._since: dict[str, int] = {}  # the step at which a condition that holds began to
         self._found: dict[str, Finding] = {}
+        self._seen = self._warm_from  # the step of the last line, from the warm-up on
         for line in lines:
             self.judge(line)
 
     def judge(self, line: Line) -> list[Finding]:
-        """Take one more line of metrics.jsonl; return the rules that fire for the first time."""
+        """Take one more line of metrics.jsonl; return the rules that fire for the first time.
+
+        A line stands for the steps since the last one: where these are as many as a rule asks for, it is enough.
+        """
         warm = line["step"] > self._warm_from
         new = []
         for rule in RULES:
@@ -197,10 +203,11 @@ class Health:
                 self._since.pop(rule.name, None)
                 continue
             lasted = line["step"] - self._since.setdefault(rule.name, line["step"])
-            if lasted >= rule.steps and rule.name not in self._found:
+            if max(lasted, line["step"] - self._seen) >= rule.steps and rule.name not in self._found:
                 finding = Finding(rule.name, line["step"], rule.saw.format(**line), rule.advice)
                 self._found[rule.name] = finding
                 new.append(finding)
+        self._seen = max(self._seen, line["step"])
         return new
 
     @property
@@ -232,13 +239,23 @@ def is_in_place(measures: Mapping[str, Any]) -> bool:
     return float(measures.get("label_drift", 0)) < MOST_DRIFT
 
 
+def is_diverse(measures: Mapping[str, Any]) -> bool:
+    """Say whether held-out images that are refined still differ from each other: a blank has no label."""
+    return float(measures.get("diversity_held_out", 1)) >= LEAST_DIVERSITY
+
+
+def is_exportable(measures: Mapping[str, Any]) -> bool:
+    """Say whether what `--select best` may export keeps the labels true."""
+    return is_in_place(measures) and is_diverse(measures)
+
+
 def exported_line(lines: Sequence[Line], select: str) -> Line | None:
     """Return what was measured on held-out images of the refiner that `select` exports; None where nothing was."""
     measured = [line for line in lines if "swd_refined" in line]
     if not measured:
         return None
-    in_place = [line for line in measured if is_in_place(line)]
-    line = min(in_place, key=lambda line: line["swd_refined"]) if select == "best" and in_place else measured[-1]
+    good = [line for line in measured if is_exportable(line)]
+    line = min(good, key=lambda line: line["swd_refined"]) if select == "best" and good else measured[-1]
     at_the_end = {key: value for key, value in measured[-1].items() if key.startswith("two_sample")}
     return {**line, **at_the_end}  # which is asked of the exported refiner once a run is finished
 
@@ -249,34 +266,52 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
     if line is None:
         return None
     before, after, floor = line["swd_synthetic"], line["swd_refined"], line["swd_real"]
+    earlier = ", or take an earlier refiner with --select best" if select == "last" else ""
+    if not is_diverse(line):
+        saw = COLLAPSED.format(diversity=line["diversity_held_out"])
+        return Conclusion(False, f"mode collapse: {saw}", f"raise --lambda, lower --refiner-lr{earlier}")
     if not is_in_place(line):
-        return Conclusion(
-            False,
-            MOVES.format(**line),
-            "raise --lambda" + (", or take an earlier refiner with --select best" if select == "last" else ""),
-        )
+        return Conclusion(False, MOVES.format(**line), f"raise --lambda{earlier}")
     if after > NOTICEABLE * before:
-        if before * NOTICEABLE <= floor:
-            return Conclusion(
-                False,
-                "synthetic images are as close to real ones as other real ones are: there is nothing to refine",
-                "use the synthetic images as they are",
-            )
-        return Conclusion(
-            False,
-            f"refined images are no closer to real ones ({after:.3f}) than the synthetic ones are ({before:.3f}), "
-            "within a tenth",
-            "do not train on them; give it more --steps, look at the verdicts of health and at the pictures in "
-            "report.html, and lower --lambda if little changed",
-        )
-    sentence = (
-        f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
-        f"ones) with labels in place, by the refiner of step {line['step']:,}"
-    )
-    if 2 * line["step"] < lines[-1]["step"]:
-        sentence += ", and none of the second half came closer (look at their pictures, too; more real images may help)"
+        return _no_closer(before, after, floor)
+    labels = "with labels in place" if "label_drift" in line else "(images are too small to tell whether labels moved)"
     return Conclusion(
         True,
-        sentence,
+        f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
+        f"ones) {labels}, by the refiner of step {line['step']:,}{_what_came_later(lines, line, select)}",
         "whether a model trained on them is better, only labelled real images can tell: simgan eval-gaze",
     )
+
+
+def _no_closer(before: float, after: float, floor: float) -> Conclusion:
+    if before * NOTICEABLE <= floor:
+        return Conclusion(
+            False,
+            "synthetic images are as close to real ones as other real ones are: there is nothing to refine",
+            "use the synthetic images as they are",
+        )
+    if before < NOTICEABLE * after:
+        return Conclusion(
+            False,
+            f"refined images are further from real ones ({after:.3f}) than the synthetic ones are ({before:.3f})",
+            "do not train on them; lower --refiner-lr or raise --lambda, and look at the verdicts of health and at the "
+            "pictures in report.html",
+        )
+    return Conclusion(
+        False,
+        f"refined images are no closer to real ones ({after:.3f}) than the synthetic ones are ({before:.3f}), "
+        "within a tenth",
+        "do not train on them; give it more --steps, look at the verdicts of health and at the pictures in "
+        "report.html, and lower --lambda if little changed",
+    )
+
+
+def _what_came_later(lines: Sequence[Line], line: Line, select: str) -> str:
+    """Say what a person should know of the steps after the refiner that a conclusion is about; "" for nothing."""
+    if select == "last":
+        return ", the last that was measured" if line["step"] < lines[-1]["step"] else ""
+    if 2 * line["step"] >= lines[-1]["step"]:
+        return ""
+    if any(later.get("swd_refined", line["swd_refined"]) < line["swd_refined"] for later in lines):
+        return ", and those of the second half that came closer moved labels or lost variety (raise --lambda)"
+    return ", and none of the second half came closer (look at their pictures, too; more real images may help)"

@@ -176,13 +176,14 @@ def verdicts(view: BufferView, scores: Mapping[str, float] | None = None) -> lis
     if not view.filled:
         return ["empty: no iteration of Algorithm 1 is done yet"]
     found = []
+    renewed_whole = half >= config.history_size  # by each iteration: of one age, and gone before anyone draws again
     if view.filled < config.history_size:
         missing = -(-(config.history_size - view.filled) // max(1, half))
         found.append(f"not filled yet: {view.filled:,} of {config.history_size:,}; {missing:,} more iterations fill it")
-    if iterations > 1 and not view.draws.any():
+    if iterations > 1 and not view.draws.any() and not renewed_whole:
         found.append("never sampled: the discriminator has not seen any of these images again")
     distance = _distance(view)
-    if view.ages.min() == view.ages.max() and iterations > 1:
+    if view.ages.min() == view.ages.max() and iterations > 1 and not renewed_whole:
         found.append("all of one age: images are not replaced one by one, or training has only begun")
     elif distance > FAR and view.filled >= 4 * half:
         found.append(f"ages do not follow uniform random replacement (distance {distance:.2f}): replacement is broken")

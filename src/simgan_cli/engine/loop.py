@@ -21,7 +21,7 @@ from simgan_cli.engine.probe import probe
 from simgan_cli.engine.ranks import by_first
 from simgan_cli.engine.realism import TRAINING, TRAINING_VALUES, Realism, at_most
 from simgan_cli.engine.run import RunFolder
-from simgan_cli.engine.runtime import peak_memory_mb, stream_number
+from simgan_cli.engine.runtime import peak_memory_mb, resolve_precision, stream_number
 from simgan_cli.engine.stop import StopReason, StopRequest
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DivergedError
@@ -75,11 +75,13 @@ class Loop:
         self.config, self.run_folder, self.state, self.ranks = config, run, state, state.gan.ranks
         self.listener, self.stop, self.board, self.writer = listener, stop, board, writer
         self.domains = domains
-        self.health = Health(config, run.read_metrics())
+        lines = run.read_metrics()
+        self.health = Health(config, lines)
         self.realism: Realism | None = None
         self.deadline = started + config.max_time if config.max_time else None
         self.saved_at = state.step if run.checkpoint(state.step) in run.existing_checkpoints() else None
-        self.evaluated_at = self.logged_at = state.step
+        self.evaluated_at = next((line["step"] for line in reversed(lines) if "swd_refined" in line), 0)
+        self.logged_at = state.step
         self.logged_time = time.monotonic()
 
     def run(self) -> StopReason | None:
@@ -168,7 +170,7 @@ class Loop:
         return batches * self.config.batch_size
 
     def _probe(self) -> Measures:
-        return probe(self.state.gan, self._fixed("synthetic").to(self._device))
+        return probe(self.state.gan, *(self._fixed(name).to(self._device) for name in ("synthetic", "real")))
 
     def _fixed(self, name: str) -> Tensor:
         """Return the images of a domain that all pictures and probes show, N x C x H x W in [-1, 1], on the CPU."""
@@ -193,14 +195,14 @@ class Loop:
         self.writer.wait()
 
     @torch.no_grad()
-    def _refine(self, images: Tensor, refiner: Refiner) -> Tensor:
-        """Return what users of a refiner would get, on the images' device."""
+    def _refine(self, images: Tensor, refiner: Refiner, *, alike: bool = False) -> Tensor:
+        """Return what users of a refiner would get, on the images' device; `alike` under one noise."""
         gan = self.state.gan
         gan.restart_noise()
         refined = []
-        for part in torch.split(images, REFINED_AT_ONCE):
+        for part in torch.split(images, min(REFINED_AT_ONCE, self.config.batch_size)):
             with gan.autocast():
-                refined.append(gan.refine(part.contiguous(memory_format=torch.channels_last), refiner))
+                refined.append(gan.refine(part.contiguous(memory_format=torch.channels_last), refiner, alike=alike))
         return torch.cat(refined).float().clamp(-1, 1)
 
     @by_first
@@ -213,7 +215,8 @@ class Loop:
         if self.realism is None:
             indices = (("synthetic", held_out.synthetic), ("real", held_out.real), ("real", held_out.other_real))
             self.realism = Realism(*(self._pixels(name, index) for name, index in indices))
-        measures = self.realism.measure(partial(self._refine, refiner=state.gan.exported_refiner))
+        refine = partial(self._refine, refiner=state.gan.exported_refiner)
+        measures = self.realism.measure(refine, partial(refine, alike=True))
         if self.config.select == "best":
             state.keep_best(measures)
         if self.config.lambda_reg == "auto" and self._due(self.config.eval_every):  # not by where training ends
@@ -262,11 +265,12 @@ class Loop:
             return
         self.writer.wait()  # what is being written is good
         good = self.run_folder.existing_checkpoints()
+        rounded = resolve_precision(self.config.precision, self._device) == "bf16"
         raise DivergedError(
             f"training diverged before step {self.state.step}: {', '.join(numbers) or 'the weights'} became NaN or "
             "infinite. "
             f"Last good checkpoint: {good[-1] if good else 'none was saved yet'}. Start anew in another --out with "
             f"lower --refiner-lr ({self.config.refiner_lr:g}) and --discriminator-lr "
             f"({self.config.discriminator_lr:g}), or with --clip-gradient 1"
-            + ("" if self.config.precision == "fp32" else "; or go on with --resume auto --precision fp32")
+            + ("; or go on with --resume auto --precision fp32" if good and rounded else "")
         )

@@ -11,14 +11,14 @@ FAINT = 0.15  # a deviation within an image, of pixels in [-1, 1]; dark infrared
 LIMIT = 1 - 1 / 255  # beyond it a pixel of 8 bits is black or white
 
 
-def probe(gan: SimGAN, synthetic: Tensor) -> Measures:
-    """Measure the training refiner on `synthetic`, N x C x H x W in [-1, 1], N at least 2.
+def probe(gan: SimGAN, synthetic: Tensor, real: Tensor) -> Measures:
+    """Measure the training refiner on `synthetic`, beside `real`, N x C x H x W in [-1, 1], N at least 2.
 
     `correlation` of R(x) with x (mean over images); `diversity`, the mean difference between refined images over that
     between their originals, brightness and contrast aside and under one noise; `stamp`, the share of the change that is
     the same on all images, a common change of brightness and contrast aside; `saturated`, how much larger the share of
-    black and white pixels became; `pull`, the norm of self-regularization's gradient at R(x) over that of the
-    adversarial loss.
+    black and white pixels is than in either domain; `pull`, the norm of self-regularization's gradient at R(x) over
+    that of the adversarial loss.
     """
     gan.restart_noise()
     with torch.no_grad(), gan.autocast():
@@ -26,17 +26,26 @@ def probe(gan: SimGAN, synthetic: Tensor) -> Measures:
         alike = gan.refine(synthetic, alike=True).float() if gan.noise is not None else refined
     return {
         "correlation": _correlation(refined, synthetic),
-        "diversity": (_spread(alike) + SMALL) / (_spread(synthetic) + SMALL),
+        "diversity": diversity(alike, synthetic),
         "stamp": _common_share(_without_tone(refined, synthetic)),
-        "saturated": (refined.abs() > LIMIT).float().mean() - (synthetic.abs() > LIMIT).float().mean(),
+        "saturated": _extreme(refined) - torch.maximum(_extreme(synthetic), _extreme(real)),
         "pull": _pull(gan, refined, synthetic),
     }
+
+
+def _extreme(images: Tensor) -> Tensor:
+    return (images.abs() > LIMIT).float().mean()
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
     a, b = (images.flatten(1) - images.flatten(1).mean(1, keepdim=True) for images in (a, b))
     correlations: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-6)
     return correlations.mean()
+
+
+def diversity(refined: Tensor, synthetic: Tensor) -> Tensor:
+    """Return the mean difference between refined images over that between their originals, tone aside, a scalar."""
+    return (_spread(refined) + SMALL) / (_spread(synthetic) + SMALL)
 
 
 def _spread(images: Tensor) -> Tensor:

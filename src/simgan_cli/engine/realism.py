@@ -17,12 +17,14 @@ from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.algorithm import Measures, loss_if_real, loss_if_refined, refined_log_odds
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.networks import build_discriminator
+from simgan_cli.engine.probe import diversity
 from simgan_cli.engine.runtime import stream_number
 
 MOST, FEWEST, SHARE = 256, 8, 10  # images in a sample: at most, at least, and one in so many of a domain
 PATCH, PATCHES, DIRECTIONS = 7, 16_384, 128  # side, number in a set, and random directions they are projected on
 TRAINING, STEPS, BATCH, RATE = 2000, 200, 32, 1e-3  # of the two-sample classifier: images and batch of each class
 TRAINING_VALUES, BATCH_VALUES, FEW = 2**26, 2**19, 4  # of large images fewer: 32 of 128x128 in a batch, 8 of 256x256
+HELD_OUT_VALUES, DRIFT_AT_ONCE = 2**25, 16  # likewise: 170 images of 256x256 in colour, and 10 of 1024x1024
 BINOMIAL = tuple(x / 16 for x in (1, 4, 6, 4, 1))
 Refine = Callable[[Tensor], Tensor]  # N x C x H x W -> the same, in [-1, 1]
 
@@ -45,9 +47,9 @@ class HeldOut:
     other_real: NDArray[np.int64]
 
     @classmethod
-    def of(cls, synthetic: int, real: int, seed: int) -> "HeldOut":
-        """Choose from so many synthetic and real images."""
-        count = min(MOST, synthetic // SHARE, real // SHARE)
+    def of(cls, synthetic: int, real: int, shape: Sequence[int], seed: int) -> "HeldOut":
+        """Choose from so many synthetic and real images, C x H x W."""
+        count = min(at_most(MOST, HELD_OUT_VALUES, shape), synthetic // SHARE, real // SHARE)
         if count < FEWEST:
             count = 0
         rng = np.random.default_rng([seed, stream_number("held-out-images")])
@@ -76,16 +78,19 @@ class Realism:
             "swd_real": self.distance(to_network(other_real)),
         }
 
-    def measure(self, refine: Refine) -> Measures:
-        """Return the patch distance of refined, raw and other real images from real ones, and how far content moved.
+    def measure(self, refine: Refine, refine_alike: Refine) -> Measures:
+        """Return the patch distance of refined, raw and other real images from real ones, and what labels need.
 
-        `label_drift` is in pixels, mean over images; absent where images are too small to tell.
+        `diversity_held_out` is of images refined under one noise. `label_drift` is how far content moved in pixels,
+        mean over images; absent where images are too small to tell.
         """
         refined = refine(self._synthetic)
         measures = {"swd_refined": self.distance(refined)} | self._fixed
+        measures["diversity_held_out"] = diversity(refine_alike(self._synthetic), self._synthetic)
         if min(refined.shape[2:]) >= SMALLEST_SIDE:
-            shifts = drift(self._synthetic.mean(1, keepdim=True), refined.mean(1, keepdim=True))
-            measures["label_drift"] = shifts.mean()
+            pairs = zip(torch.split(self._synthetic, DRIFT_AT_ONCE), torch.split(refined, DRIFT_AT_ONCE), strict=True)
+            shifts = [drift(x.mean(1, keepdim=True), y.mean(1, keepdim=True)) for x, y in pairs]
+            measures["label_drift"] = torch.cat(shifts).mean()
         return measures
 
     def two_sample(self, refine: Refine, synthetic: Tensor, real: Tensor, seed: int) -> Measures:

@@ -17,6 +17,7 @@ from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import SimGAN
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.config import PSI_NAMES, TrainConfig, parse_psi
+from simgan_cli.engine.drift import SMALLEST_SIDE
 from simgan_cli.engine.export import WEIGHTS
 from simgan_cli.engine.history import HistoryBuffer, history_stream
 from simgan_cli.engine.loop import Listener, Loop
@@ -160,7 +161,8 @@ def build_state(
         ranks,
         compiler(config.compile, device, config.total_steps * share * height * width * config.refiner_width),
     )
-    held_out = held_out_of(config, {name: len(domain.pixels) for name, domain in domains.items()})
+    counts = {name: len(domain.pixels) for name, domain in domains.items()}
+    held_out = held_out_of(config, counts, domains["synthetic"].shape)
     samplers = {
         name: Sampler(
             domains[name].pixels,
@@ -179,16 +181,21 @@ def build_state(
     return TrainState(gan, samplers["synthetic"], samplers["real"], held_out, fingerprints)
 
 
-def held_out_of(config: TrainConfig, counts: dict[str, int]) -> HeldOut:
-    """Return the images to hold out of so many in each domain.
+def held_out_of(config: TrainConfig, counts: dict[str, int], shape: tuple[int, int, int]) -> HeldOut:
+    """Return the images to hold out of so many in each domain, C x H x W.
 
-    Raises SettingsError where lambda is to adapt and there are too few to measure on.
+    Raises SettingsError where lambda is to adapt and they are too few or too small to measure on.
     """
-    held_out = HeldOut.of(counts["synthetic"], counts["real"], config.seed)
+    held_out = HeldOut.of(counts["synthetic"], counts["real"], shape, config.seed)
     if config.lambda_reg == "auto" and not len(held_out):
         raise SettingsError(
             f"--lambda auto measures on held-out images, and {min(counts.values())} in a domain are too few to hold "
             f"any out (wanted: {FEWEST * SHARE}); give a number"
+        )
+    if config.lambda_reg == "auto" and min(shape[1:]) < SMALLEST_SIDE:
+        raise SettingsError(
+            f"--lambda auto looks at how far labels move, and images of {shape[1]}x{shape[2]} are too small to tell "
+            f"(wanted: sides of {SMALLEST_SIDE} or more); give a number"
         )
     return held_out
 
