@@ -145,7 +145,7 @@ def images() -> dict[str, bytes]:
         image.save(file, **{"format": kinds.get(suffix, suffix.upper())} | options)
         found[name] = file.getvalue()
     found["ascii.pgm"] = b"P2 # comment\n3 2\n15\n" + b" ".join(b"%d" % value for value in range(6))
-    found["ascii.ppm"] = b"P3\n1 2\n1000\n0 500 1000 7 8 9\n"
+    found["ascii.ppm"] = b"P3\n1 2\n250\n0 100 250 7 8 9\n"
     found["plain1.pgm"] = b"P1\n3 1\n1 0 1\n"
     found["float.ppm"] = b"Pf\n2 2\n-1.0\n" + struct.pack("<4f", 0, 1, float("nan"), -5)
     return found

@@ -93,7 +93,7 @@ def test_kill_9_and_resume_is_an_identity(place: Path) -> None:
 )
 def test_signals_save_and_exit_and_resume_is_an_identity(place: Path, number: signal.Signals, code: int) -> None:
     out = f"stopped-{number.name}"
-    process = start_and_wait_for_step_5(place, out)
+    process = start_and_wait_for_step_5(place, out, "env", "--default-signal=HUP")  # these tests may be under nohup
     os.kill(process.pid, number)
     _, errors = process.communicate()
     assert process.returncode == code, errors.decode()
