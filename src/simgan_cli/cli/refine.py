@@ -261,9 +261,7 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
                 "look at --compare, and train with a higher --lambda",
                 "yellow",
             )
-    # With --overwrite a result that exists may be of before, and nothing tells which are new.
-    again = "run the same command again" + ("" if settings.overwrite else ", with --skip-existing")
     if report.failed:
-        say(f"{len(report.failed):,} files failed; mend them and {again}", "yellow")
+        say(f"{len(report.failed):,} files failed; mend them and {settings.to_go_on}", "yellow")
     if report.stopped:
-        say(f"stopped ({report.stopped}); to go on, {again}")
+        say(f"stopped ({report.stopped}); to go on, {settings.to_go_on}")

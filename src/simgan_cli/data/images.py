@@ -92,7 +92,7 @@ def _refuse_lost_bits(image: Image.Image, path: Readable) -> None:
 
 
 def _bits(image: Image.Image) -> int:
-    """Return the bits of a channel in the file, of which Pillow decodes colour to 8; 8 for all up to that."""
+    """Return the bits of a channel in the file, where they are more than 8; Pillow decodes colour to 8."""
     if isinstance(image, TiffImageFile):
         return int(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))))
     tiles = getattr(image, "tile", [])  # what is still to decode, with the file's own layout of pixels

@@ -402,10 +402,7 @@ class FolderJob:
 
     def _fail_fast(self, path: str, reason: str) -> None:
         if self.config.fail_fast:
-            again = "" if self.config.overwrite else ", with --skip-existing"
-            raise DataError(
-                f"{path}: {reason}; --fail-fast stopped here; mend it and run the same command again{again}"
-            )
+            raise DataError(f"{path}: {reason}; --fail-fast stopped here; mend it and {self.config.to_go_on}")
 
     def _carry_labels(self) -> None:
         with closing(read_ahead(self._carry, self.plan.label_jobs(), lambda _: 1, 256, self.threads)) as carried:

@@ -59,3 +59,8 @@ class RefineConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the network; auto is fp32 (TF32 on GPUs that have it).", "Runtime")
     log_every: int = setting(1000, "Images between lines of progress where there is no terminal.", "Runtime", ge=1)
     # fmt: on
+
+    @property
+    def to_go_on(self) -> str:
+        """What to do after a failure or a stop: after --overwrite nothing tells which of the results are new."""
+        return "run the same command again" + ("" if self.overwrite else ", with --skip-existing")
