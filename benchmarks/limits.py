@@ -28,9 +28,9 @@ from train_step import machine
 from simgan_cli.data.files import atomic_directory
 from simgan_cli.engine.estimator import Architecture
 from simgan_cli.engine.model import RefinerModel, open_model
-from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import RunFolder, step_of
 from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
+from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.reweighting import weights_like
@@ -235,9 +235,7 @@ class Sets:
         return run
 
     def _refined_by(self, model: RefinerModel, images: LabelledImages, noise: int = 0) -> LabelledImages:
-        refiner = ImageRefiner(model, self.downstream.device, seed=noise)
-        parts = np.array_split(images.pixels, -(-len(images) // 1000))
-        return replace(images, pixels=np.concatenate([refiner.refine(part[:, None])[:, 0] for part in parts]))
+        return refined_by(model, images, self.downstream.device, noise)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def refine(
     or --fail-fast; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C: --skip-existing goes on. What is
     written is whole in every case.
     """
-    with exit_codes(writing="the results", again="--skip-existing", smaller="lower --batch-size or --tile"):
+    again = "--skip-existing (with --overwrite, if that was given)"
+    with exit_codes(writing="the results", again=again, smaller="lower --batch-size or --tile"):
         ranks = Ranks.of_process()
         settings = validated(RefineConfig, gather("refine", flags, config, environment_of_process()))
         quiet = quiet or not ranks.is_first

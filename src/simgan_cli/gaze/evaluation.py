@@ -219,9 +219,9 @@ def _with_refined(
     return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
 
 
-def refined_by(model: RefinerModel, images: LabelledImages, device: torch.device) -> LabelledImages:
-    """Return the images as the refiner makes them, with the same labels."""
-    refiner = ImageRefiner(model, device)
+def refined_by(model: RefinerModel, images: LabelledImages, device: torch.device, seed: int = 0) -> LabelledImages:
+    """Return the images as the refiner makes them, with the same labels; `seed` chooses among its looks."""
+    refiner = ImageRefiner(model, device, seed=seed)
     parts = np.array_split(images.pixels, -(-len(images) // REFINED_AT_ONCE))
     pixels = np.concatenate([refiner.refine(part[:, None])[:, 0] for part in parts])
     return replace(images, reader=f"{images.reader}, refined", pixels=pixels)
