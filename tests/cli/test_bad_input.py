@@ -110,6 +110,18 @@ def test_a_run_to_go_on_from_is_not_forked_unasked(domains: Domains) -> None:
         assert resumed.returncode == 0, resumed.stderr
 
 
+def test_a_repeated_command_never_goes_back_in_its_own_run(domains: Domains) -> None:
+    assert simgan("train", *domains.flags, *TINY, "--save-every", "2", "--keep", "0").returncode == 0
+    early = domains.out / "checkpoints" / "step-00000002"
+    says = (f"--resume {early}: its run has checkpoints up to step 5", "--resume auto", "another --out")
+    assert_usage_error(*domains.flags, "--resume", early, says=says)
+    assert {path.name for path in early.parent.iterdir()} == {f"step-{step:08}" for step in (2, 4, 5)}
+    for step in (4, 5):
+        shutil.rmtree(early.parent / f"step-{step:08}")
+    again = simgan("train", *domains.flags, *TINY, "--resume", early)
+    assert again.returncode == 0, again.stderr
+
+
 def test_presets_yield_to_a_file_and_files_to_flags(domains: Domains, tmp_path: Path) -> None:
     file = toml(tmp_path, '[train]\npreset = "hands"\nrefiner_kernel = 5\nrefiner_blocks = 2\nflip = true\n')
     more = ["--refiner-blocks", "1", "--no-flip", "--dry-run"]

@@ -124,6 +124,15 @@ def test_what_a_line_does_not_measure_is_as_it_was() -> None:
     assert [verdict["rule"] for verdict in health.verdicts()] == ["labels move"]
 
 
+def test_a_line_of_measurements_alone_is_no_training() -> None:
+    settings = TrainConfig(synthetic=Path("s"), real=Path("r"), pretrain_discriminator=0)
+    line = {"phase": "adversarial", "loss_adversarial": 0.7, "correlation": 0.999, "change": 0.1, "stamp": 0.1}
+    health = Health(settings, [line | {"step": step} for step in (250, 500)])
+    assert health.active == ["history not in use", "tone alone"]
+    assert health.judge({"step": 500, "phase": "adversarial", "correlation": 0.5, "stamp": 0.9, "label_drift": 0}) == []
+    assert health.active == ["history not in use", "tone alone"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "floor", "drift", "closer", "word"),
     [
@@ -178,6 +187,10 @@ def test_the_conclusion_names_what_came_later() -> None:
     ]
     found = conclude(moved, "best")
     assert found is not None and "step 1, and those of the second half that came closer moved labels" in found.sentence
+    earlier = conclude(
+        [moved[1] | {"step": 1}, moved[0] | {"step": 2}, moved[0] | {"step": 5, "swd_refined": 0.9}], "best"
+    )
+    assert earlier is not None and "step 2, and none of the second half came closer" in earlier.sentence
     last = conclude([*moved[:1], {"step": 3}], "last")
     assert last is not None and "step 1, the last that was measured" in last.sentence
 

@@ -19,7 +19,8 @@ from simgan_cli.data.sampler import to_network
 from simgan_cli.engine import realism
 from simgan_cli.engine.export import load_network
 from simgan_cli.engine.fields import METRICS
-from simgan_cli.engine.health import Finding
+from simgan_cli.engine.health import Finding, exported_line
+from simgan_cli.engine.loop import Loop
 from simgan_cli.engine.metrics import RunningMeans
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Refiner
@@ -27,6 +28,7 @@ from simgan_cli.engine.noise import beside_their_own_noise
 from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import TrainResult, build_state, open_domains, train
+from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
 from tests.helpers import files_below
 
@@ -523,6 +525,56 @@ def test_a_run_that_is_ended_where_it_was_stopped_is_measured_there(spacious: di
     assert set(ended[0]) > MEASURED
     for name in (*MEASURED, "two_sample"):
         assert ended[0][name] == straight[0][name]
+
+
+def test_what_is_measured_as_a_run_goes_on_is_of_what_it_exports(spacious: dict[str, Any]) -> None:
+    """Nothing is measured of the step that a run goes on from, but where it ends there, and that is then saved."""
+    refiner_changes = {"refiner_lr": 0.05, "lambda": 0}
+    run(spacious | refiner_changes | {"eval_every": 0})
+    assert not any("swd_refined" in line for line in lines_of(spacious))
+    run(spacious | refiner_changes, resume="auto")
+    (line,) = (line for line in lines_of(spacious) if "swd_refined" in line)
+    assert (line["step"], "change" in line) == (4, False)
+    checkpoints = {path: path.stat().st_mtime_ns for path in (spacious["out"] / "checkpoints").iterdir()}
+    run(spacious | refiner_changes, resume="auto")  # and measured once
+    assert checkpoints == {path: path.stat().st_mtime_ns for path in (spacious["out"] / "checkpoints").iterdir()}
+    assert sum("swd_refined" in line for line in lines_of(spacious)) == 1
+    run(spacious | refiner_changes | {"steps": 9}, resume="auto")
+    exported = exported_line(lines_of(spacious), "best")
+    assert exported is not None
+    assert open_model(spacious["out"]).step == exported["step"]
+
+
+def test_a_run_that_stopped_where_it_was_measured_gets_its_two_sample_test_once_it_ends_there(
+    spacious: dict[str, Any],
+) -> None:
+    for resume in (None, "auto"):
+        checkpoint = find_checkpoint(RunFolder(spacious["out"]), resume)
+        one_step = OneStep()
+        train(resolve(spacious), checkpoint, one_step, one_step.stop)
+    run(spacious | {"steps": 1}, resume="auto")
+    first, last = (line for line in lines_of(spacious) if "swd_refined" in line)
+    assert first["step"] == last["step"] == 2
+    assert "two_sample" not in first
+    assert "two_sample" in last
+    assert first["swd_refined"] == last["swd_refined"]
+
+
+def test_images_refined_alike_have_one_noise_whatever_the_batches(folders: dict[str, Any]) -> None:
+    """A refiner that shows its noise and nothing else makes all images the same."""
+    config = resolve(folders | {"batch_size": 2})
+    domains = open_domains(config, Quiet())
+    state = build_state(config, domains, torch.device("cpu"))
+    with torch.no_grad():
+        state.gan.refiner.first.weight[:, 0] = 0
+        torch.nn.init.normal_(state.gan.refiner.last.weight, std=0.3)
+    run_folder = RunFolder(config.out)
+    with Writer(run_folder, config, domains) as writer:
+        loop = Loop(config, run_folder, state, domains, Quiet(), StopRequest(), None, writer, 0.0)
+        refined = loop._refine(torch.zeros(6, 1, *SIZE), state.gan.refiner, alike=True)
+        assert torch.equal(refined, refined[:1].expand_as(refined))
+        assert refined.std() > 0
+        assert not torch.equal(*loop._refine(torch.zeros(2, 1, *SIZE), state.gan.refiner))
 
 
 def test_a_refiner_that_makes_all_images_the_same_is_never_the_best(spacious: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ class Rule:
 
     name: str
     steps: int
-    holds: Callable[[Line], bool | None]  # None where a line does not tell
+    needs: tuple[str, ...]  # fields without which a line does not tell
+    holds: Callable[[Line], bool]
     when: str  # `holds` in words, for the documentation
     saw: str  # formatted with the line
     advice: str
@@ -42,16 +43,12 @@ class Finding:
         return f"{self.rule}: {self.saw}; {self.advice}"
 
 
-def _has(line: Line, *names: str) -> bool:
-    return all(name in line for name in names)
-
-
 def _alike(line: Line) -> bool:
-    return _has(line, "correlation") and line["correlation"] >= 0.99
+    return bool(line["correlation"] >= 0.99)
 
 
 def _dominated(line: Line) -> bool:
-    return _has(line, "pull") and line["pull"] > 2 and _alike(line) and not _blind(line)
+    return bool(line.get("pull", 0) > 2 and _alike(line) and not _blind(line))
 
 
 def _identity(line: Line) -> bool:
@@ -63,38 +60,36 @@ def _tone(line: Line) -> bool:
 
 
 def _won(line: Line) -> bool:
-    return _has(line, "loss_adversarial") and min(line["accuracy_real"], line["accuracy_refined"]) >= 0.97
+    return bool(min(line["accuracy_real"], line["accuracy_refined"]) >= 0.97)
 
 
 def _blind(line: Line) -> bool:
-    if not _has(line, "accuracy_real", "accuracy_refined"):
-        return False
     mean = (line["accuracy_real"] + line["accuracy_refined"]) / 2
     return bool(abs(mean - 0.5) < 0.02)
 
 
 def _collapsed(line: Line) -> bool:
-    return _has(line, "diversity") and line["diversity"] < LEAST_DIVERSITY
+    return bool(line["diversity"] < LEAST_DIVERSITY)
 
 
 def _stamped(line: Line) -> bool:
-    return _has(line, "stamp") and line["stamp"] > 0.85 and line["change"] > 0.02
+    return bool(line["stamp"] > 0.85 and line["change"] > 0.02)
 
 
 def _saturated(line: Line) -> bool:
-    return _has(line, "saturated") and line["saturated"] > 0.2
+    return bool(line["saturated"] > 0.2)
 
 
 def _without_history(line: Line) -> bool:
-    return _has(line, "loss_adversarial") and "accuracy_history" not in line
+    return "accuracy_history" not in line
 
 
-def _moved(line: Line) -> bool | None:
-    return not is_in_place(line) if _has(line, "label_drift") else None
+def _moved(line: Line) -> bool:
+    return not is_in_place(line)
 
 
 def _diverging(line: Line) -> bool:
-    return bool(line.get("loss_discriminator", 0) > 5)
+    return bool(line["loss_discriminator"] > 5)
 
 
 COLLAPSED = "refined images differ from each other by {diversity:.2f} of what their originals do"
@@ -104,46 +99,46 @@ MOVES = "refining moves image content by {label_drift:.1f} px: labels that name 
 # the patches, changes were 0.02 to 0.25, losses below 3 and the pull 0.05 to 0.3; with lambda 1000 it was 8 to 15.
 RULES = (
     Rule(
-        "diverging", 0, _diverging,
+        "diverging", 0, ("loss_discriminator",), _diverging,
         "the discriminator's loss is above 5 (guessing has 1.4)",
         "the discriminator's loss is {loss_discriminator:.1f}, where guessing has 1.4",
         "lower --discriminator-lr, or clip with --clip-gradient 1",
         from_start=True,
     ),
     Rule(
-        "history not in use", 50, _without_history,
+        "history not in use", 50, ("loss_adversarial",), _without_history,
         "no image from history is among the discriminator's",
         "the discriminator sees the current refiner alone and forgets earlier artefacts",
         "set --history-size to 100 batches (the paper: 7.8 degrees with history, 12.2 without)",
     ),
     Rule(
-        "discriminator has won", 100, _won,
+        "discriminator has won", 100, ("loss_adversarial", "accuracy_real", "accuracy_refined"), _won,
         "it is right on 97% or more of real and of refined patches",
         "it is right on {accuracy_real:.0%} of real and {accuracy_refined:.0%} of refined patches",
         "lower --discriminator-lr, raise --refiner-updates or lower --lambda, so that the refiner can follow",
     ),
     Rule(
-        "discriminator is blind", 200, _blind,
+        "discriminator is blind", 200, ("accuracy_real", "accuracy_refined"), _blind,
         "it is right on 48 to 52%, in the mean of real and refined patches",
         "it is right on {accuracy_real:.0%} of real and {accuracy_refined:.0%} of refined patches, as by chance",
         "change --discriminator-lr (lower if its loss jumps, higher if it never learned); if both domains look alike, "
         "there is nothing to refine",
     ),
     Rule(
-        "self-regularization dominates", 100, _dominated,
+        "self-regularization dominates", 100, ("pull", "correlation", "accuracy_real", "accuracy_refined"), _dominated,
         "its gradient is above twice the adversarial one, and R(x) correlates with x by 0.99 or more",
         "lambda pulls {pull:.0f} times as hard as the discriminator; refined images correlate with their originals by "
         "{correlation:.3f}",
         "lower --lambda",
     ),
     Rule(
-        "refiner is the identity", 100, _identity,
+        "refiner is the identity", 100, ("correlation", "change", "accuracy_real", "accuracy_refined"), _identity,
         "R(x) correlates with x by 0.99 or more, and the change is below 0.012",
         "refined images correlate with their originals by {correlation:.3f}; pixels change by {change:.4f}",
         "train longer (--steps), lower --lambda, or choose a --psi that leaves the difference of the domains free",
     ),
     Rule(
-        "tone alone", 200, _tone,
+        "tone alone", 200, ("correlation", "change"), _tone,
         "R(x) correlates with x by 0.99 or more, and the change is 0.012 or more: brightness and contrast alone",
         "refined images correlate with their originals by {correlation:.3f}, and pixels change by {change:.3f}: by "
         "brightness and contrast alone",
@@ -151,25 +146,25 @@ RULES = (
         "anew with another --seed",
     ),
     Rule(
-        "mode collapse", 50, _collapsed,
+        "mode collapse", 50, ("diversity",), _collapsed,
         "refined images differ by less than 0.3 of what their originals do",
         COLLAPSED,
         "raise --lambda, lower --refiner-lr, and take an earlier checkpoint",
     ),
     Rule(
-        "one stamp for all", 100, _stamped,
+        "one stamp for all", 100, ("stamp", "change"), _stamped,
         "more than 85% of the change is the same on every image",
         "{stamp:.0%} of the change is the same on every image",
         "raise --lambda, lower --refiner-lr, or train longer",
     ),
     Rule(
-        "saturated pixels", 100, _saturated,
+        "saturated pixels", 100, ("saturated",), _saturated,
         "more than 20% more of the pixels are black or white than in synthetic and in real images",
         "{saturated:.0%} more of the pixels are black or white than in synthetic and in real images",
         "raise --lambda or lower --refiner-lr",
     ),
     Rule(
-        "labels move", 0, _moved,
+        "labels move", 0, ("label_drift",), _moved,
         "refining moves image content by a pixel or more, as measured every `--eval-every` steps",
         MOVES,
         "raise --lambda, or leave it to --lambda auto",
@@ -196,10 +191,9 @@ class Health:
         warm = line["step"] > self._warm_from
         new = []
         for rule in RULES:
-            holds = rule.holds(line) if warm or rule.from_start else None
-            if holds is None:
+            if not (warm or rule.from_start) or not line.keys() >= set(rule.needs):
                 continue
-            if not holds:
+            if not rule.holds(line):
                 self._since.pop(rule.name, None)
                 continue
             lasted = line["step"] - self._since.setdefault(rule.name, line["step"])
@@ -312,6 +306,7 @@ def _what_came_later(lines: Sequence[Line], line: Line, select: str) -> str:
         return ", the last that was measured" if line["step"] < lines[-1]["step"] else ""
     if 2 * line["step"] >= lines[-1]["step"]:
         return ""
-    if any(later.get("swd_refined", line["swd_refined"]) < line["swd_refined"] for later in lines):
+    second_half = [later for later in lines if 2 * later["step"] > lines[-1]["step"]]
+    if any(later.get("swd_refined", line["swd_refined"]) < line["swd_refined"] for later in second_half):
         return ", and those of the second half that came closer moved labels or lost variety (raise --lambda)"
     return ", and none of the second half came closer (look at their pictures, too; more real images may help)"

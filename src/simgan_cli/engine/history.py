@@ -28,7 +28,7 @@ class HistoryBuffer:
     """A fixed number of refined images, replaced at random, with the step each was made at and its draws.
 
     Images live on the training device as one float16 tensor, capacity x C x H x W: half the memory of float32 at a
-    rounding of at most 2**-12 near +-1, an eighth of a grey level of 8 bits; integers would show the
+    rounding of at most 2**-12 near +-1, a 32nd of a grey level of 8 bits; integers would show the
     discriminator a staircase that refined images do not have. The buffer draws from its own random stream.
     """
 

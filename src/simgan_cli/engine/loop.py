@@ -79,8 +79,12 @@ class Loop:
         self.health = Health(config, lines)
         self.realism: Realism | None = None
         self.deadline = started + config.max_time if config.max_time else None
+        self.began_at = state.step
         self.saved_at = state.step if run.checkpoint(state.step) in run.existing_checkpoints() else None
-        self.evaluated_at = next((line["step"] for line in reversed(lines) if "swd_refined" in line), 0)
+        # The first rank's word: what others see of the run folder may be old.
+        self.concluded_at = self.ranks.gather(next((line["step"] for line in lines[::-1] if "two_sample" in line), 0))[
+            0
+        ]
         self.logged_at = state.step
         self.logged_time = time.monotonic()
 
@@ -92,14 +96,15 @@ class Loop:
             self._mend_export()
         while True:
             finished = state.step >= config.total_steps
-            if self.deadline and time.monotonic() >= self.deadline and not self.stop.reason:
+            if self._out_of_time() and not self.stop.reason:
                 self.stop.reason = "max-time"
             reason = self.ranks.agree(self.stop.reason)
             done = finished or reason is not None
-            measured = len(state.held_out) > 0 and self._due(config.eval_every, finished=finished)
+            measured = self._is_to_be_measured(finished=finished)
             if measured:
                 self._evaluate(finished=finished)
                 self._share_lambda()
+                self.saved_at = None  # a checkpoint of this step knows nothing of it
             # Measurements end a line, whose step is theirs. A stop keeps the sums: the resumed run ends the line.
             if measured or self._due(config.log_every, finished=finished):
                 self._log()
@@ -120,9 +125,21 @@ class Loop:
             state.step += 1
             self.listener.advanced(state.step, config.total_steps)
 
+    def _out_of_time(self) -> bool:
+        """Say whether `max_time` has passed, after one step at least: repeated, a command comes to its end."""
+        return self.deadline is not None and self.state.step > self.began_at and time.monotonic() >= self.deadline
+
     def _due(self, every: int, *, finished: bool = False) -> bool:
         """Say whether this step is one of each `every`, or the last one; never where `every` is 0."""
         return every > 0 and (finished or (self.state.step > 0 and self.state.step % every == 0))
+
+    def _is_to_be_measured(self, *, finished: bool) -> bool:
+        """Say whether held-out images are due: once a step, and at the end if a run that goes on had no end there."""
+        if not len(self.state.held_out) or not self.config.eval_every:
+            return False
+        if finished:
+            return bool(self.concluded_at != self.state.step)
+        return self.state.step > self.began_at and self._due(self.config.eval_every)
 
     def _log(self) -> None:
         self._write_line(self.ranks.gather(self.state.metrics.state()))
@@ -136,7 +153,7 @@ class Loop:
             return
         self._check_finite(means)
         phase = self.config.phase(state.step - 1)
-        if phase == "adversarial":
+        if phase == "adversarial" and "change" in means:  # else no step was done since the last line
             means |= {name: float(value) for name, value in self._probe().items()}
             means["lambda"] = state.gan.lambda_reg
         elapsed = time.monotonic() - self.logged_time
@@ -201,6 +218,8 @@ class Loop:
         gan.restart_noise()
         refined = []
         for part in torch.split(images, min(REFINED_AT_ONCE, self.config.batch_size)):
+            if alike:
+                gan.restart_noise()
             with gan.autocast():
                 refined.append(gan.refine(part.contiguous(memory_format=torch.channels_last), refiner, alike=alike))
         return torch.cat(refined).float().clamp(-1, 1)
@@ -209,9 +228,6 @@ class Loop:
     def _evaluate(self, *, finished: bool) -> None:
         """Measure the refiner on held-out images; the numbers join the line of metrics of this step."""
         state, held_out = self.state, self.state.held_out
-        if self.evaluated_at == state.step:
-            return
-        self.evaluated_at = state.step
         if self.realism is None:
             indices = (("synthetic", held_out.synthetic), ("real", held_out.real), ("real", held_out.other_real))
             self.realism = Realism(*(self._pixels(name, index) for name, index in indices))
@@ -219,7 +235,8 @@ class Loop:
         measures = self.realism.measure(refine, partial(refine, alike=True))
         if self.config.select == "best":
             state.keep_best(measures)
-        if self.config.lambda_reg == "auto" and self._due(self.config.eval_every):  # not by where training ends
+        # Not by where training ends, and at no step twice.
+        if self.config.lambda_reg == "auto" and self._due(self.config.eval_every) and state.step > self.began_at:
             self._adapt_lambda(float(measures.get("label_drift", 0.0)))
         if finished:
             rng = np.random.default_rng([self.config.seed, stream_number("two-sample")])

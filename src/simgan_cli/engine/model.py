@@ -77,7 +77,7 @@ def _from_export(folder: Path) -> RefinerModel:
 def _from_checkpoint(folder: Path) -> RefinerModel:
     state = verify_checkpoint(folder)
     config = stored_config(state["settings"], folder)
-    weights = folder / ("average.safetensors" if config.ema else "refiner.safetensors")  # what an export would hold
+    weights = folder / ("average.safetensors" if config.ema else "refiner.safetensors")  # what --select last exports
     content = read_content(weights)
     first = parse_tensors(content, weights).get("first.weight")
     if first is None or first.ndim != 4:

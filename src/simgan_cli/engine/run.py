@@ -1,6 +1,7 @@
 """The run folder: what lies where, who may write, and which checkpoints exist. Imports no torch."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -125,6 +126,8 @@ class RunFolder:
         """Add one line to metrics.jsonl."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
 
     def read_metrics(self, until: int | None = None) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl up to one that is only half written, or no line of ours.
@@ -211,6 +214,12 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
         )
     if run.existing_checkpoints() and not run.holds(found[-1]):
         raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
+    later = [step_of(path) for path in run.existing_checkpoints() if step_of(path) > step_of(found[-1])]
+    if later:  # going back would drop them, again each time that a command is repeated
+        raise SettingsError(
+            f"--resume {path}: its run has checkpoints up to step {later[-1]}, and --resume auto goes on from there; "
+            "to train from this one again, give another --out, or delete the later ones first"
+        )
     return found[-1]
 
 
@@ -274,7 +283,10 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
 
     Raises CheckpointError that names the first file which is missing, cut or edited.
     """
-    advice = f"use an older checkpoint of {folder.parent}, or start anew in another --out"
+    advice = (
+        f"use an older checkpoint of {folder.parent} (without this one --resume auto does), or start anew in another "
+        "--out"
+    )
     try:
         files = parse_json((folder / MANIFEST).read_bytes())["files"]
         for name, expected in files.items():
@@ -310,12 +322,17 @@ def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     stored.pop("max_time", None)  # it limits one invocation, not the run
     before = stored_config(stored, checkpoint)
     now = TrainConfig.model_validate(stored | explicit)
+    old, new = settings_of(before), settings_of(now)
     different = [
-        f"--{key_of(name).replace('_', '-')}: the run has {getattr(before, name)}, now {getattr(now, name)}; "
+        f"--{key.replace('_', '-')}: the run has {_said(old[key])}, now {_said(new[key])}; "
         "leave it out to go on, or choose another --out"
-        for name in TrainConfig.model_fields
-        if not is_changeable(name) and getattr(before, name) != getattr(now, name)
+        for name, key in ((name, key_of(name)) for name in TrainConfig.model_fields)
+        if not is_changeable(name) and old[key] != new[key]
     ]
     if different:
         raise SettingsError(*different)
     return now
+
+
+def _said(value: object) -> object:
+    return "none" if value is None else value
