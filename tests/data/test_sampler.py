@@ -51,16 +51,21 @@ def test_streaming_gives_what_resident_pixels_give(batches: list[int]) -> None:
         assert torch.equal(streaming(size), resident(size))
 
 
-@given(count=st.integers(1, 9), parts=st.integers(1, 4), batches=st.lists(st.integers(1, 5), min_size=1, max_size=4))
-def test_parts_together_draw_what_one_alone_would(count: int, parts: int, batches: list[int]) -> None:
-    whole = sampler(count)
-    each = [sampler(count, part=(index, parts)) for index in range(parts)]
+@given(
+    count=st.integers(1, 9),
+    parts=st.integers(1, 4),
+    batches=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    flip=st.booleans(),
+)
+def test_parts_together_draw_what_one_alone_would(count: int, parts: int, batches: list[int], flip: bool) -> None:
+    whole = sampler(count, flip=flip)
+    each = [sampler(count, flip=flip, part=(index, parts)) for index in range(parts)]
     for size in batches:
         assert torch.equal(torch.cat([part(size) for part in each]), whole(parts * size))
     assert {part.position for part in each} == {whole.position}
 
 
-def test_parts_flip_apart_and_are_streamed_as_resident() -> None:
+def test_flipped_parts_are_streamed_as_resident() -> None:
     streams = [sampler(7, flip=True, resident=resident, part=(1, 3)) for resident in (True, False)]
     for size in (2, 2, 5, 5):
         assert torch.equal(streams[0](size), streams[1](size))

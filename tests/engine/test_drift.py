@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
+from simgan_cli.engine import drift as measure
 from simgan_cli.engine.drift import drift
 
 SIZE = (35, 55)
@@ -115,3 +116,22 @@ def test_images_without_an_edge_have_no_shift() -> None:
     flat = torch.full((1, 1, 20, 30), 7.0)
     assert drift(flat, flat).tolist() == [0.0]
     assert drift(flat, torch.rand(1, 1, 20, 30, generator=torch.Generator().manual_seed(0))).isfinite().all()
+
+
+def test_large_images_are_measured_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.cat([drawing()] * 5)
+    after = torch.cat([drawing(dx) for dx in (0, 1, 2, 3, 1.5)])
+    whole = drift(before, after)
+    monkeypatch.setattr(measure, "AT_ONCE", 2 * SIZE[0] * SIZE[1])
+    assert torch.allclose(drift(before, after), whole, atol=1e-4)
+    assert whole.tolist() == pytest.approx([0, 1, 2, 3, 1.5], abs=0.15)
+
+
+def test_of_colour_images_the_luma_is_measured() -> None:
+    """What moves in blue alone hardly counts, what moves in green does."""
+    still, moved = drawing(), drawing(3)
+    before = torch.cat([still, still, still], dim=1)
+    blue, green = (torch.cat(channels, dim=1) for channels in ((still, still, moved), (still, moved, still)))
+    grey = 0.299 * still + 0.587 * moved + 0.114 * still
+    assert float(drift(before, green)) == pytest.approx(float(drift(still, grey)), abs=1e-3)
+    assert float(drift(before, green)) > 1 > 0.5 > float(drift(before, blue))

@@ -167,5 +167,6 @@ def test_held_out_images_are_apart_and_small_domains_keep_theirs() -> None:
     assert len(HeldOut.of(10**6, 10**6, EYE, 0)) == 256
     assert len(HeldOut.of(79, 10**6, EYE, 0)) == 0
     assert len(HeldOut.of(10**6, 10**6, (3, 1024, 1024), 0)) == 10  # 126 MB of floats, and not 3.2 GB
+    assert len(HeldOut.of(10**6, 10**6, (3, 1200, 1200), 0)) == 8  # the fewest that measure anything
     assert np.array_equal(HeldOut.of(5000, 160, EYE, seed=3).synthetic, chosen.synthetic)
     assert not np.array_equal(HeldOut.of(5000, 160, EYE, seed=4).synthetic, chosen.synthetic)

@@ -70,7 +70,8 @@ class Sampler:
     def __call__(self, count: int) -> Tensor:
         """Return this part's next `count` images, count x C x H x W float32 in [-1, 1]."""
         index, parts = self._part
-        position = self.position + index * count
+        start = self.position
+        position = start + index * count
         self.position += parts * count
         if self._thread is None:
             batch = self._gather(position, count)
@@ -83,8 +84,8 @@ class Sampler:
             self._ahead = (following, self._thread.submit(self._gather, *following))
         batch = to_network(batch.to(self._device, non_blocking=True))
         if self._flip:
-            mirrored = np.random.default_rng([*self._seed, 1, position]).random(count) < 0.5
-            chosen = on_device(mirrored, self._device).view(-1, 1, 1, 1)
+            of_all = np.random.default_rng([*self._seed, 1, start]).random(parts * count) < 0.5
+            chosen = on_device(of_all[index * count : (index + 1) * count], self._device).view(-1, 1, 1, 1)
             batch = torch.where(chosen, batch.flip(-1), batch)
         return batch.contiguous(memory_format=torch.channels_last)
 

@@ -5,10 +5,12 @@ from torch import Tensor
 
 SMALLEST_SIDE = 8  # of images that are worth measuring, in pixels
 LARGEST_SHARE = 4  # shifts beyond 1/4 of the shorter side are not looked for
+AT_ONCE = 2**22  # pixels: four images of 1024x1024, whose transforms take some 350 MB
+LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R 601)
 
 
 def drift(before: Tensor, after: Tensor) -> Tensor:
-    """Return the shift of each image's content in pixels, N, from N x 1 x H x W images on one device.
+    """Return the shift of each image's content in pixels, N, from N x 1 or 3 x H x W images on one device.
 
     Phase correlation of the gradients (Kuglin and Hines 1975; gradients as in Argyriou and Vlachos 2003): changes of
     brightness and contrast do not count. It is read twice and the smaller shift taken: strong gradients alone mistake a
@@ -16,8 +18,22 @@ def drift(before: Tensor, after: Tensor) -> Tensor:
     to fractions of a pixel by a parabola. Images without any edge have no shift. It sees the image as a whole: of a
     part that moves alone, only a share.
     """
-    first, second = (_gradients(images[:, 0].to(torch.float32)) for images in (before, after))
+    count = max(1, AT_ONCE // (before.shape[2] * before.shape[3]))
+    fields = (
+        [_gradients(_grey(part)) for part in pair]
+        for pair in zip(torch.split(before, count), torch.split(after, count), strict=True)
+    )
+    return torch.cat([_drift(first, second) for first, second in fields])
+
+
+def _drift(first: Tensor, second: Tensor) -> Tensor:
     return torch.minimum(_shift(first, second), _shift(_limited(first), _limited(second)))
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Return N x H x W float32, the luma of colour images."""
+    images = images.to(torch.float32)
+    return images[:, 0] if images.shape[1] == 1 else torch.tensordot(images, images.new_tensor(LUMA), dims=([1], [0]))
 
 
 def _gradients(images: Tensor) -> Tensor:

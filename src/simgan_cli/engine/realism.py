@@ -24,7 +24,7 @@ MOST, FEWEST, SHARE = 256, 8, 10  # images in a sample: at most, at least, and o
 PATCH, PATCHES, DIRECTIONS = 7, 16_384, 128  # side, number in a set, and random directions they are projected on
 TRAINING, STEPS, BATCH, RATE = 2000, 200, 32, 1e-3  # of the two-sample classifier: images and batch of each class
 TRAINING_VALUES, BATCH_VALUES, FEW = 2**26, 2**19, 4  # of large images fewer: 32 of 128x128 in a batch, 8 of 256x256
-HELD_OUT_VALUES, DRIFT_AT_ONCE = 2**25, 16  # likewise: 170 images of 256x256 in colour, and 10 of 1024x1024
+HELD_OUT_VALUES = 2**25  # likewise: 170 images of 256x256 in colour, 10 of 1024x1024, and 8 of what is larger still
 BINOMIAL = tuple(x / 16 for x in (1, 4, 6, 4, 1))
 Refine = Callable[[Tensor], Tensor]  # N x C x H x W -> the same, in [-1, 1]
 
@@ -49,7 +49,8 @@ class HeldOut:
     @classmethod
     def of(cls, synthetic: int, real: int, shape: Sequence[int], seed: int) -> "HeldOut":
         """Choose from so many synthetic and real images, C x H x W."""
-        count = min(at_most(MOST, HELD_OUT_VALUES, shape), synthetic // SHARE, real // SHARE)
+        most = max(FEWEST, at_most(MOST, HELD_OUT_VALUES, shape))
+        count = min(most, synthetic // SHARE, real // SHARE)
         if count < FEWEST:
             count = 0
         rng = np.random.default_rng([seed, stream_number("held-out-images")])
@@ -88,9 +89,7 @@ class Realism:
         measures = {"swd_refined": self.distance(refined)} | self._fixed
         measures["diversity_held_out"] = diversity(refine_alike(self._synthetic), self._synthetic)
         if min(refined.shape[2:]) >= SMALLEST_SIDE:
-            pairs = zip(torch.split(self._synthetic, DRIFT_AT_ONCE), torch.split(refined, DRIFT_AT_ONCE), strict=True)
-            shifts = [drift(x.mean(1, keepdim=True), y.mean(1, keepdim=True)) for x, y in pairs]
-            measures["label_drift"] = torch.cat(shifts).mean()
+            measures["label_drift"] = drift(self._synthetic, refined).mean()
         return measures
 
     def two_sample(self, refine: Refine, synthetic: Tensor, real: Tensor, seed: int) -> Measures:

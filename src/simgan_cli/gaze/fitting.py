@@ -11,6 +11,7 @@ from torch import Tensor
 
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.estimator import Architecture, Estimator
+from simgan_cli.engine.realism import at_most
 from simgan_cli.engine.runtime import autocast, stream_number
 from simgan_cli.errors import DataError, DivergedError
 from simgan_cli.gaze.geometry import unit
@@ -20,7 +21,7 @@ HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 2000
 PERSONS_TO_HOLD_OUT = 5  # with fewer, holding out whole persons costs more than it tells
 CHECKS, PATIENCE = 20, 5  # checks of the held-out part in a training; fruitless ones before it stops
 NEIGHBOURS, NEIGHBOUR_SIZE = 5, 16  # of knn: k, and the longer side of its images
-BATCH = 512
+BATCH, BATCH_VALUES = 512, 2**20  # images in a forward pass, fewer where they are large: 20 of 224x224
 Targets = NDArray[np.float64]
 
 
@@ -169,7 +170,7 @@ def _as_output(targets: Targets, images: LabelledImages) -> Targets:
 def _outputs(network: Estimator, pixels: Tensor, casting: Callable[[], AbstractContextManager[object]]) -> Tensor:
     network.eval()
     outputs = []
-    for part in torch.split(pixels, BATCH):
+    for part in torch.split(pixels, at_most(BATCH, BATCH_VALUES, pixels.shape[1:])):
         with casting():
             outputs.append(network(to_network(part).contiguous(memory_format=torch.channels_last)))
     return torch.cat(outputs)
