@@ -117,7 +117,9 @@ def test_failing_images_are_reported_and_the_rest_are_done(refine: Refine, rende
     assert "leads nowhere" in result.stderr
     assert not (tmp_path / "out" / "2.png").exists()
     lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
-    assert [line["status"] for line in lines] == ["refined"] * 2 + ["failed"] + ["refined"] * 2 + ["failed"] + [
+    assert (lines[0]["source"], lines[0]["output"], lines[0]["status"]) == (str(renders / "gone.png"), None, "failed")
+    assert "leads nowhere" in lines[0]["reason"]
+    assert [line["status"] for line in lines[1:]] == ["refined"] * 2 + ["failed"] + ["refined"] * 2 + ["failed"] + [
         "refined"
     ] * 2
     ended = json.loads(refine("--fail-fast", "--json", out="out2", code=4).stdout)
@@ -148,6 +150,15 @@ def test_results_of_two_models_are_not_mixed_unasked(refine: Refine, model: Path
     assert "model_sha256" in refine("--skip-existing", "--model", other, code=2).stderr
     refine("--overwrite", "--model", other)
     refine("--skip-existing", "--model", other)
+
+
+def test_a_damaged_record_is_not_taken_for_none(refine: Refine, model: Path, tmp_path: Path) -> None:
+    refine()
+    (tmp_path / "out" / RECORD).write_text("{")
+    assert f"{RECORD} is damaged" in refine("--skip-existing", code=2).stderr
+    refine("--overwrite")
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["model_sha256"]
+    refine("--skip-existing")
 
 
 def test_a_dry_run_tells_what_the_call_would_do(refine: Refine, tmp_path: Path) -> None:
@@ -201,9 +212,10 @@ def test_what_failed_in_an_overwrite_is_not_skipped_by_the_advice(refine: Refine
     assert "same command again\n" in refine("--overwrite", "--fail-fast", code=4).stderr
 
 
-def test_parts_of_a_job_have_a_manifest_each(refine: Refine, tmp_path: Path) -> None:
+def test_parts_of_a_job_have_a_manifest_and_a_sheet_each(refine: Refine, tmp_path: Path) -> None:
     for part in ("1/2", "2/2"):
-        refine("--shard", part, "--manifest", tmp_path / "m.jsonl")
+        refine("--shard", part, "--manifest", tmp_path / "m.jsonl", "--compare", tmp_path / "c.png")
+    assert all((tmp_path / f"c-part-{part}-of-2.png").exists() for part in (1, 2))
     parts = [(tmp_path / f"m-part-{part}-of-2.jsonl").read_text().splitlines() for part in (1, 2)]
     assert [len(lines) for lines in parts] == [4, 3]
     assert not (tmp_path / "m.jsonl").exists()
@@ -373,9 +385,32 @@ def test_a_folder_where_a_file_is_to_be_is_said_before_the_work(refine: Refine, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flag", ["--manifest", "--compare"])
+def test_what_is_told_of_the_job_replaces_nothing_unasked(refine: Refine, tmp_path: Path, flag: str) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    assert f"{flag} {mine}: exists" in refine(flag, mine, code=2).stderr
+    assert not (tmp_path / "out").exists()
+    assert mine.read_text() == "mine"
+    refine(flag, mine, "--overwrite")
+    assert mine.read_bytes() != b"mine"
+
+
 def test_files_that_look_like_images_are_pointed_out(refine: Refine, renders: Path) -> None:
     (renders / "a.exr").write_bytes(b"v/1\x01")
     assert "1 .exr files look like images" in refine().stderr
+    quiet = refine("--quiet", out="quiet").stderr
+    assert quiet.startswith("warning: 1 .exr files look like images")
+    assert quiet.count("\n") == 1
+
+
+@pytest.mark.parametrize(("size", "told"), [((16, 20), False), ((20, 26), False), ((40, 30), True), ((9, 12), True)])
+def test_images_of_another_scale_than_the_refiner_knows_are_pointed_out(
+    refine: Refine, tmp_path: Path, size: tuple[int, int], told: bool
+) -> None:
+    images = write_images(tmp_path / "images", 2, 1, size)
+    said = refine("--dry-run", inputs=(images,)).stderr
+    assert (f"images of {size[0]}x{size[1]} (the first), and the refiner was trained at 16x20" in said) == told
 
 
 def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path, refine: Refine) -> None:
@@ -394,7 +429,7 @@ def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path
         network.state_dict()["last.weight"] += 1
         network.state_dict()["last.bias"] -= 0.5
     save_network(tmp_path / "shift", network, {"preprocess": "none"}, {})
-    result = refine("--model", tmp_path / "shift", "--check-labels", "--json")
+    result = refine("--model", tmp_path / "shift", "--check-labels", "--json", "--quiet")
     assert json.loads(result.stdout)["drift_pixels"]["mean"] == pytest.approx(2, abs=0.1)
     assert "moved by more than 1 px" in result.stderr
 

@@ -1,5 +1,6 @@
 """`simgan refine`: settle what goes where, print it, refine."""
 
+import math
 import sys
 from collections.abc import Iterable
 from itertools import chain
@@ -15,7 +16,7 @@ from simgan_cli.data.pictures import QUALITY
 from simgan_cli.data.plan import Job, Plan, check_existing, folders_in, make_plan
 from simgan_cli.engine.health import MOST_DRIFT
 from simgan_cli.engine.ranks import ALONE, Ranks
-from simgan_cli.engine.refine_config import RefineConfig
+from simgan_cli.engine.refine_config import RefineConfig, file_of_part
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, SettingsError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from simgan_cli.engine.refining import ImageRefiner
 
 WARNINGS_SHOWN = 20
+OTHER_SCALE = 1.5  # between the diagonals of images and of those that the refiner was trained on
 
 
 @with_settings(RefineConfig)
@@ -56,10 +58,11 @@ def refine(
             plan = _plan(settings, ALONE if dry_run else ranks)  # a list is short work: the first rank gives it whole
             if not quiet:
                 print_settings(settings, everything=verbose)
-            refiner = _open_refiner(settings, plan, ranks)
+            refiner, size = _open_refiner(settings, plan, ranks)
             if not quiet:
                 say(_about(refiner.model, plan, settings))
-                for warning in _warnings(plan, settings):
+            if ranks.is_first:
+                for warning in _warnings(plan, settings, refiner.model, size):
                     say(f"warning: {warning}", "yellow")
             if dry_run:
                 if ranks.is_first:
@@ -68,6 +71,8 @@ def refine(
             report = _run(settings, plan, refiner, stop, ranks, quiet=quiet, json=json and ranks.is_first)
         if not quiet:
             _summarize(report, settings)
+        if ranks.is_first:
+            _warn_of_drift(report)
         if report.stopped:
             raise typer.Exit(EXIT_INTERRUPTED if report.stopped == "interrupt" else EXIT_STOPPED)
         if report.failed:
@@ -78,23 +83,34 @@ def _plan(settings: RefineConfig, ranks: Ranks) -> Plan:
     """Settle all files. Raises SettingsError or DataError before anything is written."""
     if settings.skip_existing and settings.overwrite:
         raise SettingsError("--skip-existing and --overwrite contradict each other; give one of them")
-    for flag, file in (("manifest", settings.manifest), ("compare", settings.compare)):
-        if file is not None and file.is_dir():
-            raise SettingsError(f"--{flag} {file}: a folder; give the name of a file")
     listed = folders_in(settings.from_file) if settings.from_file is not None else []
     part, parts = settings.shard or (1, 1)
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
     wanted = None if settings.format == "same" else settings.format
     plan = make_plan([*settings.inputs, *listed], settings.out, wanted, share)
-    for flag, file in (("manifest", settings.manifest), ("compare", settings.compare)):
-        if file is not None and plan.has(file):
-            raise SettingsError(f"--{flag} {file}: a file that is read or made here; choose another name")
+    _check_files(settings, plan)
     if not (settings.skip_existing or settings.overwrite):
         check_existing(plan, settings.out, labels=settings.labels)
     return plan
 
 
-def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> "ImageRefiner":
+def _check_files(settings: RefineConfig, plan: Plan) -> None:
+    """Raise SettingsError where what is written beside the results would replace anything."""
+    part, parts = plan.part
+    manifest = settings.manifest and file_of_part(settings.manifest, part + 1, parts)
+    for flag, file in (("manifest", manifest), ("compare", settings.comparison)):
+        if file is None:
+            continue
+        if file.is_dir():
+            raise SettingsError(f"--{flag} {file}: a folder; give the name of a file")
+        if plan.has(file):
+            raise SettingsError(f"--{flag} {file}: a file that is read or made here; choose another name")
+        if file.exists() and not (settings.skip_existing or settings.overwrite):
+            raise SettingsError(f"--{flag} {file}: exists; choose another name, or replace it with --overwrite")
+
+
+def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> tuple["ImageRefiner", tuple[int, int] | None]:
+    """Return the refiner, checked, and the size H, W of the first image."""
     from simgan_cli.engine.folders import check_first_image, record_of  # torch takes seconds to import
     from simgan_cli.engine.model import open_model
     from simgan_cli.engine.refining import ImageRefiner
@@ -114,9 +130,9 @@ def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> "ImageRef
         strength=settings.strength,
         seed=settings.seed,
     )
-    check_first_image(plan, refiner, settings.channels)
+    size = check_first_image(plan, refiner, settings.channels)
     record_of(settings, refiner)  # where results would mix, a dry run says so, too
-    return refiner
+    return refiner, size
 
 
 def _run(
@@ -180,14 +196,20 @@ def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
     )
 
 
-def _warnings(plan: Plan, settings: RefineConfig) -> list[str]:
-    """Return what a person may not expect of this plan."""
+def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: tuple[int, int] | None) -> list[str]:
+    """Return what a person may not expect of this plan, for images of `size`, that of the first."""
     warnings = []
     if settings.labels and (foreign := plan.foreign_images()):
         listed = ", ".join(f"{count:,} {suffix}" for suffix, count in foreign.items())
         warnings.append(f"{listed} files look like images but have a format that is not read: not refined")
     if settings.format != "same" and any(True for _ in chain(plan.label_jobs(), plan.packed_label_jobs())):
         warnings.append(f"--format {settings.format} may change suffixes; label files that name images do not follow")
+    trained = model.trained_size
+    if size and trained and not 1 / OTHER_SCALE < math.hypot(*size) / math.hypot(*trained) < OTHER_SCALE:
+        warnings.append(
+            f"images of {size[0]}x{size[1]} (the first), and the refiner was trained at {trained[0]}x{trained[1]}: it "
+            "has never seen things as large or small as there; resize the images, or train at their size"
+        )
     return warnings
 
 
@@ -249,20 +271,23 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
         say(f"{report.lossy:,} results are lossy, at quality {QUALITY}, as their inputs or as asked for")
     for what, count in report.converted.items():
         say(f"{count:,} {what} images became plain grey or colour")
-    if settings.compare is not None:
-        say(f"before and after: {settings.compare}")
+    if settings.comparison is not None:
+        say(f"before and after: {settings.comparison}")
     if report.shifts:
         say(
             f"drift of content: mean {report.mean_drift:.3f} px, 95th percentile {report.p95_drift:.3f} px "
             f"over {len(report.shifts):,} images"
         )
-        if max(report.mean_drift, report.p95_drift) > MOST_DRIFT:
-            say(
-                f"warning: content moved by more than {MOST_DRIFT:g} px; labels that name places may be wrong: "
-                "look at --compare, and train with a higher --lambda",
-                "yellow",
-            )
     if report.failed:
         say(f"{len(report.failed):,} files failed; mend them and {settings.to_go_on}", "yellow")
     if report.stopped:
         say(f"stopped ({report.stopped}); to go on, {settings.to_go_on}")
+
+
+def _warn_of_drift(report: "Report") -> None:
+    if report.shifts and max(report.mean_drift, report.p95_drift) > MOST_DRIFT:
+        say(
+            f"warning: content moved by more than {MOST_DRIFT:g} px (95th percentile {report.p95_drift:.1f}); labels "
+            "that name places may be wrong: look at --compare, and train with a higher --lambda",
+            "yellow",
+        )

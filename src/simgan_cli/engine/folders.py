@@ -26,7 +26,7 @@ from simgan_cli.data.files import (
     write_atomic,
     write_json,
 )
-from simgan_cli.data.images import Pixels, Preparation, luma, read_pixels
+from simgan_cli.data.images import Pixels, Preparation, read_pixels
 from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
 from simgan_cli.data.plan import Job, Plan, open_result
@@ -34,7 +34,7 @@ from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content
 from simgan_cli.engine.ranks import Ranks
-from simgan_cli.engine.refine_config import RefineConfig
+from simgan_cli.engine.refine_config import RefineConfig, file_of_part
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.stop import StopReason, StopRequest
 from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage, is_shortage
@@ -201,17 +201,20 @@ class _Manifest:
         for number in sorted(self._early):
             self._write(self._early.pop(number))
 
+    def add_unusable(self, path: str, reason: str) -> None:
+        """Write the line of what could not be opened, an image or an archive of them: nothing is made of it."""
+        self._write_line([path, None, "failed", None, None], reason)
+
     def _write(self, outcome: Outcome) -> None:
-        line = {
-            "source": str(outcome.job.source),
-            "output": str(outcome.job.output),
-            "status": outcome.status,
-            "source_sha256": outcome.source_sha256,
-            "output_sha256": outcome.output_sha256,
-            "model_sha256": self._model,
-        }
-        if outcome.reason:
-            line["reason"] = outcome.reason
+        job = outcome.job
+        found = [str(job.source), str(job.output), outcome.status, outcome.source_sha256, outcome.output_sha256]
+        self._write_line(found, outcome.reason)
+
+    def _write_line(self, found: list[str | None], reason: str) -> None:
+        names = ("source", "output", "status", "source_sha256", "output_sha256")
+        line = dict(zip(names, found, strict=True)) | {"model_sha256": self._model}
+        if reason:
+            line["reason"] = reason
         self._file.write(json.dumps(line).encode() + b"\n")
 
 
@@ -247,8 +250,8 @@ class FolderJob:
             self.report.stopped = self.stop.reason
         finally:
             self.report.seconds = time.monotonic() - started
-        if self.config.compare is not None and ranks.is_first:
-            self._draw_comparison(self.config.compare)
+        if self.config.comparison is not None and ranks.is_first:
+            self._draw_comparison(self.config.comparison)
         return self.report
 
     def _prepare_output(self) -> None:
@@ -288,11 +291,12 @@ class FolderJob:
             yield
             return
         part, parts = self.plan.part
-        if parts > 1:
-            path = path.with_name(f"{path.stem}-part-{part + 1}-of-{parts}{path.suffix}")
+        path = file_of_part(path, part + 1, parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             self.manifest = _Manifest(file, self.refiner.model.sha256)
+            for unusable in self.report.failed:
+                self.manifest.add_unusable(**unusable)
             yield
             self.manifest.close()
 
@@ -363,7 +367,8 @@ class FolderJob:
         with self._timed("network"):
             refined = future.result()
         if self.config.check_labels and min(pixels.shape[2:]) >= SMALLEST_SIDE:
-            self.report.shifts += drift(_grey(pixels), _grey(refined)).tolist()
+            before, after = (torch.from_numpy(images.astype(np.float32)) for images in (pixels, refined))
+            self.report.shifts += drift(before, after).tolist()
         with self._timed("writing"):
             for (job, picture), result in zip(group, refined, strict=True):
                 self.writer.put((job, picture, result))
@@ -495,10 +500,10 @@ def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | 
     )
 
 
-def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | None) -> None:
-    """Raise UnreadableImage where the first image that can be read does not fit the model: nor will the others.
+def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | None) -> tuple[int, int] | None:
+    """Return H and W of the first image that can be read; raise UnreadableImage if it does not fit, as others will not.
 
-    Where none of the first `TRIED` can be read, each says for itself what is wrong with it.
+    Where none of the first `TRIED` can be read, None is returned, and each says for itself what is wrong with it.
     """
     with ExitStack() as opened:  # an archive once for all of its members
         for job in islice(plan.image_jobs(), TRIED):
@@ -508,7 +513,8 @@ def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | Non
             except UnreadableImage:
                 continue
             check_channels(picture, refiner, converted_to)
-            return
+            return picture.pixels.shape[1], picture.pixels.shape[2]
+    return None
 
 
 @contextmanager
@@ -521,14 +527,13 @@ def _closing(source: Readable) -> Iterator[Readable]:
             source.archive.close()
 
 
-def _grey(pixels: Pixels) -> torch.Tensor:
-    return torch.from_numpy((luma(pixels) if pixels.shape[1] == 3 else pixels).astype(np.float32))
-
-
 def _mixture(earlier: dict[str, Any], record: dict[str, Any]) -> str:
     """Say what results of the settings in `record` would stand beside; "" where all are of the same."""
     if earlier.get(REPLACING):
-        return "holds results of two settings (an --overwrite was cut short, done in parts, or left images out)"
+        return (
+            "holds results of two settings, or does not tell which ones (an --overwrite was cut short, done in parts, "
+            f"or left images out; or {RECORD} is damaged)"
+        )
     different = [
         f"{name} {earlier[name]}, now {value}" for name, value in record.items() if earlier.get(name, value) != value
     ]
@@ -536,8 +541,11 @@ def _mixture(earlier: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
+    """Return what a folder tells of its results; {} where it holds none, and of a damaged record that it is no use."""
     try:
         record = parse_json(path.read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return record if isinstance(record, dict) else {}
+    except (OSError, ValueError):
+        record = None
+    return record if isinstance(record, dict) else {REPLACING: True}

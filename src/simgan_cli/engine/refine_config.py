@@ -1,6 +1,7 @@
 """Every setting of `simgan refine`: its default, bounds and meaning. Imports no torch."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -15,6 +16,11 @@ def parse_shard(value: object) -> object:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"{value!r} is not I/N with I from 1 to N, such as 1/8")
     return int(match[1]), int(match[2])
+
+
+def file_of_part(file: Path, part: int, parts: int) -> Path:
+    """Return the name under which part I of N, counted from 1, writes a file of its own."""
+    return file if parts == 1 else file.with_name(f"{file.stem}-part-{part}-of-{parts}{file.suffix}")
 
 
 Shard = Annotated[
@@ -50,7 +56,7 @@ class RefineConfig(BaseModel):
     fail_fast: bool = setting(False, "Stop at the first image that fails (exit code 4).", "Job")
     shard: Shard | None = setting(None, "Do part I of N, such as 1/8: the parts together are the whole.", "Job", metavar="I/N")
     manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model; a file for each part.", "Job", metavar="FILE.jsonl")
-    compare: PathSetting | None = setting(None, "Draw before | after | difference of a few images.", "Job", metavar="FILE.png")
+    compare: PathSetting | None = setting(None, "Draw before | after | difference of a few images; a file for each part.", "Job", metavar="FILE.png")
 
     batch_size: int | None = setting(None, "Images, or tiles of large ones, that are refined together; by default 32 for each core, or 512 on a GPU.", "Runtime", ge=1)
     tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", "Runtime", ge=32)
@@ -59,6 +65,12 @@ class RefineConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the network; auto is fp32 (TF32 on GPUs that have it).", "Runtime")
     log_every: int = setting(1000, "Images between lines of progress where there is no terminal.", "Runtime", ge=1)
     # fmt: on
+
+    @property
+    def comparison(self) -> Path | None:
+        """The file that --compare draws: with --shard, one of its own."""
+        part, parts = self.shard or (1, 1)
+        return self.compare and file_of_part(self.compare, part, parts)
 
     @property
     def to_go_on(self) -> str:
