@@ -16,8 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+import simgan_cli.cli.train as command
 from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import save_network
+from simgan_cli.engine.run import RunFolder
 from tests.conftest import Domains
 from tests.helpers import TINY, UNPRIVILEGED, needs_permissions, simgan, write_images
 
@@ -210,6 +212,25 @@ def test_names_cannot_steer_the_terminal(domains: Domains) -> None:
     assert result.returncode == 0
     assert "\x1b" not in result.stderr
     assert "\\x1b[31mred.png: empty file" in result.stderr
+
+
+def test_a_quiet_training_still_says_that_it_gained_nothing(tmp_path: Path) -> None:
+    alike = [write_images(tmp_path / name, 80, seed) for seed, name in enumerate(("synthetic", "real"))]
+    folders = ["--synthetic", alike[0], "--real", alike[1], "--out", tmp_path / "run"]
+    result = simgan("train", *map(str, folders), "--quiet", *TINY)
+    assert result.returncode == 0, result.stderr
+    assert "conclusion: synthetic images are as close to real ones as other real ones are" in result.stderr
+    assert "realism" not in result.stderr
+
+
+def test_long_reading_is_told_without_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(command, "SILENCE", 0.0)
+    with command._ConsoleListener(RunFolder(tmp_path / "run"), quiet=False, heard=True) as listener:
+        listener.decoding("real", 7, 4000)
+    assert capsys.readouterr().err == "reading real: 7 of 4,000 images\n"
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_good(domains: Domains) -> None:

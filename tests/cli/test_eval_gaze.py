@@ -165,6 +165,7 @@ def test_a_dry_run_tells_what_it_found_as_a_document(tmp_path: Path) -> None:
     result = simgan("eval-gaze", *sets(tmp_path), "--dry-run", "--quiet", "--json")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
+    assert result.stderr == f"warning: {document['warnings'][0]}\n"
     assert document["schema"] == "simgan.eval-gaze.dry-run/1"
     assert set(document) == documented("simgan.eval-gaze.dry-run/1")
     assert document["test"] == {"images": 20, "persons": 5, "source": str(tmp_path / "test")}
@@ -176,6 +177,7 @@ def test_the_table_and_the_pupil(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for text in ("pupil error on 20 test images, px", "synthetic", "knn", "mean"):
         assert text in result.stdout
+    assert f"reading {tmp_path / 'train'}\n" in result.stderr
 
 
 def test_names_stay_whole_where_the_terminal_is_narrow(tmp_path: Path) -> None:

@@ -148,19 +148,34 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_nothing_untrue(capsys: pytest.C
     assert capsys.readouterr().err == "interrupted; what was saved before is untouched\n"
 
 
+def test_a_signal_before_the_first_step_is_no_failure(place: Path) -> None:
+    process = subprocess.Popen(command("early", "--json"), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not is_caught(process.pid, signal.SIGTERM):
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.005)
+    process.terminate()
+    output, errors = process.communicate()
+    assert process.returncode == 75, errors.decode()
+    assert "--resume auto goes on" in errors.decode()
+    document = json.loads(output)
+    assert (document["status"], document["step"]) == ("stopped", 0)
+
+
+def is_caught(process: int, number: signal.Signals) -> bool:
+    """Say whether a process has a handler for a signal."""
+    status = dict(line.split(":\t") for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return bool(int(status["SigCgt"], 16) >> (number - 1) & 1)
+
+
 def test_max_time_saves_and_exits_75_until_done(place: Path) -> None:
-    stopped = subprocess.run(
-        [*command("timed", "--max-time", "1s"), "--json"],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert stopped.returncode == 75, stopped.stderr
-    document = json.loads(stopped.stdout)
-    assert document["schema"] == "simgan.train/1"
-    assert document["status"] == "stopped"
-    assert checkpoint(place / "timed", document["step"]).is_dir() or document["step"] == 0
+    """However short it is, each call does a step."""
+    (place / "short.toml").write_text("[train]\nmax_time = 0.001\n")
+    for step in (1, 2):
+        stopped = simgan(*command("timed", "--config", "short.toml", "--json")[1:], cwd=place)
+        assert stopped.returncode == 75, stopped.stderr
+        document = json.loads(stopped.stdout)
+        assert (document["schema"], document["status"], document["step"]) == ("simgan.train/1", "stopped", step)
+        assert checkpoint(place / "timed", step).is_dir()
     finish(place, "timed")
     assert_same_as_undisturbed(place, "timed")
 

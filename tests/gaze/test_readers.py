@@ -1,3 +1,4 @@
+import csv
 import json
 import resource
 import struct
@@ -288,6 +289,24 @@ def test_other_sizes_take_the_pupil_along(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "csv", 4, 1)
     small = read(folder, Options(target="pupil", size=(70, 110)))
     assert np.allclose(small.targets, 2 * read(folder, Options(target="pupil")).targets)
+
+
+def test_pupils_outside_their_images_are_told_and_most_of_them_are_an_error(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    with (folder / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    options = Options(target="pupil")
+    assert not any("outside" in warning for warning in read(folder, options).warnings)
+    for count, row in enumerate(rows[:3], start=1):
+        row["pupil_x"] = "300"
+        with (folder / "labels.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, rows[0])
+            table.writeheader()
+            table.writerows(rows)
+        if count <= 2:
+            assert f"{count} of 4 pupil centres lie outside their image (0.png)" in read(folder, options).warnings[-1]
+    with pytest.raises(DataError, match="3 pupil centres lie outside"):
+        read(folder, options)
 
 
 def test_shared_images_are_leakage(tmp_path: Path) -> None:

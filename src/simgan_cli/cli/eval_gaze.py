@@ -44,9 +44,10 @@ def eval_gaze(
         with stop_on_signals():
             from simgan_cli.gaze.evaluation import plan, prepare, run  # torch takes seconds to import
 
-            evaluation = prepare(settings)
+            evaluation = prepare(settings, lambda text: None if quiet else say(text))
             if not quiet:
                 _describe(evaluation)
+            _warn(evaluation.warnings)
             told = len(evaluation.warnings)
             if dry_run:
                 if json:
@@ -54,8 +55,7 @@ def eval_gaze(
                 return
             with _Listener(settings.log_every, quiet=quiet) as progress:
                 document = run(evaluation, progress)
-        if not quiet:
-            _warn(evaluation.warnings[told:])
+        _warn(evaluation.warnings[told:])
         if json:
             print_json(document)
         elif not quiet:
@@ -91,7 +91,6 @@ def _describe(evaluation: "Evaluation") -> None:
         say(f"test: {evaluation.test.describe()}")
     if evaluation.unlabelled is not None:
         say(f"to weigh labels by: {len(evaluation.unlabelled):,} images ({evaluation.config.reweight_to})")
-    _warn(evaluation.warnings)
 
 
 def _warn(warnings: list[str]) -> None:

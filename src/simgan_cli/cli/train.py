@@ -21,13 +21,15 @@ from simgan_cli.cli.settings import (
 )
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import Finding, Health, conclude, exported_line
+from simgan_cli.engine.health import Finding, Health, Line, conclude, exported_line
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.run import RunFolder, find_checkpoint
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted, SettingsError
 
 if TYPE_CHECKING:
     from simgan_cli.engine.training import TrainResult
+
+SILENCE = 30.0  # seconds of reading images without a line, where there is no bar
 
 
 @with_settings(TrainConfig)
@@ -61,7 +63,12 @@ def train(
     """
     code = EXIT_OK
     with (
-        exit_codes(writing="the run folder", again="--resume auto", smaller="lower --batch-size or --history-size"),
+        exit_codes(
+            writing="the run folder",
+            again="--resume auto",
+            smaller="lower --batch-size or --history-size",
+            interrupted="stopped at once; the same command with --resume auto goes on from what was saved before",
+        ),
         Ranks.of_process().connected() as ranks,
     ):
         with ranks.together():
@@ -113,20 +120,20 @@ def _train(
     run = RunFolder(settings.out)
     with stop_on_signals() as stop:
         stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
-        from simgan_cli.engine import training  # torch takes seconds to import
+        try:
+            from simgan_cli.engine import training  # torch takes seconds to import
 
-        with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
-            try:
+            with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
                 result = training.train(settings, checkpoint, listener, stop, ranks, seen)
-            except (Exception, Interrupted):
-                if json:
-                    _print_result(settings, "failed", None, time.monotonic() - started)
-                raise
+        except (Exception, Interrupted) as ended:
+            if json:
+                status = "stopped" if isinstance(ended, Interrupted) else "failed"
+                _print_result(settings, status, None, time.monotonic() - started)
+            raise
     if json:
         _print_result(settings, result.status, result.step, result.seconds)
-    if not quiet:
-        _say_health(settings)
-        _summarize(run, settings, result)
+    if ranks.is_first:
+        _summarize(run, settings, result, quiet=quiet)
     if result.status == "finished":
         return EXIT_OK
     return EXIT_INTERRUPTED if result.reason == "interrupt" else EXIT_STOPPED
@@ -149,25 +156,36 @@ def _print_result(settings: TrainConfig, status: str, step: int | None, seconds:
     print_json(document)
 
 
-def _say_health(settings: TrainConfig) -> None:
-    lines = RunFolder(settings.out).read_metrics()
+def _say_health(settings: TrainConfig, lines: list[Line]) -> None:
     verdicts = Health(settings, lines).verdicts()
     for verdict in verdicts:
         when = "still so at the end" if verdict["active"] else "no longer so"
         say(f"health: {verdict['rule']} from step {verdict['step']}, {when}: {verdict['advice']}", "yellow")
     if not verdicts:
         say("health: no rule has fired")
+
+
+def _say_conclusion(settings: TrainConfig, lines: list[Line], *, quiet: bool) -> None:
+    """Say whether refining brought the domains closer; that it did is none of the warnings which `quiet` leaves."""
     conclusion, measured = conclude(lines, settings.select), exported_line(lines, settings.select)
-    if conclusion is not None and measured is not None:
-        say(f"conclusion: {conclusion.sentence}; {conclusion.advice}", "" if conclusion.closer else "yellow")
-        said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
-        if "two_sample" in measured:
-            said.append(f"a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)")
-        if said:
-            say(f"realism: {', '.join(said)}")
+    if conclusion is None or measured is None or (quiet and conclusion.closer):
+        return
+    say(f"conclusion: {conclusion.sentence}; {conclusion.advice}", "" if conclusion.closer else "yellow")
+    said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
+    if "two_sample" in measured:
+        said.append(f"a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)")
+    if said and not quiet:
+        say(f"realism: {', '.join(said)}")
 
 
-def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult") -> None:
+def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:
+    lines = run.read_metrics()
+    if not quiet:
+        _say_health(settings, lines)
+    if not quiet or result.status == "finished":
+        _say_conclusion(settings, lines, quiet=quiet)
+    if quiet:
+        return
     if result.status == "finished":
         say(f"finished {result.step} steps in {result.seconds:.0f} s")
         say(f"refiner: {run.refiner}, report: {run.report}")
@@ -186,6 +204,7 @@ class _ConsoleListener:
             console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
         )  # fmt: skip
         self.tasks: dict[str, TaskID] = {}
+        self.told = time.monotonic()  # when a plain line of reading was written
 
     def __enter__(self) -> "_ConsoleListener":
         self.progress.start()
@@ -198,6 +217,9 @@ class _ConsoleListener:
         self._bar(f"reading {domain}", done, total)
         if done == total:
             self.progress.remove_task(self.tasks.pop(f"reading {domain}"))
+        elif not stderr.is_terminal and time.monotonic() > self.told + SILENCE:
+            self.told = time.monotonic()
+            self.message(f"reading {domain}: {done:,} of {total:,} images")
 
     def message(self, text: str) -> None:
         self._write(text, shown=not self.quiet)

@@ -68,7 +68,7 @@ class EvalGazeConfig(BaseModel):
     load: NamedPaths = setting((), "Trained estimator (a folder below estimators/) to test as one more row.", "Estimator", metavar="NAME=PATH")
     bootstrap: int = setting(2000, "Resamples for the 95% intervals.", "Estimator", ge=100)
 
-    skip_existing: bool = setting(False, "Take the estimators that an interrupted evaluation has trained already.", "Job")
+    skip_existing: bool = setting(False, "Take the estimators that an interrupted evaluation has trained already; those of other data or settings are trained anew, and all results written again.", "Job")
     overwrite: bool = setting(False, "Replace the results in --out.", "Job")
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Job", metavar="DEVICE")
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the convolutions; auto is bf16 on a GPU or CPU that computes in it, else fp32.", "Job")

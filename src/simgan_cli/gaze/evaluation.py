@@ -31,7 +31,7 @@ from simgan_cli.report.gaze import curve, error_map, plots_available, worst_imag
 REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"
 WEIGHTS = "weights"  # folder of the results
 LEFT_OUT = "leave-one-person-out"
-REFINED_AT_ONCE = 1024  # images
+REFINED_AT_ONCE = 2**25  # pixels: 17,000 images of 35x55, 109 of 480x640
 MOST_COMPARED = 2000  # pairs of x and R(x) whose drift is measured
 MOST_UNMATCHED = 0.1  # of the unlabelled images, beyond which weights deserve a warning
 PUPIL_WINDOW = 10  # pixels from the pupil's centre to the edge of the window whose shift is measured
@@ -64,11 +64,16 @@ class Evaluation:
         return resolve_precision(self.config.precision, self.device)
 
 
-def prepare(config: EvalGazeConfig) -> Evaluation:
-    """Read all sets and trained estimators and check them against each other; nothing is written.
+def prepare(config: EvalGazeConfig, say: Say = lambda _: None) -> Evaluation:
+    """Read all sets and trained estimators and check them against each other; nothing is written. `say` hears of each.
 
     Raises SettingsError for a contradiction, DataError for sets and CheckpointError for estimators that cannot be used.
     """
+
+    def reading(path: Path, options: Options) -> LabelledImages:
+        say(f"reading {path}")
+        return read(path, options, config.labels)
+
     _check(config)
     loaded = {name: _loaded(path, config.target) for name, path in config.load}
     device = resolve_device(config.device)
@@ -77,9 +82,11 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
     sets: dict[str, LabelledImages] = {}
     for name, path in config.train:
         if config.model is not None and not sets:
-            sets |= _with_refined(config, config.model, name, path, options, device)
+            images = reading(path, replace(options, preprocess="none"))  # the refiner sees them as they were rendered
+            say(f"refining {len(images):,} images by {config.model}")
+            sets |= _with_refined(config, config.model, name, images, device)
         else:
-            sets[name] = read(path, options, config.labels)
+            sets[name] = reading(path, options)
         options = replace(options, size=sets[name].size)
     size = options.size or _size_of(next(iter(loaded.values())))  # without --train one of them is given
     options = replace(options, size=size)
@@ -90,8 +97,8 @@ def prepare(config: EvalGazeConfig) -> Evaluation:
         degrees=config.degrees if config.test_degrees is None else config.test_degrees,
     )
     if config.real_train is not None:
-        sets[ORACLE] = read(config.real_train, real, config.labels)
-    test = read(config.test, real, config.labels) if config.test is not None else None
+        sets[ORACLE] = reading(config.real_train, real)
+    test = reading(config.test, real) if config.test is not None else None
     warnings = [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
     unlabelled: Grey | None = None
     if config.reweight_to is not None:
@@ -210,10 +217,9 @@ def _check_networks(config: EvalGazeConfig, loaded: dict[str, Estimator], size: 
 
 
 def _with_refined(
-    config: EvalGazeConfig, model: Path, name: str, path: Path, options: Options, device: torch.device
+    config: EvalGazeConfig, model: Path, name: str, images: LabelledImages, device: torch.device
 ) -> dict[str, LabelledImages]:
-    """Read the set that is refined, and refine it: the refiner sees images as they were rendered."""
-    images = read(path, replace(options, preprocess="none"), config.labels)
+    """Return the set and what the refiner makes of it, both preprocessed as the others are."""
     refined = refined_by(open_model(model, config.step), images, device)
     sets = {name: images, REFINED: replace(refined, source=model)}
     return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
@@ -222,7 +228,7 @@ def _with_refined(
 def refined_by(model: RefinerModel, images: LabelledImages, device: torch.device, seed: int = 0) -> LabelledImages:
     """Return the images as the refiner makes them, with the same labels; `seed` chooses among its looks."""
     refiner = ImageRefiner(model, device, seed=seed)
-    parts = np.array_split(images.pixels, -(-len(images) // REFINED_AT_ONCE))
+    parts = np.array_split(images.pixels, -(-images.pixels.size // REFINED_AT_ONCE))
     pixels = np.concatenate([refiner.refine(part[:, None])[:, 0] for part in parts])
     return replace(images, reader=f"{images.reader}, refined", pixels=pixels)
 

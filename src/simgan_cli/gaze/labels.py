@@ -167,7 +167,7 @@ def collect(
         notes += _radians_warnings(targets, source) if options.degrees else []
     else:
         targets = targets * scales
-        _check_inside(targets, size, files, source)
+        notes += _outside_warnings(targets, size, files, source)
     known = [person for person in persons if person]
     return LabelledImages(
         source, reader, options.target, pixels, targets, files, known if len(known) == len(found) else None, notes
@@ -231,13 +231,20 @@ def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, 
         )
 
 
-def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
+def _outside_warnings(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> list[str]:
+    """Return a warning of pupils outside their images. Raises DataError where most are: the convention is another."""
     outside = ((targets < 0) | (targets > (size[1], size[0]))).any(axis=1)
     if outside.mean() > 0.5:
         raise DataError(
             f"{source}: {int(outside.sum()):,} pupil centres lie outside their image ({files[int(outside.argmax())]}); "
             "wanted pixels of the image file, x to the right and y down"
         )
+    if outside.any():
+        return [
+            f"{source}: {int(outside.sum()):,} of {len(files):,} pupil centres lie outside their image "
+            f"({files[int(outside.argmax())]}); they are trained on and tested with as they are: correct or remove them"
+        ]
+    return []
 
 
 def _length_warnings(vectors: Vectors, source: Path) -> list[str]:
