@@ -27,17 +27,16 @@ def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     and the new file removed.
     """
     temporary = _temporary_of(path)
-    descriptor = _open_locked(temporary)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with os.fdopen(_open_locked(temporary), "wb") as file:
+        try:
             file.truncate()
             yield file
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)  # while it is still locked
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        except BaseException:
+            temporary.unlink(missing_ok=True)  # likewise: another writer waits for it
+            raise
     if synced:
         sync_directory(path.parent)
 
