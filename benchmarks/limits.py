@@ -151,9 +151,7 @@ class Sets:
             alike: lambda: self.alike,
             f"{alike}, augmented": lambda: self._augmented(self.alike),
             f"{alike}, refined": lambda: self.alike_refined,
-            "renders, refined by a refiner of those": lambda: self._refined_by(
-                open_model(self.alike_run), self.renders
-            ),
+            **({} if self.given else {"renders, refined by a refiner of those": self._by_one_of_those}),
             f"{alike}, refined, augmented": lambda: self._augmented(self.alike_refined),
             "renders, reweighted": lambda: self._reweighted(self.renders),
             reweighted: lambda: self.refined_reweighted,
@@ -233,6 +231,9 @@ class Sets:
         run = work / "runs" / f"{job.name}-alike-{self.seed}"
         efficacy.trained(replace(job, synthetic=folder), "default", self.seed, run, self.flags)
         return run
+
+    def _by_one_of_those(self) -> LabelledImages:
+        return self._refined_by(open_model(self.alike_run), self.renders)
 
     def _refined_by(self, model: RefinerModel, images: LabelledImages, noise: int = 0) -> LabelledImages:
         return refined_by(model, images, self.downstream.device, noise)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,12 +100,18 @@ def penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 
 
 class SeenThrough(SimGAN):
-    """D sees every image, refined or real, through `seen`, at both kinds of step."""
+    """D sees every image, refined or real, through `seen`, at both kinds of step; chance begins anew at each step."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.chance = torch.Generator(next(self.discriminator.parameters()).device)
         discriminator = self._discriminator
         self._discriminator = lambda images: discriminator(self.seen(images))
+
+    def restart_noise(self, step: int = 0) -> None:
+        """Begin the random stream of `step`, too, so that a training follows from its seed and may be resumed."""
+        super().restart_noise(step)
+        self.chance.manual_seed(int(np.random.SeedSequence([self.config.seed, step]).generate_state(1)[0]))
 
     def seen(self, images: Tensor) -> Tensor:
         """Return N x C x H x W images as D sees them."""
@@ -116,7 +123,8 @@ class InstanceNoise(SeenThrough):
 
     def seen(self, images: Tensor) -> Tensor:
         """Add grain."""
-        return images + GRAIN * torch.randn_like(images)
+        grain = torch.randn(images.shape, generator=self.chance, device=images.device, dtype=images.dtype)
+        return images + GRAIN * grain
 
 
 class DiffAugment(SeenThrough):
@@ -124,12 +132,11 @@ class DiffAugment(SeenThrough):
 
     def seen(self, images: Tensor) -> Tensor:
         """Shift brightness by up to 0.5, scale contrast by 0.5 to 1.5, move by up to an eighth."""
-        brightness, contrast = (
-            torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) for _ in range(2)
-        )
+        draws = torch.rand(4, len(images), generator=self.chance, device=images.device)
+        brightness, contrast = draws[:2, :, None, None, None].to(images.dtype)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = (images - mean) * (0.5 + contrast) + mean + brightness - 0.5
-        shift = (torch.rand(len(images), 2, device=images.device) - 0.5) / 2  # an image is 2 wide and high
+        shift = (draws[2:].T - 0.5) / 2  # an image is 2 wide and high
         identity = torch.eye(2, device=images.device).expand(len(images), 2, 2)
         grid = F.affine_grid(torch.cat([identity, shift[..., None]], dim=2), list(images.shape), align_corners=False)
         return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(images.dtype)
@@ -139,9 +146,18 @@ class SpectralNorm(SimGAN):
     """Spectral normalisation of each convolution of D (Miyato et al., ICLR 2018)."""
 
     def __init__(self, config: TrainConfig, refiner: Refiner, discriminator: Discriminator, *others: Any) -> None:
-        for module in [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]:
-            spectral_norm(module)
-        super().__init__(config, refiner, discriminator, *others)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            for module in [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]:
+                spectral_norm(module)
+        super().__init__(config, refiner, discriminator.eval(), *others)
+
+    def step(self, *arguments: Any) -> algorithm.Measures:
+        """Step; only then, and not where somebody looks on, do passes through D improve its estimate of the norms."""
+        self.discriminator.train()
+        measures = super().step(*arguments)
+        self.discriminator.eval()
+        return measures
 
 
 class HistoryShare(SimGAN):
