@@ -22,7 +22,7 @@ from mkdocs.structure.pages import Page
 import simgan_cli
 from simgan_cli.cli.app import app
 from simgan_cli.cli.settings import COMMANDS, ENVIRONMENT_PREFIX
-from simgan_cli.engine.config import PRESETS, RECIPES
+from simgan_cli.engine.config import PAPER_HANDS, PRESETS, RECIPES
 from simgan_cli.engine.fields import METRICS
 from simgan_cli.engine.health import RULES, WARM_UP
 from simgan_cli.engine.run import LAYOUT
@@ -113,6 +113,7 @@ def recipes_page() -> str:
         for kind, table in (("recipe", RECIPES), ("preset", PRESETS))
         for name, values in table.items()
     ]
+    tables.append(f"## --recipe paper --preset hands\n\nTogether, beyond those of each:\n\n{_settings(PAPER_HANDS)}")
     intro = "What a recipe or preset sets; a file, the environment and flags win over it."
     return "\n\n".join(["# Recipes and presets", intro, *tables])
 

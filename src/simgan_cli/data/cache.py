@@ -277,8 +277,8 @@ def _index_of(entry: Path) -> Index | None:
 def _no_image(folder: Path, unusable: Sequence[tuple[str, str]] = ()) -> DataError:
     broken = "".join(f"; {name}: {reason}" for name, reason in unusable[:1])
     return DataError(
-        f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp and .pgm in it and below, "
-        f"in archives (.tar, .tar.gz, .zip) too{broken}"
+        f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp, .pgm and .ppm in it and "
+        f"below, in archives (.tar, .tar.gz, .zip) too{broken}"
     )
 
 
