@@ -457,10 +457,14 @@ def test_latest_needs_something_to_resume(folders: dict[str, Any]) -> None:
 def test_a_path_resumes_the_checkpoint_it_names(folders: dict[str, Any]) -> None:
     run(folders | {"save_every": 3})
     whole = weights(folders)
-    run(folders, resume=str(folders["out"] / "checkpoints/step-00000003"))
-    assert same(weights(folders), whole)
-    lines = (folders["out"] / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [2, 4, 5]
+    named, newest = (folders["out"] / "checkpoints" / f"step-0000000{step}" for step in (3, 5))
+    again = folders | {"out": folders["out"].with_name("again")}
+    run(again, resume=str(named))
+    shutil.rmtree(newest)
+    run(folders, resume=str(named))
+    for settings in (again, folders):
+        assert same(weights(settings), whole)
+        assert [line["step"] for line in lines_of(settings)] == [2, 4, 5]
 
 
 def test_the_average_is_a_refiner(folders: dict[str, Any]) -> None:
