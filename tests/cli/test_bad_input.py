@@ -103,7 +103,7 @@ def test_wrong_values_on_resuming_are_usage_errors(domains: Domains) -> None:
 
 def test_a_run_to_go_on_from_is_not_forked_unasked(domains: Domains) -> None:
     assert simgan("train", *domains.flags, *TINY).returncode == 0
-    for place in (domains.out, domains.out / "checkpoints" / "step-00000005"):
+    for place in (domains.out / "checkpoints" / "step-00000005", domains.out):
         says = (f"--resume {place}: lies in another run than --out simgan-run", "give --out")
         assert_usage_error(*domains.flags[:4], "--resume", place, says=says)
         resumed = simgan("train", *domains.flags, *TINY, "--resume", str(place), "--steps", "4")
@@ -115,6 +115,9 @@ def test_a_repeated_command_never_goes_back_in_its_own_run(domains: Domains) -> 
     early = domains.out / "checkpoints" / "step-00000002"
     says = (f"--resume {early}: its run has checkpoints up to step 5", "--resume auto", "another --out")
     assert_usage_error(*domains.flags, "--resume", early, says=says)
+    (early.parent / "first").symlink_to(early.name)
+    assert_usage_error(*domains.flags, "--resume", early.with_name("first"), says=("up to step 5",))
+    (early.parent / "first").unlink()
     assert {path.name for path in early.parent.iterdir()} == {f"step-{step:08}" for step in (2, 4, 5)}
     for step in (4, 5):
         shutil.rmtree(early.parent / f"step-{step:08}")

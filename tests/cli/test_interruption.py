@@ -156,7 +156,7 @@ def test_a_signal_before_the_first_step_is_no_failure(place: Path) -> None:
     process.terminate()
     output, errors = process.communicate()
     assert process.returncode == 75, errors.decode()
-    assert "--resume auto goes on" in errors.decode()
+    assert "run the same command again" in errors.decode()
     document = json.loads(output)
     assert (document["status"], document["step"]) == ("stopped", 0)
 

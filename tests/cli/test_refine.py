@@ -156,7 +156,8 @@ def test_a_damaged_record_is_not_taken_for_none(refine: Refine, model: Path, tmp
     refine()
     (tmp_path / "out" / RECORD).write_text("{")
     assert f"{RECORD} is damaged" in refine("--skip-existing", code=2).stderr
-    refine("--overwrite")
+    refine("--overwrite", "--shard", "1/2", "--compare", tmp_path / "out" / "sheet.png")
+    refine("--overwrite", "--compare", tmp_path / "out" / "sheet.png")
     assert json.loads((tmp_path / "out" / RECORD).read_text())["model_sha256"]
     refine("--skip-existing")
 
@@ -394,6 +395,8 @@ def test_what_is_told_of_the_job_replaces_nothing_unasked(refine: Refine, tmp_pa
     assert mine.read_text() == "mine"
     refine(flag, mine, "--overwrite")
     assert mine.read_bytes() != b"mine"
+    assert "--skip-existing goes on after an interruption" in refine(flag, mine, code=2).stderr
+    assert f"{flag} {tmp_path}: a folder" in refine("--shard", "1/2", flag, tmp_path, out="part", code=2).stderr
 
 
 def test_files_that_look_like_images_are_pointed_out(refine: Refine, renders: Path) -> None:

@@ -49,7 +49,7 @@ def refine(
     or --fail-fast; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C: --skip-existing goes on. What is
     written is whole in every case.
     """
-    again = "--skip-existing (with --overwrite, if that was given)"
+    again = "--skip-existing (or, if it had --overwrite, as it was)"
     with exit_codes(writing="the results", again=again, smaller="lower --batch-size or --tile"):
         ranks = Ranks.of_process()
         settings = validated(RefineConfig, gather("refine", flags, config, environment_of_process()))
@@ -88,25 +88,31 @@ def _plan(settings: RefineConfig, ranks: Ranks) -> Plan:
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
     wanted = None if settings.format == "same" else settings.format
     plan = make_plan([*settings.inputs, *listed], settings.out, wanted, share)
-    _check_files(settings, plan)
     if not (settings.skip_existing or settings.overwrite):
         check_existing(plan, settings.out, labels=settings.labels)
+    _check_files(settings, plan)
     return plan
 
 
 def _check_files(settings: RefineConfig, plan: Plan) -> None:
-    """Raise SettingsError where what is written beside the results would replace anything."""
+    """Raise SettingsError where what tells of the job cannot be written, or would replace a file unasked."""
     part, parts = plan.part
     manifest = settings.manifest and file_of_part(settings.manifest, part + 1, parts)
-    for flag, file in (("manifest", manifest), ("compare", settings.comparison)):
-        if file is None:
+    for flag, given, file in (
+        ("manifest", settings.manifest, manifest),
+        ("compare", settings.compare, settings.comparison),
+    ):
+        if given is None or file is None:
             continue
-        if file.is_dir():
-            raise SettingsError(f"--{flag} {file}: a folder; give the name of a file")
+        if given.is_dir() or file.is_dir():
+            raise SettingsError(f"--{flag} {given}: a folder; give the name of a file")
         if plan.has(file):
             raise SettingsError(f"--{flag} {file}: a file that is read or made here; choose another name")
         if file.exists() and not (settings.skip_existing or settings.overwrite):
-            raise SettingsError(f"--{flag} {file}: exists; choose another name, or replace it with --overwrite")
+            raise SettingsError(
+                f"--{flag} {file}: exists, as after an interruption, where --skip-existing goes on; choose another "
+                "name, or replace it, and all results, with --overwrite"
+            )
 
 
 def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> tuple["ImageRefiner", tuple[int, int] | None]:
@@ -207,8 +213,8 @@ def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: t
     trained = model.trained_size
     if size and trained and not 1 / OTHER_SCALE < math.hypot(*size) / math.hypot(*trained) < OTHER_SCALE:
         warnings.append(
-            f"images of {size[0]}x{size[1]} (the first), and the refiner was trained at {trained[0]}x{trained[1]}: it "
-            "has never seen things as large or small as there; resize the images, or train at their size"
+            f"images of {size[0]}x{size[1]} (the first), and the refiner was trained at {trained[0]}x{trained[1]}: if "
+            "things in them are larger or smaller than it has seen, resize the images, or train at their size"
         )
     return warnings
 

@@ -67,7 +67,8 @@ def train(
             writing="the run folder",
             again="--resume auto",
             smaller="lower --batch-size or --history-size",
-            interrupted="stopped at once; the same command with --resume auto goes on from what was saved before",
+            interrupted="stopped at once, and what was saved before is untouched; run the same command again, with "
+            "--resume auto if --out holds a checkpoint",
         ),
         Ranks.of_process().connected() as ranks,
     ):

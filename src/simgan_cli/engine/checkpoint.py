@@ -164,7 +164,9 @@ class TrainState:
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # whole, but not made by us
             if is_out_of_memory(error):
                 raise
-            raise CheckpointError(f"{folder}: its parts do not fit each other ({error}); use an older one") from error
+            raise CheckpointError(
+                f"{folder}: its parts do not fit each other ({error}); delete it to go on from an older one"
+            ) from error
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         gan, ranks = self.gan, self.gan.ranks

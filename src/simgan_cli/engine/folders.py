@@ -1,6 +1,7 @@
 """A whole refining job: folders and archives of images in, the same with refined ones out, the rest carried along."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -264,14 +265,15 @@ class FolderJob:
     def note_whole(self) -> None:
         """Note that all results in --out are of these settings, if they are: after all that `run` did, for any part."""
         path = self.config.out / RECORD
-        record = _read_record(path)
-        if record.pop(REPLACING, False) and not self._holds_others():
-            write_json(path, record)
+        if _read_record(path).get(REPLACING) and not self._holds_others():
+            write_json(path, _record(self.config, self.refiner))
 
     def _holds_others(self) -> bool:
         """Say whether images or archives lie in --out that are none of the whole job's results."""
         out, whole = self.config.out, replace(self.plan, part=(0, 1))
-        made = {job.file for job in chain(whole.image_jobs(), whole.label_jobs())} | {self.config.compare}
+        made = {job.file for job in chain(whole.image_jobs(), whole.label_jobs())}
+        if (sheet := self.config.compare) is not None:
+            made |= {sheet, *sheet.parent.glob(f"{glob.escape(sheet.stem)}-part-*-of-*{glob.escape(sheet.suffix)}")}
         tree = read_tree(out)
         return any(out / name not in made for name in chain(tree.images, tree.archives))
 
@@ -367,8 +369,7 @@ class FolderJob:
         with self._timed("network"):
             refined = future.result()
         if self.config.check_labels and min(pixels.shape[2:]) >= SMALLEST_SIDE:
-            before, after = (torch.from_numpy(images.astype(np.float32)) for images in (pixels, refined))
-            self.report.shifts += drift(before, after).tolist()
+            self.report.shifts += drift(torch.from_numpy(pixels), torch.from_numpy(refined)).tolist()
         with self._timed("writing"):
             for (job, picture), result in zip(group, refined, strict=True):
                 self.writer.put((job, picture, result))
@@ -473,7 +474,17 @@ class FolderJob:
 
 def record_of(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
     """Return what --out is to tell of its results. Raises SettingsError where it holds others unasked."""
-    record = {
+    record = _record(config, refiner)
+    mixture = _mixture(_read_record(config.out / RECORD), record)
+    if mixture and not config.overwrite:
+        raise SettingsError(
+            f"--out {config.out}: {mixture}; choose another folder, or replace all results with --overwrite"
+        )
+    return record | {REPLACING: True} if mixture else record
+
+
+def _record(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
+    return {
         "schema": "simgan.refined/1",
         "model_sha256": refiner.model.sha256,
         "strength": config.strength,
@@ -481,12 +492,6 @@ def record_of(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
         "format": config.format,
         "channels": config.channels,
     }
-    mixture = _mixture(_read_record(config.out / RECORD), record)
-    if mixture and not config.overwrite:
-        raise SettingsError(
-            f"--out {config.out}: {mixture}; choose another folder, or replace all results with --overwrite"
-        )
-    return record | {REPLACING: True} if mixture else record
 
 
 def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | None) -> None:
@@ -541,11 +546,11 @@ def _mixture(earlier: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Return what a folder tells of its results; {} where it holds none, and of a damaged record that it is no use."""
+    """Return what a folder tells of its results: {} where it tells nothing, and no good where that is damaged."""
     try:
         record = parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError):
+    except ValueError:
         record = None
     return record if isinstance(record, dict) else {REPLACING: True}

@@ -80,11 +80,10 @@ class Loop:
         self.realism: Realism | None = None
         self.deadline = started + config.max_time if config.max_time else None
         self.began_at = state.step
-        self.saved_at = state.step if run.checkpoint(state.step) in run.existing_checkpoints() else None
+        saved_at = state.step if run.checkpoint(state.step) in run.existing_checkpoints() else None
+        concluded_at = next((line["step"] for line in reversed(lines) if "two_sample" in line), None)
         # The first rank's word: what others see of the run folder may be old.
-        self.concluded_at = self.ranks.gather(next((line["step"] for line in lines[::-1] if "two_sample" in line), 0))[
-            0
-        ]
+        self.saved_at, self.concluded_at = self.ranks.gather((saved_at, concluded_at))[0]
         self.logged_at = state.step
         self.logged_time = time.monotonic()
 
@@ -134,7 +133,7 @@ class Loop:
         return every > 0 and (finished or (self.state.step > 0 and self.state.step % every == 0))
 
     def _is_to_be_measured(self, *, finished: bool) -> bool:
-        """Say whether held-out images are due: once a step, and at the end if a run that goes on had no end there."""
+        """Say whether held-out images are due: at steps trained to, and where a run ends unjudged."""
         if not len(self.state.held_out) or not self.config.eval_every:
             return False
         if finished:

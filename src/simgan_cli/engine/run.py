@@ -212,13 +212,14 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
         raise CheckpointError(
             f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run"
         )
-    if run.existing_checkpoints() and not run.holds(found[-1]):
+    ours = run.existing_checkpoints()
+    if ours and not run.holds(found[-1]):
         raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
-    later = [step_of(path) for path in run.existing_checkpoints() if step_of(path) > step_of(found[-1])]
-    if later:  # going back would drop them, again each time that a command is repeated
+    # Going back would drop later ones, again each time that a command is repeated.
+    if ours and step_of(ours[-1]) > verify_checkpoint(found[-1])["step"]:  # whatever its name
         raise SettingsError(
-            f"--resume {path}: its run has checkpoints up to step {later[-1]}, and --resume auto goes on from there; "
-            "to train from this one again, give another --out, or delete the later ones first"
+            f"--resume {path}: its run has checkpoints up to step {step_of(ours[-1])}, and --resume auto goes on from "
+            "there; to train from this one again, give another --out, or delete the later ones first"
         )
     return found[-1]
 
@@ -284,8 +285,8 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
     Raises CheckpointError that names the first file which is missing, cut or edited.
     """
     advice = (
-        f"use an older checkpoint of {folder.parent} (without this one --resume auto does), or start anew in another "
-        "--out"
+        f"use an older checkpoint of {folder.parent} (delete this one, and simgan train --resume auto does), or start "
+        "anew in another --out"
     )
     try:
         files = parse_json((folder / MANIFEST).read_bytes())["files"]

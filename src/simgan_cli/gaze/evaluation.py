@@ -31,7 +31,7 @@ from simgan_cli.report.gaze import curve, error_map, plots_available, worst_imag
 REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"
 WEIGHTS = "weights"  # folder of the results
 LEFT_OUT = "leave-one-person-out"
-REFINED_AT_ONCE = 2**25  # pixels: 17,000 images of 35x55, 109 of 480x640
+REFINED_AT_ONCE = 2**21  # pixels, which take some 130 MB with their noise: 1,089 images of 35x55, 6 of 480x640
 MOST_COMPARED = 2000  # pairs of x and R(x) whose drift is measured
 MOST_UNMATCHED = 0.1  # of the unlabelled images, beyond which weights deserve a warning
 PUPIL_WINDOW = 10  # pixels from the pupil's centre to the edge of the window whose shift is measured
