@@ -150,10 +150,10 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_nothing_untrue(capsys: pytest.C
 
 def test_a_signal_before_the_first_step_is_no_failure(place: Path) -> None:
     process = subprocess.Popen(command("early", "--json"), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while not is_caught(process.pid, signal.SIGTERM):
+    while not is_caught(process.pid, signal.SIGUSR1):
         assert process.poll() is None, process.communicate()[1].decode()
         time.sleep(0.005)
-    process.terminate()
+    os.kill(process.pid, signal.SIGUSR1)
     output, errors = process.communicate()
     assert process.returncode == 75, errors.decode()
     assert "run the same command again" in errors.decode()

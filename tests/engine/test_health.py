@@ -64,7 +64,7 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
     "tone alone": (blobs(1), 0.5 * blobs(2), {"lambda": 3, "steps": 420, "noise": False}),
     "discriminator has won": (blobs(1), np.where(GRAINY > 100, 255.0, 0.0), {"refiner_lr": 1e-7}),
     "discriminator is blind": (blobs(1), GRAINY, {"discriminator_lr": 1e-9, "steps": 330}),
-    "mode collapse": (blobs(1), 200 + RNG.normal(0, 2, SHAPE), FREE),
+    "mode collapse": (blobs(1), 200 + RNG.normal(0, 2, SHAPE), FREE | {"steps": 280}),
     "saturated pixels": (blobs(1), np.where(GRAINY > 100, 250.0, 4.0), FREE | {"refiner_output": "tanh"}),
     "one stamp for all": (
         60 + 0.2 * blobs(1), RIPPLES,
