@@ -107,11 +107,11 @@ def _write_images(folder: Path, labels: Path, eyes: LabelledImages) -> None:
     folder.mkdir()
     with labels.open("w", newline="") as table:
         lines = csv.writer(table)
-        persons = [[person] for person in eyes.persons or ()] or [[]] * len(eyes)
-        lines.writerow(["file", "gx", "gy", "gz", *(["person"] if eyes.persons else [])])
+        persons = eyes.persons or [""] * len(eyes)
+        lines.writerow(["file", "gx", "gy", "gz", "person"])
         for index, (pixels, gaze, person) in enumerate(zip(eyes.pixels, eyes.targets, persons, strict=True)):
             Image.fromarray(pixels).save(folder / f"{index:06}.png")
-            lines.writerow([f"{index:06}.png", *gaze, *person])
+            lines.writerow([f"{index:06}.png", *gaze, person])
 
 
 def program_and_flags(recipe: str) -> tuple[list[str], list[str]]:
