@@ -113,7 +113,9 @@ def recipes_page() -> str:
         for kind, table in (("recipe", RECIPES), ("preset", PRESETS))
         for name, values in table.items()
     ]
-    tables.append(f"## --recipe paper --preset hands\n\nTogether, these in place of theirs:\n\n{_settings(PAPER_HANDS)}")
+    tables.append(
+        f"## --recipe paper --preset hands\n\nTogether, these in place of theirs:\n\n{_settings(PAPER_HANDS)}"
+    )
     intro = "What a recipe or preset sets; a file, the environment and flags win over it."
     return "\n\n".join(["# Recipes and presets", intro, *tables])
 
