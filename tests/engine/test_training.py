@@ -339,6 +339,19 @@ def test_a_checkpoint_without_a_manifest_does_not_exist(folders: dict[str, Any])
     assert sorted(path.name for path in found.parent.iterdir()) == ["step-00000003", "step-00000006"]
 
 
+def test_a_kill_that_comes_as_a_checkpoint_is_replaced_loses_none(folders: dict[str, Any]) -> None:
+    run(folders)
+    found = RunFolder(folders["out"])
+    (checkpoint,) = found.existing_checkpoints()
+    shutil.copytree(checkpoint, checkpoint.with_name(f".tmp-{checkpoint.name}-a1b2c3_4"))  # the new one, whole
+    checkpoint.rename(checkpoint.with_name(f".tmp-{checkpoint.name}-a1b2c3_4-retired"))
+    with pytest.raises(SettingsError, match="run it again"):  # what it settled to go on from is not the newest
+        train(resolve(folders), find_checkpoint(found, "auto"), Quiet(), StopRequest(), seen=[])
+    assert run(folders | {"steps": 6}, resume="auto").step == 7
+    assert [path.name for path in found.existing_checkpoints()] == ["step-00000005", "step-00000007"]
+    assert not list(found.checkpoints.glob(".tmp-*"))
+
+
 def test_a_copy_of_a_checkpoint_is_neither_gone_on_from_nor_pruned(folders: dict[str, Any]) -> None:
     run(folders | {"save_every": 2, "keep": 2})
     checkpoints = RunFolder(folders["out"]).checkpoints

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-TEMPORARY_PREFIX = ".tmp-"
+TEMPORARY_PREFIX, RETIRED = ".tmp-", "-retired"
 NAMED_AFTER = 40  # characters of a folder's name in its temporary one; 255 bytes leave no room for more
 
 
@@ -173,7 +173,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         except OSError:
             if not path.is_dir():
                 raise
-            retired = temporary.with_name(temporary.name + "-retired")
+            retired = temporary.with_name(temporary.name + RETIRED)
             path.rename(retired)
             temporary.rename(path)
             shutil.rmtree(retired, ignore_errors=True)
@@ -186,8 +186,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def remove_temporaries(folder: Path, of: Path | None = None) -> None:
     """Delete what a killed process left half written in `folder`; call it only as the folder's one owner.
 
-    With `of`, only what was to become that folder: call it as that one's owner.
+    With `of`, only what was to become that folder: call it as that one's owner. A folder that was about to be replaced
+    comes back.
     """
+    for entry in folder.glob(glob.escape(TEMPORARY_PREFIX) + "*" + RETIRED):
+        name = entry.name.removeprefix(TEMPORARY_PREFIX).removesuffix(RETIRED).rpartition("-")[0]
+        if len(name) < NAMED_AFTER and not (folder / name).exists():
+            entry.rename(folder / name)
     for entry in folder.glob(glob.escape(TEMPORARY_PREFIX if of is None else _prefix_of(of)) + "*"):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)

@@ -87,13 +87,13 @@ class RunFolder:
                 raise SettingsError(
                     f"{self.root}: another process is training into it; wait for it or choose another --out"
                 ) from error
-            if seen is not None and self.existing_checkpoints() != list(seen):
-                raise SettingsError(
-                    f"{self.root}: another process has trained into it while this one started; run it again, with "
-                    "--resume auto to go on from there"
-                )
             for folder in (self.root, self.samples, self.checkpoints, self.refiner):
                 remove_temporaries(folder)
+            if seen is not None and self.existing_checkpoints() != list(seen):
+                raise SettingsError(
+                    f"{self.root}: another process has trained into it while this one started, or was killed as it "
+                    "replaced a checkpoint; run it again, with --resume auto to go on from there"
+                )
             for path in set(by_step(self.checkpoints)) - set(self.existing_checkpoints()):
                 shutil.rmtree(path, ignore_errors=True)  # a process was killed while it deleted this one
             yield
