@@ -177,7 +177,7 @@ class TrainConfig(BaseModel):
     log_every: int = setting(25, "Steps between metrics lines; measurements have a line of their step, too.", "Run folder", ge=1, changeable=True)
     sample_every: int = setting(250, "Steps between pictures of the probe batch; 0 for none.", "Run folder", ge=0, changeable=True)
     eval_every: int = setting(250, "Steps between measurements on images held out of training: patch distances and label drift; 0 for none.", "Run folder", ge=0, changeable=True)
-    select: Literal["last", "best"] = setting("best", "Refiner that RUN/refiner holds: of those measured at --eval-every the one closest to real images by patch distance whose labels moved by less than 1 px and whose images still differ from each other, or the last.", "Run folder")
+    select: Literal["last", "best"] = setting("best", "Refiner that RUN/refiner holds: of those measured at --eval-every the one closest to real images by patch distance whose labels moved by less than 1 px and whose images still differ from each other (the newest where none is such), or the last.", "Run folder")
     save_every: int = setting(100, "Steps between checkpoints; 0 saves only at the end.", "Run folder", ge=0, changeable=True)
     keep: int = setting(2, "Newest checkpoints to keep; 0 keeps all.", "Run folder", ge=0, changeable=True)
     tensorboard: bool = setting(False, "Also write TensorBoard events (pip install 'simgan-cli[tensorboard]').", "Run folder", changeable=True)

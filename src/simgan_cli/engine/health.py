@@ -126,14 +126,15 @@ RULES = (
     ),
     Rule(
         "self-regularization dominates", 100, ("pull", "correlation", "accuracy_real", "accuracy_refined"), _dominated,
-        "its gradient is above twice the adversarial one, and R(x) correlates with x by 0.99 or more",
+        "its gradient is above twice the adversarial one, R(x) correlates with x by 0.99 or more, and the "
+        "discriminator is not blind",
         "lambda pulls {pull:.0f} times as hard as the discriminator; refined images correlate with their originals by "
         "{correlation:.3f}",
         "lower --lambda",
     ),
     Rule(
         "refiner is the identity", 100, ("correlation", "change", "accuracy_real", "accuracy_refined"), _identity,
-        "R(x) correlates with x by 0.99 or more, and the change is below 0.012",
+        "R(x) correlates with x by 0.99 or more, the change is below 0.012, and neither of the two above is so",
         "refined images correlate with their originals by {correlation:.3f}; pixels change by {change:.4f}",
         "train longer (--steps), lower --lambda, or choose a --psi that leaves the difference of the domains free",
     ),
@@ -153,7 +154,7 @@ RULES = (
     ),
     Rule(
         "one stamp for all", 100, ("stamp", "change"), _stamped,
-        "more than 85% of the change is the same on every image",
+        "more than 85% of the change is the same on every image, and the change is above 0.02",
         "{stamp:.0%} of the change is the same on every image",
         "raise --lambda, lower --refiner-lr, or train longer",
     ),
