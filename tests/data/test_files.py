@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from simgan_cli.data.files import write_atomic
+from simgan_cli.data.files import (
+    atomic_directory,
+    copy_atomic,
+    link_atomic,
+    remove_temporaries,
+    write_atomic,
+)
 from simgan_cli.engine.run import RunFolder
 from tests.helpers import UNPRIVILEGED, needs_permissions
 
@@ -36,6 +42,65 @@ def test_what_a_kill_left_of_a_read_only_copy_is_in_nobodys_way(tmp_path: Path) 
     subprocess.run([*command, ""], check=True)
     assert (copy.read_text(), copy.stat().st_mode & 0o777) == ("true", 0o444)
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+LINK = """
+import os, signal, sys
+from pathlib import Path
+from simgan_cli.data import files
+
+Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
+files.link_atomic(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_what_a_kill_left_of_a_link_is_never_written_into(tmp_path: Path) -> None:
+    source, result, other = tmp_path / "labels.csv", tmp_path / "out.csv", tmp_path / "other.csv"
+    source.write_text("true")
+    other.write_text("another")
+    command = [sys.executable, "-c", LINK, str(source), str(result)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert source.stat().st_nlink == 2
+    copy_atomic(other, result)
+    assert (source.read_text(), result.read_text(), source.stat().st_nlink) == ("true", "another", 1)
+
+
+def test_a_link_that_cannot_take_its_place_leaves_nothing(tmp_path: Path) -> None:
+    source, result = tmp_path / "labels.csv", tmp_path / "out.csv"
+    source.write_text("true")
+    result.mkdir()
+    with pytest.raises(OSError, match=r"out\.csv"):
+        link_atomic(source, result)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "out.csv"]
+
+
+REPLACE = """
+import os, signal, sys
+from pathlib import Path
+from simgan_cli.data import files
+
+rename = Path.rename
+def stop_after_retiring(self, target):
+    rename(self, target)
+    if str(target).endswith("-retired"):
+        os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = stop_after_retiring
+with files.atomic_directory(Path(sys.argv[1])) as building:
+    (building / "a").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("of", [False, True], ids=["all", "its own"])
+def test_a_folder_that_a_kill_kept_from_its_place_takes_it(tmp_path: Path, of: bool) -> None:
+    folder = tmp_path / "entry"
+    with atomic_directory(folder) as building:
+        (building / "a").write_text("old")
+    command = [sys.executable, "-c", REPLACE, str(folder)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not folder.exists()
+    remove_temporaries(tmp_path, of=tmp_path / "other" if of else None)
+    remove_temporaries(tmp_path, of=folder if of else None)
+    assert ((folder / "a").read_text(), [path.name for path in tmp_path.iterdir()]) == ("new", ["entry"])
 
 
 def test_a_file_system_without_locks_is_written_to_without_them(

@@ -82,8 +82,10 @@ def link_atomic(source: Path, path: Path) -> None:
     temporary = _temporary_of(path)
     temporary.unlink(missing_ok=True)
     os.link(source.resolve(), temporary)
-    temporary.replace(path)
-    temporary.unlink(missing_ok=True)  # a rename between two names of one file does nothing
+    try:
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # a rename between two names of one file does nothing
 
 
 def _temporary_of(path: Path) -> Path:
@@ -112,8 +114,11 @@ def _open_locked(path: Path, *, wait: bool = True) -> int:
         try:
             take_lock(descriptor, wait=wait)
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.lstat()):
-                    return descriptor
+                found = os.fstat(descriptor)
+                if os.path.samestat(found, path.lstat()):
+                    if found.st_nlink <= 1:
+                        return descriptor
+                    path.unlink()  # what a killed `link_atomic` left is another name of a file that is not ours
         except BaseException:
             os.close(descriptor)
             raise
@@ -139,7 +144,10 @@ def _open_to_write(path: Path) -> int:
     except PermissionError:  # what a killed process left of a copy of a read-only file is read-only, too
         if not path.exists():
             raise
-        path.chmod(0o600)
+        if path.stat().st_nlink > 1:
+            path.unlink()  # of a killed `link_atomic`, and not ours
+        else:
+            path.chmod(0o600)
         return os.open(path, flags)
 
 
@@ -173,27 +181,40 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         except OSError:
             if not path.is_dir():
                 raise
-            retired = temporary.with_name(temporary.name + RETIRED)
-            path.rename(retired)
-            temporary.rename(path)
-            shutil.rmtree(retired, ignore_errors=True)
+            _replace_directory(path, temporary)
         sync_directory(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
+def _replace_directory(path: Path, new: Path) -> None:
+    """Put a whole new folder in the place of an older one; `remove_temporaries` ends what a kill cuts short here."""
+    retired = new.with_name(new.name + RETIRED)
+    try:
+        path.rename(retired)
+        new.rename(path)
+    except BaseException:
+        if retired.is_dir() and not path.exists():
+            retired.rename(path)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
 def remove_temporaries(folder: Path, of: Path | None = None) -> None:
     """Delete what a killed process left half written in `folder`; call it only as the folder's one owner.
 
-    With `of`, only what was to become that folder: call it as that one's owner. A folder that was about to be replaced
-    comes back.
+    With `of`, only what was to become that folder: call it as that one's owner. Where an older folder was out of the
+    way and the new one, which is whole by then, not yet in its place, it takes it.
     """
-    for entry in folder.glob(glob.escape(TEMPORARY_PREFIX) + "*" + RETIRED):
-        name = entry.name.removeprefix(TEMPORARY_PREFIX).removesuffix(RETIRED).rpartition("-")[0]
-        if len(name) < NAMED_AFTER and not (folder / name).exists():
-            entry.rename(folder / name)
-    for entry in folder.glob(glob.escape(TEMPORARY_PREFIX if of is None else _prefix_of(of)) + "*"):
+    prefix = glob.escape(TEMPORARY_PREFIX if of is None else _prefix_of(of))
+    for retired in folder.glob(f"{prefix}*{RETIRED}"):
+        new = retired.with_name(retired.name.removesuffix(RETIRED))
+        name = new.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0]
+        path = of or folder / name
+        if (of or len(name) < NAMED_AFTER) and not path.exists():  # a longer name stands there in part
+            (new if new.is_dir() else retired).rename(path)
+    for entry in folder.glob(f"{prefix}*"):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
