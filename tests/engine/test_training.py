@@ -345,8 +345,9 @@ def test_a_kill_that_comes_as_a_checkpoint_is_replaced_loses_none(folders: dict[
     (checkpoint,) = found.existing_checkpoints()
     shutil.copytree(checkpoint, checkpoint.with_name(f".tmp-{checkpoint.name}-a1b2c3_4"))  # the new one, whole
     checkpoint.rename(checkpoint.with_name(f".tmp-{checkpoint.name}-a1b2c3_4-retired"))
-    with pytest.raises(SettingsError, match="run it again"):  # what it settled to go on from is not the newest
-        train(resolve(folders), find_checkpoint(found, "auto"), Quiet(), StopRequest(), seen=[])
+    with found.locked():
+        found.end_replacement()  # nothing while another process has the run
+    assert found.existing_checkpoints() == [checkpoint]
     assert run(folders | {"steps": 6}, resume="auto").step == 7
     assert [path.name for path in found.existing_checkpoints()] == ["step-00000005", "step-00000007"]
     assert not list(found.checkpoints.glob(".tmp-*"))
@@ -361,6 +362,15 @@ def test_a_copy_of_a_checkpoint_is_neither_gone_on_from_nor_pruned(folders: dict
     assert sorted(path.name for path in checkpoints.iterdir()) == [
         "step-00000004.bak", "step-00000005-good", "step-00000006", "step-00000007",
     ]  # fmt: skip
+
+
+def test_lines_that_the_checkpoint_does_not_know_are_dropped_whatever_their_step(folders: dict[str, Any]) -> None:
+    run(folders)
+    found = RunFolder(folders["out"])
+    lines = found.read_metrics()
+    found.append_metrics({"step": 5, "two_sample": 0.5})  # measured again, and then there was no room to save
+    run(folders, resume="auto")
+    assert found.read_metrics() == lines
 
 
 @pytest.mark.parametrize("resume", [None, "auto"])

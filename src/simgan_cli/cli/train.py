@@ -24,6 +24,7 @@ from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.health import Finding, Health, Line, conclude, exported_line
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.run import RunFolder, find_checkpoint
+from simgan_cli.engine.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted, SettingsError
 
 if TYPE_CHECKING:
@@ -70,8 +71,10 @@ def train(
             interrupted="stopped at once, and what was saved before is untouched; run the same command again, with "
             "--resume auto if --out holds a checkpoint",
         ),
+        stop_on_signals() as stop,
         Ranks.of_process().connected() as ranks,
     ):
+        stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
         with ranks.together():
             found = _resolve(flags, config, resume) if ranks.is_first else None
         settings, checkpoint, seen = ranks.gather(found)[0]  # what others see of the run folder may be old already
@@ -83,7 +86,7 @@ def train(
                 if ranks.is_first:
                     _print_plan(settings, json=json)
         else:
-            code = ranks.exit_code = _train(settings, checkpoint, seen, ranks, quiet=quiet, json=json)
+            code = ranks.exit_code = _train(settings, checkpoint, seen, ranks, stop, quiet=quiet, json=json)
     if code:
         raise typer.Exit(code)
 
@@ -95,6 +98,7 @@ def _resolve(
     explicit = gather("train", flags, config, environment_of_process())
     out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
     run = RunFolder(out)
+    run.end_replacement()
     seen = run.existing_checkpoints()
     checkpoint = find_checkpoint(run, resume)
     if checkpoint and "out" not in explicit and not run.holds(checkpoint):
@@ -114,23 +118,28 @@ def _print_plan(settings: TrainConfig, *, json: bool) -> None:
 
 
 def _train(
-    settings: TrainConfig, checkpoint: Path | None, seen: list[Path], ranks: Ranks, *, quiet: bool, json: bool
+    settings: TrainConfig,
+    checkpoint: Path | None,
+    seen: list[Path],
+    ranks: Ranks,
+    stop: StopRequest,
+    *,
+    quiet: bool,
+    json: bool,
 ) -> int:
     """Train and tell how it ended; return the exit code."""
     started = time.monotonic()
     run = RunFolder(settings.out)
-    with stop_on_signals() as stop:
-        stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
-        try:
-            from simgan_cli.engine import training  # torch takes seconds to import
+    try:
+        from simgan_cli.engine import training  # torch takes seconds to import
 
-            with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
-                result = training.train(settings, checkpoint, listener, stop, ranks, seen)
-        except (Exception, Interrupted) as ended:
-            if json:
-                status = "stopped" if isinstance(ended, Interrupted) else "failed"
-                _print_result(settings, status, None, time.monotonic() - started)
-            raise
+        with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
+            result = training.train(settings, checkpoint, listener, stop, ranks, seen)
+    except (Exception, Interrupted) as ended:
+        if json:
+            status = "stopped" if isinstance(ended, Interrupted) else "failed"
+            _print_result(settings, status, None, time.monotonic() - started)
+        raise
     if json:
         _print_result(settings, result.status, result.step, result.seconds)
     if ranks.is_first:

@@ -70,6 +70,7 @@ class TrainState:
         self, gan: SimGAN, synthetic: Sampler, real: Sampler, held_out: HeldOut, fingerprints: dict[str, str]
     ) -> None:
         self.step = 0
+        self.lines: int | None = 0  # of metrics.jsonl up to now; None where an older checkpoint does not tell
         self.gan = gan
         self.samplers = {"synthetic": synthetic, "real": real}
         self.held_out = held_out
@@ -134,6 +135,7 @@ class TrainState:
         state = {
             "schema": "simgan.state/1",
             "step": self.step,
+            "lines": self.lines,
             "settings": settings_of(gan.config),
             "fingerprints": self.fingerprints,
             "positions": {name: sampler.position for name, sampler in self.samplers.items()},
@@ -193,7 +195,7 @@ class TrainState:
         for name, sampler in self.samplers.items():
             sampler.position = state["positions"][name]
         self.metrics.load_state(mine["metrics"], next(gan.refiner.parameters()).device)
-        self.step = state["step"]
+        self.step, self.lines = state["step"], state["lines"]
 
 
 def _part_of(by_rank: list[dict[str, Any]], ranks: Ranks) -> tuple[slice, dict[str, Any]]:

@@ -165,6 +165,7 @@ class Loop:
         if self.health.active:
             line["health"] = self.health.active
         self.run_folder.append_metrics(line)
+        state.lines = (state.lines or 0) + 1
         if self.board is not None:
             for name, value in line.items():
                 if isinstance(value, float):

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simgan_cli import __version__
 from simgan_cli.data.files import (
+    RETIRED,
     TEMPORARY_PREFIX,
     parse_json,
     remove_temporaries,
@@ -91,12 +92,18 @@ class RunFolder:
                 remove_temporaries(folder)
             if seen is not None and self.existing_checkpoints() != list(seen):
                 raise SettingsError(
-                    f"{self.root}: another process has trained into it while this one started, or was killed as it "
-                    "replaced a checkpoint; run it again, with --resume auto to go on from there"
+                    f"{self.root}: another process has trained into it while this one started; run it again, with "
+                    "--resume auto to go on from there"
                 )
             for path in set(by_step(self.checkpoints)) - set(self.existing_checkpoints()):
                 shutil.rmtree(path, ignore_errors=True)  # a process was killed while it deleted this one
             yield
+
+    def end_replacement(self) -> None:
+        """Put a checkpoint in its place that a killed process was about to replace by a new one."""
+        if any(self.checkpoints.glob(f"{TEMPORARY_PREFIX}*{RETIRED}")):
+            with suppress(SettingsError), self.locked():  # who trains into it now ends it, too
+                pass
 
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the checkpoint at `step`."""
@@ -150,10 +157,11 @@ class RunFolder:
         lines = self.read_metrics(until)
         return lines[-1] if lines else {}
 
-    def go_on_from(self, step: int, checkpoint: Path | None) -> None:
+    def go_on_from(self, step: int, checkpoint: Path | None, most: int | None = None) -> int:
         """Leave the run as it was at `step`: what it holds of later ones is dropped, and written again.
 
-        A `checkpoint` of another run brings the metrics of that run along.
+        A `checkpoint` of another run brings the metrics of that run along. Of their lines the first `most` stay, those
+        that the checkpoint knows of. Returns their number.
         """
         for path in self.existing_checkpoints():
             if step_of(path) > step:
@@ -162,9 +170,10 @@ class RunFolder:
             if step_of(path) > step:
                 path.unlink()
         source = RunFolder(checkpoint.resolve().parent.parent) if checkpoint is not None else self
-        lines = (source if source.is_run() else self).read_metrics(step)
+        lines = (source if source.is_run() else self).read_metrics(step)[:most]
         if lines or self.metrics.exists():
             write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+        return len(lines)
 
 
 def _delete_checkpoint(path: Path) -> None:
@@ -266,7 +275,7 @@ class _Rank(BaseModel):
 
 
 class _State(BaseModel):
-    """What state.json must hold; `ranks` and the rest are absent in the oldest checkpoints."""
+    """What state.json must hold; `ranks` and the rest are absent in older checkpoints."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -277,6 +286,7 @@ class _State(BaseModel):
     ranks: list[_Rank] = []
     lambda_reg: float | None = Field(None, alias="lambda")
     best: tuple[_Count, float] | None = None
+    lines: _Count | None = None
 
 
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
