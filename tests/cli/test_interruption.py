@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -122,6 +123,16 @@ def test_a_training_goes_on_where_nobody_reads_any_more(place: Path, opened: Cal
     os.read(reader, 1)
     os.close(reader)
     process.communicate()
+    assert process.returncode == 0
+    assert "12/12" in (place / out / "log.txt").read_text()
+    assert_same_as_undisturbed(place, out)
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-"], ids=["full", "closed"])
+def test_a_training_goes_on_where_nothing_can_be_said(place: Path, stderr: str) -> None:
+    out = f"unsaid-{len(stderr)}"
+    shell = f"exec {shlex.join(command(out))} {stderr}"
+    process = subprocess.run(["bash", "-c", shell], cwd=place, stdout=subprocess.PIPE, check=False)
     assert process.returncode == 0
     assert "12/12" in (place / out / "log.txt").read_text()
     assert_same_as_undisturbed(place, out)

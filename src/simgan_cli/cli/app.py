@@ -1,6 +1,9 @@
 """The `simgan` program."""
 
+import io
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -62,5 +65,10 @@ def root(
 
 
 def main() -> None:
-    """Run the program."""
+    """Run the program, with a closed stdout or stderr as with /dev/null."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # tables and names on a terminal without UTF-8
     app(prog_name="simgan")

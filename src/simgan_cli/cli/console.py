@@ -18,11 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, SimganError, is_out_of_memory
 
 REFRESH = 0.1  # seconds between two looks of a bar; many small images pass in that time
-LOST_READER = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
 
 
 class _Stderr:
-    """sys.stderr, silent once its reader has gone: hours of work need neither a terminal nor the end of a pipe."""
+    """sys.stderr, silent once it takes no more: hours of work need no terminal, end of a pipe or room for a log."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._below(), name)
@@ -45,9 +44,7 @@ class _Stderr:
     def _unread(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            if error.errno not in LOST_READER:
-                raise
+        except OSError:
             with Path(os.devnull).open("w") as nowhere:  # the descriptor itself: Python flushes what is left at its end
                 os.dup2(nowhere.fileno(), self._below().fileno())
 
