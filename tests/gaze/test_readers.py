@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from PIL import Image
 
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import angles_from_vectors
@@ -94,9 +95,11 @@ def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
     [
         (lambda text: text.replace("2.png", "22.png"), "1 of 4 labels have no image"),
         (lambda text: text.replace("2.png", "1.png"), "more than once"),
+        (lambda text: text + text.splitlines()[1].replace("0.png", "./0.png") + "\n", "more than once"),
+        (lambda text: text.replace("gy", "gx"), "has the columns gx more than once"),
         (lambda text: text.replace("gx", "hx"), "wanted file,gx,gy,gz or file,pitch,yaw"),
         (lambda _: "file,pitch,yaw\n0.png,12,-7\n", "degrees; say so with --degrees"),
-        (lambda _: "file,pitch,yaw\n0.png,nan,0.1\n", "NaN, infinite or of length 0"),
+        (lambda _: "file,pitch,yaw\n0.png,nan,0.1\n", "line 2: pitch is 'nan', wanted a number"),
         (lambda _: "file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
         (lambda _: "file,pitch,yaw\n0.png,up,0\n", "line 2: pitch is 'up'"),
         (lambda _: "file,pitch,yaw\n", "no labelled image"),
@@ -261,6 +264,14 @@ def test_json_that_no_render_has_is_named(tmp_path: Path, text: str) -> None:
     (folder / "1.json").write_text(text)
     with pytest.raises(DataError, match=r"1\.json: not the JSON"):
         read(folder, Options(target="pupil"))
+
+
+def test_a_label_of_two_images_is_an_error(tmp_path: Path) -> None:
+    images, gaze, centres = discs(2, 1)
+    folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
+    Image.new("L", (60, 40)).save(folder / "1.tif")
+    with pytest.raises(DataError, match=r"1 labels have more than one image \(1\.json\)"):
+        read(folder, Options())
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e30", "1e308"])

@@ -141,6 +141,8 @@ def _read_csv(folder: Path, options: Options) -> Samples:
 
 
 def _columns(columns: Sequence[str], options: Options, table: Path) -> list[str]:
+    if repeated := [name for name, count in Counter(columns).items() if count > 1]:
+        raise DataError(f"{table}: has the columns {', '.join(repeated)} more than once; keep one of each")
     choices = [["pupil_x", "pupil_y"]] if options.target == "pupil" else [["gx", "gy", "gz"], ["pitch", "yaw"]]
     for choice in choices:
         if {"file", *choice} <= set(columns):
@@ -151,13 +153,16 @@ def _columns(columns: Sequence[str], options: Options, table: Path) -> list[str]
 
 def _number(text: str | None, column: str, table: Path, line: int) -> float:
     try:
-        return float(text or "")
+        number = float(text or "")
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except ValueError:
         raise DataError(f"{table}: line {line}: {column} is {text!r}, wanted a number") from None
 
 
 def _check_files(folder: Path, files: list[str], table: Path) -> None:
-    if twice := [file for file, count in Counter(files).items() if count > 1]:
+    if twice := [file for file, count in Counter(map(os.path.normpath, files)).items() if count > 1]:
         raise DataError(f"{table}: {', '.join(twice[:NAMED])} stand there more than once; keep one line for each image")
     missing = [file for file in files if not file or not os.path.isfile(folder / file)]  # noqa: PTH113 - a name of any length
     if missing:
@@ -176,11 +181,17 @@ def _check_files(folder: Path, files: list[str], table: Path) -> None:
 def _read_unityeyes(folder: Path, options: Options) -> Samples:
     tree = read_tree(folder)
     images = {str(Path(name).with_suffix("")): name for name in tree.images}
+    of_stem = Counter(str(Path(name).with_suffix("")) for name in tree.images)
     labels = {name.removesuffix(".json"): name for name in tree.others if re.fullmatch(r"(.*/)?\d+\.json", name)}
     alone = sorted(labels.keys() - images.keys())
     if alone:
         named = ", ".join(labels[stem] for stem in alone[:NAMED])
         raise DataError(f"{folder}: {len(alone):,} labels have no image ({named}); restore or remove them")
+    if several := [label for stem, label in labels.items() if of_stem[stem] > 1]:
+        raise DataError(
+            f"{folder}: {len(several):,} labels have more than one image ({', '.join(several[:NAMED])}); keep one of "
+            "each name, such as N.jpg beside N.json"
+        )
     warnings = _unlabelled(folder, len(images.keys() - labels.keys()))
     size = options.size or EYE_SIZE
     samples = [
