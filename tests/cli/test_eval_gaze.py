@@ -307,6 +307,7 @@ def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     cases: list[tuple[list[str], int, str]] = [
         (["--train", f"a={train}", "--test", str(train), *out], 4, "must not be trained on what it is tested on"),
         ([*flags, "--train", f"synthetic={test}"], 2, "must differ"),
+        ([*flags, "--train", f"a\udcff={train}"], 2, "needs letters that can be shown"),
         (["--test", str(test), *out], 2, "--train NAME=DIR is required"),
         (["--train", str(train), "--test", str(test), *out], 2, "is not NAME=PATH"),
         (["--train", "a=nowhere", "--test", str(test), *out], 2, "no such file or folder"),

@@ -135,6 +135,7 @@ def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
         _cross_domain(evaluation, progress)
     if config.model is not None:
         evaluation.preservation = _preservation(evaluation)
+    (out / "results.json").unlink(missing_ok=True)  # of an earlier evaluation: what follows replaces its pictures
     _draw(evaluation)
     _write_weights(evaluation)
     write_atomic(out / "predictions.csv", _predictions(evaluation.rows, evaluation.tested, _seeds(config)))
@@ -149,6 +150,7 @@ def _check(config: EvalGazeConfig) -> None:
     if not config.train and not config.load:
         problems.append("--train NAME=DIR is required (or --load, to test a trained estimator)")
     taken = names + [name for name, _ in config.load]
+    problems += [f"{name!r}: a NAME needs letters that can be shown" for name in taken if not name.isprintable()]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
     reserved = {ORACLE} if config.real_train else set()

@@ -1,6 +1,7 @@
 """Pictures of an evaluation: the cumulative curve, the error over directions, the worst images."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -111,5 +112,7 @@ def _binned(
 
 def _saved(figure: Any, suffix: str) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format=suffix, dpi=130)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a box for what Matplotlib's font lacks will do
+        figure.savefig(file, format=suffix, dpi=130)
     return file.getvalue()
