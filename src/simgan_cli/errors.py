@@ -48,7 +48,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     oneDNN breaks a promise where a primitive that its cache expects could not be made.
     """
-    said = ("allocate memory", "bad_alloc", "could not create a primitive", "can't start new thread", "Broken promise")
+    said = (
+        "allocate memory",
+        "size calculation overflowed",
+        "bad_alloc",
+        "could not create a primitive",
+        "can't start new thread",
+        "Broken promise",
+    )
     name = type(error).__name__  # torch's own class, without importing torch
     return isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(words in str(error) for words in said)
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer, spread_by_age
-from simgan_cli.engine.inspection import HISTORY, BufferView, describe, expected_ages, verdicts
+from simgan_cli.engine.inspection import HISTORY, BufferView, describe, expected_ages, scores_by_age, verdicts
 from simgan_cli.errors import CheckpointError
 
 
@@ -90,6 +91,20 @@ def test_images_are_spread_evenly_over_ages() -> None:
     made_at = np.array([5, 1, 4, 2, 3])
     assert made_at[spread_by_age(made_at, 3)].tolist() == [1, 3, 5]
     assert made_at[spread_by_age(made_at, 99)].tolist() == [1, 2, 3, 4, 5]
+
+
+class Scored(BufferView):
+    """A buffer whose discriminator goes by an image's place."""
+
+    def score(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return a tenth of each place."""
+        return places / 10
+
+
+def test_groups_of_one_age_are_one() -> None:
+    config = TrainConfig(synthetic="s", real="r", pretrain_discriminator=0)
+    view = Scored(Path(), 3, config, np.array([1, 1, 1, 1, 1, 1, 2, 2]), np.zeros(8, int), (1, 4, 4))
+    assert scores_by_age(view) == {"2-2": pytest.approx(0.25), "1-1": pytest.approx(0.65)}
 
 
 def test_a_history_that_is_deleted_while_it_is_read_is_a_checkpoint_error(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from simgan_cli.engine.health import MOST_DRIFT
 from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.refine_config import RefineConfig, file_of_part
 from simgan_cli.engine.stop import StopRequest
-from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, SettingsError
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, Interrupted, SettingsError
 
 if TYPE_CHECKING:
     from simgan_cli.engine.folders import Report
@@ -159,9 +159,10 @@ def _run(
             report = Report.total(ranks.gather(job.run(ranks)))
             if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
                 job.note_whole()
-        except Exception:
+        except (Exception, Interrupted) as ended:
             if json:
-                print_json(_document(job.report, refiner.model, "failed"))
+                status = "stopped" if isinstance(ended, Interrupted) else "failed"
+                print_json(_document(job.report, refiner.model, status))
             raise
     if json:
         print_json(_document(report, refiner.model, "stopped" if report.stopped else "finished"))

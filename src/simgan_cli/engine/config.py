@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, P
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, is_archive
 
 Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
+LARGEST_SETTING = 4096  # layers, maps, pixels of a filter
 PSI_NAMES = ("identity", "derivatives", "channel-mean", "blur", "normalized")
 
 
@@ -139,10 +140,10 @@ class TrainConfig(BaseModel):
     workers: int | None = setting(None, "Threads that decode images; by default one per core.", "Data", ge=1, changeable=True)
 
     preset: Literal["auto", "eyes", "hands"] = setting("auto", "Networks: eyes (35x55 grey), hands (224x224 depth), auto (the eyes networks at any size, with a narrower refiner).", "Networks")
-    refiner_width: int = setting(16, "Feature maps of the refiner (the paper: 64).", "Networks", ge=1)
-    refiner_blocks: int = setting(4, "Residual blocks of the refiner.", "Networks", ge=0)
-    refiner_kernel: int = setting(3, "Filter size of the refiner's first convolution, odd.", "Networks", ge=1)
-    refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd (hands: 7, or 3 for the other reading of the paper).", "Networks", ge=1)
+    refiner_width: int = setting(16, "Feature maps of the refiner (the paper: 64).", "Networks", ge=1, le=LARGEST_SETTING)
+    refiner_blocks: int = setting(4, "Residual blocks of the refiner.", "Networks", ge=0, le=LARGEST_SETTING)
+    refiner_kernel: int = setting(3, "Filter size of the refiner's first convolution, odd.", "Networks", ge=1, le=LARGEST_SETTING)
+    refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd (hands: 7, or 3 for the other reading of the paper).", "Networks", ge=1, le=LARGEST_SETTING)
     refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x) that starts as the identity.", "Networks")
     refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "What the refiner sees beyond the edge: zeros leave faint strips, replicate does not.", "Networks")
     noise: bool = setting(True, "Give the refiner random maps beside the image: one rendered image gets many looks, as grain, softness and light of real images vary.", "Networks")
@@ -156,7 +157,7 @@ class TrainConfig(BaseModel):
     steps: int = setting(2000, "Iterations of Algorithm 1 (T), after pretraining.", "Algorithm 1", ge=0, changeable=True)
     pretrain_refiner: int = setting(0, "Steps of the refiner alone on self-regularization, first.", "Algorithm 1", ge=0)
     pretrain_discriminator: int = setting(100, "Steps of the discriminator alone, second.", "Algorithm 1", ge=0)
-    batch_size: int = setting(32, "Images in a mini-batch (b), that of all ranks together under torchrun.", "Algorithm 1", ge=1)
+    batch_size: int = setting(32, "Images in a mini-batch (b), that of all ranks together under torchrun.", "Algorithm 1", ge=1, le=2**20)
     refiner_updates: int = setting(2, "Refiner updates in each iteration (K_g).", "Algorithm 1", ge=1)
     discriminator_updates: int = setting(1, "Discriminator updates in each iteration (K_d).", "Algorithm 1", ge=1)
     optimizer: Literal["sgd", "adam"] = setting("adam", "Optimizer of both networks.", "Algorithm 1")

@@ -163,11 +163,17 @@ def expected_ages(iterations: int, added: int, capacity: int) -> tuple[NDArray[n
 
 
 def scores_by_age(view: BufferView) -> dict[str, float]:
-    """Return the discriminator's mean probability of "refined" for groups of images from the oldest to the newest."""
+    """Return the discriminator's mean probability of "refined" for groups of images from the oldest to the newest.
+
+    Groups of the same ages are one.
+    """
     places = spread_by_age(view.made_at, SCORED)
     scores, ages = view.score(places), view.ages[places]
     groups = [part for part in np.array_split(np.arange(len(places)), GROUPS) if len(part)]
-    return {f"{ages[part].min()}-{ages[part].max()}": float(scores[part].mean()) for part in groups}
+    of_ages: dict[str, list[Any]] = {}
+    for part in groups:
+        of_ages.setdefault(f"{ages[part].min()}-{ages[part].max()}", []).append(scores[part])
+    return {name: float(np.concatenate(parts).mean()) for name, parts in of_ages.items()}
 
 
 def verdicts(view: BufferView, scores: Mapping[str, float] | None = None) -> list[str]:

@@ -77,4 +77,4 @@ def _pull(gan: SimGAN, refined: Tensor, synthetic: Tensor) -> Tensor:
     (fooling,) = torch.autograd.grad(loss_if_real(refined_log_odds(logits)), at)
     (keeping,) = torch.autograd.grad(gan.lambda_reg * gan.regularization(at, synthetic), at)
     pull: Tensor = keeping.norm() / fooling.norm().clamp_min(1e-12)
-    return pull
+    return pull.clamp_max(1e9)  # JSON has no infinity
