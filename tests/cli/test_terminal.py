@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from tests.gaze.helpers import write_csv
-from tests.helpers import TINY, pack, write_images, write_refiner
+from tests.helpers import TINY, pack, simgan, write_images, write_refiner
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
 
@@ -107,3 +107,9 @@ def test_names_are_not_drawn_as_emoji(tmp_path: Path) -> None:
               str(tmp_path / "run"), "--strict", *TINY],
     )  # fmt: skip
     assert ":skull:.png: empty file" in result.output
+
+
+def test_a_stdout_without_utf_8_gets_what_it_can_show(world: Path) -> None:
+    said = simgan("inspect-buffer", world / "run", env={"PYTHONIOENCODING": "latin-1"}, cold=True)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "\\u2588" in said.stdout  # the bars

@@ -91,3 +91,10 @@ def test_every_seed_that_is_taken_suits_pytorch(settings: type[BaseModel], wante
     for seed in (-1, largest + 1, 2**64):
         with pytest.raises(ValidationError, match="seed"):
             settings.model_validate(wanted | {"seed": seed})
+
+
+@pytest.mark.parametrize("setting", ["refiner_width", "refiner_blocks", "refiner_kernel", "refiner_block_kernel"])
+def test_no_network_is_trained_that_could_not_be_loaded(setting: str) -> None:
+    TrainConfig.model_validate({"synthetic": "x", "real": "y", setting: 4095})
+    with pytest.raises(ValidationError, match="less than or equal to 4096"):
+        TrainConfig.model_validate({"synthetic": "x", "real": "y", setting: 4097})
