@@ -71,8 +71,8 @@ def train(
             interrupted="stopped at once, and what was saved before is untouched; run the same command again, with "
             "--resume auto if --out holds a checkpoint",
         ),
-        stop_on_signals() as stop,
         Ranks.of_process().connected() as ranks,
+        stop_on_signals() as stop,  # not before: who waits for other ranks hears no handler
     ):
         stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
         with ranks.together():
