@@ -24,7 +24,6 @@ from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.health import Finding, Health, Line, conclude, exported_line
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.run import RunFolder, find_checkpoint
-from simgan_cli.engine.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted, SettingsError
 
 if TYPE_CHECKING:
@@ -72,9 +71,7 @@ def train(
             "--resume auto if --out holds a checkpoint",
         ),
         Ranks.of_process().connected() as ranks,
-        stop_on_signals() as stop,  # not before: who waits for other ranks hears no handler
     ):
-        stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
         with ranks.together():
             found = _resolve(flags, config, resume) if ranks.is_first else None
         settings, checkpoint, seen = ranks.gather(found)[0]  # what others see of the run folder may be old already
@@ -86,7 +83,7 @@ def train(
                 if ranks.is_first:
                     _print_plan(settings, json=json)
         else:
-            code = ranks.exit_code = _train(settings, checkpoint, seen, ranks, stop, quiet=quiet, json=json)
+            code = ranks.exit_code = _train(settings, checkpoint, seen, ranks, quiet=quiet, json=json)
     if code:
         raise typer.Exit(code)
 
@@ -118,28 +115,23 @@ def _print_plan(settings: TrainConfig, *, json: bool) -> None:
 
 
 def _train(
-    settings: TrainConfig,
-    checkpoint: Path | None,
-    seen: list[Path],
-    ranks: Ranks,
-    stop: StopRequest,
-    *,
-    quiet: bool,
-    json: bool,
+    settings: TrainConfig, checkpoint: Path | None, seen: list[Path], ranks: Ranks, *, quiet: bool, json: bool
 ) -> int:
     """Train and tell how it ended; return the exit code."""
     started = time.monotonic()
     run = RunFolder(settings.out)
-    try:
-        from simgan_cli.engine import training  # torch takes seconds to import
+    with stop_on_signals() as stop:
+        stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
+        try:
+            from simgan_cli.engine import training  # torch takes seconds to import
 
-        with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
-            result = training.train(settings, checkpoint, listener, stop, ranks, seen)
-    except (Exception, Interrupted) as ended:
-        if json:
-            status = "stopped" if isinstance(ended, Interrupted) else "failed"
-            _print_result(settings, status, None, time.monotonic() - started)
-        raise
+            with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
+                result = training.train(settings, checkpoint, listener, stop, ranks, seen)
+        except (Exception, Interrupted) as ended:
+            if json:
+                status = "stopped" if isinstance(ended, Interrupted) else "failed"
+                _print_result(settings, status, None, time.monotonic() - started)
+            raise
     if json:
         _print_result(settings, result.status, result.step, result.seconds)
     if ranks.is_first:
