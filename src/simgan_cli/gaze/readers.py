@@ -141,11 +141,11 @@ def _read_csv(folder: Path, options: Options) -> Samples:
 
 
 def _columns(columns: Sequence[str], options: Options, table: Path) -> list[str]:
-    if repeated := [name for name, count in Counter(columns).items() if count > 1]:
-        raise DataError(f"{table}: has the columns {', '.join(repeated)} more than once; keep one of each")
     choices = [["pupil_x", "pupil_y"]] if options.target == "pupil" else [["gx", "gy", "gz"], ["pitch", "yaw"]]
     for choice in choices:
         if {"file", *choice} <= set(columns):
+            if repeated := [name for name in ("file", "person", *choice) if columns.count(name) > 1]:
+                raise DataError(f"{table}: has the columns {', '.join(repeated)} more than once; keep one of each")
             return choice
     wanted = " or ".join(",".join(["file", *choice]) for choice in choices)
     raise DataError(f"{table}: has the columns {', '.join(columns) or '(none)'}; wanted {wanted}")
