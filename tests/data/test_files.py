@@ -11,7 +11,6 @@ import pytest
 
 from simgan_cli.data.files import (
     atomic_directory,
-    copy_atomic,
     link_atomic,
     remove_temporaries,
     write_atomic,
@@ -54,15 +53,19 @@ files.link_atomic(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_what_a_kill_left_of_a_link_is_never_written_into(tmp_path: Path) -> None:
+@needs_permissions
+@pytest.mark.parametrize("mode", [0o644, 0o444])
+def test_what_a_kill_left_of_a_link_is_never_written_into(tmp_path: Path, mode: int) -> None:
     source, result, other = tmp_path / "labels.csv", tmp_path / "out.csv", tmp_path / "other.csv"
     source.write_text("true")
+    source.chmod(mode)
     other.write_text("another")
-    command = [sys.executable, "-c", LINK, str(source), str(result)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    python = [*UNPRIVILEGED, sys.executable, "-c"]
+    assert subprocess.run([*python, LINK, source, result], check=False).returncode == -signal.SIGKILL
     assert source.stat().st_nlink == 2
-    copy_atomic(other, result)
-    assert (source.read_text(), result.read_text(), source.stat().st_nlink) == ("true", "another", 1)
+    subprocess.run([*python, COPY, other, result, ""], check=True)
+    assert (source.read_text(), source.stat().st_mode & 0o777, source.stat().st_nlink) == ("true", mode, 1)
+    assert result.read_text() == "another"
 
 
 def test_a_link_that_cannot_take_its_place_leaves_nothing(tmp_path: Path) -> None:

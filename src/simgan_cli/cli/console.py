@@ -75,6 +75,11 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def ended_by(error: BaseException) -> str:
+    """Return the status that --json tells of a job which `error` ended."""
+    return "stopped" if isinstance(error, Interrupted) else "failed"
+
+
 class ProgressLine:
     """A bar with rate and time left on a terminal; elsewhere a plain line every `every` units."""
 

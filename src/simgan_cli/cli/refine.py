@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printable, say
+from simgan_cli.cli.console import ProgressLine, ended_by, exit_codes, print_json, printable, say
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
@@ -161,8 +161,7 @@ def _run(
                 job.note_whole()
         except (Exception, Interrupted) as ended:
             if json:
-                status = "stopped" if isinstance(ended, Interrupted) else "failed"
-                print_json(_document(job.report, refiner.model, status))
+                print_json(_document(job.report, refiner.model, ended_by(ended)))
             raise
     if json:
         print_json(_document(report, refiner.model, "stopped" if report.stopped else "finished"))

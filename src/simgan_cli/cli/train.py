@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from simgan_cli.cli.console import exit_codes, hours, print_json, printable, say, stderr
+from simgan_cli.cli.console import ended_by, exit_codes, hours, print_json, printable, say, stderr
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import (
     environment_of_process,
@@ -129,8 +129,7 @@ def _train(
                 result = training.train(settings, checkpoint, listener, stop, ranks, seen)
         except (Exception, Interrupted) as ended:
             if json:
-                status = "stopped" if isinstance(ended, Interrupted) else "failed"
-                _print_result(settings, status, None, time.monotonic() - started)
+                _print_result(settings, ended_by(ended), None, time.monotonic() - started)
             raise
     if json:
         _print_result(settings, result.status, result.step, result.seconds)

@@ -170,7 +170,7 @@ def scores_by_age(view: BufferView) -> dict[str, float]:
     places = spread_by_age(view.made_at, SCORED)
     scores, ages = view.score(places), view.ages[places]
     groups = [part for part in np.array_split(np.arange(len(places)), GROUPS) if len(part)]
-    of_ages: dict[str, list[Any]] = {}
+    of_ages: dict[str, list[NDArray[np.float64]]] = {}
     for part in groups:
         of_ages.setdefault(f"{ages[part].min()}-{ages[part].max()}", []).append(scores[part])
     return {name: float(np.concatenate(parts).mean()) for name, parts in of_ages.items()}

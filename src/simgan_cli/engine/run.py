@@ -161,7 +161,7 @@ class RunFolder:
         """Leave the run as it was at `step`: what it holds of later ones is dropped, and written again.
 
         A `checkpoint` of another run brings the metrics of that run along. Of their lines the first `most` stay, those
-        that the checkpoint knows of. Returns their number.
+        that the checkpoint knows of; of one that does not tell, all up to `step`. Returns their number.
         """
         for path in self.existing_checkpoints():
             if step_of(path) > step:

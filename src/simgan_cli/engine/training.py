@@ -85,7 +85,7 @@ def train(
             if ranks.is_first:
                 if checkpoint is not None:
                     run.create(config)
-                state.lines = run.go_on_from(state.step, checkpoint, state.lines if checkpoint is not None else None)
+                state.lines = run.go_on_from(state.step, checkpoint, state.lines)
         board = stack.enter_context(_tensorboard(run, state.step)) if config.tensorboard and ranks.is_first else None
         writer = stack.enter_context(Writer(run, config, domains))
         reason = Loop(config, run, state, domains, listener, stop, board, writer, started).run()

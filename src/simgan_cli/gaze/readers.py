@@ -180,8 +180,8 @@ def _check_files(folder: Path, files: list[str], table: Path) -> None:
 
 def _read_unityeyes(folder: Path, options: Options) -> Samples:
     tree = read_tree(folder)
-    images = {str(Path(name).with_suffix("")): name for name in tree.images}
-    of_stem = Counter(str(Path(name).with_suffix("")) for name in tree.images)
+    stems = [str(Path(name).with_suffix("")) for name in tree.images]
+    images, of_stem = dict(zip(stems, tree.images, strict=True)), Counter(stems)
     labels = {name.removesuffix(".json"): name for name in tree.others if re.fullmatch(r"(.*/)?\d+\.json", name)}
     alone = sorted(labels.keys() - images.keys())
     if alone:
