@@ -5,13 +5,16 @@ test_errors.py has the folders and images; this file has what surrounds them.
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from simgan_cli.cli.settings import gather
 from tests.conftest import Domains
-from tests.helpers import TINY, UNPRIVILEGED, needs_permissions, simgan, write_images
+from tests.helpers import SIMGAN, TINY, UNPRIVILEGED, needs_permissions, simgan, write_images, write_refiner
 
 
 def assert_usage_error(*arguments: str | Path, says: tuple[str, ...], env: dict[str, str] | None = None) -> None:
@@ -79,6 +82,49 @@ def test_a_settings_file_that_is_a_folder_or_not_text(domains: Domains, tmp_path
     binary.write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path, binary):
         assert_usage_error(*domains.flags, "--config", path, says=(str(path), "cannot be read as TOML"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_settings_file_is_read_in_any_encoding_and_with_any_line_ends(
+    tmp_path: Path, encoding: str, end: str
+) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes(end.join(["# Größe", "[train]", "synthetic = 'rendérs'", "steps = 7", ""]).encode(encoding))
+    assert gather("train", {}, path, {}) == {"synthetic": "rendérs", "steps": 7}
+
+
+def test_a_settings_file_of_another_encoding_says_how_to_save_it(domains: Domains, tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes("[train]\n# Größe".encode("latin-1"))
+    assert_usage_error(*domains.flags, "--config", path, says=(str(path), "byte 12 is no UTF-8", "save it as UTF-8"))
+
+
+@pytest.mark.parametrize(
+    ("content", "piped"),
+    [("renders\r\n".encode("utf-16"), False), (b"renders\0", True), (b"\xef\xbb\xbf.\\renders  \r\n", False)],
+)
+def test_a_list_of_folders_is_read_however_it_was_written(tmp_path: Path, content: bytes, piped: bool) -> None:
+    write_images(tmp_path / "renders", 2, 1)
+    (tmp_path / "list").write_bytes(content)
+    model = write_refiner(tmp_path / "model")
+    command = [SIMGAN, "refine", "--from-file", "-" if piped else "list", "--model", str(model), "--out", "out"]
+    with (tmp_path / "list").open("rb") as file:
+        result = subprocess.run(
+            [*command, "--dry-run"], cwd=tmp_path, stdin=file, capture_output=True, text=True, check=False
+        )
+    assert result.returncode == 0, result.stderr
+    assert "2 images" in result.stderr + result.stdout
+
+
+def test_a_list_that_is_no_list_is_a_usage_error(tmp_path: Path) -> None:
+    model = write_refiner(tmp_path / "model")
+    random = np.random.default_rng(0).bytes(20_000).replace(b"\n", b"")
+    for content in (random, b"\xff\xfe" + random, b"\x89PNG\r\n\x1a\n", b"\0\0\0", b" \n \n", b"x" * 5000):
+        (tmp_path / "list").write_bytes(content)
+        result = simgan("refine", "--from-file", tmp_path / "list", "--model", model, "--out", tmp_path / "out")
+        assert result.returncode == 2, result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_a_wrong_value_in_the_environment(domains: Domains) -> None:

@@ -17,9 +17,11 @@ import torch
 from PIL import Image
 
 import simgan_cli.cli.train as command
+from simgan_cli.cli.settings import COMMANDS, gather
 from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.run import RunFolder
+from simgan_cli.errors import SettingsError
 from tests.conftest import Domains
 from tests.helpers import TINY, UNPRIVILEGED, needs_permissions, simgan, write_images
 
@@ -184,6 +186,85 @@ def test_an_unknown_key_of_a_file_suggests_the_nearest(domains: Domains, tmp_pat
 
 def test_an_unknown_variable_suggests_the_nearest(domains: Domains) -> None:
     assert_fails(2, domains, env={"SIMGAN_STEPZ": "3"}, says=("SIMGAN_STEPZ", "did you mean SIMGAN_STEP"))
+
+
+# What Kubernetes sets for Services named simgan and simgan-web, Docker for links of these names, and modules.
+PLATFORM = {
+    "SIMGAN_SERVICE_HOST": "10.0.0.7",
+    "SIMGAN_SERVICE_PORT": "80",
+    "SIMGAN_SERVICE_PORT_HTTP": "80",
+    "SIMGAN_PORT": "tcp://10.0.0.7:80",
+    "SIMGAN_PORT_80_TCP": "tcp://10.0.0.7:80",
+    "SIMGAN_PORT_80_TCP_PROTO": "tcp",
+    "SIMGAN_PORT_53_UDP_ADDR": "10.0.0.7",
+    "SIMGAN_PORT_9_SCTP_PORT": "9",
+    "SIMGAN_WEB_SERVICE_HOST": "10.0.0.8",
+    "SIMGAN_WEB_SERVICE_PORT_METRICS": "9090",
+    "SIMGAN_WEB_PORT": "tcp://10.0.0.8:80",
+    "SIMGAN_WEB_PORT_80_TCP_ADDR": "10.0.0.8",
+    "SIMGAN_NAME": "/trainer/simgan",
+    "SIMGAN_WEB_NAME": "/trainer/simgan_web",
+    "SIMGAN_ENV_LANG": "C.UTF-8",
+    "SIMGAN_WEB_ENV_PATH": "/usr/bin",
+    "SIMGAN_HOME": "/opt/simgan",
+    "SIMGAN_ROOT": "/opt/simgan",
+    "SIMGAN_DIR": "/opt/simgan",
+    "SIMGAN_VERSION": "1.0",
+    "SIMGAN_PATH": "/opt/simgan/bin",
+}
+
+
+@pytest.mark.parametrize("name", PLATFORM)
+def test_a_variable_that_a_platform_sets_is_ignored_with_a_warning(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gather("refine", {}, None, {name: PLATFORM[name], "SIMGAN_SEED": "3", "SIMGAN_STEPS": "9"}) == {"seed": "3"}
+    assert capsys.readouterr().err.startswith(f"warning: environment: {name} ignored: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("SIMGAN_STEPZ", "did you mean SIMGAN_STEP?"),
+        ("SIMGAN_OUT_DIR", ""),
+        ("SIMGAN_RUN_NAME", ""),
+        ("SIMGAN_EXPORT", ""),
+        ("SIMGAN_PRESET_PATH", ""),
+        ("SIMGAN_PORTS", ""),
+        ("SIMGAN_RESET", "did you mean SIMGAN_PRESET?"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_beside_those_of_a_platform(name: str, hint: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        gather("train", {}, None, PLATFORM | {name: "hands"})
+    (problem,) = error.value.problems
+    assert problem.startswith(f"environment: unknown {name}")
+    assert hint in problem
+
+
+def test_a_variable_of_a_setting_counts_whatever_a_platform_may_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, model in COMMANDS.items():
+        keys = [field.alias or key for key, field in model.model_fields.items()]
+        assert gather(name, {}, None, {f"SIMGAN_{key.upper()}": "/" for key in keys}) == dict.fromkeys(keys, "/")
+    assert capsys.readouterr().err == ""
+
+
+def test_variables_of_a_platform_are_told_once_and_beside_the_document(domains: Domains) -> None:
+    result = simgan("train", *domains.flags, "--quiet", "--dry-run", "--json", env=PLATFORM)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)
+    assert result.stderr == (
+        f"warning: environment: {', '.join(sorted(PLATFORM))} ignored: no settings of ours; container platforms and "
+        "environment modules set such variables\n"
+    )
+
+
+def test_a_list_of_patterns_comes_from_each_place(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('[refine]\ninclude = ["*.png", "*.jpg"]\nexclude = "masks"\n')
+    found = gather("refine", {"inputs": ["in"], "model": "m", "out": "o"}, file, {"SIMGAN_EXCLUDE": "*.mask.png"})
+    config = COMMANDS["refine"].model_validate(found).model_dump()
+    assert (config["include"], config["exclude"]) == (("*.png", "*.jpg"), ("*.mask.png",))
 
 
 def test_an_absent_device_is_an_error(domains: Domains) -> None:

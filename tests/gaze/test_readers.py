@@ -12,14 +12,19 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from simgan_cli.data.patterns import Patterns
 from simgan_cli.errors import DataError
+from simgan_cli.gaze.config import EvalGazeConfig
+from simgan_cli.gaze.evaluation import prepare
 from simgan_cli.gaze.geometry import angles_from_vectors
 from simgan_cli.gaze.labels import Options, check_apart
-from simgan_cli.gaze.readers import eye_window, parse_vector, read
+from simgan_cli.gaze.readers import eye_window, parse_number, parse_vector, read, read_unlabelled
 from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
-from tests.helpers import SHARED, needs_shared_data
+from tests.helpers import SHARED, needs_shared_data, write_images
 
 
 def test_csv_npz_and_unityeyes_of_the_same_eyes_agree(tmp_path: Path) -> None:
@@ -270,7 +275,7 @@ def test_a_label_of_two_images_is_an_error(tmp_path: Path) -> None:
     images, gaze, centres = discs(2, 1)
     folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
     Image.new("L", (60, 40)).save(folder / "1.tif")
-    with pytest.raises(DataError, match=r"1 labels have more than one image \(1\.json\)"):
+    with pytest.raises(DataError, match=r"1 labels have more than one image \(1\.json: 1\.png, 1\.tif\)"):
         read(folder, Options())
 
 
@@ -340,3 +345,298 @@ def test_a_name_longer_than_any_file_s_is_a_label_without_an_image(tmp_path: Pat
     (folder / "labels.csv").write_text(f"file,pitch,yaw\n{'9' * 5000},0,0\n")
     with pytest.raises(DataError, match="1 of 1 labels have no image"):
         read(folder, Options())
+
+
+ENCODINGS = {"utf-8": b"", "utf-8-sig": b"", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff", "utf-32": b""}
+
+
+@given(
+    st.sampled_from(list(ENCODINGS)),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from([(",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ",")]),
+    st.sampled_from(["{}.png", "{}", "./{}.png", ".\\{}.png", ".\\{}", " {}.png "]),
+    st.sampled_from([["file", "pitch", "yaw"], ["File", "PITCH", "Yaw"], ["", "file", "pitch", "yaw", "", ""]]),
+    st.sampled_from(["", "sep="]),
+    st.booleans(),
+)
+def test_a_table_is_read_however_a_program_saved_it(
+    tmp_path_factory: pytest.TempPathFactory,
+    encoding: str,
+    end: str,
+    marks: tuple[str, str],
+    name: str,
+    header: list[str],
+    told: str,
+    spaced: bool,
+) -> None:
+    folder = tmp_path_factory.mktemp("csv")
+    write_images(folder, 3, 1)
+    delimiter, point = marks
+    angles = np.array([(0.125, -0.25), (-0.5, 0.0625), (0.0, 1e-3)])
+    rows = [[f"{number:+.4f}".replace(".", point) for number in row] for row in angles]
+    lines = [header]
+    for number, row in enumerate(rows):
+        cells = {"file": name.format(number), "pitch": row[0], "yaw": row[1]}
+        lines.append([cells.get(column.lower(), "") for column in header])
+    lines.append([""] * len(header))  # spreadsheets keep rows that were emptied
+    text = end.join((delimiter + " " * spaced).join(line) for line in lines) + end
+    text = f"sep={delimiter}{end}{text}" if told else text
+    (folder / "labels.csv").write_bytes(ENCODINGS[encoding] + text.encode(encoding))
+    found = read(folder, Options())
+    assert found.files == ["0.png", "1.png", "2.png"]
+    assert np.allclose(angles_from_vectors(found.targets, "mpiigaze"), angles, atol=1e-12)
+    assert found.warnings == []
+
+
+def test_quoted_decimal_commas_are_read(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "csv", 2, 1)
+    (folder / "labels.csv").write_text('file, pitch, yaw\n0.png, "0,125", "-0,25"\n"1.png","\u22120,5",\u22120.0625\n')
+    angles = angles_from_vectors(read(folder, Options()).targets, "mpiigaze")
+    assert np.allclose(angles, [(0.125, -0.25), (-0.5, -0.0625)])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"file,pitch,yaw\n0.png,0,125,-0,25\n", "line 2 has 5 cells below 3 columns; where commas are decimal ones"),
+        (b"file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up', wanted a number"),
+        (b"file;pitch;yaw\n0.png;1.234,5;0\n", "line 2: pitch is '1.234,5', wanted a number"),
+        (b"file,pitch,yaw\n0.png,0\n", "line 2: yaw is '', wanted a number"),
+        (
+            b"file,pitch,yaw\ncaf\xe9.png,0,0\n",
+            r"labels\.csv: cannot be read as a table \(not text in UTF-8.*save it as",
+        ),
+        (b"image,pitch,yaw\n0.png,0,0\n", "has the columns image, pitch, yaw; wanted"),
+        (b"file,pitch,yaw\nC:\\renders\\0.png,0,0\n", "lies outside the folder"),
+        (b"file,pitch,yaw\n..\\0.png,0,0\n", "lies outside the folder"),
+        (b"file,pitch,yaw\n/0.png,0,0\n", "lies outside the folder"),
+        (b"file,pitch,yaw\nsub/../0.png,0,0\n", "lies outside the folder"),
+        (b"file,pitch,yaw\n0,0,0\n.\\0.png,0,0\n", r"0\.png stand there more than once"),
+        (b"file,pitch,yaw\n7,0,0\n", r"1 of 1 labels have no image \(7\); images there: 0\.png, 1\.png, 2\.jpg; "),
+        (b"file,pitch,yaw\n,0,0\n", r"1 of 1 labels have no image \(an empty name\)"),
+        (b"file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2: 2\.jpg, 2\.png\); add the suffix"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: bytes, says: str) -> None:
+    folder = write_images(tmp_path / "csv", 3, 1)
+    Image.open(folder / "2.png").save(folder / "2.jpg")
+    (folder / "labels.csv").write_bytes(text)
+    with pytest.raises(DataError, match=says):
+        read(folder, Options())
+
+
+def test_of_columns_that_differ_in_case_the_one_spelled_as_wanted_counts(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "csv", 2, 1)
+    (folder / "labels.csv").write_text("File,file,pitch,yaw\n0.png,1.png,0,0\n")
+    assert read(folder, Options()).files == ["1.png"]
+
+
+def test_a_suffix_may_lack_where_one_picture_fits(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "csv", 2, 1)
+    write_images(folder / "a.b", 1, 2)
+    Image.open(folder / "1.png").save(folder / "1.jpg")
+    (folder / "labels.csv").write_text("file,pitch,yaw\n0,0,0\na.b\\0,0,0\n1,0,0\n")
+    assert read(folder, Options(patterns=Patterns(exclude=("*.jpg",)))).files == ["0.png", "a.b/0.png", "1.png"]
+    (folder / "0").write_bytes((folder / "0.png").read_bytes())  # the name of a file as it stands comes first
+    assert read(folder, Options(patterns=Patterns(exclude=("*.jpg",)))).files == ["0", "a.b/0.png", "1.png"]
+
+
+def test_a_name_may_hold_a_backslash(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "csv", 1, 1)
+    (folder / "0.png").rename(folder / "a\\0.png")
+    (folder / "labels.csv").write_text("file,pitch,yaw\na\\0.png,0,0\n")
+    assert read(folder, Options()).files == ["a\\0.png"]
+
+
+def test_patterns_leave_labelled_images_out(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    write_images(folder / "masks", 3, 2)
+    assert "3 images have no label" in read(folder, Options()).warnings[0]
+    found = read(folder, Options(patterns=Patterns(exclude=("masks", "2.png"))))
+    assert (found.files, found.warnings) == (["0.png", "1.png", "3.png"], [])
+    assert read(folder, Options(patterns=Patterns(include=("[13].png",), exclude=("masks",)))).files == [
+        "1.png",
+        "3.png",
+    ]
+    with pytest.raises(DataError, match="--include and --exclude leave none of its labelled images"):
+        read(folder, Options(patterns=Patterns(include=("*.jpg",))))
+
+
+def test_patterns_tell_renders_of_unityeyes_from_their_masks(tmp_path: Path) -> None:
+    images, gaze, centres = discs(3, 1)
+    folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
+    for number in range(1, 4):
+        Image.new("L", (640, 480)).save(folder / f"{number}.bmp")
+    for patterns in (Patterns(exclude=("*.bmp",)), Patterns(include=("*.png",))):
+        found = read(folder, Options(patterns=patterns))
+        assert (found.files, found.warnings) == (["1.png", "2.png", "3.png"], [])
+        assert np.array_equal(found.pixels, images)
+    found = read(folder, Options(patterns=Patterns(include=("[12].png",))))
+    assert found.files == ["1.png", "2.png"]
+    with pytest.raises(DataError, match="leave none of its labelled images"):
+        read(folder, Options(patterns=Patterns(include=("masks",))))
+
+
+def test_patterns_hold_for_unlabelled_images(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "real", 4, 1, (9, 15))
+    write_images(folder / "masks", 3, 2, (9, 15))
+    images, told = read_unlabelled(folder, (9, 15), Options(patterns=Patterns(exclude=("masks",))))
+    assert np.array_equal(images, [np.asarray(Image.open(folder / f"{number}.png")) for number in range(4)])
+    assert told == []
+
+
+def in_locale(numbers: list[str], comma: str, between: str, minus: str) -> str:
+    """Spell a vector as a program of that locale does."""
+    return f"({between.join(numbers)})".replace(".", comma).replace("-", minus)
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=4),
+    st.integers(1, 7),
+    st.sampled_from([(".", ", "), (".", ","), (",", ", "), (",", ","), (",", ",  ")]),
+    st.sampled_from(["-", "\N{MINUS SIGN}"]),
+)
+def test_vectors_of_every_locale_are_read(vector: list[float], digits: int, marks: tuple[str, str], minus: str) -> None:
+    texts = [f"{number:.{digits}f}" for number in vector]
+    point, between = marks
+    assert parse_vector(in_locale(texts, point, between, minus)) == [float(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "vector"),
+    [
+        ("(0,0100, 0,2000, -0,9800)", [0.01, 0.2, -0.98]),
+        ("(230,0000, 120,0000)", [230, 120]),
+        ("(0,5, 1, -0,98)", [0.5, 1, -0.98]),  # as C#'s general format leaves zeros out
+        ("(9,5E-07, 0, 1)", [9.5e-7, 0, 1]),
+        ("(1,2)", [1, 2]),
+        ("(1,2,3,4)", [1, 2, 3, 4]),
+    ],
+)
+def test_commas_are_decimal_ones_where_blanks_or_their_number_show_it(text: str, vector: list[float]) -> None:
+    assert parse_vector(text) == vector
+
+
+@pytest.mark.parametrize(
+    "text", ["(1, 2, 3, 4, 5)", "(1, 2, 3, 4, 5, 6)", "(1.5,2,3.5,4,5.5,6)", "(1,2,3,4,5)", "(0,1,2)x"]
+)
+def test_a_vector_of_more_numbers_than_a_render_s_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_vector(text)
+
+
+@given(st.text())
+def test_a_number_is_read_or_a_value_error(text: str) -> None:
+    for parse in (parse_number, parse_vector):
+        try:
+            parse(text)
+        except ValueError:
+            continue
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_renders_of_another_locale_and_encoding_are_the_same(tmp_path: Path, encoding: str) -> None:
+    folder = write_unityeyes(tmp_path / "unity", *discs(3, 1))
+    wanted = {target: read(folder, Options(target=target)) for target in ("gaze", "pupil")}
+    for path in folder.glob("*.json"):
+        content = json.loads(path.read_text())
+
+        def localized(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: localized(item) for key, item in value.items()}
+            return [*map(localized, value)] if isinstance(value, list) else value.replace(".", ",")
+
+        path.write_bytes(json.dumps(localized(content)).encode(encoding))
+    for target, before in wanted.items():
+        found = read(folder, Options(target=target))  # type: ignore[arg-type]
+        assert np.array_equal(found.pixels, before.pixels)
+        assert np.array_equal(found.targets, before.targets)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"iris": [], "lid": 3}, r"found the names iris, lid; wanted interior_margin_2d"),
+        ([1, 2], r"found a list; wanted interior_margin_2d"),
+        (
+            {"interior_margin_2d": ["(1, 2)", "(3, 4)"], "eye_details": {"gaze": ""}},
+            "names gaze; wanted eye_details.look_vec",
+        ),
+        ({"interior_margin_2d": ["(1, 2, 3, 4, 5)"]}, r"'\(1, 2, 3, 4, 5\)' has 5 numbers; wanted \(x, y, z\)"),
+        ({str(number): 0 for number in range(99)}, r"found the names 0, 1, .*11, \.\.\.; wanted"),
+    ],
+)
+def test_json_without_a_name_says_which_are_there(tmp_path: Path, content: Any, says: str) -> None:
+    folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
+    (folder / "1.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=says):
+        read(folder, Options())
+
+
+def test_a_folder_without_labels_says_what_it_holds(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "eyes", 3, 1)
+    for number in range(2):
+        (folder / f"eye_{number}.json").write_text("{}")
+    with pytest.raises(DataError, match=r"eyes: no labels found, but 3 \.png, 2 \.json; wanted"):
+        read(folder, Options())
+    with pytest.raises(DataError, match=r"eyes: no N\.json of UnityEyes among 3 \.png, 2 \.json"):
+        read(folder, Options(), "unityeyes")
+    (folder / "1.png").rename(folder / "one.png")
+    (folder / "1.json").write_text("{}")
+    with pytest.raises(DataError, match=r"1 labels have no image \(1\.json\) among 3 \.png, 3 \.json"):
+        read(folder, Options())
+
+
+def test_arrays_under_other_names_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "eyes.npz", eyes=np.zeros((2, 9, 15), np.uint8), directions=np.zeros((2, 2)))
+    with pytest.raises(DataError, match=r"eyes\.npz: holds eyes, directions; wanted x and gaze"):
+        read(tmp_path / "eyes.npz", Options())
+    with h5py.File(tmp_path / "eyes.h5", "w") as file:
+        file["p00/eyes"], file["p00/gaze"], file["info"] = np.zeros((2, 9, 15), np.uint8), np.zeros((2, 2)), 3
+        file.create_group("empty")
+    with pytest.raises(DataError, match=r"eyes\.h5: holds empty, info, p00/eyes, p00/gaze; wanted images \(x, image"):
+        read(tmp_path / "eyes.h5", Options())
+    with h5py.File(tmp_path / "gaze.h5", "w") as file:
+        file["x"], file["gaze"] = np.zeros((2, 9, 15), np.uint8), np.zeros((2, 2))
+    with pytest.raises(DataError, match=r"gaze\.h5: holds gaze, x; wanted x and pupil"):
+        read(tmp_path / "gaze.h5", Options(target="pupil"))
+
+
+def test_a_mat_of_other_fields_names_them(tmp_path: Path) -> None:
+    day = tmp_path / "p00" / "day01.mat"
+    day.parent.mkdir()
+    scipy.io.savemat(day, {"data": {"left": {"pixels": np.zeros((2, 36, 60))}, "right": 3}, "names": 4})
+    with pytest.raises(
+        DataError, match=r"day01\.mat: not a day of MPIIGaze .*; found data\.left\.pixels, data\.right, names; "
+    ):
+        read(tmp_path, Options())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_of_mpiigaze_are_read_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    write_mpiigaze(tmp_path, {"p00": 3})
+    lists = tmp_path / "Evaluation Subset" / "sample list for eye image"
+    lists.mkdir(parents=True)
+    (lists / "p00.txt").write_bytes("day01/0001.jpg left\r\nday01/0002.jpg right\r\n".encode(encoding))
+    assert read(tmp_path, Options()).files == ["p00/day01/0001.jpg left", "p00/day01/0002.jpg right"]
+    (lists / "p00.txt").write_bytes(b"day01/\xff.jpg left\n")
+    with pytest.raises(DataError, match=r"p00\.txt: cannot be read as a list \(not text in UTF-8"):
+        read(tmp_path, Options())
+
+
+def test_an_evaluation_reads_the_pictures_that_patterns_say(tmp_path: Path) -> None:
+    folders = {
+        "train": write_unityeyes(tmp_path / "train", *discs(3, 1)),
+        "test": write_csv(tmp_path / "test", 4, 2),
+        "real_train": write_csv(tmp_path / "real", 5, 3),
+        "reweight_to": write_images(tmp_path / "unlabelled", 6, 4, (35, 55)),
+    }
+    for folder in folders.values():
+        for number in range(4):
+            Image.new("L", (640, 480), number).save(folder / f"{number}.bmp")
+    settings = {name: folder for name, folder in folders.items() if name != "train"}
+    config = EvalGazeConfig(train=(f"eyes={folders['train']}",), out=tmp_path / "out", exclude="*.bmp", **settings)
+    evaluation = prepare(config)
+    assert {name: len(images) for name, images in evaluation.sets.items()} == {"eyes": 3, "oracle": 5}
+    assert (len(evaluation.tested), evaluation.unlabelled is not None and len(evaluation.unlabelled)) == (4, 6)
+    assert not any("left out" in warning for warning in evaluation.warnings)

@@ -4,6 +4,7 @@ import difflib
 import functools
 import inspect
 import os
+import re
 import tomllib
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from rich.markup import escape
 from simgan_cli.cli.console import say
 from simgan_cli.cli.demo_config import DemoConfig, DemoDataConfig
 from simgan_cli.cli.doctor_config import DoctorConfig
+from simgan_cli.data.texts import read_text
 from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig
@@ -26,6 +28,13 @@ from simgan_cli.errors import SettingsError
 from simgan_cli.gaze.config import EvalGazeConfig
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
+# Kubernetes and Docker set variables for every service or linked container, named after it; modules, for a program.
+OF_PLATFORM = re.compile(
+    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)=.*"
+    r"|(\w+_)?NAME=/.*"  # a linked container's: /this/that
+    r"|(HOME|ROOT|DIR|VERSION|PATH)=.*",
+    re.DOTALL,
+)
 COMMANDS: dict[str, type[BaseModel]] = {
     "train": TrainConfig,
     "refine": RefineConfig,
@@ -65,7 +74,8 @@ def gather(
 ) -> dict[str, Any]:
     """Return what the user set explicitly for `command`, by key, the stronger place winning.
 
-    The environment and a TOML file may hold settings of other commands, too. Raises SettingsError for unknown keys.
+    The environment and a TOML file may hold settings of other commands, too. Variables that a platform sets are
+    ignored with a warning. Raises SettingsError for other unknown keys.
     """
     known = _keys(command)
     known_to_any = set().union(*map(_keys, COMMANDS))
@@ -75,12 +85,19 @@ def gather(
         for name, value in environment.items()
         if name.startswith(ENVIRONMENT_PREFIX)
     }
+    foreign = [
+        key
+        for key, value in from_environment.items()
+        if key not in known_to_any and OF_PLATFORM.fullmatch(f"{key.upper()}={value}")
+    ]
+    if foreign:
+        _warn_of_platform(", ".join(sorted(f"{ENVIRONMENT_PREFIX}{key.upper()}" for key in foreign)))
     problems = [
         *(f"{config_file}: unknown key {key!r}{_nearest(key, known)}" for key in file if key not in known),
         *(
             f"environment: unknown {ENVIRONMENT_PREFIX}{key.upper()}{_nearest(key, known_to_any, ENVIRONMENT_PREFIX)}"
             for key in from_environment
-            if key not in known_to_any
+            if key not in known_to_any and key not in foreign
         ),
     ]
     if problems:
@@ -132,8 +149,18 @@ def print_settings(config: BaseModel, *, everything: bool) -> None:
     for name, field in type(config).model_fields.items():
         if everything or field.is_required() or getattr(config, name) != field.default:
             key = field.alias or name
-            value = ", ".join(shown[key]) if isinstance(shown[key], list) else shown[key]
+            value = ", ".join(shown[key]) or "none" if isinstance(shown[key], list) else shown[key]
             say(f"{key.replace('_', '-'):>24}  {value}")
+
+
+@functools.cache  # a demonstration runs other commands in the same process
+def _warn_of_platform(names: str) -> None:
+    if Ranks.of_process().is_first:
+        say(
+            f"warning: environment: {names} ignored: no settings of ours; container platforms and environment modules "
+            "set such variables",
+            "yellow",
+        )
 
 
 def _keys(command: str) -> set[str]:
@@ -193,7 +220,7 @@ def _shown(default: Any) -> str | bool:
 
 def _read_toml(path: Path, table: str) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"--config {path}: cannot be read as TOML ({error})") from error
     strangers = [key for key, value in content.items() if key not in COMMANDS or not isinstance(value, dict)]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-from simgan_cli.engine.config import Device, PathSetting, Seed, Size, setting
+from simgan_cli.engine.config import Device, Globs, PathSetting, Seed, Size, as_list, setting
 from simgan_cli.gaze.geometry import Convention
 from simgan_cli.gaze.readers import Layout
 
@@ -22,17 +22,13 @@ def parse_named_path(value: object) -> object:
     return name, Path(path)
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 NamedPath = Annotated[
     tuple[str, Path],
     BeforeValidator(parse_named_path),
     PlainSerializer(lambda pair: f"{pair[0]}={pair[1]}", when_used="json"),
 ]
-NamedPaths = Annotated[tuple[NamedPath, ...], BeforeValidator(_as_list)]
-EstimatorNames = Annotated[tuple[EstimatorName, ...], BeforeValidator(_as_list)]
+NamedPaths = Annotated[tuple[NamedPath, ...], BeforeValidator(as_list)]
+EstimatorNames = Annotated[tuple[EstimatorName, ...], BeforeValidator(as_list)]
 
 
 class EvalGazeConfig(BaseModel):
@@ -47,6 +43,8 @@ class EvalGazeConfig(BaseModel):
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of the exported refiner (RUN/refiner); training must have kept it (--keep 0, --save-every).", "Data", ge=0)
     real_train: PathSetting | None = setting(None, "Labelled real eyes to train on: the row 'oracle', what this many labelled images reach.", "Data", metavar="DIR")
     reweight_to: PathSetting | None = setting(None, "Unlabelled real images, such as the refiner's: each --train, and what --model makes of the first, also trains estimators (but knn) with weights under which its labels are distributed as predicted for these, the row NAME-reweighted.", "Data", metavar="DIR")
+    include: Globs = setting((), "Take only these files below the folders given for pictures; may be repeated.", "Data", metavar="GLOB")
+    exclude: Globs = setting((), "Take these files for no pictures, such as masks; may be repeated.", "Data", metavar="GLOB")
     out: PathSetting = setting(..., "Folder for the results.", "Data", short="-o")
 
     labels: Literal["auto"] | Layout = setting("auto", "Layout of the labels.", "Labels")

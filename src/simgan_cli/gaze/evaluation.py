@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from simgan_cli.data.files import atomic_directory, write_atomic, write_json
+from simgan_cli.data.patterns import Patterns
 from simgan_cli.engine.drift import drift
 from simgan_cli.engine.estimator import Architecture, Estimator, can_read
 from simgan_cli.engine.export import CONFIG, load_network, read_json, save_network
@@ -78,7 +79,8 @@ def prepare(config: EvalGazeConfig, say: Say = lambda _: None) -> Evaluation:
     loaded = {name: _loaded(path, config.target) for name, path in config.load}
     device = resolve_device(config.device)
     prepare_process(device, deterministic=device.type == "cpu")
-    options = Options(config.target, config.size, config.preprocess, config.convention, config.degrees)
+    patterns = Patterns(config.include, config.exclude)
+    options = Options(config.target, config.size, config.preprocess, config.convention, config.degrees, patterns)
     sets: dict[str, LabelledImages] = {}
     for name, path in config.train:
         if config.model is not None and not sets:

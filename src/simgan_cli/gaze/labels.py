@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan_cli.data.images import equalize, resize, top_of
+from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import Convention, Vectors, angles_from_vectors, unit
 
@@ -27,13 +28,17 @@ DECODED_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Options:
-    """How labelled images are read; `size` is (H, W), None that of the first image."""
+    """How labelled images are read; `size` is (H, W), None that of the first image.
+
+    `patterns` say which files of a folder are images.
+    """
 
     target: Target = "gaze"
     size: tuple[int, int] | None = None
     preprocess: Literal["none", "equalize"] = "none"
     convention: Convention = "mpiigaze"
     degrees: bool = False
+    patterns: Patterns = ANY
 
 
 @dataclass(frozen=True)

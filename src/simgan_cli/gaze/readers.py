@@ -4,17 +4,20 @@ Each yields samples of what its layout holds; `read` finds the layout out and br
 """
 
 import csv
+import io
 import math
 import os
+import posixpath
 import re
 import struct
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +25,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED, image_batches
-from simgan_cli.data.cache import CHUNK, decoded, find_images, find_packed_images
+from simgan_cli.data.cache import CHUNK, Source, decoded
 from simgan_cli.data.files import naming, parse_json
 from simgan_cli.data.images import Preparation, decoding, luma, pixel_array
-from simgan_cli.data.tree import is_archive, natural, read_tree
+from simgan_cli.data.selection import OddImage, odd_note
+from simgan_cli.data.texts import read_text
+from simgan_cli.data.tree import Tree, is_archive, is_image, natural, read_tree, suffixes_found
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
 from simgan_cli.gaze.labels import Grey, LabelledImages, Options, Sample, collect, prepared
@@ -47,6 +52,9 @@ PERSON_KEYS = ("person", "persons", "subject_index")
 FILE_KEYS = ("file", "files")
 KNOWN_KEYS = {*IMAGE_KEYS, *GAZE_KEYS, *PUPIL_KEYS, *PERSON_KEYS, *FILE_KEYS}
 NAMED = 3  # examples in a message
+LISTED = 12  # names of what a file holds, in a message
+DECIMAL_COMMA = re.compile(r"\s*[+-\N{MINUS SIGN}]?\d+,\d+([eE][+-]?\d+)?\s*")
+LONGEST_VECTOR = 4  # numbers; of a render's gaze the first three count
 
 
 def read(path: Path, options: Options, layout: Layout | Literal["auto"] = "auto") -> LabelledImages:
@@ -58,6 +66,8 @@ def read(path: Path, options: Options, layout: Layout | Literal["auto"] = "auto"
         raise SettingsError(f"{path}: no such file or folder; give labelled images")
     found = _recognised(path) if layout == "auto" else layout
     samples, warnings = _READERS[found](path, options)
+    if not samples and options.patterns:
+        raise DataError(f"{path}: --include and --exclude leave none of its labelled images; give other patterns")
     if found == "unityeyes":
         options = replace(options, size=options.size or EYE_SIZE)
     return collect(samples, path, found, options, warnings)
@@ -73,19 +83,25 @@ def read_unlabelled(path: Path, size: tuple[int, int], options: Options) -> tupl
         raise SettingsError(f"{path}: no such file or folder; give unlabelled images")
     if path.is_file() and not is_archive(path.name):
         raise SettingsError(f"{path}: a file; give a folder of images, or a tar or zip archive of some")
-    tree = find_images(path)
-    inside, archives, total = find_packed_images(tree)
+    source = Source(path, options.patterns)
+    selection = source.select(source.read())
     images = list[Grey]()
-    left_out = [f"{path / name}: {reason}" for name, reason in inside.unusable]
-    for file, pixels in decoded(image_batches(tree, archives, CHUNK), Preparation(channels="1"), None):
-        if isinstance(pixels, UnreadableImage):
-            left_out.append(f"{file}: {pixels.reason}")
+    left_out = [f"{path / name}: {reason}" for name, reason in selection.tree.unusable]
+    odd = dict(selection.odd)
+    batches = image_batches(selection.tree, selection.archives, CHUNK)
+    for file, found in decoded(batches, Preparation(channels="1"), None, selection.domain):
+        if isinstance(found, OddImage):
+            odd[str(file)] = found.reason
+        elif isinstance(found, UnreadableImage):
+            left_out.append(f"{file}: {found.reason}")
         else:
-            images.append(prepared(pixels[0], size, options))
+            images.append(prepared(found.pixels[0], size, options))
     if not images:
-        raise DataError(f"{path}: none of {total:,} images can be read, such as {left_out[0]}")
+        bad = left_out or [": ".join(item) for item in odd.items()]
+        raise DataError(f"{path}: none of {selection.count:,} images can be read, such as {bad[0]}")
     told = [f"{path}: {len(left_out):,} unreadable images left out, such as {left_out[0]}"] if left_out else []
-    return np.stack(images), told
+    told += [f"{path}: {odd_note(odd, 'left out')}"] if odd else []
+    return np.stack(images), [*told, *selection.warnings("plain")]
 
 
 def _recognised(path: Path) -> Layout:
@@ -104,40 +120,73 @@ def _recognised(path: Path) -> Layout:
     elif any(re.fullmatch(r"\d+\.json", entry.name) for entry in path.iterdir()):
         return "unityeyes"
     raise DataError(
-        f"{path}: no labels found; wanted labels.csv beside the images, UnityEyes' N.json beside N.jpg, MPIIGaze's "
-        "Data/Normalized, an HDF5 file, or an .npz with x and gaze; --labels names the layout"
+        f"{path}: no labels found, but {_contents(path)}; wanted labels.csv beside the images, UnityEyes' N.json "
+        "beside N.jpg, MPIIGaze's Data/Normalized, an HDF5 file, or an .npz with x and gaze; --labels names the layout"
     )
+
+
+def _contents(path: Path) -> str:
+    """Return in words what kinds of files lie below a folder, or that it is a file."""
+    if path.is_file():
+        return "a file"
+    tree = read_tree(path)
+    return suffixes_found([*tree.images, *tree.archives, *tree.others])
 
 
 # labels.csv
 
+Row = tuple[int, dict[str, str]]  # the line it ends in; text by column
+
 
 def _read_csv(folder: Path, options: Options) -> Samples:
     table = folder / "labels.csv"
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file)
-            columns = lines.fieldnames or []
-            rows = list(lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read as a table ({error})") from error
+    columns, rows = _read_table(table)
     wanted = _columns(columns, options, table)
-    numbers = [[_number(row[name], name, table, line) for name in wanted] for line, row in enumerate(rows, 2)]
+    numbers = [[_number(row.get(name, ""), name, table, line) for name in wanted] for line, row in rows]
     targets = np.array(numbers, np.float64).reshape(len(rows), len(wanted))
     if wanted == ["pitch", "yaw"]:
         angles = targets[:, ::-1] if options.convention == "gazehub" else targets
         targets = _vectors(angles, options, table)
-    files = [row["file"] or "" for row in rows]
-    _check_files(folder, files, table)
-    warnings = _unlabelled(folder, len(set(read_tree(folder).images) - set(files)))
-    persons = [row.get("person") or None for row in rows]
+    tree = read_tree(folder, options.patterns)
+    files = _labelled_files(tree, [row.get("file", "") for _, row in rows], table)
+    persons = [row.get("person") or None for _, row in rows]
     if "person" in columns and not all(persons):
-        raise DataError(f"{table}: line {persons.index(None) + 2} names no person; fill the column in or remove it")
+        raise DataError(
+            f"{table}: line {rows[persons.index(None)][0]} names no person; fill the column in or remove it"
+        )
     samples = [
         Sample(file, partial(_decode, folder / file), target, person)
         for file, target, person in zip(files, targets, persons, strict=True)
+        if options.patterns.takes(file)
     ]
-    return samples, warnings
+    return samples, _unlabelled(folder, len(set(tree.images) - set(files)))
+
+
+def _read_table(table: Path) -> tuple[list[str], list[Row]]:
+    """Return the columns and rows of a table whose cells are parted by what parts most of its header's.
+
+    Blanks round cells go, and so does the case of columns where that leaves them apart.
+    """
+    try:
+        text = read_text(table)
+        header = text.strip().partition("\n")[0]
+        told = re.fullmatch(r"sep=([,;\t])", header, re.IGNORECASE)  # Excel reads and writes such a line
+        delimiter = told[1] if told else max(",;\t", key=header.count)
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+        lines = [(reader.line_num, cells) for line in reader if any(cells := [cell.strip() for cell in line])]
+        lines = lines[1:] if told else lines
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read as a table ({error})") from error
+    given = lines[0][1] if lines else []
+    lowered = [name.lower() for name in given]
+    columns = [low if lowered.count(low) == 1 else name for name, low in zip(given, lowered, strict=True)]
+    for number, cells in lines[1:]:
+        if any(cells[len(columns) :]):
+            raise DataError(
+                f"{table}: line {number} has {len(cells)} cells below {len(columns)} columns; where commas are decimal "
+                "ones, quote the numbers or part the cells by semicolons"
+            )
+    return columns, [(number, dict(zip(columns, cells, strict=False))) for number, cells in lines[1:]]
 
 
 def _columns(columns: Sequence[str], options: Options, table: Path) -> list[str]:
@@ -151,9 +200,9 @@ def _columns(columns: Sequence[str], options: Options, table: Path) -> list[str]
     raise DataError(f"{table}: has the columns {', '.join(columns) or '(none)'}; wanted {wanted}")
 
 
-def _number(text: str | None, column: str, table: Path, line: int) -> float:
+def _number(text: str, column: str, table: Path, line: int) -> float:
     try:
-        number = float(text or "")
+        number = parse_number(text)
         if not math.isfinite(number):
             raise ValueError
         return number
@@ -161,41 +210,80 @@ def _number(text: str | None, column: str, table: Path, line: int) -> float:
         raise DataError(f"{table}: line {line}: {column} is {text!r}, wanted a number") from None
 
 
-def _check_files(folder: Path, files: list[str], table: Path) -> None:
-    if twice := [file for file, count in Counter(map(os.path.normpath, files)).items() if count > 1]:
-        raise DataError(f"{table}: {', '.join(twice[:NAMED])} stand there more than once; keep one line for each image")
-    missing = [file for file in files if not file or not os.path.isfile(folder / file)]  # noqa: PTH113 - a name of any length
+def parse_number(text: str) -> float:
+    """Return a number with a decimal point or comma, and any minus sign. Raises ValueError for anything else."""
+    text = text.strip().replace("\N{MINUS SIGN}", "-")
+    return float(text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text)
+
+
+def _labelled_files(tree: Tree, names: list[str], table: Path) -> list[str]:
+    """Return the file that each label names, relative to the folder, however it names it.
+
+    Backslashes may stand for slashes, and a suffix may lack where one image fits. Raises DataError for names outside
+    the folder, without an image, or of one image.
+    """
+    images, excluded = _by_stem(tree.images), _by_stem(filter(is_image, tree.others))
+    files, missing, several = list[str](), list[str](), list[str]()
+    for name in names:
+        slashed = name.replace("\\", "/")
+        if slashed.startswith("/") or PureWindowsPath(name).is_absolute() or ".." in slashed.split("/"):
+            raise DataError(f"{table}: {name} lies outside the folder; give paths below {tree.root}")
+        forms = [posixpath.normpath(form) for form in (name, slashed)]
+        file = next((form for form in forms if os.path.isfile(tree.root / form)), None)  # noqa: PTH113 - of any length
+        fitting = [file] if file else images.get(forms[-1]) or excluded.get(forms[-1], [])[:1]
+        if len(fitting) == 1:
+            files.append(fitting[0])
+        elif fitting:
+            several.append(f"{name}: {', '.join(fitting)}")
+        else:
+            missing.append(name or "an empty name")
     if missing:
         raise DataError(
-            f"{table}: {len(missing):,} of {len(files):,} labels have no image ({', '.join(missing[:NAMED])}); "
-            "restore the images or remove the lines"
+            f"{table}: {len(missing):,} of {len(names):,} labels have no image ({', '.join(missing[:NAMED])}); images "
+            f"there: {', '.join(tree.images[:NAMED]) or 'none'}; restore the images or correct the lines"
         )
-    for file in files:
-        if Path(file).is_absolute() or ".." in Path(file).parts:
-            raise DataError(f"{table}: {file} lies outside the folder; give paths below {folder}")
+    if several:
+        raise DataError(
+            f"{table}: {len(several):,} labels fit more than one image ({'; '.join(several[:NAMED])}); add the suffix"
+        )
+    if twice := [file for file, count in Counter(files).items() if count > 1]:
+        raise DataError(f"{table}: {', '.join(twice[:NAMED])} stand there more than once; keep one line for each image")
+    return files
+
+
+def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return paths by what they are without their suffix."""
+    found = defaultdict[str, list[str]](list)
+    for path in paths:
+        found[os.path.splitext(path)[0]].append(path)  # noqa: PTH122 - of a million paths
+    return found
 
 
 # UnityEyes
 
 
 def _read_unityeyes(folder: Path, options: Options) -> Samples:
-    tree = read_tree(folder)
-    stems = [str(Path(name).with_suffix("")) for name in tree.images]
-    images, of_stem = dict(zip(stems, tree.images, strict=True)), Counter(stems)
+    tree = read_tree(folder, options.patterns)
+    images, excluded = _by_stem(tree.images), _by_stem(filter(is_image, tree.others))
     labels = {name.removesuffix(".json"): name for name in tree.others if re.fullmatch(r"(.*/)?\d+\.json", name)}
-    alone = sorted(labels.keys() - images.keys())
+    if not labels:
+        raise DataError(f"{folder}: no N.json of UnityEyes among {_contents(folder)}")
+    alone = sorted(labels.keys() - images.keys() - excluded.keys())
     if alone:
         named = ", ".join(labels[stem] for stem in alone[:NAMED])
-        raise DataError(f"{folder}: {len(alone):,} labels have no image ({named}); restore or remove them")
-    if several := [label for stem, label in labels.items() if of_stem[stem] > 1]:
         raise DataError(
-            f"{folder}: {len(several):,} labels have more than one image ({', '.join(several[:NAMED])}); keep one of "
-            "each name, such as N.jpg beside N.json"
+            f"{folder}: {len(alone):,} labels have no image ({named}) among {_contents(folder)}; restore or remove them"
+        )
+    if several := [stem for stem in labels if len(images.get(stem, ())) > 1]:
+        named = "; ".join(f"{labels[stem]}: {', '.join(images[stem])}" for stem in several[:NAMED])
+        raise DataError(
+            f"{folder}: {len(several):,} labels have more than one image ({named}); keep one of each name, or name the "
+            "renders, such as --include '*.jpg'"
         )
     warnings = _unlabelled(folder, len(images.keys() - labels.keys()))
     size = options.size or EYE_SIZE
     samples = [
-        _unityeyes_sample(folder, images[stem], labels[stem], size, options) for stem in images if stem in labels
+        _unityeyes_sample(folder, images[stem][0], labels[stem], size, options) for stem in images if stem in labels
     ]
     return samples, warnings
 
@@ -203,16 +291,16 @@ def _read_unityeyes(folder: Path, options: Options) -> Samples:
 def _unityeyes_sample(folder: Path, image: str, label: str, size: tuple[int, int], options: Options) -> Sample:
     path = folder / label
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-        margin = np.array([parse_vector(text)[:2] for text in content["interior_margin_2d"]])
+        content = parse_json(read_text(path))
+        margin = np.array([parse_vector(text)[:2] for text in _entry(content, "interior_margin_2d")])
         if options.target == "gaze":
-            x, y, z = parse_vector(content["eye_details"]["look_vec"])[:3]
+            x, y, z = parse_vector(_entry(content, "eye_details", "look_vec"))[:3]
         else:
-            points = [parse_vector(text)[:2] for text in content["iris_2d"]]
+            points = [parse_vector(text)[:2] for text in _entry(content, "iris_2d")]
             if not points:
                 raise ValueError("iris_2d has no points")
             centre = np.mean(points, axis=0)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error})") from error
     if margin.ndim != 2 or len(margin) < 2 or np.ptp(margin[:, 0]) <= 0:
         raise DataError(f"{path}: interior_margin_2d spans no box; remove this render")
@@ -225,17 +313,40 @@ def _unityeyes_sample(folder: Path, image: str, label: str, size: tuple[int, int
     return Sample(image, crop, ((centre[0] - left) * size[1] / width, (height - centre[1] - top) * size[0] / rows))
 
 
+def _entry(content: Any, *keys: str) -> Any:
+    """Return what stands at `keys` of nested objects. Raises ValueError that names what is there instead."""
+    for place, key in enumerate(keys, 1):
+        if not isinstance(content, dict) or key not in content:
+            found = f"the names {_listed(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
+            raise ValueError(f"found {found}; wanted {'.'.join(keys[:place])}")
+        content = content[key]
+    return content
+
+
 def parse_vector(text: str) -> list[float]:
-    """Return the numbers of "(x, y, z)". Raises ValueError for anything else; nothing is evaluated."""
+    """Return the numbers of "(x, y, z)" or "(x, y, z, w)", also with decimal commas: "(0,0100, 0,2000, -0,9800)".
+
+    Raises ValueError for anything else; nothing is evaluated.
+    """
     match = re.fullmatch(r"\s*\(([^()]*)\)\s*", text)
     if match is None:
         raise ValueError(f"{text[:40]!r} is not (x, y, z)")
-    numbers = [float(part) for part in match[1].split(",")]
-    if len(numbers) < 2:
-        raise ValueError(f"{text[:40]!r} has too few numbers")
+    numbers = list(map(parse_number, _parts(match[1])))
+    if not 2 <= len(numbers) <= LONGEST_VECTOR:
+        raise ValueError(f"{text[:40]!r} has {len(numbers)} numbers; wanted (x, y, z)")
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"{text[:40]!r} is not finite")
     return numbers
+
+
+def _parts(text: str) -> list[str]:
+    """Return the texts of the numbers of a vector, apart at commas that are no decimal ones."""
+    parts, spaced = text.split(","), re.split(r",\s+", text)
+    if 1 < len(spaced) < len(parts):  # blanks after some commas alone: those part numbers
+        return spaced
+    if len(parts) in (6, 2 * LONGEST_VECTOR):
+        return [",".join(pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    return parts
 
 
 def eye_window(margin: NDArray[np.float64], height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -314,9 +425,18 @@ def _mpiigaze_day(path: Path) -> Iterator[Sample]:
                 yield Sample(file, partial(np.ascontiguousarray, image), gaze, path.parent.name)
     except (KeyError, AttributeError, ValueError, TypeError, IndexError) as error:
         raise DataError(
-            f"{path}: not a day of MPIIGaze ({type(error).__name__}: {error}); wanted data.left and data.right with "
-            "image (N, 36, 60) and gaze (N, 3), and filenames"
+            f"{path}: not a day of MPIIGaze ({type(error).__name__}: {error}); found {_listed(_fields(content))}; "
+            "wanted data.left and data.right with image (N, 36, 60) and gaze (N, 3), and filenames"
         ) from error
+
+
+def _fields(content: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of what a .mat holds, such as "data.left.image"."""
+    for name, value in content.items():
+        if hasattr(value, "_fieldnames"):
+            yield from (f"{name}.{field}" for field in _fields(vars(value)))
+        elif not name.startswith("_"):
+            yield name
 
 
 def _loaded_mat(path: Path) -> Any:
@@ -378,8 +498,10 @@ def _evaluation_subset(normalized: Path) -> list[str] | None:
 
 
 def _lines(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8", errors="backslashreplace")  # a name that is no text will not be found
-    return [line for line in text.splitlines() if line.strip()]
+    try:
+        return [line for line in read_text(path).splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a list ({error})") from error
 
 
 # npz and HDF5
@@ -390,7 +512,7 @@ def _read_npz(path: Path, options: Options) -> Samples:
         with np.load(path, allow_pickle=False) as archive:
             _refuse_bomb(path, sum(member.file_size for member in archive.zip.infolist()))
             arrays = {key: archive[key] for key in archive.files if key in KNOWN_KEYS}
-            keys = ", ".join(archive.files)
+            keys = _listed(archive.files)
     except DataError:
         raise
     except (
@@ -407,7 +529,7 @@ def _from_arrays(
     labels = _first(arrays, GAZE_KEYS if options.target == "gaze" else PUPIL_KEYS)
     if images is None or labels is None:
         wanted = "x and gaze" if options.target == "gaze" else "x and pupil"
-        raise DataError(f"{path}: holds {keys or 'nothing'}; wanted {wanted}, one row for each image")
+        raise DataError(f"{path}: holds {keys}; wanted {wanted}, one row for each image")
     images = _grey_batch(np.asarray(images), path)
     try:
         labels = np.asarray(labels, np.float64)
@@ -451,13 +573,16 @@ def _read_hdf5(path: Path, options: Options) -> Samples:
             with h5py.File(file, "r") as content:
                 groups = _labelled_groups(content, content.name)
                 if not groups:
-                    raise DataError(f"{file}: holds {', '.join(content) or 'nothing'}; wanted images and gaze")
+                    raise DataError(
+                        f"{file}: holds {_listed(_data_sets(content))}; wanted images ({', '.join(IMAGE_KEYS)}) beside "
+                        f"labels ({', '.join((*GAZE_KEYS, *PUPIL_KEYS))}) in one group"
+                    )
                 for name, group in groups:
                     arrays = {key.lower(): _stacked(group[key], file) for key in group if key.lower() in KNOWN_KEYS}
                     person = name.strip("/").split("/")[0] if name.strip("/") else None
                     if person in (None, "Data", "data"):  # a file for each person
                         person = file.stem if len(files) > 1 else None
-                    samples += _from_arrays(arrays, file, name.strip("/") or file.stem, options, "", person)
+                    samples += _from_arrays(arrays, file, name.strip("/") or file.stem, options, _listed(group), person)
         except DataError:
             raise
         except Exception as error:  # damage shows as OSError, KeyError, RuntimeError, UnicodeError, MemoryError ...
@@ -476,6 +601,17 @@ def _labelled_groups(group: Any, name: str) -> list[tuple[str, Any]]:
         (f"{name.rstrip('/')}/{key}", group[key]) for key in sorted(group, key=natural) if hasattr(group[key], "keys")
     ]
     return [found for key, child in inner for found in _labelled_groups(child, key)]
+
+
+def _data_sets(group: Any, deep: int = 3) -> list[str]:
+    """Return the paths of a group's data sets, and of groups in it that are empty or lie too deep."""
+    names = list[str]()
+    for key in group:
+        inner = _data_sets(group[key], deep - 1) if hasattr(group[key], "keys") and deep else []
+        names += [f"{key}/{name}" for name in inner] or [key]
+        if len(names) > LISTED:
+            break
+    return names
 
 
 def _stacked(item: Any, file: Path) -> NDArray[Any]:
@@ -568,6 +704,12 @@ def _vectors(angles: NDArray[np.float64], options: Options, source: Path) -> Vec
         )
     vectors = vectors_from_angles(angles, options.convention)
     return facing_camera(vectors) if options.convention == "xgaze" else vectors
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return the first of some names in words."""
+    first = [str(name) for name in islice(names, LISTED + 1)]
+    return ", ".join([*first[:LISTED], *(["..."] if len(first) > LISTED else [])]) or "nothing"
 
 
 def _unlabelled(folder: Path, count: int) -> list[str]:

@@ -1,0 +1,132 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simgan_cli.data.plan import folders_in
+from simgan_cli.data.texts import decode_text, names_in, read_text
+from simgan_cli.errors import SettingsError
+
+# Byte order marks by hand; the codecs named have none.
+MARKED = {
+    "utf-8": b"\xef\xbb\xbf",
+    "utf-16-le": b"\xff\xfe",
+    "utf-16-be": b"\xfe\xff",
+    "utf-32-le": b"\xff\xfe\x00\x00",
+    "utf-32-be": b"\x00\x00\xfe\xff",
+}
+# Names as folders have them: no NUL, no line end, no blank at an end, and none that only a mark is.
+LETTERS = st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Zs"], blacklist_characters="\\\ufeff\x85")
+NAMES = st.lists(st.text(LETTERS, min_size=1), min_size=1)
+
+
+@given(st.sampled_from(list(MARKED)), st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")))
+def test_marked_text_of_every_encoding_is_decoded(encoding: str, text: str) -> None:
+    assert decode_text(MARKED[encoding] + text.encode(encoding)) == text
+
+
+@given(st.text(st.characters(min_codepoint=9, max_codepoint=126), min_size=1), st.sampled_from(["le", "be"]))
+def test_utf16_without_a_mark_is_told_by_its_nuls(text: str, order: str) -> None:
+    assert decode_text(text.encode(f"utf-16-{order}")) == text
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\ufeff")))
+def test_utf8_stays_as_it_is(text: str) -> None:
+    assert decode_text(text.encode()) == text
+
+
+@given(st.binary())
+def test_bytes_are_text_or_an_error_that_says_what_to_do(content: bytes) -> None:
+    try:
+        decode_text(content)
+    except ValueError as error:
+        assert str(error).startswith("not text in UTF-8, UTF-16 or UTF-32 (byte ")
+        assert str(error).endswith("; save it as UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"caf\xe9", "byte 3 is no UTF-8"),
+        (b"\xff\xfea\x00b", "byte 4 is no UTF-16-LE"),
+        (b"\xef\xbb\xbfa\xff", "byte 4 is no UTF-8"),
+    ],
+)
+def test_an_error_names_the_byte_counted_from_the_file_s_start(content: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        decode_text(content)
+
+
+def test_lines_of_a_text_end_in_newlines(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes("one\r\ntwo\rthree\n\rfour".encode("utf-16"))
+    assert read_text(tmp_path / "text") == "one\ntwo\nthree\n\nfour"
+
+
+@given(
+    NAMES,
+    st.sampled_from(["\n", "\r\n", "\r", "\0", "  \n", "\n\n\t", "\0\n"]),
+    st.sampled_from([*MARKED.items(), ("utf-8", b"")]),
+    st.booleans(),
+)
+def test_a_list_gives_its_names_in_any_encoding_and_with_any_ends(
+    names: list[str], end: str, encoding: tuple[str, bytes], ended: bool
+) -> None:
+    text = end.join(names) + (end if ended else "")
+    codec, mark = encoding
+    if codec != "utf-8" or mark or "\0" not in text:  # one-letter names that NULs end look like UTF-16
+        assert names_in(mark + text.encode(codec)) == names
+
+
+@given(st.binary())
+def test_any_bytes_of_a_list_are_folders_or_a_settings_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any-bytes"
+    file.write_bytes(content)
+    try:
+        folders = folders_in(file)
+    except SettingsError as error:
+        assert str(error).startswith(f"--from-file {file}: ")
+    else:
+        assert folders
+        assert not any("\0" in str(folder) for folder in folders)
+
+
+def test_names_that_are_no_text_arrive_byte_for_byte() -> None:
+    for content in (b"render\xff\nb\xfe/c\n", b"render\xff\0b\xfe/c\0"):
+        assert [os.fsencode(name) for name in names_in(content)] == [b"render\xff", b"b\xfe/c"]
+
+
+def test_blanks_and_backslashes_belong_to_a_name_only_where_such_a_folder_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blank  ").mkdir()
+    (tmp_path / "back\\slash").mkdir()
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    content = b"blank  \nother  \nback\\slash\na\\b\n.\\a\\b\nnew\\one\n"
+    assert names_in(content) == ["blank  ", "other", "back\\slash", "a/b", "./a/b", "new\\one"]
+
+
+def test_a_line_end_in_a_name_survives_between_nuls() -> None:
+    assert names_in(b"two\nlines\0three\0") == ["two\nlines", "three"]
+
+
+def test_one_letter_folders_between_nuls_are_no_utf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert names_in(b"a\0b\0") == ["ab"]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    assert names_in(b"a\0b\0") == ["a", "b"]
+
+
+def test_marks_amid_joined_lists_go() -> None:
+    assert names_in(b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n\xef\xbb\xbf\n") == ["one", "two"]
+
+
+def test_a_list_of_no_text_says_how_to_save_it(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"\xff\xfes\x00y")
+    with pytest.raises(SettingsError, match=r"--from-file .*list: not text in UTF-8.*save it as UTF-8"):
+        folders_in(tmp_path / "list")
