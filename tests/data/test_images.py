@@ -1,5 +1,6 @@
 """What test_pixels.py leaves open: transparency, EXIF of deep images, the borders of fits, rounding."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from simgan_cli.data.images import Preparation, equalize, read_pixels, resize
+from simgan_cli.data.images import Preparation, decode, equalize, hidden_share, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.errors import UnreadableImage
 
@@ -24,17 +25,17 @@ def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     ("mode", "color", "transparency", "expected"),
     [("1", 1, 0, [255]), ("L", 90, 90, [90]), ("RGB", (1, 2, 3), (1, 2, 3), [1, 2, 3])],
 )
-def test_a_transparent_colour_changes_no_pixel(
+def test_a_transparent_colour_changes_no_pixel_that_is_kept(
     tmp_path: Path, mode: str, color: Any, transparency: Any, expected: list[int]
 ) -> None:
     path = saved(Image.new(mode, (5, 4), color), tmp_path / "a.png", transparency=transparency)
-    assert read_pixels(path, PLAIN)[:, 0, 0].tolist() == expected
+    assert read_pixels(path, Preparation(background="keep"))[:, 0, 0].tolist() == expected
 
 
 def test_a_transparent_palette_entry_keeps_its_colour(tmp_path: Path) -> None:
     image = Image.new("RGB", (5, 4), (200, 30, 40)).convert("P", palette=Image.Palette.ADAPTIVE)
     path = saved(image, tmp_path / "a.png", transparency=image.getpixel((0, 0)))
-    assert read_pixels(path, PLAIN)[:, 0, 0].tolist() == [200, 30, 40]
+    assert read_pixels(path, Preparation(background="keep"))[:, 0, 0].tolist() == [200, 30, 40]
 
 
 @pytest.mark.parametrize(
@@ -59,11 +60,22 @@ def test_deep_grey_as_colour_is_equalized_as_grey() -> None:
     assert np.array_equal(equalize(np.stack([grey] * 3, axis=-1)), np.stack([equalize(grey)] * 3, axis=-1))
 
 
-@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO", "TGA", "JPEG2000"])
-def test_formats_that_no_suffix_names_are_not_decoded(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("EPS", "an EPS image, which is not read"),
+        ("PDF", "a PDF document"),
+        ("ICO", "an ICO image, which is not read"),
+        ("TGA", "unknown format"),
+        ("JPEG2000", "a JPEG 2000 image, which is not read"),
+        ("AVIF", "an AVIF image, which is not read"),
+        ("DDS", "a DDS image, which is not read"),
+    ],
+)
+def test_formats_that_no_suffix_names_are_not_decoded(tmp_path: Path, kind: str, says: str) -> None:
     """Pillow reads more than we do, and hands some to other programs."""
     path = saved(Image.new("RGB", (32, 32)), tmp_path / "a.png", format=kind)
-    with pytest.raises(UnreadableImage, match="unknown format"):
+    with pytest.raises(UnreadableImage, match=says):
         read_pixels(path, PLAIN)
 
 
@@ -125,3 +137,103 @@ def test_to_network_leaves_its_input_alone() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8)
     to_network(pixels)
     assert pixels.tolist() == [0, 255]
+
+
+def test_a_photograph_shows_through_transparent_pixels(tmp_path: Path) -> None:
+    own = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [100, 0, 0, 51]]], np.uint8)
+    photograph = np.full((3, 1, 3), 200, np.uint8)
+    path = saved(Image.fromarray(own), tmp_path / "a.png")
+    found = read_pixels(path, Preparation(background="real"), photograph)
+    assert found[:, 0].T.tolist() == [[10, 20, 30], [200, 200, 200], [180, 160, 160]]
+    assert read_pixels(path, Preparation(background="real"))[:, 0, 1].tolist() == [0, 0, 0]
+    with pytest.raises(UnreadableImage, match="photographs are 3x1 pixels in 8-bit grey"):
+        read_pixels(path, Preparation(background="real"), photograph[:1])
+
+
+def test_the_bars_of_padding_show_no_photograph(tmp_path: Path) -> None:
+    path = saved(Image.new("RGBA", (40, 10), (0, 0, 0, 0)), tmp_path / "a.png")
+    preparation = Preparation(size=(20, 20), fit="pad", background="real")
+    found = read_pixels(path, preparation, np.full((3, 20, 20), 200, np.uint8))
+    assert (found[:, 8:12] == 200).all()
+    assert (found[:, :6] == 0).all()
+
+
+@pytest.mark.parametrize("background", ["#000000", "#80ff01"])
+def test_opaque_pixels_are_the_same_on_any_background(tmp_path: Path, background: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    path = saved(Image.fromarray(np.dstack([pixels, np.full((9, 8), 255, np.uint8)])), tmp_path / "a.png")
+    assert np.array_equal(read_pixels(path, Preparation(background=background)), pixels.transpose(2, 0, 1))
+
+
+def test_the_share_of_hidden_pixels_is_counted(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (4, 1), (1, 2, 3, 0))
+    image.putpixel((0, 0), (1, 2, 3, 1))
+    assert hidden_share(decode(saved(image, tmp_path / "a.png"))) == 0.75
+    assert hidden_share(decode(saved(Image.new("L", (4, 1)), tmp_path / "b.png"))) == 0
+
+
+def test_deep_colour_is_equalized_by_its_luma() -> None:
+    colour = np.random.default_rng(0).integers(20_000, 40_000, (6, 7, 3)).astype(np.uint16)
+    grey = (colour.astype(int) @ [19595, 38470, 7471] + 32768) // 65536
+    change = equalize(grey.astype(np.uint16)).astype(int) - grey
+    assert np.array_equal(equalize(colour), np.clip(colour + change[..., None], 0, 65535))
+
+
+def whole(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((40, 30), 60).convert("RGB").save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "git lfs pull"),
+        (b"../.git/annex/objects/x1/2z/SHA256E-s9--ab.png/SHA256E-s9--ab.png", "git annex get"),
+        (b"/annex/objects/SHA256E-s9--ab.png\n", "git annex get"),
+        (b"\n<!DOCTYPE html><html>404</html>", "HTML page"),
+        (b"\xef\xbb\xbf<HTML>", "HTML page"),
+        (b'<?xml version="1.0"?><Error/>', "XML"),
+        (b'<?xml version="1.0"?><svg xmlns="x"/>', "SVG"),
+        (b'{"message": "not found"}', "JSON"),
+        (b"file,pitch,yaw\n", "not an image but text"),
+        ("für später\n".encode(), "not an image but text"),
+        (bytes(5000), "zero bytes"),
+        (b"v/1\x01" + bytes(90), "damaged or cut off EXR"),
+        (b"\0\0\0\x18ftypheic" + bytes(90), "a HEIC image"),
+        (b"\0\0\0\x18ftypisom" + bytes(90), "a video"),
+        (b"\xff\x0a" + bytes(90), "a JPEG XL image"),
+        (b"\x93NUMPY\1\0", "damaged or cut off .npy"),
+        (bytes(range(256)), "unknown format"),
+        (b"P5 4 4 255\n" + bytes(15), "ends early: 26 of 27 bytes"),
+        (b"P2 2 2 255\n1 2 3", "ends early: 3 of 4 samples"),
+        (b"P2 2 1 7\n1 9", "damaged: a sample is not in 0 to 7"),
+        (b"P5 2 2 0\n1234", "damaged: the header"),
+        (b"P5 2 two 255\n1234", "damaged: the header"),
+    ],
+)
+def test_a_file_that_is_no_image_is_called_what_it_is(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImage, match=says):
+        decode(path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_file_that_was_cut_off_says_so(tmp_path: Path, kind: str, share: float) -> None:
+    content = whole(kind)
+    part = content[: int(len(content) * share)]
+    path = tmp_path / "a.png"
+    path.write_bytes(part)
+    with pytest.raises(UnreadableImage, match=rf"ends early: {len(part):,} of .*bytes|outside"):
+        decode(path)
+
+
+def test_damage_is_told_with_what_to_do(tmp_path: Path) -> None:
+    content = bytearray(whole("PNG"))
+    content[60:200] = bytes(140)
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UnreadableImage, match=r"damaged: .*; render or copy it again"):
+        decode(tmp_path / "a.png")

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image, ImageOps
 
-from simgan_cli.data.images import Preparation, read_pixels
-from simgan_cli.data.pictures import FormatName, is_written_lossy, read_picture, write_picture
+from simgan_cli.data.images import Preparation, decode, read_pixels
+from simgan_cli.data.pictures import FormatName, Picture, Reading, is_written_lossy, read_picture, write_picture
 from simgan_cli.errors import UnreadableImage
 
 RNG = np.random.default_rng(0)
@@ -26,12 +29,21 @@ def noise(mode: str) -> Image.Image:
     return Image.fromarray(RNG.integers(0, 256, SHAPES[mode], dtype=np.uint8), mode=None)
 
 
+def saved(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def alpha_of(picture: Picture) -> Any:
+    return None if picture.decoded.alpha is None else picture.decoded.alpha.tolist()
+
+
 def rewritten(path: Path, wanted: FormatName | None = None) -> Image.Image:
     """Invert the pixels of a file and return what was written."""
-    picture = read_picture(path)
+    picture = read_picture(path, Reading(background="keep"))
     top = np.iinfo(picture.pixels.dtype).max
     out = path.with_name("out.bin")
-    out.write_bytes(write_picture(picture, top - picture.pixels, wanted))
+    out.write_bytes(write_picture(picture, top - picture.pixels, wanted).content)
     with Image.open(out) as image:
         image.load()
         return image
@@ -65,6 +77,8 @@ def test_lossless_formats_keep_size_mode_depth_alpha_and_every_pixel(
     inverted = (65535 if mode == "I;16" else 255) - expected
     if mode in ("LA", "RGBA"):
         inverted[..., -1] = expected[..., -1]
+        hidden = expected[..., -1] == 0
+        inverted[hidden] = expected[hidden]
     assert np.array_equal(np.asarray(result), inverted)
     assert not is_written_lossy(read_picture(path), None)
 
@@ -93,13 +107,13 @@ def test_what_did_not_change_is_the_same_file(tmp_path: Path, suffix: str) -> No
     path = tmp_path / f"a.{suffix}"
     noise("RGB").save(path)
     picture = read_picture(path)
-    assert write_picture(picture, picture.pixels, None) == path.read_bytes()
+    assert write_picture(picture, picture.pixels, None) == (path.read_bytes(), ())
 
 
 def test_other_modes_become_grey_or_colour_and_say_so(tmp_path: Path) -> None:
-    cases = {"1": ("L", "1-bit"), "P": ("RGB", "palette"), "CMYK": ("RGB", "CMYK")}
-    for mode, (expected, name) in cases.items():
-        path = tmp_path / f"a{mode}.{'tif' if mode == 'CMYK' else 'png'}"
+    cases = {"1": ("bmp", "L", "1-bit"), "P": ("png", "RGB", "palette"), "CMYK": ("tif", "RGB", "CMYK")}
+    for mode, (suffix, expected, name) in cases.items():
+        path = tmp_path / f"a{mode}.{suffix}"
         noise("RGB").convert(mode).save(path)
         assert read_picture(path).converted == name
         assert rewritten(path).mode == expected
@@ -110,25 +124,46 @@ def test_a_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
     image.putpixel((0, 0), (1, 2, 3))
     image.save(tmp_path / "a.png", transparency=(1, 2, 3))
     picture = read_picture(tmp_path / "a.png")
-    assert picture.alpha is not None
-    assert picture.alpha[0, 0] == 0
-    assert picture.alpha[1:].min() == 255
-    assert picture.pixels[:, 0, 0].tolist() == [1, 2, 3]
+    assert picture.decoded.alpha is not None
+    assert picture.decoded.alpha[0, 0] == 0
+    assert picture.decoded.alpha[1:].min() == 255
+    assert picture.decoded.array[0, 0].tolist() == [1, 2, 3]
+    assert picture.pixels[:, 0, 0].tolist() == [0, 0, 0]
     assert rewritten(tmp_path / "a.png").mode == "RGBA"
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff"])
-def test_orientation_is_applied_and_not_applied_again(tmp_path: Path, suffix: str) -> None:
-    image = Image.linear_gradient("L").resize((20, 10))
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+def test_a_turned_image_is_seen_upright_and_stored_as_it_was(tmp_path: Path, suffix: str, orientation: int) -> None:
+    image, path = noise("RGB"), tmp_path / f"a.{suffix}"
     exif = image.getexif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    image.save(tmp_path / f"a.{suffix}", exif=exif)
-    picture = read_picture(tmp_path / f"a.{suffix}")
-    assert picture.pixels.shape == (1, 20, 10)
-    (tmp_path / "b").write_bytes(write_picture(picture, picture.pixels, None))
+    exif[0x0112] = orientation
+    image.save(path, exif=exif, lossless=True)
+    picture = read_picture(path)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    assert np.array_equal(picture.pixels.transpose(1, 2, 0), shown)
+    assert picture.decoded.orientation == orientation
+    (tmp_path / "b").write_bytes(write_picture(picture, 255 - picture.pixels, None).content)
     with Image.open(tmp_path / "b") as result:
-        assert result.size == (10, 20)
-        assert result.getexif().get(0x0112, 1) == 1
+        assert result.getexif().get(0x0112, 1) == orientation
+        assert np.array_equal(np.asarray(ImageOps.exif_transpose(result)), 255 - shown)
+    with Image.open(tmp_path / "b") as result, Image.open(path) as source:
+        assert result.size == source.size  # before it is turned
+
+
+@pytest.mark.parametrize("wanted", ["png", "tiff", "webp", "bmp", "ppm"])
+def test_a_turned_image_is_shown_alike_in_another_format(tmp_path: Path, wanted: FormatName) -> None:
+    image = noise("RGB")
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    picture = read_picture(tmp_path / "a.jpg")
+    written = write_picture(picture, picture.pixels, wanted)
+    result = read_picture(saved(tmp_path / "b", written.content))
+    assert np.array_equal(result.pixels, picture.pixels)
+    keeps_exif = wanted in ("png", "tiff", "webp")
+    assert result.decoded.orientation == (6 if keeps_exif else 1)
+    assert ("EXIF" in written.lost) != keeps_exif
 
 
 def test_colour_profile_and_resolution_are_kept(tmp_path: Path) -> None:
@@ -143,19 +178,18 @@ def test_a_profile_of_four_inks_does_not_go_with_three_colours(tmp_path: Path) -
     assert "icc_profile" not in rewritten(tmp_path / "a.tif").info
 
 
+def png_file(*chunks: tuple[bytes, bytes]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
 def png_of_16_bits(path: Path, colour_type: int) -> Path:
     """Write a PNG of 2x2 pixels by the letter of its specification, since Pillow cannot."""
     channels = {2: 3, 4: 2, 6: 4}[colour_type]
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", 2, 2, 16, colour_type, 0, 0, 0)
     rows = (b"\0" + bytes(range(4 * channels))) * 2
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
-    return path
+    return saved(path, png_file((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
 
 
 def tiff_of_16_bits(path: Path, channels: int, *, photometric: int, planar: int = 1) -> Path:
@@ -187,28 +221,93 @@ def tiff_of_16_bits(path: Path, channels: int, *, photometric: int, planar: int 
 
 
 def ppm_of_16_bits(path: Path) -> Path:
-    path.write_bytes(b"P6\n2 2\n65535\n" + bytes(24))
-    return path
+    return saved(path, b"P6\n2 2\n65535\n" + bytes(range(24)))
 
 
-@pytest.mark.parametrize("read", [read_picture, lambda path: read_pixels(path, Preparation())], ids=["refine", "train"])
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda path: png_of_16_bits(path, 2),
-        lambda path: png_of_16_bits(path, 4),
-        lambda path: png_of_16_bits(path, 6),
-        lambda path: tiff_of_16_bits(path, 3, photometric=2),
-        lambda path: tiff_of_16_bits(path, 3, photometric=2, planar=2),
-        ppm_of_16_bits,
-    ],
-    ids=["png", "png, grey and alpha", "png, alpha", "tiff", "tiff in planes", "ppm"],
-)
-def test_16_bits_that_would_become_8_are_refused(
-    tmp_path: Path, write: Callable[[Path], Path], read: Callable[[Path], object]
-) -> None:
-    with pytest.raises(UnreadableImage, match="16 bits a channel"):
-        read(write(tmp_path / "image"))
+def big_endian(path: Path) -> Path:
+    """Change the order of bytes of the directory that `tiff_of_16_bits` writes; the pixels are taken as they lie."""
+    content = path.read_bytes()
+    count = struct.unpack_from("<H", content, 8)[0]
+    tags = [struct.unpack_from("<HHI4s", content, 10 + 12 * index) for index in range(count)]
+    directory = b""
+    for tag, kind, number, value in tags:
+        one = value[1::-1] + value[:2] if kind == 3 and number == 1 else value[::-1]
+        directory += struct.pack(">HHI", tag, kind, number) + one
+    bits = np.frombuffer(content, "<u2", 3, 14 + 12 * count).astype(">u2").tobytes()
+    rest = content[14 + 12 * count + 6 :]
+    return saved(path, b"MM\0*" + struct.pack(">IH", 8, count) + directory + bytes(4) + bits + rest)
+
+
+DEEP: dict[str, Callable[[Path], Path]] = {
+    "png": lambda path: png_of_16_bits(path, 2),
+    "png, grey and alpha": lambda path: png_of_16_bits(path, 4),
+    "png, alpha": lambda path: png_of_16_bits(path, 6),
+    "tiff": lambda path: tiff_of_16_bits(path, 3, photometric=2),
+    "tiff, big-endian": lambda path: big_endian(tiff_of_16_bits(path, 3, photometric=2)),
+    "ppm": lambda path: ppm_of_16_bits(path),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_16_bits_a_channel_are_read_and_written_as_they_are(tmp_path: Path, kind: str) -> None:
+    path = DEEP[kind](tmp_path / "image")
+    order = "<u2" if kind == "tiff" else ">u2"
+    channels = {"png, grey and alpha": 2, "png, alpha": 4}.get(kind, 3)
+    row = bytes(range(4 * channels)) if "png" in kind else bytes(range(8 * channels))
+    stored = np.frombuffer(row * 2 if "png" in kind else row, order).reshape(2, 2, channels)
+    colours = stored[..., :1] if channels == 2 else stored[..., :3]
+    picture = read_picture(path, Reading(background="keep"))
+    assert np.array_equal(picture.pixels.transpose(1, 2, 0), colours)
+    assert picture.decoded.bits == 16
+    if channels % 2 == 0:
+        assert alpha_of(picture) == stored[..., -1].tolist()
+    assert np.array_equal(read_pixels(path, Preparation(background="keep")), picture.pixels)
+    written = write_picture(picture, 65535 - picture.pixels, None)
+    again = read_picture(saved(tmp_path / "b", written.content), Reading(background="keep"))
+    assert np.array_equal(again.pixels, 65535 - picture.pixels)
+    assert alpha_of(again) == alpha_of(picture)
+    assert written.lost == ()
+
+
+@pytest.mark.parametrize("filters", [(0, 1), (2, 3), (4, 4)])
+def test_a_deep_png_of_any_filter_is_unpacked(tmp_path: Path, filters: tuple[int, int]) -> None:
+    """The rows of 6 bytes a pixel are filtered here one byte at a time, by the letter of the specification."""
+    samples = RNG.integers(0, 65536, (4, 5, 3), dtype=np.uint16)
+    raw = samples.astype(">u2").view(np.uint8).reshape(4, -1).astype(int)
+    rows = bytearray()
+    for y, row in enumerate(raw):
+        kind = filters[y % 2]
+        rows.append(kind)
+        for x, value in enumerate(row):
+            left = int(row[x - 6]) if x >= 6 else 0
+            up = int(raw[y - 1][x]) if y else 0
+            corner = int(raw[y - 1][x - 6]) if y and x >= 6 else 0
+            guess = min((left, up, corner), key=lambda near: abs(left + up - corner - near))
+            rows.append((int(value) - (0, left, up, (left + up) // 2, guess)[kind]) % 256)
+    header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
+    path = saved(tmp_path / "a.png", png_file((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+    assert np.array_equal(read_picture(path).pixels, samples.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (13, 9)])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_an_interlaced_deep_png_is_unpacked(tmp_path: Path, size: tuple[int, int], channels: int) -> None:
+    samples = RNG.integers(0, 65536, (*size, channels), dtype=np.uint16)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    parts = [samples[y::dy, x::dx] for y, x, dy, dx in passes]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for part in parts if part.size for row in part)
+    header = struct.pack(">IIBBBBB", size[1], size[0], 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 1)
+    path = saved(tmp_path / "a.png", png_file((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+    found = decode(path)
+    assert np.array_equal(found.array, samples[..., 0] if channels == 2 else samples[..., :3])
+    assert alpha_of(read_picture(path)) == (None if channels == 3 else samples[..., -1].tolist())
+
+
+def test_16_bits_of_a_tiff_in_planes_are_refused(tmp_path: Path) -> None:
+    path = tiff_of_16_bits(tmp_path / "a.tif", 3, photometric=2, planar=2)
+    for read in (read_picture, lambda path: read_pixels(path, Preparation())):
+        with pytest.raises(UnreadableImage, match="16 bits a channel in planes"):
+            read(path)
 
 
 def test_16_bits_of_a_tiff_are_read_as_they_are_or_refused_where_pillow_inverts_8_bits_alone(tmp_path: Path) -> None:
@@ -266,3 +365,130 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
     finally:
         stop.set()
         writer.join()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_of_few_bits_keeps_its_scale(tmp_path: Path, bits: int, suffix: str) -> None:
+    samples = np.arange(6 * 9).reshape(6, 9) % (1 << bits)
+    rows = np.packbits((samples[..., None] >> np.arange(bits)[::-1] & 1).reshape(6, -1).astype(np.uint8), axis=1)
+    if suffix == "png":
+        header = struct.pack(">IIBBBBB", 9, 6, bits, 0, 0, 0, 0)
+        packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+        content = png_file((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
+    else:
+        tags = [
+            (256, 3, 1, 9), (257, 3, 1, 6), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8),
+            (277, 3, 1, 1), (279, 4, 1, rows.size),
+        ]  # fmt: skip
+        directory = struct.pack("<H", 8) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+        padded = rows.tobytes() + bytes(rows.size % 2)
+        content = b"II*\0" + struct.pack("<I", 8 + len(padded)) + padded + directory
+    picture = read_picture(saved(tmp_path / f"a.{suffix}", content))
+    top = (1 << bits) - 1
+    assert (picture.decoded.bits, picture.decoded.maxval, picture.converted) == (bits, top, None)
+    assert np.array_equal(picture.pixels[0], samples * (255 // top))
+    written = write_picture(picture, 255 - picture.pixels, None)
+    result = read_picture(saved(tmp_path / "b", written.content))
+    assert (result.decoded.bits, written.lost) == (bits, ())
+    assert np.array_equal(result.pixels[0], (top - samples) * (255 // top))
+
+
+@given(
+    kind=st.sampled_from([2, 3, 5, 6]), maxval=st.integers(1, 65535), data=st.data(),
+    comment=st.sampled_from([b"", b"# a camera\n", b"#\r\n#two\n"]),
+)  # fmt: skip
+def test_a_pnm_keeps_its_scale_header_and_every_sample_that_does_not_change(
+    tmp_path_factory: pytest.TempPathFactory, kind: int, maxval: int, data: st.DataObject, comment: bytes
+) -> None:
+    shape = (2, 3, 3) if kind in (3, 6) else (2, 3)
+    samples = data.draw(arrays.arrays(np.uint16, shape, elements=st.integers(0, maxval)))
+    header = b"P%d\n%s3 2\n%s%d\n" % (kind, comment, comment, maxval)
+    text = b" ".join(b"%d" % value for value in samples.ravel().tolist())
+    body = text if kind <= 3 else samples.astype(">u2" if maxval > 255 else "u1").tobytes()
+    path = saved(tmp_path_factory.mktemp("pnm") / "a", header + body)
+    picture = read_picture(path)
+    top = 65535 if maxval > 255 else 255
+    expected = [round(value / maxval * top) for value in samples.ravel().tolist()]
+    assert picture.pixels.transpose(1, 2, 0).ravel().tolist() == expected
+    assert picture.decoded.maxval == maxval
+    changed = picture.pixels.copy()
+    changed[0, 0, 0] = top - changed[0, 0, 0]
+    written = write_picture(picture, changed, None).content
+    assert written.startswith(header)
+    again = written[len(header) :]
+    found = again.split() if kind <= 3 else np.frombuffer(again, ">u2" if maxval > 255 else "u1")
+    values = np.array(found).astype(int)
+    assert values[1:].tolist() == samples.ravel().tolist()[1:]
+    assert abs(values[0] - (maxval - int(samples.ravel()[0]))) <= 1
+
+
+@pytest.mark.parametrize("kind", [1, 4])
+def test_a_bitmap_stays_one(tmp_path: Path, kind: int) -> None:
+    body = b"0 1 1\n010" if kind == 1 else bytes([0b01100000, 0b01000000])
+    picture = read_picture(saved(tmp_path / "a.pbm", b"P%d 3 2\n" % kind + body))
+    assert picture.pixels.tolist() == [[[255, 0, 0], [255, 0, 255]]]
+    written = saved(tmp_path / "b", write_picture(picture, 255 - picture.pixels, None).content)
+    with Image.open(written) as result:
+        assert result.mode == "1"
+        assert np.array_equal(np.asarray(result), picture.pixels[0] == 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparent_pixels_are_seen_on_the_background_and_hidden_colours_stay(tmp_path: Path, dtype: Any) -> None:
+    top = int(np.iinfo(dtype).max)
+    own = np.array([[[9, 8, 7, 0], [100, 50, 0, top // 3], [200, 100, 50, top]]], dtype)
+    path = tmp_path / "a.png"
+    if dtype == np.uint8:
+        Image.fromarray(own).save(path)
+    else:
+        header = struct.pack(">IIBBBBB", 3, 1, 16, 6, 0, 0, 0)
+        rows = b"\0" + own.astype(">u2").tobytes()
+        saved(path, png_file((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+    picture = read_picture(path, Reading(background="#ff0000"))
+    seen = picture.pixels[:, 0].T.tolist()
+    assert seen == [[top, 0, 0], [round((100 + 2 * top) / 3), 17, 0], [200, 100, 50]]
+    refined = picture.pixels.copy()
+    refined[2] += 5
+    refined[0] -= 30
+    written = write_picture(picture, refined, None)
+    result = read_picture(saved(tmp_path / "b", written.content), Reading(background="keep"))
+    assert alpha_of(result) == own[..., 3].tolist()
+    assert result.pixels[:, 0].T.tolist() == [[9, 8, 7], [70, 50, 5], [170, 100, 55]]
+
+
+def test_pixels_of_the_value_that_is_kept_stay(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pgm", b"P5 3 1 1023\n" + struct.pack(">3H", 0, 5, 1023))
+    for value, expected in ((0, [0, 1018, 0]), (5, [1023, 5, 0]), (None, [1023, 1018, 0])):
+        picture = read_picture(path, Reading(keep_value=value))
+        written = write_picture(picture, 65535 - picture.pixels, None).content
+        assert list(struct.unpack(">3H", written[-6:])) == expected
+    colour = np.array([[[0, 0, 0], [0, 0, 1]]], np.uint8)
+    Image.fromarray(colour).save(tmp_path / "b.png")
+    picture = read_picture(tmp_path / "b.png", Reading(keep_value=0))
+    saved(tmp_path / "c", write_picture(picture, 255 - picture.pixels, None).content)
+    assert read_picture(tmp_path / "c").pixels[:, 0].T.tolist() == [[0, 0, 0], [255, 255, 254]]
+
+
+@given(values=arrays.arrays(np.uint16, (3, 4)), red=st.integers(0, 255), shift=st.integers(0, 65535))
+def test_packed_values_are_unpacked_and_packed_again(
+    tmp_path_factory: pytest.TempPathFactory, values: Any, red: int, shift: int
+) -> None:
+    packed = np.stack([np.full((3, 4), red), values // 256, values % 256], axis=-1).astype(np.uint8)
+    path = tmp_path_factory.mktemp("packed") / "a.png"
+    Image.fromarray(packed).save(path)
+    picture = read_picture(path, Reading(pixels="packed16"))
+    assert np.array_equal(picture.pixels, values[None])
+    refined = picture.pixels ^ np.uint16(shift)
+    saved(path, write_picture(picture, refined, None).content)
+    with Image.open(path) as result:
+        found = np.asarray(result).astype(int)
+    assert (found[..., 0] == red).all()
+    assert np.array_equal(found[..., 1] * 256 + found[..., 2], refined[0])
+
+
+@pytest.mark.parametrize(("mode", "says"), [("L", "8-bit grey"), ("I;16", "16-bit grey"), ("RGB", "its red is")])
+def test_an_image_that_is_not_packed_is_refused(tmp_path: Path, mode: str, says: str) -> None:
+    noise(mode).save(tmp_path / "a.png")
+    with pytest.raises(UnreadableImage, match=says):
+        read_picture(tmp_path / "a.png", Reading(pixels="packed16"))

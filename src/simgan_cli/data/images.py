@@ -1,25 +1,32 @@
 """One image file to one array of pixels, and pixels to and from the networks' range."""
 
 import io
-import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-from simgan_cli.data.archives import Member, Readable
+from simgan_cli.data.archives import Readable
+from simgan_cli.data.codecs import pnm_header, read_deep_png, read_pnm
+from simgan_cli.data.damage import MAX_PIXELS, reason_of, refuse_many_pixels
+from simgan_cli.data.metadata import emptied_png
+from simgan_cli.data.renders import Curve, Render, is_render, read_render, to_display
+from simgan_cli.data.tiff import read_deep_tiff
 from simgan_cli.errors import UnreadableImage, is_shortage
 
-MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
 # Pillow's other decoders are for formats that no suffix of ours names; some start programs, as that of EPS does.
 FORMATS_READ = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "PPM", "GIF")
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # in a TIFF
+ORIENTATION = 0x0112  # EXIF tag
+_BITS_OF_PNG = {"1": 1, "2": 2, "4": 4, "16B": 16}  # by the end of Pillow's name of its layout
+GREY_MODES = frozenset({"1", "L", "LA", "La"})
 Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
 
 # We refuse by our own limit before anything is decoded; Pillow's warning would come on top of the error.
@@ -34,15 +41,182 @@ class Preparation:
     fit: Literal["resize", "crop", "pad"] = "resize"
     channels: Literal["1", "3"] | None = None
     preprocess: Literal["none", "equalize"] = "none"
+    pixels: Literal["plain", "packed16"] = "plain"  # packed16: one 16-bit value in the green and the blue byte
+    background: str = "#000000"  # behind transparent pixels: #rrggbb, real (a photograph), keep (what files hide there)
+    tone_curve: Curve = "srgb"  # from linear pixels of float files
 
 
-def read_pixels(path: Readable, preparation: Preparation) -> Pixels:
-    """Decode the file `path` and prepare it: C x H x W, uint8 or (16-bit grey) uint16.
+class Decoded(NamedTuple):
+    """One decoded image file, upright.
 
-    Raises UnreadableImage with the reason.
+    `array` is H x W or H x W x 3, uint8 or uint16, of the full range of its type; palettes and CMYK are colour, and
+    alpha is left out. `alpha` is H x W of the same type.
     """
-    with decoding(path) as image:
-        array = pixel_array(ImageOps.exif_transpose(image), preparation.channels, path)
+
+    path: Readable
+    array: Pixels
+    alpha: Pixels | None = None
+    is_palette: bool = False
+    bits: int = 8  # of a sample in the file
+    maxval: int = 255  # the sample of the file that `array` shows as the largest of its type
+    orientation: int = 1  # of EXIF, 1 to 8; it was applied
+    format: str | None = None  # Pillow's name
+    mode: str = "RGB"  # Pillow's name of how the file stores pixels
+    info: Mapping[Any, Any] = MappingProxyType({})  # what else Pillow read
+    render: Render | None = None  # where `array` is what a renderer's numbers look like
+
+
+def read_pixels(path: Readable, preparation: Preparation, photograph: Pixels | None = None) -> Pixels:
+    """Decode the file `path` and prepare it: C x H x W, uint8 or uint16. Raises UnreadableImage with the reason."""
+    return prepare(decode(path, curve=preparation.tone_curve), preparation, photograph)
+
+
+def decode(path: Readable, content: bytes | None = None, *, single: bool = False, curve: Curve = "srgb") -> Decoded:
+    """Decode the file `path`, whose `content` may have been read before; linear light goes through the tone `curve`.
+
+    Of several pages the first is taken, or with `single` none. Raises UnreadableImage with the reason.
+    """
+    with _opened(path, content) as file:
+        start = file.read(8)
+        file.seek(0)
+        if is_render(path, start):
+            if (render := read_render(path, file.read())) is not None:
+                return _decode_render(render, curve)
+            file.seek(0)
+        if _is_pnm(start):
+            return _decode_pnm(path, file.read())
+        with Image.open(file, formats=FORMATS_READ) as image:
+            refuse_many_pixels(path, image.width, image.height)
+            pages = getattr(image, "n_frames", 1) if single else 1
+            if pages > 1:
+                raise UnreadableImage(path, f"holds {pages} pages or frames; split it into files of one each")
+            bits = _bits(image)
+            if bits > 8 and image.mode != "F" and not is_deep(image):
+                return _decode_deep(path, image, file)
+            return _decode_by_pillow(path, image, bits)
+
+
+def _decode_render(render: Render, curve: Curve) -> Decoded:
+    array = to_display(render.straight, curve) if render.is_linear else render.values
+    top = top_of(array.dtype)
+    alpha = None if render.alpha is None else np.rint(render.alpha * top).astype(array.dtype)
+    bits = 32 if render.is_linear else 8 * array.itemsize
+    return Decoded(
+        render.path, array, alpha, bits=bits, maxval=top, mode="RGB" if array.ndim == 3 else "L", render=render
+    )
+
+
+def _is_pnm(start: bytes) -> bool:
+    return start[:1] == b"P" and b"1" <= start[1:2] <= b"6" and start[2:3] in b" \t\r\n\x0b\x0c#"
+
+
+def _decode_pnm(path: Readable, content: bytes) -> Decoded:
+    header = pnm_header(content)
+    refuse_many_pixels(path, header.width, header.height)
+    samples, maxval = read_pnm(content), header.maxval
+    top = top_of(samples.dtype)
+    if maxval != top:
+        samples = np.rint(samples / maxval * top).astype(samples.dtype)
+    mode = "RGB" if header.channels == 3 else "L"
+    return Decoded(path, samples, bits=maxval.bit_length(), maxval=maxval, format="PPM", mode=mode)
+
+
+def _decode_deep(path: Readable, image: Image.Image, file: IO[bytes]) -> Decoded:
+    """Decode 16 bits a channel of colour or with alpha; Pillow would drop 8 of them."""
+    info, orientation = image.info, 1
+    if "transparency" in info:
+        raise UnreadableImage(path, "16 bits a channel with a transparent colour; convert it")
+    if image.format == "TIFF":
+        orientation = _orientation(image)
+    file.seek(0)
+    content = file.read()
+    if image.format == "PNG":
+        with Image.open(io.BytesIO(emptied_png(content))) as empty:  # EXIF may follow the pixels
+            empty.load()
+            info, orientation = empty.info, _orientation(empty)
+        samples = read_deep_png(content)
+    elif image.format == "TIFF":
+        samples = read_deep_tiff(content)
+    else:
+        raise UnreadableImage(path, "16 bits a channel in colour or with alpha, of which 8 would be lost; convert it")
+    samples = turned(samples, orientation)
+    alpha = samples[..., -1] if samples.shape[2] in (2, 4) else None
+    array = samples[..., 0] if samples.shape[2] == 2 else samples[..., :3]
+    return Decoded(
+        path, array, alpha, bits=16, maxval=65535, orientation=orientation, format=image.format,
+        mode=image.mode, info=info,
+    )  # fmt: skip
+
+
+def _decode_by_pillow(path: Readable, image: Image.Image, bits: int) -> Decoded:
+    mode = image.mode
+    if is_deep(image):
+        _refuse_other_grey(image, path)
+    is_tiff = image.format == "TIFF"
+    orientation = _orientation(image) if is_tiff else 1  # asked first: Pillow turns a TIFF while it loads it
+    maxval = 65535 if is_deep(image) else (1 << bits) - 1 if mode in {"1", "L"} and bits < 8 else 255
+    info = dict(image.info) if is_tiff else image.info  # Pillow drops a TIFF's compression while it loads it
+    image.load()
+    if mode == "LAB":
+        raise UnreadableImage(path, "LAB colours; convert it to RGB")
+    array, alpha = _pixels_and_alpha(image, path)
+    if not is_tiff and (orientation := _orientation(image)) != 1:
+        array = turned(array, orientation)
+        alpha = None if alpha is None else turned(alpha, orientation)
+    return Decoded(
+        path, array, alpha, mode in {"P", "PA"}, bits, maxval, orientation, image.format, mode, info,
+    )  # fmt: skip
+
+
+def _pixels_and_alpha(image: Image.Image, path: Readable) -> tuple[Pixels, Pixels | None]:
+    if is_deep(image) or not image.has_transparency_data:
+        return pixel_array(image, None, path), None
+    is_grey = image.mode in GREY_MODES
+    whole = np.asarray(image if image.mode in {"LA", "RGBA"} else image.convert("RGBA"))
+    return whole[..., 0] if is_grey else whole[..., :3], whole[..., -1]
+
+
+def _orientation(image: Image.Image) -> int:
+    # Pillow parses EXIF each time it is asked; few images have any.
+    has_any = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"} & image.info.keys()
+    if not has_any and image.format != "TIFF":
+        return 1
+    found = image.getexif().get(ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
+
+
+def turned(array: Pixels, orientation: int, *, back: bool = False) -> Pixels:
+    """Turn H x W (x C) pixels upright as EXIF's `orientation` (1 to 8) says, or `back` to how they are stored."""
+    if back and orientation in (6, 8):
+        orientation = 14 - orientation  # each of the others is its own inverse
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
+
+
+def prepare(decoded: Decoded, preparation: Preparation, photograph: Pixels | None = None) -> Pixels:
+    """Prepare a decoded image: C x H x W, uint8 or uint16.
+
+    With the background "real", transparent pixels show `photograph`, which was prepared likewise; black without one.
+    Raises UnreadableImage where the pixels are not packed as told.
+    """
+    array, alpha = decoded.array, decoded.alpha
+    if preparation.pixels == "packed16":
+        array, alpha = unpacked(decoded), None if alpha is None else alpha.astype(np.uint16) * 257
+    array = _with_channels(array, preparation.channels)
+    if alpha is not None and preparation.background != "keep":
+        is_real = preparation.background == "real"
+        array = laid_on("#000000" if is_real else preparation.background, array, alpha)
+        if is_real and photograph is not None:
+            return _over(photograph, array, alpha, decoded.path, preparation)
+    return _in_size(array, preparation)
+
+
+def _in_size(array: Pixels, preparation: Preparation) -> Pixels:
     if preparation.size is not None:
         array = resize(array, preparation.size, preparation.fit)
     if preparation.preprocess == "equalize":
@@ -50,57 +224,133 @@ def read_pixels(path: Readable, preparation: Preparation) -> Pixels:
     return channels_first(array)
 
 
+def _over(photograph: Pixels, array: Pixels, alpha: Pixels, path: Readable, preparation: Preparation) -> Pixels:
+    """Show a photograph through what was laid on black; the bars of the fit "pad" stay black."""
+    top = top_of(array.dtype)
+    clear = top - alpha
+    if preparation.size is not None:
+        array, clear = (resize(part, preparation.size, preparation.fit) for part in (array, clear))
+    laid = channels_first(array)
+    if (photograph.shape, photograph.dtype) != (laid.shape, laid.dtype):
+        raise UnreadableImage(
+            path,
+            f"{_words_for(laid)} with transparent pixels, and photographs are {_words_for(photograph)}; "
+            "pass --background '#000000', or images of one kind",
+        )
+    shown = laid + (photograph.astype(np.int64) * clear + top // 2) // top
+    array = np.clip(shown, 0, top).astype(array.dtype).transpose(1, 2, 0)
+    return _in_size(array[..., 0] if len(laid) == 1 else array, replace(preparation, size=None))
+
+
+def _words_for(pixels: Pixels) -> str:
+    channels, height, width = pixels.shape
+    return f"{width}x{height} pixels in {8 * pixels.itemsize}-bit {'grey' if channels == 1 else 'colour'}"
+
+
+def laid_on(background: str, array: Pixels, alpha: Pixels) -> Pixels:
+    """Lay H x W (x 3) pixels on a colour #rrggbb, of which grey ones show the luma."""
+    top = top_of(array.dtype)
+    colour = np.array([int(background[at : at + 2], 16) for at in (1, 3, 5)], np.uint32) * (top // 255)
+    if array.ndim == 2:
+        colour = luma(colour.reshape(1, 3, 1, 1)).reshape(())
+    else:
+        alpha = alpha[..., None]
+    wide = array.astype(np.uint32) * alpha + colour * (top - alpha.astype(np.uint32))
+    laid: Pixels = ((wide + top // 2) // top).astype(array.dtype)
+    return laid
+
+
+def hidden_share(decoded: Decoded) -> float:
+    """Return the share of pixels that are fully transparent."""
+    return 0.0 if decoded.alpha is None else float(np.mean(decoded.alpha == 0))
+
+
+def unpacked(decoded: Decoded) -> Pixels:
+    """Return the 16-bit values, H x W, that an image holds in its green (high) and blue (low) bytes.
+
+    Raises UnreadableImage for any other image: grey, of 16 bits, or whose red is not one value.
+    """
+    array = decoded.array
+    if array.ndim != 3 or array.dtype != np.uint8:
+        found = f"{8 * array.itemsize}-bit {'grey' if array.ndim == 2 else 'colour'}"
+        raise UnreadableImage(decoded.path, f"{found}, and packed16 is 8-bit colour; pass --pixels plain")
+    lowest, highest = int(array[..., 0].min()), int(array[..., 0].max())
+    if lowest != highest:
+        raise UnreadableImage(
+            decoded.path, f"its red is {lowest} to {highest}, and packed16 has one value there; pass --pixels plain"
+        )
+    return array[..., 1].astype(np.uint16) << 8 | array[..., 2]
+
+
+def _with_channels(array: Pixels, channels: Literal["1", "3"] | None) -> Pixels:
+    if channels == "3" and array.ndim == 2:
+        return np.stack([array] * 3, axis=-1)
+    if channels == "1" and array.ndim == 3:
+        if array.dtype == np.uint8:
+            return np.asarray(Image.fromarray(np.ascontiguousarray(array)).convert("L"))
+        return luma(array.transpose(2, 0, 1)[None]).reshape(array.shape[:2])
+    return array
+
+
 @contextmanager
-def decoding(path: Readable, content: bytes | None = None) -> Iterator[Image.Image]:
-    """Yield the image of `path`, its pixels not yet decoded; the file's `content` may have been read before.
+def decoding(path: Readable) -> Iterator[Image.Image]:
+    """Yield the image of `path`, its pixels not yet decoded.
 
     Raises UnreadableImage with the reason, also for 16-bit colour, which would be lost in part, and for what happens
-    inside the block: no decoder's own exception gets out, but that of a process without memory, file descriptors or
-    disk, which is not the image's fault.
+    inside the block.
+    """
+    with _opened(path, None) as file, Image.open(file, formats=FORMATS_READ) as image:
+        refuse_many_pixels(path, image.width, image.height)
+        _refuse_lost_bits(image, path)
+        yield image
+
+
+@contextmanager
+def _opened(path: Readable, content: bytes | None) -> Iterator[IO[bytes]]:
+    """Yield the file; what decoders raise in the block becomes an UnreadableImage with the reason.
+
+    A process without memory, file descriptors or disk is not the image's fault: its error is passed on.
     """
     try:
-        with (
-            path.open("rb") if content is None else io.BytesIO(content) as file,
-            Image.open(file, formats=FORMATS_READ) as image,
-        ):
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImage(path, f"{image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read")
-            _refuse_lost_bits(image, path)
-            yield image
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
+            yield file
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
         raise UnreadableImage(path, f"{error}; at most {MAX_PIXELS:,} pixels are read") from error
     except PermissionError as error:
         raise UnreadableImage(path, "permission denied") from error
-    except (
-        Exception
-    ) as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error ...
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error ...
         if is_shortage(error):
             raise
-        raise UnreadableImage(path, _reason(path, error)) from error
+        raise UnreadableImage(path, _reason(path, content, error)) from error
 
 
 def _refuse_lost_bits(image: Image.Image, path: Readable) -> None:
     """Raise UnreadableImage where Pillow would drop or invert bits without a word; before the pixels are decoded."""
-    if not is_deep(image) and image.mode != "F" and _bits(image) > 8:
+    if is_deep(image):
+        _refuse_other_grey(image, path)
+    elif image.mode != "F" and _bits(image) > 8:
         raise UnreadableImage(path, "16 bits a channel in colour or with alpha, of which 8 would be lost; convert it")
-    if is_deep(image) and "transparency" in image.info:
+
+
+def _refuse_other_grey(image: Image.Image, path: Readable) -> None:
+    if "transparency" in image.info:
         raise UnreadableImage(path, "16 bits with a transparent grey level; convert it")
-    if is_deep(image) and isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
         raise UnreadableImage(path, "16 bits with 0 for white; convert it")  # Pillow inverts 8 bits alone
 
 
 def _bits(image: Image.Image) -> int:
-    """Return the bits of a channel in the file, where they are more than 8; Pillow decodes colour to 8."""
-    if isinstance(image, TiffImageFile):
-        return int(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))))
+    """Return the bits of a sample in the file, 8 where Pillow does not tell; asked before the pixels are decoded."""
+    if image.format == "TIFF":
+        return int(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
     tiles = getattr(image, "tile", [])  # what is still to decode, with the file's own layout of pixels
     arguments = tiles[0].args if tiles else None
-    raw, depth = (arguments[0], arguments[-1]) if isinstance(arguments, tuple) else (arguments, 0)
-    deep_raw = isinstance(raw, str) and re.search(r";16[BLN]$", raw)
-    deep_ppm = image.format == "PPM" and isinstance(depth, int) and depth > 255
-    return 16 if deep_raw or deep_ppm else 8
+    if image.format == "PNG" and isinstance(arguments, str):
+        return _BITS_OF_PNG.get(arguments.partition(";")[2], 1 if arguments == "1" else 8)
+    is_deep_ppm = image.format == "PPM" and isinstance(arguments, tuple) and arguments[-1] > 255
+    return 16 if is_deep_ppm else 8
 
 
 def channels_first(array: Pixels) -> Pixels:
@@ -135,8 +385,11 @@ def equalize(array: Pixels) -> Pixels:
 
     The lookup is that of OpenCV's equalizeHist, which stored the gaze data sets: (cdf - cdf_min) / (n - cdf_min).
     """
-    if array.ndim == 3 and array.dtype != np.uint8:  # grey as three equal channels: there is no other 16-bit colour
-        return np.repeat(equalize(array[..., 0])[..., None], 3, axis=2)
+    if array.ndim == 3 and array.dtype != np.uint8:  # Pillow converts 8 bits alone
+        grey = _with_channels(array, "1")
+        change = equalize(grey).astype(np.int32) - grey
+        spread: Pixels = np.clip(array + change[..., None], 0, top_of(array.dtype)).astype(array.dtype)
+        return spread
     if array.ndim == 3:
         luma, blue, red = Image.fromarray(array).convert("YCbCr").split()
         luma = Image.fromarray(equalize(np.asarray(luma)))
@@ -160,7 +413,7 @@ def luma(pixels: Pixels) -> Pixels:
 
 def top_of(dtype: np.dtype[Any]) -> int:
     """Return the largest value of an integer pixel: 255 or 65535."""
-    return int(np.iinfo(dtype).max)
+    return int((1 << 8 * dtype.itemsize) - 1)
 
 
 def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Readable) -> Pixels:
@@ -176,7 +429,7 @@ def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Re
         return np.stack([grey] * 3, axis=-1) if channels == "3" else grey
     if image.mode == "F":
         raise UnreadableImage(path, "floating-point pixels; convert it to 8 or 16 bits")
-    is_grey = image.mode in {"1", "L", "LA", "La"}
+    is_grey = image.mode in GREY_MODES
     mode = {"1": "L", "3": "RGB", None: "L" if is_grey else "RGB"}[channels]
     if image.mode == "P" or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -184,13 +437,15 @@ def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Re
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Say whether an image has more than 8 bits a pixel: grey always, in Pillow."""
+    """Return whether an image has more than 8 bits a pixel: grey always, in Pillow."""
     return image.mode.startswith("I;16") or image.mode == "I"
 
 
-def _reason(path: Readable, error: Exception) -> str:
-    if path.entry.size == 0 if isinstance(path, Member) else path.is_file() and path.stat().st_size == 0:
-        return "empty file"
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image, or one of an unknown format"
-    return str(error) or type(error).__name__
+def _reason(path: Readable, content: bytes | None, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # of the disk, not of a decoder
+    try:
+        found = path.read_bytes() if content is None else content
+    except OSError as unread:
+        return unread.strerror or str(unread)
+    return reason_of(found, error)

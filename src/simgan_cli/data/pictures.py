@@ -1,23 +1,26 @@
-"""One image file in full, to be written again with other pixels: size, mode, depth, alpha and format stay."""
+"""One image file in full, to be written again with other pixels: all else of the file stays as it was."""
 
 import hashlib
 import io
 import os
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from simgan_cli.data import metadata
 from simgan_cli.data.archives import Member, Readable
-from simgan_cli.data.images import Pixels, channels_first, decoding, is_deep, pixel_array
+from simgan_cli.data.codecs import write_png, write_pnm
+from simgan_cli.data.images import Decoded, Pixels, Preparation, decode, prepare, top_of, turned, unpacked
+from simgan_cli.data.renders import Render, recoloured, write_render
+from simgan_cli.data.tiff import write_tiff_samples
 from simgan_cli.errors import UnreadableImage, is_shortage
 
 FormatName = Literal["png", "jpeg", "tiff", "bmp", "webp", "pgm", "ppm"]
 QUALITY = 95  # of lossy outputs
-ORIENTATION = 0x0112  # EXIF tag
-OTHER_SPACES = frozenset({"CMYK", "LAB", "HSV", "YCbCr"})  # than grey and RGB
+OTHER_SPACES = frozenset({"CMYK", "HSV", "YCbCr"})  # than grey and RGB
 
 
 @dataclass(frozen=True)
@@ -30,31 +33,43 @@ class Format:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+_SHALLOW, _DEEP = frozenset({"L", "LA", "RGB", "RGBA"}), frozenset({"L;16", "LA;16", "RGB;16", "RGBA;16"})
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp")
 FORMATS: dict[FormatName, Format] = {
-    "png": Format("PNG", (".png",), frozenset({"L", "LA", "RGB", "RGBA", "I;16"})),
-    "jpeg": Format("JPEG", (".jpg", ".jpeg"), frozenset({"L", "RGB"}), {"quality": QUALITY, "subsampling": 0}),
-    "tiff": Format("TIFF", (".tif", ".tiff"), frozenset({"L", "LA", "RGB", "RGBA", "I;16"})),
-    "bmp": Format("BMP", (".bmp",), frozenset({"L", "RGB"})),
-    "webp": Format("WEBP", (".webp",), frozenset({"L", "LA", "RGB", "RGBA"}), {"lossless": True, "exact": True}),
-    "pgm": Format("PPM", (".pgm",), frozenset({"L", "I;16"})),
-    "ppm": Format("PPM", (".ppm",), frozenset({"RGB"})),
+    "png": Format("PNG", (".png", ".apng"), _SHALLOW | _DEEP),
+    "jpeg": Format("JPEG", _JPEG_SUFFIXES, frozenset({"L", "RGB"}), {"quality": QUALITY, "subsampling": 0}),
+    "tiff": Format("TIFF", (".tif", ".tiff"), _SHALLOW | _DEEP),
+    "bmp": Format("BMP", (".bmp", ".dib"), frozenset({"L", "RGB"})),
+    "webp": Format("WEBP", (".webp",), _SHALLOW, {"lossless": True, "exact": True}),
+    "pgm": Format("PPM", (".pgm", ".pnm"), frozenset({"L", "L;16"})),
+    "ppm": Format("PPM", (".ppm", ".pnm"), frozenset({"RGB", "RGB;16"})),
 }
 _LOSSLESS_TIFF = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "zstd", "lzma"}
+_FEW_BITS = frozenset({"png", "tiff", "pgm"})  # formats that hold grey samples of 1, 2 and 4 bits
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the pixels of files are read, and what of them stays; `keep_value` is a sample in the file's own units."""
+
+    pixels: Literal["plain", "packed16"] = "plain"
+    background: str = "#000000"  # behind transparent pixels, or "keep"
+    keep_value: int | None = None
+    tone_curve: Literal["srgb", "linear"] = "srgb"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image file: `pixels` C x H x W, uint8 or (grey only) uint16, C 1 or 3; `alpha` H x W, uint8."""
+    """A decoded image file: `pixels` C x H x W, uint8 or uint16, C 1 or 3, as a refiner is to see them."""
 
     path: Readable
     content: bytes
     pixels: Pixels
-    alpha: NDArray[np.uint8] | None
+    decoded: Decoded  # as the file holds it
+    reading: Reading
     format: FormatName | None  # None: readable, but not a format that is written
     lossy: bool
     converted: str | None  # what the output cannot keep, such as a palette
-    turned: bool  # by its EXIF orientation
-    info: dict[str, Any]  # colour profile, resolution, EXIF
 
     @property
     def sha256(self) -> str:
@@ -62,66 +77,169 @@ class Picture:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def read_picture(path: Readable) -> Picture:
-    """Read the image file `path` whole.
+class Written(NamedTuple):
+    """An image file, and the names of what of its source did not arrive in it."""
+
+    content: bytes
+    lost: tuple[str, ...]
+
+
+def read_picture(path: Readable, reading: Reading = Reading()) -> Picture:
+    """Read the image file `path` in full.
 
     Raises UnreadableImage with the reason, also for several pages, and for a file that changes meanwhile.
     """
     content = _read_settled(path)
-    with decoding(path, content) as image:
-        pages = getattr(image, "n_frames", 1)
-        if pages > 1:
-            raise UnreadableImage(path, f"holds {pages} pages or frames; split it into files of one each")
-        stored = image.format
-        lossy = _is_lossy(image, content)
-        mode = image.mode
-        compression = image.info.get("compression")
-        turned = _is_turned(image)  # asked first: Pillow turns a TIFF while it loads it
-        image.load()
-        upright = ImageOps.exif_transpose(image) if turned else image
-        alpha = _alpha(upright)
-        array = pixel_array(upright, None, path)
-        info = _kept(upright, stored, compression)
+    decoded = decode(path, content, single=True, curve=reading.tone_curve)
+    pixels = prepare(decoded, _preparation(reading.pixels, reading.background))
+    if reading.pixels == "plain" and decoded.alpha is None:  # the same pixels: once in memory
+        decoded = decoded._replace(array=_last(pixels))
+    name = _format_of(decoded)
     return Picture(
         path=path,
         content=content,
-        pixels=channels_first(array),
-        alpha=alpha,
-        format=_format_of(stored, array),
-        lossy=lossy,
-        converted=_conversion(mode),
-        turned=turned,
-        info=info,
+        pixels=pixels,
+        decoded=decoded,
+        reading=reading,
+        format=name,
+        lossy=_is_lossy(decoded, content),
+        converted=_conversion(decoded, name),
     )
 
 
-def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -> bytes:
-    """Return the content of an image file like `picture` with other `pixels` (C x H x W), in its format or `wanted`.
+@cache
+def _preparation(pixels: Literal["plain", "packed16"], background: str) -> Preparation:
+    return Preparation(pixels=pixels, background=background)
+
+
+def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -> Written:
+    """Return an image file like `picture` with other `pixels` (C x H x W), in its format or `wanted`.
 
     Where nothing changed it is the content that was read, byte for byte. Lossless unless the format is JPEG, or the
     same as a lossy input's. Raises UnreadableImage for a format that cannot hold the image.
     """
+    if wanted is None and picture.decoded.render is not None:
+        return Written(_recoloured(picture, picture.decoded.render, pixels), ())
     name = wanted or picture.format
     if name is None:
         raise UnreadableImage(picture.path, "of a format that is not written; pass --format png")
-    unchanged = name == picture.format and not picture.converted and not picture.turned
-    if unchanged and np.array_equal(pixels, picture.pixels):
-        return picture.content
-    way = FORMATS[name]
-    image = _image(pixels, picture.alpha)
-    if image.mode not in way.modes:
-        what = {"I;16": "16 bits a pixel", "LA": "transparency", "RGBA": "transparency"}.get(image.mode, "colour")
-        raise UnreadableImage(picture.path, f"{name.upper()} cannot hold its {what}; pass --format png")
-    file = io.BytesIO()
+    if name == picture.format and np.array_equal(pixels, picture.pixels):
+        return Written(picture.content, ())
+    decoded = picture.decoded
+    array = _with_alpha(_in_file(picture, pixels), decoded.alpha)
+    bands = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[1 if array.ndim == 2 else array.shape[2]]
+    mode = bands if array.itemsize == 1 else f"{bands};16"
+    if mode not in FORMATS[name].modes:
+        raise UnreadableImage(picture.path, f"{name.upper()} cannot hold its {_unheld(name, mode)}; pass --format png")
     try:
-        image.save(file, way.pillow, **way.options | _options(picture, name))
+        return _encoded(picture, array, name)
     except (OSError, ValueError, TypeError, KeyError) as error:
+        if is_shortage(error):
+            raise
         raise UnreadableImage(picture.path, f"cannot be written as {name.upper()} ({error})") from error
+
+
+def _recoloured(picture: Picture, render: Render, pixels: Pixels) -> bytes:
+    if np.array_equal(pixels, picture.pixels):
+        return picture.content
+    new = _in_file(picture, pixels)
+    return write_render(render, recoloured(render, new, picture.decoded.array, picture.reading.tone_curve))
+
+
+def _unheld(name: FormatName, mode: str) -> str:
+    """Return what of a mode the format is the first to lack."""
+    bands, _, deep = mode.partition(";")
+    if deep and not FORMATS[name].modes & _DEEP:
+        return "16 bits a channel"
+    return "transparency" if bands.endswith("A") else "grey" if bands == "L" else "colour"
+
+
+def _in_file(picture: Picture, pixels: Pixels) -> Pixels:
+    """Return new pixels, H x W (x 3), as the file of `picture` is to hold them, but upright.
+
+    Colours under full transparency stay, and where a pixel is kept for its value, so does the pixel.
+    """
+    decoded, reading = picture.decoded, picture.reading
+    is_packed = reading.pixels == "packed16"
+    new, old = _last(pixels), unpacked(decoded) if is_packed else decoded.array
+    if decoded.alpha is not None:
+        change = new.astype(np.int32) - _last(picture.pixels)
+        new = np.clip(old + change, 0, top_of(old.dtype)).astype(old.dtype)
+        hidden = decoded.alpha == 0
+        new[hidden] = old[hidden]
+    if reading.keep_value is not None:
+        kept = (old if is_packed else _scaled(old, decoded.maxval)) == reading.keep_value
+        kept = kept if kept.ndim == 2 else kept.all(axis=2)
+        new = new.copy()
+        new[kept] = old[kept]
+    if is_packed:
+        new = np.stack([decoded.array[..., 0], new >> 8, new & 255], axis=-1).astype(np.uint8)
+    return new
+
+
+def _encoded(picture: Picture, array: Pixels, name: FormatName) -> Written:
+    """Return a file of these pixels, H x W (x 1 to 4), with what stands in the source beside its pixels."""
+    decoded, same = picture.decoded, name == picture.format
+    other_space = decoded.mode in OTHER_SPACES
+    notes, options, lost = metadata.NOTHING, dict[str, Any](), set[str]()
+    if not same or name == "webp":
+        notes = metadata.notes_of(str(decoded.format), picture.content, decoded.info, other_space=other_space)
+        options, lost = metadata.options(name, notes)
+    tells_orientation = same or ("EXIF" not in notes.unheld(name) and (notes.exif or notes.xmp))
+    if decoded.orientation != 1 and tells_orientation:
+        array = turned(array, decoded.orientation, back=True)
+    maxval, bits = decoded.maxval, decoded.maxval.bit_length()
+    if not (name in ("pgm", "ppm") or (bits in (1, 2, 4) and name in _FEW_BITS and array.ndim == 2)):
+        maxval, bits = top_of(array.dtype), 8 * array.itemsize
+    samples = _scaled(array, maxval)
+    if decoded.bits != bits and not decoded.is_palette and decoded.bits < 32 and picture.converted is None:
+        lost = lost | {f"{decoded.bits} of {bits} bits"}
+    content = _bare(picture, samples, name, maxval, options)
+    if same:
+        content, left = metadata.carry(name, picture.content, content, other_space=other_space)
+        return Written(content, tuple(sorted(lost | left | notes.lost)))
+    content, left = metadata.annotate(name, content, notes)
+    return Written(content, tuple(sorted(lost | left | notes.lost | notes.unheld(name))))
+
+
+def _bare(picture: Picture, samples: Pixels, name: FormatName, maxval: int, options: dict[str, Any]) -> bytes:
+    """Return a file of pixels alone; `options` are Pillow's."""
+    decoded, same = picture.decoded, name == picture.format
+    if name in ("pgm", "ppm"):
+        return write_pnm(samples, maxval, picture.content if same else None)
+    compression = "tiff_adobe_deflate"
+    if name == "tiff" and same and _compression(decoded) in _LOSSLESS_TIFF | {"jpeg"}:
+        compression = _compression(decoded)
+    bits = maxval.bit_length()
+    if bits < 8 or (bits == 16 and samples.ndim == 3):
+        return write_png(samples, bits) if name == "png" else write_tiff_samples(samples, bits, compression)
+    options = FORMATS[name].options | options
+    if name == "tiff":
+        options = {"compression": compression} | ({"quality": QUALITY} if compression == "jpeg" else {})
+    if name == "webp" and same and picture.lossy:
+        options |= {"lossless": False, "quality": QUALITY}
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(samples)).save(file, FORMATS[name].pillow, **options)
     return file.getvalue()
 
 
+def _scaled(array: Pixels, maxval: int) -> Pixels:
+    """Return pixels of the full range of their type as samples of 0 to `maxval`."""
+    top = top_of(array.dtype)
+    return array if maxval == top else np.rint(array * (maxval / top)).astype(array.dtype)
+
+
+def _last(pixels: Pixels) -> Pixels:
+    """Return C x H x W pixels as H x W, or H x W x 3: a view."""
+    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+
+
+def _with_alpha(array: Pixels, alpha: Pixels | None) -> Pixels:
+    return array if alpha is None else np.dstack([array, alpha])
+
+
 def is_written_lossy(picture: Picture, wanted: FormatName | None) -> bool:
-    """Say whether `write_picture` loses something."""
+    """Return whether `write_picture` loses something."""
     if wanted in (None, picture.format):
         return picture.lossy
     return wanted == "jpeg"
@@ -148,14 +266,16 @@ def _read_settled(path: Readable) -> bytes:
     raise UnreadableImage(path, "changes while it is read; run again when it is finished")
 
 
-def _is_lossy(image: Image.Image, content: bytes) -> bool:
-    if image.format == "WEBP":
+def _is_lossy(decoded: Decoded, content: bytes) -> bool:
+    if decoded.render is not None:
+        return decoded.render.is_lossy
+    if decoded.format == "WEBP":
         return not _has_webp_chunk(content, b"VP8L")
-    return image.format in {"JPEG", "MPO"} or (image.format == "TIFF" and image.info.get("compression") == "jpeg")
+    return decoded.format in {"JPEG", "MPO"} or (decoded.format == "TIFF" and _compression(decoded) == "jpeg")
 
 
 def _has_webp_chunk(content: bytes, wanted: bytes) -> bool:
-    """Say whether a WebP file holds a chunk: VP8L is lossless, "VP8 " lossy, VP8X announces either further on."""
+    """Return whether a WebP file holds a chunk: VP8L is lossless, "VP8 " lossy, VP8X announces either further on."""
     position = 12  # after RIFF, size, WEBP
     while position + 8 <= len(content):
         if content[position : position + 4] == wanted:
@@ -165,65 +285,21 @@ def _has_webp_chunk(content: bytes, wanted: bytes) -> bool:
     return False
 
 
-def _is_turned(image: Image.Image) -> bool:
-    # Pillow parses EXIF each time it is asked; few images have any.
-    told = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"} & image.info.keys()
-    return (image.format == "TIFF" or bool(told)) and image.getexif().get(ORIENTATION, 1) != 1
+def _compression(decoded: Decoded) -> str:
+    """Return Pillow's name of a TIFF's compression."""
+    return str(decoded.info.get("compression"))
 
 
-def _alpha(image: Image.Image) -> NDArray[np.uint8] | None:
-    if is_deep(image) or not image.has_transparency_data:
-        return None
-    return np.asarray(image.convert("RGBA").getchannel("A"))
+def _format_of(decoded: Decoded) -> FormatName | None:
+    if decoded.format == "PPM":
+        return "pgm" if decoded.array.ndim == 2 else "ppm"
+    return next((name for name, way in FORMATS.items() if way.pillow == decoded.format), None)
 
 
-def _kept(image: Image.Image, stored: str | None, compression: Any) -> dict[str, Any]:
-    """Return what else is written again: compression of a TIFF, colour profile, resolution, EXIF."""
-    kept = {key: image.info[key] for key in ("icc_profile", "dpi") if image.info.get(key)}
-    if image.mode in OTHER_SPACES:
-        kept.pop("icc_profile", None)  # it is of that space, and what is written is RGB
-    if stored in {"PNG", "JPEG", "WEBP"} and image.info.get("exif"):
-        kept["exif"] = image.info["exif"]
-    if stored == "TIFF":
-        kept["compression"] = compression if compression in _LOSSLESS_TIFF | {"jpeg"} else "tiff_adobe_deflate"
-    return kept
-
-
-def _format_of(stored: str | None, array: Pixels) -> FormatName | None:
-    if stored == "PPM":
-        return "pgm" if array.ndim == 2 else "ppm"
-    return next((name for name, way in FORMATS.items() if way.pillow == stored), None)
-
-
-def _conversion(mode: str) -> str | None:
+def _conversion(decoded: Decoded, name: FormatName | None) -> str | None:
     """Return words for a mode that is written as another one."""
-    if mode in {"L", "LA", "RGB", "RGBA", "I"} or mode.startswith("I;16"):
+    mode = decoded.mode
+    if mode in {"L", "LA", "RGB", "RGBA", "I"} or mode.startswith("I;16") or (mode == "1" and name in _FEW_BITS):
         return None
     names = {"P": "palette", "PA": "palette", "1": "1-bit"}
     return names.get(mode, mode)
-
-
-def _image(pixels: Pixels, alpha: NDArray[np.uint8] | None) -> Image.Image:
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(np.moveaxis(pixels, 0, -1)))
-    if alpha is not None:
-        image.putalpha(Image.fromarray(alpha))
-    return image
-
-
-def _options(picture: Picture, name: FormatName) -> dict[str, Any]:
-    takes: set[str] = {
-        "png": {"icc_profile", "dpi", "exif"},
-        "jpeg": {"icc_profile", "dpi", "exif"},
-        "tiff": {"icc_profile", "dpi", "compression"},
-        "bmp": {"dpi"},
-        "webp": {"icc_profile", "exif"},
-    }.get(name, set())
-    options = {key: value for key, value in picture.info.items() if key in takes}
-    same = name == picture.format
-    if name == "tiff" and not same:
-        options["compression"] = "tiff_adobe_deflate"
-    if name == "webp" and same and picture.lossy:
-        options |= {"lossless": False, "quality": QUALITY}
-    if name == "tiff" and options["compression"] == "jpeg":
-        options["quality"] = QUALITY
-    return options

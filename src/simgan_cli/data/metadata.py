@@ -1,0 +1,306 @@
+"""What stands in an image file beside its pixels, carried to another file that shows the same scene.
+
+Within a format it goes as it is stored, byte for byte. Into another format go the colour profile, EXIF, XMP, the
+resolution and a comment. Whatever does not arrive is named.
+"""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simgan_cli.data.codecs import (
+    PNG_SIGNATURE,
+    Damage,
+    jpeg_end,
+    jpeg_segments,
+    png_chunk,
+    png_chunks,
+    png_head,
+    pnm_header,
+    write_png,
+)  # fmt: skip
+from simgan_cli.data.tiff import Directory, blocks, laid_out, rationals, read_directory, shorts, write_tiff
+
+# openings of a JPEG's segments
+_EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
+_XMP, _MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+_MOST_SEGMENT = 65_000  # bytes of EXIF or XMP that one segment of a JPEG surely holds
+_TIFF_XMP, _TIFF_ICC, _TIFF_OTHER_IMAGES = 700, 34675, 330
+_RESOLUTION = frozenset({282, 283, 296})
+_EXIF_TAGS = frozenset({270, 271, 272, 274, 305, 306, 315, 316, 33432, 34665, 34853})  # of a TIFF
+# How a TIFF stores its pixels: the file that is written has tags of its own for that.
+_STRUCTURE = frozenset(
+    {*range(256, 260), 262, 266, 273, *range(277, 282), 284, *range(288, 294), 317, 320, *range(322, 326), 332, 333}
+    | {334, 336, *range(338, 343), 347, *range(512, 522), *range(529, 533)}
+)
+_UNTIED = frozenset({b"tRNS", b"hIST", b"iDOT"})  # chunks of a PNG that speak of its palette or its compressed bytes
+_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_OF_SAMPLES = frozenset({b"bKGD", b"sBIT"})  # chunks whose form depends on the colour type and the number of bits
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_WEBP_KNOWN = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "})
+
+Carried = tuple[bytes, set[str]]  # a file's content, and the names of what did not arrive in it
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What several formats can hold; `lost` names what stands in the source and is none of it."""
+
+    icc: bytes | None = None
+    exif: bytes | None = None  # in the form of a TIFF
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    comment: bytes | None = None
+    lost: frozenset[str] = frozenset()
+
+    def unheld(self, name: str) -> set[str]:
+        """Return the names of what a file of the format `name` will not hold."""
+        held = _HELD[name]
+        names = {"icc": "ICC", "exif": "EXIF", "xmp": "XMP", "dpi": "resolution", "comment": "comment"}
+        return {shown for key, shown in names.items() if getattr(self, key) is not None and key not in held}
+
+
+NOTHING = Notes()
+_HELD: dict[str, frozenset[str]] = {
+    "png": frozenset({"icc", "exif", "xmp", "dpi", "comment"}),
+    "jpeg": frozenset({"icc", "exif", "xmp", "dpi", "comment"}),
+    "tiff": frozenset({"icc", "exif", "xmp", "dpi"}),
+    "webp": frozenset({"icc", "exif", "xmp"}),
+    "bmp": frozenset({"dpi"}),
+    "pgm": frozenset(),
+    "ppm": frozenset(),
+}
+
+
+def carry(name: str, source: bytes, result: bytes, *, other_space: bool = False) -> Carried:
+    """Return `result`, pixels alone, with all that stands in `source`, a file of the same format.
+
+    `other_space` tells that the source's colours were of another space, such as CMYK: its profile does not fit.
+    """
+    if name == "png":
+        return _carry_png(source, result)
+    if name == "jpeg":
+        return _carry_jpeg(source, result, other_space)
+    if name == "tiff":
+        return _carry_tiff(source, result, other_space)
+    if name == "bmp" and int.from_bytes(source[14:18], "little") >= 40:
+        return result[:38] + source[38:46] + result[46:], set()  # pixels a metre
+    return result, set()
+
+
+def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other_space: bool = False) -> Notes:
+    """Return what stands in the file `content`; `info` is Pillow's, of the whole file."""
+    exif, lost = info.get("exif"), set()
+    if exif is None and "Raw profile type exif" in info:  # as ImageMagick writes it
+        exif = bytes.fromhex("".join(str(info["Raw profile type exif"]).split("\n")[3:]))
+    xmp, icc, dpi = info.get("xmp"), info.get("icc_profile"), info.get("dpi")
+    if dpi is not None and not all(0 < float(number) < 1e6 for number in dpi):
+        dpi = None
+    if format_read in ("JPEG", "MPO") and info.get("jfif_unit") not in (1, 2):
+        dpi = None  # made up by Pillow, or of EXIF, with which it goes
+    if format_read == "TIFF":
+        tags = {tag: value for tag, value in read_directory(content).items() if tag not in _STRUCTURE}
+        descriptive = {tag: value for tag, value in tags.items() if tag in _EXIF_TAGS}
+        exif = write_tiff(descriptive) if descriptive else None
+        dpi = dpi if 282 in tags else None  # else made up by Pillow
+        lost |= {f"TIFF tag {tag}" for tag in tags.keys() - _EXIF_TAGS - _RESOLUTION - {_TIFF_XMP, _TIFF_ICC}}
+    elif format_read == "PNG":
+        lost |= {_png_name(kind) for kind, _ in _others_in_png(content)}
+    elif format_read in ("JPEG", "MPO"):
+        lost |= _others_in_jpeg(content)
+    elif format_read == "WEBP":
+        lost |= others_in_webp(content)
+    elif format_read == "PPM" and b"#" in content[: pnm_header(content).start]:
+        lost.add("PNM comment")
+    if other_space and icc:
+        icc = None
+        lost.add("ICC")
+    comment = info.get("comment")
+    return Notes(
+        icc=icc or None,
+        exif=exif.removeprefix(_EXIF) if exif else None,
+        xmp=xmp if isinstance(xmp, bytes) else None,
+        dpi=None if dpi is None else (float(dpi[0]), float(dpi[1])),
+        comment=comment if isinstance(comment, bytes) else None,
+        lost=frozenset(lost),
+    )
+
+
+def options(name: str, notes: Notes) -> tuple[dict[str, Any], set[str]]:
+    """Return what Pillow is to write beside the pixels of a JPEG, WebP or BMP, and what would be too large for it."""
+    found = {"icc_profile": notes.icc, "exif": notes.exif, "xmp": notes.xmp}
+    too_large = set()
+    if name == "jpeg":
+        found |= {"comment": notes.comment}
+        for key in ("exif", "xmp", "comment"):
+            if len(found[key] or b"") > _MOST_SEGMENT:
+                found[key] = None
+                too_large.add(key if key == "comment" else key.upper())
+        if found["exif"]:
+            found["exif"] = _EXIF + found["exif"]
+    if name == "bmp":
+        found = {}
+    dpi = {"dpi": notes.dpi} if notes.dpi and name in ("jpeg", "bmp") else {}
+    return {key: value for key, value in found.items() if value is not None} | dpi, too_large
+
+
+def annotate(name: str, result: bytes, notes: Notes) -> Carried:
+    """Return a PNG or TIFF with the notes of a file of another format; any other as it is."""
+    if name == "png":
+        return _insert_in_png(result, b"".join(png_chunk(*chunk) for chunk in _png_notes(notes)), b""), set()
+    if name == "tiff":
+        own = read_directory(result)
+        tags, lost = _tiff_notes(notes)
+        return laid_out(tags | own, blocks(result, own)), lost
+    return result, set()
+
+
+def _carry_png(source: bytes, result: bytes) -> Carried:
+    lost, place, groups, end = set(), 0, (bytearray(), bytearray()), 0
+    same_samples = png_head(source) == png_head(result)
+    for kind, start, end in png_chunks(source):
+        if kind == b"IDAT":
+            place = 1
+        elif kind[0] & 0x20 and kind not in _UNTIED:  # no part of the pixels
+            if kind in _ANIMATION or (kind in _OF_SAMPLES and not same_samples):
+                lost.add(_png_name(kind))
+            else:
+                groups[place].extend(source[start:end])
+    if source[end:].strip(b"\0"):
+        lost.add("data after its end")
+    return _insert_in_png(result, *map(bytes, groups)), lost
+
+
+def emptied_png(source: bytes) -> bytes:
+    """Return a PNG of one pixel with all that stands in `source` beside its pixels."""
+    return _carry_png(source, write_png(np.zeros((1, 1), np.uint8), 1))[0]
+
+
+def _insert_in_png(result: bytes, before: bytes, after: bytes) -> bytes:
+    header = len(PNG_SIGNATURE) + 25
+    return result[:header] + before + result[header:-12] + after + result[-12:] if before or after else result
+
+
+def _png_name(kind: bytes) -> str:
+    return "PNG text" if kind in _TEXTS else "animation" if kind in _ANIMATION else kind.decode("latin-1")
+
+
+def _others_in_png(content: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the chunks that are none of the Notes."""
+    noted = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+    found = []
+    for kind, start, end in png_chunks(content):
+        data = content[start + 8 : end - 4]
+        if (
+            kind[0] & 0x20
+            and kind not in _UNTIED | {b"iCCP", b"eXIf"}
+            and not (kind in _TEXTS and data.startswith(noted))
+            and not (kind == b"pHYs" and data[8:] == b"\1")
+        ):
+            found.append((kind, data))
+    return found
+
+
+def _png_notes(notes: Notes) -> list[tuple[bytes, bytes]]:
+    chunks = []
+    if notes.icc:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(notes.icc)))
+    if notes.dpi:
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(number / 0.0254) for number in notes.dpi), 1)))
+    if notes.exif:
+        chunks.append((b"eXIf", notes.exif))
+    if notes.xmp:
+        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + notes.xmp))
+    if notes.comment:
+        chunks.append((b"iTXt", b"Comment\0\0\0\0\0" + _as_utf8(notes.comment).replace(b"\0", b"")))
+    return chunks
+
+
+def _as_utf8(text: bytes) -> bytes:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1").encode()
+    return text
+
+
+def _is_note(marker: int) -> bool:
+    return 0xE0 <= marker <= 0xEF or marker == 0xFE  # APP0 to APP15, comment
+
+
+def _carry_jpeg(source: bytes, result: bytes, other_space: bool) -> Carried:
+    kept, lost, end = bytearray(), set(), 2
+    for marker, start, end in jpeg_segments(source):
+        if not _is_note(marker):
+            continue
+        data = source[start + 4 : end]
+        if marker == 0xE2 and data.startswith(b"MPF\0"):
+            lost.add("MPF")  # places of other images in the file
+        elif marker == 0xE2 and data.startswith(_ICC) and other_space:
+            lost.add("ICC")
+        elif marker == 0xEE and data.startswith(b"Adobe") and (data[11:12] != b"\1" or other_space):
+            pass  # tells of another transform of colours than the result's
+        else:
+            kept += source[start:end]
+    if source[jpeg_end(source, end) :].strip(b"\0\r\n"):
+        lost.add("data after its end")
+    first = 4 + int.from_bytes(result[4:6])  # behind JFIF, with which Pillow begins
+    return b"".join((result[:2], kept, result[first:])), lost
+
+
+def _others_in_jpeg(content: bytes) -> set[str]:
+    """Return the names of the segments that are none of the Notes."""
+    found = set()
+    for marker, start, end in jpeg_segments(content):
+        data = content[start + 4 : end]
+        noted = data.startswith((_EXIF, _XMP, _ICC)) or marker in (0xE0, 0xEE, 0xFE)
+        if _is_note(marker) and not noted:
+            known = {b"Photoshop": "IPTC", _MORE_XMP: "extended XMP", b"MPF\0": "MPF"}
+            found.add(next((name for start, name in known.items() if data.startswith(start)), f"APP{marker - 0xE0}"))
+    return found
+
+
+def _carry_tiff(source: bytes, result: bytes, other_space: bool) -> Carried:
+    own = read_directory(result)
+    tags, lost = _carried_tags(read_directory(source), {_TIFF_ICC} if other_space else set())
+    return (laid_out(tags | own, blocks(result, own)) if tags else result), lost
+
+
+def _carried_tags(tags: Directory, misfits: set[int]) -> tuple[Directory, set[str]]:
+    """Return the tags that go to another TIFF, and the names of others that tell more than how pixels are stored."""
+    left = misfits | {_TIFF_OTHER_IMAGES} | {tag for tag, (kind, _, _) in tags.items() if kind > 13}  # of BigTIFF
+    told = {tag: value for tag, value in tags.items() if tag not in _STRUCTURE}
+    lost = {"ICC" if tag == _TIFF_ICC else f"TIFF tag {tag}" for tag in told.keys() & left}
+    return {tag: value for tag, value in told.items() if tag not in left}, lost
+
+
+def _tiff_notes(notes: Notes) -> tuple[Directory, set[str]]:
+    tags: Directory = {}
+    lost = set()
+    if notes.exif:
+        try:
+            tags = _carried_tags(read_directory(notes.exif), set())[0]
+        except Damage:
+            lost.add("EXIF")
+    if notes.xmp:
+        tags[_TIFF_XMP] = (1, len(notes.xmp), notes.xmp)
+    if notes.icc:
+        tags[_TIFF_ICC] = (7, len(notes.icc), notes.icc)
+    if notes.dpi:
+        tags |= {282: rationals(notes.dpi[0]), 283: rationals(notes.dpi[1]), 296: shorts(2)}
+    return tags, lost
+
+
+def others_in_webp(content: bytes) -> set[str]:
+    """Return the names of the chunks of a WebP that are neither pixels nor Notes."""
+    position, found = 12, set()
+    while position + 8 <= len(content):
+        kind, size = content[position : position + 4], int.from_bytes(content[position + 4 : position + 8], "little")
+        if kind not in _WEBP_KNOWN:
+            found.add(f"WebP chunk {kind.decode('latin-1')}")
+        position += 8 + size + size % 2
+    return found

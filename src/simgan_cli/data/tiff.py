@@ -1,0 +1,188 @@
+"""TIFF: its directory of tags, read and written, and 16 bits a channel of colour, which Pillow decodes to 8."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from simgan_cli.data.codecs import Damage, packed_rows
+
+Pixels = NDArray[Any]
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+STRIPS, SAMPLES, ROWS, STRIP_SIZES = 273, 277, 278, 279
+FILL_ORDER, PLANAR, PREDICTOR, EXTRA, SAMPLE_FORMAT = 266, 284, 317, 338, 339
+TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES = 322, 323, 324, 325
+_SHORT, _LONG = 3, 4  # types
+# bytes of a value and of the units in it whose order of bytes differs between machines; 16 to 18 are of BigTIFF
+_UNITS = {
+    1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4), 10: (8, 4),
+    11: (4, 4), 12: (8, 8), 13: (4, 4), 16: (8, 8), 17: (8, 8), 18: (8, 8),
+}  # fmt: skip
+_DIRECTORIES = frozenset({34665, 34853, 40965})  # tags whose value is the place of another directory: EXIF, GPS, ...
+_DEEPEST = 3  # directories in directories
+
+# A tag's type, number of values and values (of little-endian bytes), or the tags of its directory.
+Tag = tuple[int, int, "bytes | Directory"]
+Directory = dict[int, Tag]
+
+
+def read_directory(content: bytes) -> Directory:
+    """Return the tags of the first page of a TIFF, of either order of bytes, also of a BigTIFF.
+
+    Tags whose values lie outside of the content are left out. Raises Damage where there is no directory.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    try:
+        if order is None:
+            raise Damage("damaged: no TIFF header; render or copy it again")
+        big = struct.unpack_from(order + "H", content, 2)[0] == 43
+        (place,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
+        return _directory(content, place, order, big, 1)
+    except struct.error as error:
+        raise Damage("damaged: its directory of tags lies outside; render or copy it again") from error
+
+
+def _directory(content: bytes, place: int, order: str, big: bool, depth: int) -> Directory:
+    entry, number = (struct.Struct(order + "HHQ8s"), "Q") if big else (struct.Struct(order + "HHI4s"), "H")
+    (count,) = struct.unpack_from(order + number, content, place)
+    first = place + struct.calcsize(order + number)
+    tags: Directory = {}
+    for index in range(count):
+        tag, kind, values, inline = entry.unpack_from(content, first + index * entry.size)
+        size, unit = _UNITS.get(kind, (0, 1))
+        length = size * values
+        if len(inline) < length:
+            (at,) = struct.unpack(order + ("Q" if big else "I"), inline)
+            data = content[at : at + length]
+        else:
+            data = inline[:length]
+        if not size or len(data) < length:
+            continue
+        if order == ">" and unit > 1:
+            data = np.frombuffer(data, f">u{unit}").astype(f"<u{unit}").tobytes()
+        tags[tag] = (kind, values, data)
+        if tag in _DIRECTORIES and values == 1 and depth < _DEEPEST:
+            try:
+                inner = _directory(content, int.from_bytes(data, "little"), order, big, depth + 1)
+            except struct.error:
+                del tags[tag]
+                continue
+            tags[tag] = (_LONG, 1, inner)
+    return tags
+
+
+def numbers(tags: Directory, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """Return the whole numbers of a tag."""
+    if tag not in tags:
+        return default
+    kind, _, data = tags[tag]
+    return tuple(np.frombuffer(data, f"<u{_UNITS[kind][0]}").tolist()) if isinstance(data, bytes) else default
+
+
+def shorts(*values: int) -> Tag:
+    """Return a tag of 16-bit numbers."""
+    return _SHORT, len(values), struct.pack(f"<{len(values)}H", *values)
+
+
+def longs(*values: int) -> Tag:
+    """Return a tag of 32-bit numbers."""
+    return _LONG, len(values), struct.pack(f"<{len(values)}I", *values)
+
+
+def rationals(*values: float) -> Tag:
+    """Return a tag of fractions, of hundredths."""
+    return 5, len(values), b"".join(struct.pack("<II", round(100 * value), 100) for value in values)
+
+
+def write_tiff(tags: Directory, data: bytes = b"") -> bytes:
+    """Return a little-endian TIFF: `data` from the 8th byte on, and behind it the directory."""
+    data += bytes(len(data) % 2)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + _written(tags, 8 + len(data))
+
+
+def _written(tags: Directory, place: int) -> bytes:
+    """Return a directory for this place of a file, and behind it what does not fit into it."""
+    entries, behind = [struct.pack("<H", len(tags))], bytearray()
+    start = place + 2 + 12 * len(tags) + 4
+    for tag, (kind, count, data) in sorted(tags.items()):
+        if isinstance(data, bytes) and len(data) <= 4:
+            inline = data.ljust(4, b"\0")
+        else:
+            inline = struct.pack("<I", start + len(behind))
+            blob = data if isinstance(data, bytes) else _written(data, start + len(behind))
+            behind += blob + bytes(len(blob) % 2)
+        entries.append(struct.pack("<HHI", tag, kind, count) + inline)
+    return b"".join(entries) + bytes(4) + bytes(behind)
+
+
+def blocks(content: bytes, tags: Directory) -> list[bytes]:
+    """Return the strips or tiles of a TIFF's pixels; raises Damage where the content ends before."""
+    places, sizes = (numbers(tags, tag) for tag in ((TILES, TILE_SIZES) if TILES in tags else (STRIPS, STRIP_SIZES)))
+    end = max((place + size for place, size in zip(places, sizes, strict=False)), default=0)
+    if end > len(content):
+        raise Damage(f"ends early: {len(content):,} of at least {end:,} bytes; render or copy it again")
+    return [content[place : place + size] for place, size in zip(places, sizes, strict=False)]
+
+
+def laid_out(tags: Directory, pixels: list[bytes]) -> bytes:
+    """Return a TIFF of these tags and of these strips or tiles, whose places and sizes are noted."""
+    places = 8 + np.cumsum([0, *map(len, pixels)])[:-1]
+    at, size = (TILES, TILE_SIZES) if TILE_WIDTH in tags else (STRIPS, STRIP_SIZES)
+    noted = {at: longs(*places.tolist()), size: longs(*map(len, pixels))}
+    return write_tiff(tags | noted, b"".join(pixels))
+
+
+def read_deep_tiff(content: bytes) -> Pixels:
+    """Return H x W x 2 to 4 samples, uint16, of a TIFF with 16 bits and colour or alpha.
+
+    libtiff unpacks it as if it were grey, as many times as wide, and little-endian. Raises Damage for another layout.
+    """
+    tags = read_directory(content)
+    (samples,), (width,), (height,) = (numbers(tags, tag) for tag in (SAMPLES, WIDTH, HEIGHT))
+    layout = numbers(tags, PHOTOMETRIC), samples, numbers(tags, EXTRA)
+    known = {((1,), 2, (2,)), ((2,), 3, ()), ((2,), 4, ()), ((2,), 4, (2,))}
+    predictor = numbers(tags, PREDICTOR, (1,))
+    is_plain = numbers(tags, PLANAR, (1,)) == (1,) and set(numbers(tags, SAMPLE_FORMAT, (1,))) == {1}
+    if layout not in known or not is_plain or set(numbers(tags, BITS)) != {16} or predictor not in ((1,), (2,)):
+        raise Damage("16 bits a channel in planes, or with more than RGB and alpha; convert it")
+    block = numbers(tags, TILE_WIDTH, (width,))[0]
+    kept = (HEIGHT, COMPRESSION, FILL_ORDER, ROWS, TILE_HEIGHT)
+    grey = {tag: tags[tag] for tag in kept if tag in tags}
+    grey |= {WIDTH: longs(width * samples), SAMPLES: shorts(1), BITS: shorts(16), PHOTOMETRIC: shorts(1)}
+    if TILE_WIDTH in tags:
+        grey[TILE_WIDTH] = longs(block * samples)
+    with Image.open(io.BytesIO(laid_out(grey, blocks(content, tags))), formats=["TIFF"]) as image:
+        array = np.asarray(image).astype(np.uint16).reshape(height, width, samples)
+    if content[:2] == b"MM":
+        array = array.byteswap()
+    if predictor == (2,):  # differences to the left, in each tile of its own
+        for start in range(0, width, block):
+            array[:, start : start + block] = np.cumsum(array[:, start : start + block], axis=1, dtype=np.uint16)
+    return array
+
+
+def write_tiff_samples(samples: Pixels, bits: int, compression: str) -> bytes:
+    """Return a TIFF of H x W grey samples of 1, 2 or 4 bits, or of H x W x 2 to 4 of 16 with colour or alpha.
+
+    `compression` is Pillow's name of a lossless one. Written as what Pillow can write: grey of 8 or 16 bits.
+    """
+    height, width = samples.shape[:2]
+    channels = 1 if samples.ndim == 2 else samples.shape[2]
+    tags = {WIDTH: longs(width), BITS: shorts(*[bits] * channels), SAMPLES: shorts(channels)}
+    tags[PHOTOMETRIC] = shorts(2 if channels > 2 else 1)
+    if channels in (2, 4):
+        tags[EXTRA] = shorts(2)  # alpha that colours are not multiplied with
+    if bits < 8:
+        rows = packed_rows(samples, bits)
+    elif compression in ("raw", "packbits"):
+        rows = samples.reshape(height, -1)
+    else:
+        tags[PREDICTOR] = shorts(2)
+        rows = np.diff(samples, axis=1, prepend=samples.dtype.type(0)).reshape(height, -1)
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rows)).save(file, "TIFF", compression=compression)
+    own = read_directory(file.getvalue())
+    return laid_out(own | tags, blocks(file.getvalue(), own))
