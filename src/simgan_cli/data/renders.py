@@ -1,0 +1,437 @@
+"""Pictures of renderers in formats for numbers: OpenEXR, float TIFF, NumPy arrays and BlenderProc's HDF5.
+
+Networks see display values: linear light is clipped to 0 to 1 and goes through a tone curve. Their changes come back
+through the inverse as differences, so that highlights, negative values and unchanged pixels stay.
+"""
+
+import functools
+import importlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from simgan_cli.data.archives import Readable
+from simgan_cli.data.damage import refuse_many_pixels
+from simgan_cli.data.tree import RENDER_SUFFIXES
+from simgan_cli.errors import UnreadableImage, is_shortage
+
+MOSTLY_WHITE = 0.9  # of the positive values above 1: depth in metres, or 0 to 255 as floats
+SAMPLES = frozenset({"u1", "u2", "f2", "f4", "f8"})
+SAMPLE_FORMAT, IEEE_FLOAT, OFFSETS, COUNTS = 339, 3, (273, 324), (279, 325)  # in a TIFF, of strips and of tiles
+TIFF_PACKINGS = frozenset({1, 5, 8, 32773, 32946, 50000})  # none, LZW, Deflate, PackBits, old Deflate, Zstandard
+LOSSY_EXR = frozenset({"PXR24", "B44", "B44A", "DWAA", "DWAB"})
+Curve = Literal["srgb", "linear"]
+Array = NDArray[Any]
+
+
+class NoColours(UnreadableImage):
+    """A file that is in order and holds other data than one picture, such as depth or poses."""
+
+
+@dataclass(frozen=True)
+class Render:
+    """One file of a renderer: colour H x W or H x W x 3, as linear light (float32) or as stored (uint8 or uint16)."""
+
+    path: Readable
+    content: bytes
+    kind: Literal["exr", "tiff", "npy", "hdf5"]
+    values: Array
+    alpha: NDArray[np.float32] | None  # H x W, 0 to 1
+    is_premultiplied: bool = False  # colours were multiplied by alpha
+    is_lossy: bool = False  # by its own compression, which is applied again
+    channels: tuple[str, ...] = ()  # of an EXR, those of the colours
+
+    @property
+    def is_linear(self) -> bool:
+        """Return whether the tone curve applies."""
+        return self.values.dtype.kind == "f"
+
+    @property
+    def straight(self) -> Array:
+        """The colours before they were multiplied by alpha; those under an alpha of 0 as they are."""
+        if not self.is_premultiplied or self.alpha is None:
+            return self.values
+        alpha = np.where(self.alpha == 0, 1, self.alpha)
+        return self.values / (alpha if self.values.ndim == 2 else alpha[..., None])
+
+
+def is_render(path: Readable, start: bytes) -> bool:
+    """Return whether `read_render` is to be asked, by a file's name and its first 8 bytes."""
+    return start.startswith(tuple(_READERS)) or PurePath(str(path)).suffix.lower() in RENDER_SUFFIXES
+
+
+def recoloured(render: Render, refined: Array, seen: Array, curve: Curve) -> Array:
+    """Return the colours of `render` with the change from `seen` to `refined`, display values of its straight ones."""
+    if not render.is_linear:
+        return refined
+    values = from_display(refined, seen, render.straight, curve)
+    if render.is_premultiplied and render.alpha is not None:
+        values = values * (render.alpha if values.ndim == 2 else render.alpha[..., None])
+    return np.where(refined == seen, render.values, values.astype(render.values.dtype))
+
+
+def read_render(path: Readable, content: bytes) -> Render | None:
+    """Return the picture in a file's `content`, or None where the file is of another kind.
+
+    Raises NoColours for a file of other data, and UnreadableImage with the reason for one that cannot be read.
+    """
+    read = next((reader for magic, reader in _READERS.items() if content.startswith(magic)), None)
+    suffix = PurePath(str(path)).suffix.lower()
+    if read is None and suffix in RENDER_SUFFIXES:
+        reason = f"does not start as {suffix} files do; fetch or render it again" if content else "empty file"
+        raise UnreadableImage(path, reason)
+    return read(path, content) if read else None
+
+
+def write_render(render: Render, values: Array) -> bytes:
+    """Return the file of `render` with other colours, shaped and typed as `render.values`.
+
+    All else stays: channels, data sets, header, tags, compression, and each colour that is equal to the one read.
+    Raises UnreadableImage.
+    """
+    return render.content if np.array_equal(values, render.values) else _WRITERS[render.kind](render, values)
+
+
+def to_display(values: Array, curve: Curve) -> NDArray[np.uint16]:
+    """Return linear light as display values of 16 bits: clipped to 0 to 1, through the curve, rounded half to even."""
+    light = np.clip(values, 0, 1).astype(np.float64)
+    if curve == "srgb":  # IEC 61966-2-1
+        light = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.rint(light * 65535).astype(np.uint16)
+
+
+def from_display(refined: NDArray[np.uint16], seen: NDArray[np.uint16], values: Array, curve: Curve) -> Array:
+    """Return `values` (float32) with the light added that lies between the display values `seen` and `refined`.
+
+    No value falls below zero that was not below. Where `refined` equals `seen`, values are exactly the same.
+    """
+    light = _light(curve)
+    changed = np.maximum(values + (light[refined] - light[seen]), np.minimum(values, 0))
+    return np.where(refined == seen, values, changed.astype(np.float32))
+
+
+@functools.cache
+def _light(curve: Curve) -> NDArray[np.float64]:
+    """Return the linear light of each of the 65,536 display values."""
+    shown = np.arange(65536) / 65535
+    return shown if curve == "linear" else np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+
+
+def _read_exr(path: Readable, content: bytes) -> Render:
+    part = _exr_parts(path, content)[0]
+    channels = part.channels
+    names = _colour_channels(channels)
+    wanted = [*names, *({names[0][:-1] + "A"} & channels.keys())]
+    planes = [channels[name].pixels.astype(np.float32) for name in wanted]
+    values = np.stack(planes[:3], axis=-1) if len(names) == 3 else planes[0]
+    alpha = planes[-1] if len(wanted) > len(names) else None
+    lossy = part.header["compression"].name.removesuffix("_COMPRESSION") in LOSSY_EXR
+    return _checked(Render(path, content, "exr", values, alpha, alpha is not None, lossy, tuple(names)))
+
+
+def _exr_parts(path: Readable, content: bytes) -> Any:
+    """Return the parts, of which the first one has colours, and all can be written again."""
+    openexr = _library(path, "OpenEXR")
+    with _parsing(path, "EXR"):
+        headers = [part.header for part in openexr.File(io.BytesIO(content), header_only=True).parts]
+        channels = [channel for header in headers for channel in header["channels"]]
+        names = _colour_channels([channel.name for channel in headers[0]["channels"]])
+        if not names:
+            listed = _listed([channel.name for channel in channels])
+            raise NoColours(path, f"holds the channels {listed}; wanted R, G and B, one Combined layer or Y in part 1")
+        is_deep = any(header["type"] in (openexr.deepscanline, openexr.deeptile) for header in headers)
+        one_level = openexr.LevelMode.ONE_LEVEL
+        is_in_levels = any("tiles" in header and header["tiles"].mode != one_level for header in headers)
+        is_sampled = any((channel.xSampling, channel.ySampling) != (1, 1) for channel in channels)
+        if is_deep or is_in_levels or is_sampled or len(headers[0].get("multiView", ())) > 1:
+            raise UnreadableImage(path, "has deep pixels, mipmaps, subsampled channels or views; export it without")
+        for header in headers:
+            (left, top), (right, bottom) = header["dataWindow"]
+            refuse_many_pixels(path, int(right) - int(left) + 1, int(bottom) - int(top) + 1)
+        if _exr_end(content, [header["type"] == openexr.tiledimage for header in headers]) > len(content):
+            raise UnreadableImage(path, "is cut off; fetch or render it again")  # else the library prints to stdout
+        parts = openexr.File(io.BytesIO(content), separate_channels=True).parts
+        if len(parts) < len(headers):
+            raise UnreadableImage(path, "is damaged; fetch or render it again")  # the library leaves such parts out
+        if any(parts[0].channels[name].pixels.dtype.kind != "f" for name in names):
+            raise NoColours(path, f"holds whole numbers in {', '.join(names)}; wanted half or float")
+    return parts
+
+
+def _exr_end(content: bytes, tiled: list[bool]) -> int:
+    """Return where the last chunk of pixels ends, by the file's own tables."""
+    number = functools.partial(int.from_bytes, byteorder="little")
+    at = 8
+    for _ in tiled:  # a header for each part: names, types and sizes of its attributes, then a zero
+        while content[at]:
+            at = content.index(0, content.index(0, at) + 1) + 1
+            at += 4 + number(content[at : at + 4])
+        at += 1
+    is_multipart = bool(content[5] & 0x10)
+    at += is_multipart
+    first, last = len(content), 0
+    while at < first:  # the table of chunks lies before the first one
+        place = number(content[at : at + 8])
+        first, last, at = min(first, place), max(last, place), at + 8
+    part = number(content[last : last + 4]) if is_multipart else 0
+    last += 4 * is_multipart + (16 if tiled[part] else 4)  # part, place
+    return last + 4 + number(content[last : last + 4])
+
+
+def _colour_channels(found: Iterable[str]) -> list[str]:
+    """Return the names of red, green and blue, of those in Blender's one Combined layer, or of grey."""
+    found = set(found)
+    combined = [name[:-1] for name in found if name.endswith(".Combined.R")]
+    layers = ["", *combined] if len(combined) == 1 else [""]
+    choices = [*([layer + band for band in "RGB"] for layer in layers), ["Y"]]
+    return next((names for names in choices if found >= set(names)), [])
+
+
+def _write_exr(render: Render, values: Array) -> bytes:
+    openexr = _library(render.path, "OpenEXR")
+    parts = _exr_parts(render.path, render.content)
+    for band, name in enumerate(render.channels):
+        at = (..., band) if values.ndim == 3 else ...
+        _replace(parts[0].channels[name].pixels, render.values[at], values[at])
+    written = io.BytesIO()
+    with _parsing(render.path, "EXR"):
+        openexr.File(parts).write(written)
+    return written.getvalue()
+
+
+def _read_tiff(path: Readable, content: bytes) -> Render | None:
+    if not _has_float_samples(content):
+        return None
+    tifffile = _library(path, "tifffile")
+    with _parsing(path, "TIFF"), tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages[0]
+        if len(file.pages) > 1:
+            raise UnreadableImage(path, f"holds {len(file.pages)} pages or frames; split it into files of one each")
+        refuse_many_pixels(path, page.imagewidth, page.imagelength)
+        extra = len(page.extrasamples)
+        if page.photometric not in (1, 2) or page.samplesperpixel not in (1 + extra, 3 + extra) or extra > 1:
+            raise NoColours(path, f"holds {page.samplesperpixel} float samples a pixel; wanted grey or RGB, and alpha")
+        turned, packing = page.tags.valueof("Orientation", 1), page.compression
+        if turned != 1 or packing not in TIFF_PACKINGS:
+            wanted = "wanted orientation 1 and LZW, Deflate, PackBits, Zstandard or no compression"
+            raise UnreadableImage(path, f"float TIFF of orientation {turned} and compression {packing:d}; {wanted}")
+        if any(at + size > len(content) for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)):
+            raise UnreadableImage(path, "is cut off; fetch or render it again")  # the library would fill in zeros
+        stored = _bands_last(page, page.asarray(maxworkers=1))
+        return _of_array(path, content, "tiff", stored, is_premultiplied=tuple(page.extrasamples) == (1,))
+
+
+def _has_float_samples(content: bytes) -> bool:
+    """Return whether the first page of a TIFF is of floats; Pillow opens few such files, but reads their tags."""
+    try:
+        tags = ImageFileDirectory_v2(content[: 16 if content[2:4] in (b"+\0", b"\0+") else 8])
+        file = io.BytesIO(content)
+        file.seek(tags.next)
+        tags.load(file)
+        return IEEE_FLOAT in tags.get(SAMPLE_FORMAT, ())
+    except Exception:  # damaged: the reader of other images will say how
+        return False
+
+
+def _bands_last(page: Any, stored: Array) -> Array:
+    """Return a view of H x W [x C]; planes that are stored one by one come first."""
+    return np.moveaxis(stored, 0, -1) if stored.ndim == 3 and page.planarconfig == 2 else stored
+
+
+def _write_tiff(render: Render, values: Array) -> bytes:
+    """Pack the pixels as they were and put them in place, or at the end where they need more room: no tag is lost."""
+    tifffile = _library(render.path, "tifffile")
+    with _parsing(render.path, "TIFF"):
+        written = io.BytesIO(render.content)
+        with tifffile.TiffFile(written, mode="r+b") as file:
+            page = file.pages[0]
+            stored = page.asarray(maxworkers=1)
+            _replace(_split(_bands_last(page, stored))[0], render.values, values)
+            offsets, counts = list(page.dataoffsets), list(page.databytecounts)
+            for place, segment in enumerate(_segments(tifffile, file, page, stored)):
+                if len(segment) > counts[place]:
+                    offsets[place] = written.seek(0, io.SEEK_END) + written.tell() % 2
+                written.seek(offsets[place])
+                written.write(segment)
+                counts[place] = len(segment)
+            for codes, numbers in ((OFFSETS, offsets), (COUNTS, counts)):
+                tag = next(page.tags[code] for code in codes if code in page.tags)
+                tag.overwrite(numbers, dtype=4 if tag.dtype == 3 and max(numbers) > 65535 else None)  # 3 is of 16 bits
+        return written.getvalue()
+
+
+def _segments(tifffile: Any, file: Any, page: Any, stored: Array) -> Iterator[bytes]:
+    """Yield the strips or tiles of `stored`, packed as those of `page`."""
+    packed = io.BytesIO()
+    tifffile.imwrite(
+        packed,
+        stored,
+        byteorder=file.byteorder,
+        photometric=page.photometric,
+        planarconfig=page.planarconfig if stored.ndim == 3 else None,
+        extrasamples=page.extrasamples,
+        compression=page.compression,
+        predictor=page.predictor,
+        tile=page.tile,
+        rowsperstrip=page.rowsperstrip or None,
+        metadata=None,
+        maxworkers=1,
+    )
+    packed.seek(0)  # the reader takes the place where it stands for the file's beginning
+    with tifffile.TiffFile(packed) as copy:
+        for at, size in zip(copy.pages[0].dataoffsets, copy.pages[0].databytecounts, strict=True):
+            yield packed.getvalue()[at : at + size]
+
+
+def _read_npy(path: Readable, content: bytes) -> Render:
+    stored = _npy_array(path, content)[0]
+    return _of_array(path, content, "npy", stored)
+
+
+def _npy_array(path: Readable, content: bytes) -> tuple[Array, int]:
+    """Return the array, in the file's own order and type, and where it begins in the file."""
+    with _parsing(path, ".npy"):
+        file = io.BytesIO(content)
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = header(file)
+        _refuse_array(path, "an array", shape, dtype)
+        flat = np.frombuffer(content, dtype, int(np.prod(shape)), file.tell())
+        return flat.reshape(shape, order="F" if is_fortran else "C"), file.tell()
+
+
+def _write_npy(render: Render, values: Array) -> bytes:
+    stored, start = _npy_array(render.path, render.content)
+    stored = stored.copy(order="K")
+    _replace(_split(stored)[0], render.values, values)
+    return render.content[:start] + stored.tobytes("A") + render.content[start + stored.nbytes :]
+
+
+def _read_hdf5(path: Readable, content: bytes) -> Render:
+    h5py = _library(path, "h5py")
+    with _parsing(path, "HDF5"), h5py.File(io.BytesIO(content), "r") as file:
+        # A link would lead into another file.
+        data = file["colors"] if isinstance(file.get("colors", getlink=True), h5py.HardLink) else None
+        if not isinstance(data, h5py.Dataset):
+            raise NoColours(path, f"holds {_listed(list(file))}; wanted the data set colors")
+        if data.is_virtual or data.external:
+            raise UnreadableImage(path, "colors lies in other files; store it plainly")
+        _refuse_array(path, "colors", data.shape, data.dtype)
+        stored = data[...]
+    return _of_array(path, content, "hdf5", stored)
+
+
+def _write_hdf5(render: Render, values: Array) -> bytes:
+    h5py = _library(render.path, "h5py")
+    written = io.BytesIO(render.content)
+    with _parsing(render.path, "HDF5"), h5py.File(written, "r+") as file:
+        stored = file["colors"][...]
+        _replace(_split(stored)[0], render.values, values)
+        file["colors"][...] = stored
+    return written.getvalue()
+
+
+def _of_array(
+    path: Readable,
+    content: bytes,
+    kind: Literal["tiff", "npy", "hdf5"],
+    stored: Array,
+    is_premultiplied: bool = False,
+) -> Render:
+    """Return the picture in an array of H x W [x C]; of an even number of bands the last one is alpha."""
+    values, alpha = _split(stored)
+    if stored.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # float64 beyond float32 is refused as infinite
+            values, alpha = values.astype(np.float32), None if alpha is None else alpha.astype(np.float32)
+    else:
+        values = values.astype(values.dtype.newbyteorder("="))
+        alpha = None if alpha is None else (alpha / np.iinfo(alpha.dtype).max).astype(np.float32)
+    return _checked(Render(path, content, kind, values, alpha, is_premultiplied))
+
+
+def _split(stored: Array) -> tuple[Array, Array | None]:
+    """Return views of colours (H x W or H x W x 3) and of alpha."""
+    if stored.ndim == 2:
+        return stored, None
+    bands = stored.shape[2]
+    return stored[..., :3] if bands > 2 else stored[..., 0], stored[..., -1] if bands in (2, 4) else None
+
+
+def _replace(stored: Array, seen: Array, values: Array) -> None:
+    """Write `values` into `stored` where they differ from what was read; beyond float16 they become its largest."""
+    changed = values != seen
+    new = values[changed]
+    if stored.dtype.kind == "f":
+        limit = np.finfo(stored.dtype).max
+        new = np.clip(new, -limit, limit)
+    stored[changed] = new
+
+
+def _checked(render: Render) -> Render:
+    if not render.is_linear:
+        return render
+    broken = sum(
+        int(np.count_nonzero(~np.isfinite(array))) for array in (render.values, render.alpha) if array is not None
+    )
+    if broken:
+        raise UnreadableImage(render.path, f"{broken:,} values are infinite or no numbers; render it again")
+    positive = render.values[render.values > 0]
+    if positive.size and np.mean(positive > 1) > MOSTLY_WHITE:
+        found = f"holds values up to {positive.max():g}, of which nearly all exceed 1 and would be white"
+        raise NoColours(render.path, f"{found}; scale colours to 0 to 1, or pass --exclude for depth")
+    return render
+
+
+def _refuse_array(path: Readable, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+    if not is_picture or 0 in shape or dtype.str[1:] not in SAMPLES:
+        found = f"holds {name} of {' x '.join(map(str, shape)) or 'one value'}, {dtype}"
+        stereo = "; split a stereo pair into two files" if name == "colors" and len(shape) == 4 else ""
+        raise NoColours(path, f"{found}; wanted H x W or H x W x 3 of uint8, uint16 or floats{stereo}")
+    refuse_many_pixels(path, shape[1], shape[0])
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more or "nothing"
+
+
+@contextmanager
+def _parsing(path: Readable, format_name: str) -> Iterator[None]:
+    """Raise UnreadableImage for what a library raises; their errors have no common class."""
+    try:
+        yield
+    except UnreadableImage:
+        raise
+    except Exception as error:
+        if is_shortage(error):
+            raise
+        raise UnreadableImage(path, f"damaged or cut off {format_name} ({error}); fetch or render it again") from error
+
+
+def _library(path: Readable, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UnreadableImage(path, f"reading it needs {module}; pip install 'simgan-cli[renders]'") from error
+
+
+_READERS: dict[bytes, Callable[[Readable, bytes], Render | None]] = {
+    b"\x76\x2f\x31\x01": _read_exr,
+    b"\x93NUMPY": _read_npy,
+    b"\x89HDF\r\n\x1a\n": _read_hdf5,
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _read_tiff),
+}
+_WRITERS: dict[str, Callable[[Render, Array], bytes]] = {
+    "exr": _write_exr,
+    "tiff": _write_tiff,
+    "npy": _write_npy,
+    "hdf5": _write_hdf5,
+}
