@@ -12,7 +12,7 @@ from PIL import Image
 from simgan_cli.cli.settings import resolve
 from simgan_cli.engine import realism
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import RULES, Health, conclude, exported_line
+from simgan_cli.engine.health import RULES, Health, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import train
 from tests.engine.test_training import Quiet
@@ -197,8 +197,27 @@ def test_the_conclusion_names_what_came_later() -> None:
     assert last is not None and "step 1, the last that was measured" in last.sentence
 
 
-def test_without_measurements_there_is_no_conclusion() -> None:
+def test_a_refiner_from_before_its_first_update_is_not_concluded_about() -> None:
+    known = {"swd_synthetic": 1.0, "swd_real": 0.1, "label_drift": 0.0}
+    phases = ("pretrain-refiner", "pretrain-discriminator", "adversarial", "adversarial")
+    lines = [
+        known | {"step": step, "phase": phase, "swd_refined": refined}
+        for step, (phase, refined) in enumerate(zip(phases, (0.9, 1.0, 1.6, 1.4), strict=True), start=1)
+    ]
+    assert exported_line(lines, "best") == lines[3]
+    assert exported_line(lines[:2], "best") == lines[1], "where there is no other, the newest is exported"
+    found = conclude(lines, "best")
+    assert found is not None and "further from real ones (1.400)" in found.sentence
+
+
+def test_without_measurements_there_is_a_reason_instead_of_a_conclusion() -> None:
     assert conclude([{"step": 1}], "best") is None
+    config = TrainConfig(synthetic=Path("s"), real=Path("r"))
+    few = why_unmeasured(config, {"synthetic": 500, "real": 79})
+    assert few.endswith("fewer than 80 images in a domain leave none to hold out (synthetic 500, real 79)")
+    enough = {"synthetic": 80, "real": 80}
+    assert "measured yet: it is due every 250 steps" in why_unmeasured(config, enough)
+    assert why_unmeasured(config.model_copy(update={"eval_every": 0}), enough).endswith("--eval-every is 0")
 
 
 def test_the_conclusion_is_about_the_refiner_that_is_exported() -> None:

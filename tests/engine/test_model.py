@@ -98,6 +98,28 @@ def test_a_network_takes_no_memory_before_its_weights_are_known_to_fit(tmp_path:
     assert all(parameter.is_meta for parameter in network.parameters())
 
 
+def test_an_export_that_says_nothing_of_its_images_has_the_defaults(tmp_path: Path) -> None:
+    model = open_model(write_refiner(tmp_path / "refiner"))
+    assert (model.include, model.exclude, model.conclusion) == ((), (), None)
+    assert (model.pixels, model.background, model.tone_curve) == ("plain", "#000000", "srgb")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("include", 7), ("include", None), ("include", [""]), ("exclude", {"*.png": 1}), ("exclude", [1]),
+        ("pixels", "packed8"), ("background", "real"), ("background", "#12345"), ("background", None),
+        ("tone_curve", "gamma"), ("conclusion", ["good"]), ("preprocess", "magic"),
+    ],
+)  # fmt: skip
+def test_a_bad_fact_is_named(tmp_path: Path, name: str, value: object) -> None:
+    folder = write_refiner(tmp_path / "refiner")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {name: value}))
+    with pytest.raises(CheckpointError, match=rf"config\.json: {name}"):
+        open_model(folder)
+
+
 @pytest.mark.parametrize("size", ['["a", 2]', "[1]", "[1, 2, 3]", "{}", "[[1], 2]"])
 def test_a_size_that_is_none_is_not_told(tmp_path: Path, size: str) -> None:
     folder = write_refiner(tmp_path / "refiner")

@@ -74,15 +74,56 @@ def test_an_image_keeps_its_noise_in_any_company_and_a_seed_changes_it() -> None
     assert not torch.equal(beside_their_own_noise(images, 6)[:, 1:], together[:, 1:])
 
 
-def test_seeds_choose_looks_and_tiles_do_not() -> None:
+def test_images_under_one_look_have_one_noise_in_any_company() -> None:
+    images = torch.rand(4, 1, 12, 14) * 2 - 1
+    looks = ["camera", "camera", None, "caf\udce9"]  # a name that is no UTF-8
+    z = beside_their_own_noise(images, 5, looks)[:, 1:]
+    assert torch.equal(z[0], z[1])
+    assert torch.equal(z[2:3], beside_their_own_noise(images[2:3], 5)[:, 1:])
+    assert not torch.equal(z[0], z[3])
+    alone = beside_their_own_noise(torch.zeros(1, 1, 12, 14), 5, ["camera"])[:, 1:]
+    assert torch.equal(z[:1], alone)
+    assert not torch.equal(alone, beside_their_own_noise(torch.zeros(1, 1, 12, 14), 6, ["camera"])[:, 1:])
+
+
+def test_a_look_does_not_get_the_noise_of_an_image_with_the_same_bytes() -> None:
+    image = torch.zeros(1, 1, 3, 3)
+    look = image.numpy().tobytes().decode()
+    assert not torch.equal(beside_their_own_noise(image, 5), beside_their_own_noise(image, 5, [look]))
+
+
+@pytest.fixture
+def noisy() -> RefinerModel:
     torch.manual_seed(0)
     network = Refiner(1, width=4, blocks=1, output="residual", padding="replicate", noise=True)
     torch.nn.init.normal_(network.last.weight, std=0.3)
-    model = RefinerModel(network.eval().requires_grad_(False), None, "", None, "none", None)  # type: ignore[arg-type]
+    return RefinerModel(network.eval().requires_grad_(False), None, "", None, "none", None)  # type: ignore[arg-type]
+
+
+def test_frames_that_differ_in_a_pixel_keep_their_noise_under_one_look(noisy: RefinerModel) -> None:
+    frames = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 1, 70, 80), dtype=np.uint8), 3, axis=0)
+    frames[1, 0, 3, 4] ^= 8
+    frames[2, 0, 60, 70] ^= 8
+    refiner = ImageRefiner(noisy, CPU)
+    far = np.s_[:, :, 25:45, 25:60]  # beyond what a changed pixel reaches
+    together = refiner.refine(frames, ["walk"] * 3)
+    assert (together[far] == together[far][:1]).all()
+    assert not np.array_equal(refiner.refine(frames)[far][0], refiner.refine(frames)[far][1])
+    assert np.array_equal(refiner.refine(frames[1:2], ["walk"]), together[1:2])
+    mixed = refiner.refine(frames, [None, "walk", "run"])
+    assert np.array_equal(mixed[1], together[1])
+    assert np.array_equal(mixed[0], refiner.refine(frames[:1])[0])
+    assert not np.array_equal(mixed[2], together[2])
+    assert np.array_equal(ImageRefiner(noisy, CPU, strength=0).refine(frames, ["walk"] * 3), frames)
+    half = ImageRefiner(noisy, CPU, strength=0.5).refine(frames, ["walk"] * 3).astype(int)
+    assert np.abs(half - (frames.astype(int) + together) / 2).max() <= 1
+
+
+def test_seeds_choose_looks_and_tiles_do_not(noisy: RefinerModel) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 90, 100), dtype=np.uint8)
-    whole = ImageRefiner(model, CPU).refine(pixels)
-    tiled = ImageRefiner(model, CPU, tile=64).refine(pixels)
+    whole = ImageRefiner(noisy, CPU).refine(pixels)
+    tiled = ImageRefiner(noisy, CPU, tile=64).refine(pixels)
     assert np.abs(whole.astype(int) - tiled).max() <= 1
-    assert np.array_equal(ImageRefiner(model, CPU).refine(pixels[1:]), whole[1:])
-    other = ImageRefiner(model, CPU, seed=1).refine(pixels)
+    assert np.array_equal(ImageRefiner(noisy, CPU).refine(pixels[1:]), whole[1:])
+    other = ImageRefiner(noisy, CPU, seed=1).refine(pixels)
     assert np.abs(whole.astype(int) - other).mean() > 2

@@ -152,6 +152,41 @@ def test_tiles_change_no_pixel_by_more_than_one_level(model: str, request: pytes
         assert np.abs(tiled.refine(images).astype(int) - whole.refine(images)).max() <= 1
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_sixteen_bits_of_colour_are_those_of_the_network(colour: Path, strength: float) -> None:
+    images = noise(3, 3, 14, 19, dtype=np.uint16)
+    refined = simgan_cli.load_refiner(colour, device="cpu", strength=strength).refine(images)
+    assert refined.dtype == np.uint16
+    assert np.abs(refined.astype(int) - by_hand(colour, images, strength)).max() <= 1
+    assert len({tuple(channel) for channel in refined.reshape(3, 3, -1)[0, :, :50].tolist()}) == 3
+
+
+def test_sixteen_bits_of_colour_through_a_grey_model_keep_their_differences(grey: Path) -> None:
+    images = noise(2, 3, 12, 15, dtype=np.uint16) // 4 + 24_000  # away from the ends, where clipping would come in
+    change = simgan_cli.load_refiner(grey, device="cpu").refine(images).astype(int) - images
+    assert (change == change[:, :1]).all()
+    assert np.abs(change).mean() > 200  # it does refine
+    eight = (images // 257).astype(np.uint8)
+    deep = simgan_cli.load_refiner(grey, device="cpu").refine(eight.astype(np.uint16) * 257)
+    shallow = simgan_cli.load_refiner(grey, device="cpu").refine(eight)
+    assert np.abs(deep.astype(int) - shallow.astype(int) * 257).max() <= 2 * 257  # luma and result are rounded
+
+
+def test_sixteen_bits_of_colour_are_equalized_by_their_luma(tmp_path: Path) -> None:
+    model = write_refiner(tmp_path, channels=3, preprocess="equalize")
+    refiner = simgan_cli.load_refiner(model, device="cpu", strength=0.0)
+    grey = np.array([[10, 10, 20], [20, 20, 30]], np.uint16)[None, None]
+    # by hand, as for 8 bits: 0, 3/4 and 4/4 of the range
+    equalized = refiner.refine(np.repeat(grey, 3, axis=1)).astype(int)
+    assert np.abs(equalized - [[0, 0, 49151], [49151, 49151, 65535]]).max() <= 2
+    images = noise(1, 3, 20, 30, dtype=np.uint16) // 64 + 30_000  # a 64th of the range
+    wide = refiner.refine(images)
+    before, after = luma(images)[0, 0], luma(wide)[0, 0]
+    assert np.ptp(before) < 1024 < 60_000 < np.ptp(after)
+    assert np.corrcoef(np.argsort(np.argsort(before, axis=None)), after.ravel())[0, 1] > 0.99
+    assert (wide[0, 0] != wide[0, 1]).mean() > 0.9
+
+
 def test_luma_is_pillows(grey: Path) -> None:
     image = noise(40, 50, 3)
     expected = np.asarray(Image.fromarray(image).convert("L"))

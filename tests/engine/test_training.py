@@ -13,13 +13,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from simgan_cli.cli.settings import resolve
+from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.files import sha256_of
 from simgan_cli.data.images import Preparation, read_pixels
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine import realism
 from simgan_cli.engine.export import load_network
 from simgan_cli.engine.fields import METRICS
-from simgan_cli.engine.health import Finding, exported_line
+from simgan_cli.engine.health import Finding, conclude, exported_line
 from simgan_cli.engine.loop import Loop
 from simgan_cli.engine.metrics import RunningMeans
 from simgan_cli.engine.model import open_model
@@ -193,6 +194,34 @@ def test_sixteen_bits_and_colour_train(folders: dict[str, Any], tmp_path: Path) 
     assert weights(colour)["last.weight"].shape == (3, 3, 1, 1)
 
 
+def test_sixteen_bits_of_colour_train_are_measured_and_drawn(spacious: dict[str, Any]) -> None:
+    config = resolve(spacious | {"steps": 20, "sample_every": 10, "eval_every": 10, "flip": True})
+    values = np.random.default_rng(0).integers(0, 65536, (2, 80, 3, *SIZE), dtype=np.uint16)
+    values[1] //= 2  # real images are darker
+    domains = {
+        name: PixelSet(spacious[name], pixels, [], name)
+        for name, pixels in zip(("synthetic", "real"), values, strict=True)
+    }
+    state, run_folder = build_state(config, domains, torch.device("cpu")), RunFolder(config.out)
+    config.out.mkdir()
+    run_folder.create(config)
+    with Writer(run_folder, config, domains) as writer:
+        assert Loop(config, run_folder, state, domains, Quiet(), StopRequest(), None, writer, 0.0).run() is None
+    last = lines_of(spacious)[-1]
+    assert set(last) > MEASURED | {"two_sample"}
+    # 255 and 65535 are the same white, so that 16 bits which are 257 times 8 bits lie as far apart.
+    eight = [torch.from_numpy((pixels[:8] // 257).astype(np.uint8)) for pixels in values]
+    deep = [torch.from_numpy(image.numpy().astype(np.uint16) * 257) for image in eight]
+    distances = [
+        float(realism.PatchDistance(to_network(real))(to_network(synthetic))) for synthetic, real in (eight, deep)
+    ]
+    assert distances[0] == pytest.approx(distances[1], rel=1e-4)
+    for step in (10, 20):
+        with Image.open(run_folder.samples / f"step-{step:08d}.png") as sheet:
+            assert np.ptp(np.asarray(sheet), axis=2).any(), "colours are drawn"
+    assert open_model(config.out).channels == 3
+
+
 def test_the_exported_refiner_stands_alone_and_is_the_average(folders: dict[str, Any], tmp_path: Path) -> None:
     run(folders)
     folder = folders["out"] / "refiner"
@@ -215,6 +244,27 @@ def test_the_exported_config_records_what_was_done_to_images(folders: dict[str, 
     assert config["preprocess"] == "equalize"
     assert config["network"] == "refiner"
     assert config["training_images"] == {"synthetic": 9, "real": 3}
+
+
+def test_the_model_knows_how_training_read_images(folders: dict[str, Any]) -> None:
+    run(folders | {"include": ("*.png",), "exclude": ("mask/", "*_id.png"), "background": "#12aB00"})
+    for model in (open_model(folders["out"]), open_model(folders["out"], step=5)):
+        assert (model.include, model.exclude) == (("*.png",), ("mask/", "*_id.png"))
+        assert (model.pixels, model.background, model.tone_curve) == ("plain", "#12aB00", "srgb")
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [(SIZE, np.uint8), (SIZE, np.uint16), ((*SIZE, 3), np.uint8)])
+def test_the_model_knows_the_mean_colour_of_real_images(
+    folders: dict[str, Any], tmp_path: Path, shape: tuple[int, ...], dtype: Any
+) -> None:
+    for number, name in enumerate(("made", "photographs")):
+        write_images(tmp_path / name, 5, number, shape, dtype)
+    run(folders | {"synthetic": tmp_path / "made", "real": tmp_path / "photographs", "background": "real"})
+    photographs = [np.asarray(Image.open(path)) for path in (tmp_path / "photographs").iterdir()]
+    mean = np.stack(photographs).mean(axis=(0, 1, 2)) / np.iinfo(dtype).max * 255
+    levels = [round(level) for level in np.broadcast_to(mean, 3)]
+    assert open_model(folders["out"]).background == "#{:02x}{:02x}{:02x}".format(*levels)
+    assert open_model(folders["out"], step=5).background == "#808080"  # a checkpoint does not know it
 
 
 def test_a_trained_network_serves_as_psi(folders: dict[str, Any], tmp_path: Path) -> None:
@@ -606,6 +656,7 @@ def test_images_refined_alike_have_one_noise_whatever_the_batches(folders: dict[
 
 def test_a_refiner_that_makes_all_images_the_same_is_never_the_best(spacious: dict[str, Any]) -> None:
     state = build_state(resolve(spacious), open_domains(resolve(spacious), Quiet()), torch.device("cpu"))
+    state.step = 2
     for distance, diversity in ((0.5, 0.9), (0.1, 0.05)):
         measures = {"swd_refined": distance, "label_drift": 0.1, "diversity_held_out": diversity}
         state.keep_best({name: torch.tensor(value) for name, value in measures.items()})
@@ -613,17 +664,50 @@ def test_a_refiner_that_makes_all_images_the_same_is_never_the_best(spacious: di
     assert state.best.distance == 0.5
 
 
+def test_a_refiner_from_before_its_first_update_is_never_the_best(spacious: dict[str, Any]) -> None:
+    """Here every update makes images worse, so that the untrained refiner is the closest to real ones."""
+    harmful = {"refiner_lr": 0.2, "ema": 0.0, "pretrain_discriminator": 2, "steps": 3, "log_every": 1, "eval_every": 1}
+    run(spacious | harmful)
+    lines = lines_of(spacious)
+    untrained = [line for line in lines if line["phase"] == "pretrain-discriminator"]
+    assert [line["step"] for line in untrained] == [1, 2]
+    assert untrained[0]["swd_refined"] == untrained[1]["swd_refined"] < min(line["swd_refined"] for line in lines[2:])
+    exported, line = open_model(spacious["out"]), exported_line(lines, "best")
+    assert line is not None
+    assert exported.step == line["step"] > 2
+
+
+def test_the_export_says_what_training_came_to(spacious: dict[str, Any]) -> None:
+    run(spacious)
+    line = conclude(lines_of(spacious), "best")
+    assert line is not None
+    exported = open_model(spacious["out"])
+    assert exported.conclusion == line.in_one_line()
+    assert f"Conclusion of the training: {line.in_one_line()}." in (spacious["out"] / "refiner/README.md").read_text()
+    checkpoint = open_model(spacious["out"], step=exported.step or 0)
+    assert checkpoint.conclusion is None
+
+
+def test_the_export_says_that_nothing_was_measured(folders: dict[str, Any]) -> None:
+    result = run(folders)
+    assert result.images == {"synthetic": 9, "real": 3}
+    assert open_model(folders["out"]).conclusion == (
+        "nothing was measured: fewer than 80 images in a domain leave none to hold out (synthetic 9, real 3)"
+    )
+
+
 def test_the_best_refiner_is_that_of_the_smallest_distance(spacious: dict[str, Any]) -> None:
-    settings = spacious | {"refiner_lr": 0.05, "lambda": 0, "log_every": 1, "eval_every": 1}
+    every_step = {"log_every": 1, "eval_every": 1, "pretrain_discriminator": 0, "steps": 4}
+    settings = spacious | {"refiner_lr": 0.05, "lambda": 0, "ema": 0.0} | every_step
     run(settings)
     measured = {line["step"]: line["swd_refined"] for line in lines_of(spacious) if line["label_drift"] < 1}
     best = min(measured, key=lambda step: measured[step])
     assert len(set(measured.values())) > 1
-    at_best = safetensors.torch.load_file(spacious["out"] / "checkpoints" / f"step-{best:08d}" / "average.safetensors")
+    at_best = safetensors.torch.load_file(spacious["out"] / "checkpoints" / f"step-{best:08d}" / "refiner.safetensors")
     assert same(weights(spacious), at_best)
     assert best < max(measured)
     two_sample = lines_of(spacious)[-1]["two_sample"]
-    run(settings | {"steps": best - 1, "select": "last", "out": spacious["out"].with_name("ends there")})
+    run(settings | {"steps": best, "select": "last", "out": spacious["out"].with_name("ends there")})
     ended = lines_of({"out": spacious["out"].with_name("ends there")})[-1]
     assert ended["step"] == best
     assert ended["two_sample"] == two_sample, "what is asked about is the refiner that is exported"

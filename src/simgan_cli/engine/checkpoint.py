@@ -88,9 +88,10 @@ class TrainState:
         return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
 
     def keep_best(self, measures: Measures) -> None:
-        """Keep the refiner at hand if its images are closer to real ones than ever, and still those of their labels."""
+        """Keep the refiner at hand if it may be exported and its images are closer to real ones than ever."""
         distance = float(measures["swd_refined"])
-        if is_exportable(measures) and (self.best is None or distance < self.best.distance):
+        phase = self.gan.config.phase(self.step - 1)
+        if is_exportable({**measures, "phase": phase}) and (self.best is None or distance < self.best.distance):
             self.best = Best(self.step, distance, copy.deepcopy(self.gan.exported_refiner))
 
     @property

@@ -12,6 +12,7 @@ from simgan_cli.engine.config import TrainConfig
 
 Line = dict[str, Any]
 LEAST_DIVERSITY = 0.3  # of refined images, as a share of that of their originals
+FEWEST, SHARE = 8, 10  # images to measure on: at least so many, and one in so many of a domain
 WARM_UP = 100  # iterations of Algorithm 1 before networks are judged: until then a refiner may well be the identity
 
 
@@ -229,6 +230,10 @@ class Conclusion:
     sentence: str
     advice: str
 
+    def in_one_line(self) -> str:
+        """Return it as a line for people."""
+        return f"{self.sentence}; {self.advice}"
+
 
 def is_in_place(measures: Mapping[str, Any]) -> bool:
     """Say whether labels moved by less than is too far, as far as that could be measured."""
@@ -240,9 +245,17 @@ def is_diverse(measures: Mapping[str, Any]) -> bool:
     return float(measures.get("diversity_held_out", 1)) >= LEAST_DIVERSITY
 
 
+def is_trained(measures: Mapping[str, Any]) -> bool:
+    """Return whether the refiner has learned from real images: before Algorithm 1 it is as it began, or the identity.
+
+    Without a `phase` it counts as trained.
+    """
+    return bool(measures.get("phase", "adversarial") == "adversarial")
+
+
 def is_exportable(measures: Mapping[str, Any]) -> bool:
-    """Say whether what `--select best` may export keeps the labels true."""
-    return is_in_place(measures) and is_diverse(measures)
+    """Return whether `--select best` may export the refiner of these measures: trained, and true to its labels."""
+    return is_trained(measures) and is_in_place(measures) and is_diverse(measures)
 
 
 def exported_line(lines: Sequence[Line], select: str) -> Line | None:
@@ -277,6 +290,16 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
         f"ones) {labels}, by the refiner of step {line['step']:,}{_what_came_later(lines, line, select)}",
         "whether a model trained on them is better, only labelled real images can tell: simgan eval-gaze",
     )
+
+
+def why_unmeasured(config: TrainConfig, counts: Mapping[str, int]) -> str:
+    """Return in one line why a run of so many images, by domain, has no conclusion."""
+    if not config.eval_every:
+        return "nothing was measured: --eval-every is 0"
+    if min(counts.values()) < FEWEST * SHARE:
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        return f"nothing was measured: fewer than {FEWEST * SHARE} images in a domain leave none to hold out ({found})"
+    return f"nothing was measured yet: it is due every {config.eval_every} steps (--eval-every) and at the end"
 
 
 def _no_closer(before: float, after: float, floor: float) -> Conclusion:

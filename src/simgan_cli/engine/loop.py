@@ -263,7 +263,7 @@ class Loop:
 
     @by_first
     def _mend_export(self) -> None:
-        self.writer.mend_export(*self.state.copy_of_exported())
+        self.writer.mend_export(*self.state.copy_of_exported(), now=self.state.step)
 
     def _save(self) -> None:
         if self.saved_at == self.state.step:

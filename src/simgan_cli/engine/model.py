@@ -5,15 +5,19 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ValidationError
 
+from simgan_cli.engine.config import Globs, PixelCoding, PlainBackground, ToneCurve
 from simgan_cli.engine.export import CONFIG, WEIGHTS, build_network, fill, parse_tensors, read_content, read_json
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import MAPS
 from simgan_cli.engine.run import MANIFEST, RunFolder, checkpoint_of, stored_config, verify_checkpoint
 from simgan_cli.errors import CheckpointError, SettingsError
+
+MID_GREY = "#808080"
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,12 @@ class RefinerModel:
     step: int | None  # None where the weights do not say
     preprocess: str
     trained_size: tuple[int, int] | None  # H, W
+    include: tuple[str, ...] = ()  # patterns of the renders that it was trained on, and of those left out
+    exclude: tuple[str, ...] = ()
+    pixels: PixelCoding = "plain"
+    background: str = "#000000"  # or keep, or another colour: what transparent pixels are laid on
+    tone_curve: ToneCurve = "srgb"
+    conclusion: str | None = None  # of its training, in one line
 
     @property
     def channels(self) -> int:
@@ -69,8 +79,8 @@ def _from_export(folder: Path) -> RefinerModel:
         weights=folder / WEIGHTS,
         sha256=hashlib.sha256(content).hexdigest(),
         step=int(step) if re.fullmatch("[0-9]{1,15}", step) else None,
-        preprocess=_known_preprocess(config.get("preprocess", "none"), folder / CONFIG),
         trained_size=_size(config.get("size")),
+        **_facts(config, folder / CONFIG),
     )
 
 
@@ -91,6 +101,11 @@ def _from_checkpoint(folder: Path) -> RefinerModel:
         step=state["step"],
         preprocess=config.preprocess,
         trained_size=config.size,
+        include=config.include,
+        exclude=config.exclude,
+        pixels=config.pixels,
+        background=MID_GREY if config.background == "real" else config.background,  # exports alone know the mean
+        tone_curve=config.tone_curve,
     )
 
 
@@ -113,7 +128,25 @@ def _size(value: object) -> tuple[int, int] | None:
     return None
 
 
-def _known_preprocess(value: object, source: Path) -> str:
-    if value not in ("none", "equalize"):
-        raise CheckpointError(f"{source}: preprocess {value!r}, wanted none or equalize")
-    return str(value)
+class _Facts(BaseModel):
+    """What a config.json says of the images."""
+
+    preprocess: Literal["none", "equalize"] = "none"
+    include: Globs = ()
+    exclude: Globs = ()
+    pixels: PixelCoding = "plain"
+    background: PlainBackground = "#000000"
+    tone_curve: ToneCurve = "srgb"
+    conclusion: str | None = None
+
+
+def _facts(config: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Return the fields of `RefinerModel` that a config.json tells. Raises CheckpointError for a bad value."""
+    try:
+        return _Facts.model_validate(config).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise CheckpointError(
+            f"{source}: {name} {first['input']!r:.60}: {first['msg']}; correct it, or use another copy"
+        ) from error

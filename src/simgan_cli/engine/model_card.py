@@ -31,8 +31,11 @@ refiner = simgan_cli.load_refiner(".")  # this folder
 refined = refiner(images)  # H x W, H x W x C or N x H x W x C of uint8, uint16, or floats in [-1, 1]
 ```
 
-Both preprocess images as in training: {facts["preprocess"]}. Nothing here shows that refining helps your task:
-measure it.
+Both preprocess images as in training: {facts["preprocess"]}.
+
+Conclusion of the training: {facts["conclusion"]}.
+
+Nothing here shows that refining helps your task: measure it.
 
 ## Last metrics
 | | |

@@ -53,15 +53,19 @@ class NoiseSource:
         return _joined(images, noise.expand(count, -1, -1, -1))
 
 
-def beside_their_own_noise(images: Tensor, seed: int) -> Tensor:
+def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None] | None = None) -> Tensor:
     """Return N x C x H x W float32 images on the CPU with z behind them that follows from `seed` and their pixels.
 
-    So an image has the same look in any company, and another one under another seed.
+    So an image has the same look in any company, and another one under another seed. Where `looks` names one, z follows
+    from that name instead: all images of one size under one name get the same z.
     """
     maps = []
-    for image in images:
-        content = zlib.crc32(image.contiguous().numpy())
-        generator = torch.Generator().manual_seed(_mixed(seed, content))
+    for image, look in zip(images, looks or [None] * len(images), strict=True):
+        if look is None:
+            source = [zlib.crc32(image.contiguous().numpy())]
+        else:
+            source = [zlib.crc32(look.encode("utf-8", "surrogateescape")), 1]  # no image's stream is as long
+        generator = torch.Generator().manual_seed(_mixed(seed, *source))
         maps.append(noise_maps(1, (image.shape[1], image.shape[2]), generator))
     return _joined(images, torch.cat(maps))
 

@@ -16,11 +16,12 @@ from torch import Tensor
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.algorithm import Measures, loss_if_real, loss_if_refined, refined_log_odds
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
+from simgan_cli.engine.health import FEWEST, SHARE
 from simgan_cli.engine.networks import build_discriminator
 from simgan_cli.engine.probe import diversity
 from simgan_cli.engine.runtime import stream_number
 
-MOST, FEWEST, SHARE = 256, 8, 10  # images in a sample: at most, at least, and one in so many of a domain
+MOST = 256  # images in a sample, at most
 PATCH, PATCHES, DIRECTIONS = 7, 16_384, 128  # side, number in a set, and random directions they are projected on
 TRAINING, STEPS, BATCH, RATE = 2000, 200, 32, 1e-3  # of the two-sample classifier: images and batch of each class
 TRAINING_VALUES, BATCH_VALUES, FEW = 2**26, 2**19, 4  # of large images fewer: 32 of 128x128 in a batch, 8 of 256x256

@@ -1,6 +1,6 @@
 """Apply a refiner to images of any size: channels, preprocessing, batches, tiles, strength, memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, overload
@@ -100,8 +100,10 @@ class ImageRefiner:
             raise DataError("floating-point images with values outside [-1, 1], or NaN; scale them")
         return self._blend(batch.float())
 
-    def refine(self, pixels: Pixels) -> Pixels:
+    def refine(self, pixels: Pixels, looks: Sequence[str | None] | None = None) -> Pixels:
         """Refine images of one size, N x C x H x W, uint8 or uint16, C 1 or 3; return the same shape and type.
+
+        Images with the same name in `looks` get the same noise; by default, and for None, noise follows from the image.
 
         Where the model has other channels than the images, it sees their luma and only that changes (hues stay), or
         grey as three equal channels and the luma of its result is kept.
@@ -109,7 +111,7 @@ class ImageRefiner:
         channels, wanted = pixels.shape[1], self.model.channels
         seen = pixels if channels == wanted else luma(pixels) if wanted == 1 else np.repeat(pixels, 3, axis=1)
         prepared = _equalized(seen) if self.model.preprocess == "equalize" else seen
-        refined = to_pixels(self._blend(to_network(torch.from_numpy(prepared))), pixels.dtype)
+        refined = to_pixels(self._blend(to_network(torch.from_numpy(prepared)), looks), pixels.dtype)
         if channels == wanted:
             return refined
         if wanted == 3:
@@ -123,13 +125,14 @@ class ImageRefiner:
         return max(1, min(self.batch_size, 2 * self._streams * self._pixels_in_a_pass // (size[0] * size[1])))
 
     @torch.no_grad()
-    def _blend(self, x: Tensor) -> Tensor:
+    def _blend(self, x: Tensor, looks: Sequence[str | None] | None = None) -> Tensor:
         """Return x + A (R(x) - x), N x C x H x W float32 on the CPU; do half as much at once where memory ends."""
         if self.strength == 0:
             return x
         while True:
             try:
-                seen = beside_their_own_noise(x, self.seed) if self.model.network.settings["noise"] else x
+                noisy = self.model.network.settings["noise"]
+                seen = beside_their_own_noise(x, self.seed, looks) if noisy else x
                 refined = in_tiles(self._in_passes, seen, self._tile, self._margin)
                 return refined if self.strength == 1 else x + self.strength * (refined - x)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.files import write_atomic
+from simgan_cli.data.images import Pixels, top_of
 from simgan_cli.engine.checkpoint import Snapshot
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.export import save_network
+from simgan_cli.engine.health import conclude, why_unmeasured
 from simgan_cli.engine.history import Excerpt
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.model_card import model_card
@@ -19,6 +22,8 @@ from simgan_cli.engine.run import RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.report.grid import sample_grid
 from simgan_cli.report.page import write_page
+
+AVERAGED = 1000  # images that a mean colour is of, at most
 
 
 class Writer:
@@ -29,10 +34,17 @@ class Writer:
 
     def __init__(self, run: RunFolder, config: TrainConfig, domains: Mapping[str, PixelSet]) -> None:
         self._run, self._config = run, config
+        background = mean_colour(domains["real"].pixels) if config.background == "real" else config.background
+        self._images = {name: len(domain.pixels) for name, domain in domains.items()}
         self._facts = {
+            "include": config.include,
+            "exclude": config.exclude,
+            "pixels": config.pixels,
+            "background": background,
+            "tone_curve": config.tone_curve,
             "preprocess": config.preprocess,
             "size": list(domains["synthetic"].shape[1:]),
-            "training_images": {name: len(domain.pixels) for name, domain in domains.items()},
+            "training_images": self._images,
             "training_settings": config.model_dump(
                 mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"}
             ),
@@ -78,24 +90,35 @@ class Writer:
         def write() -> None:
             snapshot.save(self._run.checkpoint(snapshot.step))
             self._run.prune(self._config.keep)
-            self._export(*snapshot.exported)
+            self._export(*snapshot.exported, now=snapshot.step)
 
         self._give(write)
 
-    def mend_export(self, step: int, refiner: Refiner) -> None:
-        """Export what the newest checkpoint holds where that was not done: a kill may come between the two."""
+    def mend_export(self, step: int, refiner: Refiner, *, now: int) -> None:
+        """Export what the checkpoint of step `now` holds where that was not done: a kill may come between the two."""
         if _exported_step(self._run) != step:
-            self._give(lambda: self._export(step, refiner))
+            self._give(lambda: self._export(step, refiner, now=now))
 
-    def _export(self, step: int, refiner: Refiner) -> None:
+    def _export(self, step: int, refiner: Refiner, *, now: int) -> None:
+        """Export the refiner of `step` with what the run has concluded by step `now`."""
         self._run.refiner.mkdir(parents=True, exist_ok=True)
-        card = model_card(self._facts, step, self._run.last_metrics(step))
+        conclusion = conclude(self._run.read_metrics(now), self._config.select)
+        line = conclusion.in_one_line() if conclusion else why_unmeasured(self._config, self._images)
+        facts = self._facts | {"conclusion": line}
+        card = model_card(facts, step, self._run.last_metrics(step))
         write_atomic(self._run.refiner / "README.md", card)
         # Its last file says which step all of it is of.
-        save_network(self._run.refiner, refiner, self._facts, {"step": str(step)})
+        save_network(self._run.refiner, refiner, facts, {"step": str(step)})
 
     def _give(self, work: Callable[[], None]) -> None:
         self._given.append(self._thread.submit(work))
+
+
+def mean_colour(pixels: Pixels) -> str:
+    """Return the mean colour of N x C x H x W pixels as "#rrggbb"; grey has three equal channels."""
+    chosen = pixels[:: -(-len(pixels) // AVERAGED)]
+    levels = np.rint(chosen.mean(axis=(0, 2, 3)) * (255 / top_of(pixels.dtype))).astype(int).tolist()
+    return "#" + "".join(f"{level:02x}" for level in (3 * levels)[:3])
 
 
 def _exported_step(run: RunFolder) -> int | None:
