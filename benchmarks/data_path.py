@@ -33,9 +33,9 @@ UPDATE = [
     "--pretrain-discriminator", "0", "--sample-every", "0", "--eval-every", "0", "--quiet", "--device", "cpu",
 ]  # fmt: skip
 OPEN = (
-    "import sys; from pathlib import Path; from simgan_cli.data.cache import open_pixels;"
+    "import sys; from pathlib import Path; from simgan_cli.data.cache import Source, open_pixels;"
     "from simgan_cli.data.images import Preparation;"
-    "open_pixels(Path(sys.argv[1]), Preparation(), sys.argv[2], int(sys.argv[3]), lambda done, total: None)"
+    "open_pixels(Source(Path(sys.argv[1])), Preparation(), sys.argv[2], int(sys.argv[3]), lambda done, total: None)"
 )
 # GNU time is not everywhere, so a small parent process reports what the child took.
 WATCHED = (

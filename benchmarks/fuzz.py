@@ -47,12 +47,13 @@ from safetensors.torch import save as save_tensors
 
 from simgan_cli.cli.console import printable
 from simgan_cli.cli.settings import gather, resolve, validated
-from simgan_cli.data.archives import look_inside
-from simgan_cli.data.cache import open_pixels
+from simgan_cli.data.archives import open_archives
+from simgan_cli.data.cache import Source, open_pixels
 from simgan_cli.data.images import Preparation, read_pixels
+from simgan_cli.data.patterns import ANY
 from simgan_cli.data.pictures import FORMATS, read_picture, write_picture
 from simgan_cli.data.pipeline import read_ahead  # noqa: F401 - imported before anything is measured
-from simgan_cli.data.plan import check_existing, make_plan
+from simgan_cli.data.plan import check_existing, check_inputs, make_plan
 from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.folders import FolderJob
@@ -277,7 +278,7 @@ def read_image(case: Case, path: Path) -> None:
         read_pixels(path, preparation)
     picture = read_picture(path)
     pixels = np.ascontiguousarray(255 - picture.pixels) if picture.pixels.dtype == np.uint8 else picture.pixels ^ 1
-    content = write_picture(picture, pixels, case.rng.choice((None, *FORMATS)))
+    content = write_picture(picture, pixels, case.rng.choice((None, *FORMATS))).content
     (case.folder / "out").mkdir()
     (case.folder / "out" / "image.png").write_bytes(content)
     if picture.format and not picture.lossy and content[:2] != b"\xff\xd8":
@@ -326,7 +327,7 @@ def folder_for_training(case: Case) -> None:
     size = (8, 9)
     for _ in range(2):  # decoded, then from the cache
         found = open_pixels(
-            case.folder / "in", Preparation(size, channels="1"), str(case.folder / "cache"), 1, lambda done, total: None
+            Source(case.folder / "in"), Preparation(size, channels="1"), str(case.folder / "cache"), 1, lambda *_: None
         )
         for path, reason in found.skipped:
             assert all(c.isprintable() or c == "\n" for c in printable(f"{path}: {reason}"))
@@ -341,7 +342,7 @@ def folder_for_refining(case: Case) -> None:
         RefineConfig, {"inputs": [str(folder)], "model": "unused", "out": str(out), "workers": 1,
                        "manifest": str(case.folder / "m.jsonl"), "link": case.rng.random() < 0.3},
     )  # fmt: skip
-    plan = make_plan([*config.inputs], out, None, (0, 1))
+    plan = make_plan(check_inputs([*config.inputs], out), out, None, (0, 1), ANY)
     check_existing(plan, out, labels=True)
     listener = types.SimpleNamespace(advanced=lambda done, total: None, warning=lambda text: printable(text))
     FolderJob(config, plan, refiner(), listener, StopRequest()).run(ALONE)
@@ -411,7 +412,7 @@ def archive(case: Case) -> None:
             content = zlib.compress(content, wbits=31)
             content = mutated(content, rng) if rng.random() < 0.5 else content
     path = case.file(f"in/shard.{kind}", content)
-    _, archives = look_inside(read_tree(path))
+    _, archives = open_archives(read_tree(path))
     for found in archives:
         for member in found.members():
             with contextlib.suppress(SimganError):
@@ -420,7 +421,7 @@ def archive(case: Case) -> None:
             found.rewrite(file, lambda number: ("a.png", b"x"), others=True)
         found.close()
     if not archives:
-        make_plan([path], case.folder / "out", None, (0, 1))
+        make_plan(check_inputs([path], case.folder / "out"), case.folder / "out", None, (0, 1), ANY)
 
 
 def options(rng: Rng) -> Options:

@@ -21,14 +21,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.data.cache import AHEAD, PixelSet, _key, decoded, find_images, open_pixels
+from simgan_cli.data.cache import AHEAD, PixelSet, Source, _key, _Work, decoded, open_pixels
 from simgan_cli.data.images import Preparation
-from simgan_cli.data.plan import make_plan
+from simgan_cli.data.label_images import SAMPLES
+from simgan_cli.data.patterns import ANY
+from simgan_cli.data.plan import check_inputs, make_plan
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.folders import check_first_image
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.model import open_model
+from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.training import build_state
 from tests.conftest import Domains
@@ -80,7 +83,7 @@ def images_of(files: Counter[str]) -> Counter[str]:
 
 
 def opened(place: Path, cache: Path) -> None:
-    open_pixels(place, Preparation(), str(cache), 2, lambda done, total: None)
+    open_pixels(Source(place), Preparation(), str(cache), 2, lambda done, total: None)
 
 
 def linked(source: Path, folder: Path, count: int) -> Path:
@@ -110,9 +113,10 @@ def test_unreadable_images_of_an_archive_are_looked_for_in_one_expansion(tmp_pat
     write_images(tmp_path / "images", 1, 1)  # 0.png
     (tmp_path / "images" / "0.png").rename(tmp_path / "images" / "99.png")
     archive = pack(tmp_path / "images", tmp_path / "images.tar.gz")
-    plan = make_plan([archive], tmp_path / "out", None, (0, 1))
+    plan = make_plan(check_inputs([archive], tmp_path / "out"), tmp_path / "out", None, (0, 1), ANY)
     with opened_files() as files:
-        check_first_image(plan, ImageRefiner(open_model(write_refiner(tmp_path / "model")), torch.device("cpu")), None)
+        refiner = ImageRefiner(open_model(write_refiner(tmp_path / "model")), torch.device("cpu"))
+        check_first_image(plan, refiner, RefineConfig(model=tmp_path / "model", out=tmp_path / "out"))
     assert files[str(archive)] == 1
 
 
@@ -120,7 +124,9 @@ def test_each_image_is_opened_once_and_never_again(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "images", 30, 1)
     with opened_files() as first:
         opened(folder, tmp_path / "cache")
-    assert images_of(first) == {str(path): 1 for path in folder.iterdir()}
+    counts = images_of(first)
+    assert counts.keys() == {str(path) for path in folder.iterdir()}
+    assert Counter(counts.values()) == {1: 30 - SAMPLES, 2: SAMPLES}  # some are looked at before
     with opened_files() as second:
         opened(folder, tmp_path / "cache")
     assert images_of(second) == {}
@@ -140,13 +146,14 @@ def test_an_archive_is_opened_as_often_whatever_it_holds_and_not_at_all_from_the
             opened(archive, tmp_path / "cache")
         times.append(first[str(archive)])
         assert second[str(archive)] == 0
-    assert times == [2, 2]  # to list it, to read it
+    assert times == [3, 3]  # to list it, to look at some images, to read it
 
 
-def test_a_dry_run_opens_one_image_of_each_domain(domains: Domains) -> None:
+@pytest.mark.parametrize(("more", "looked_at"), [([], SAMPLES + 3), (["--include", "*", "--real-include", "*"], 0)])
+def test_a_dry_run_opens_few_images_of_each_domain(domains: Domains, more: list[str], looked_at: int) -> None:
     with opened_files() as files:
-        assert CliRunner().invoke(app, ["train", *domains.flags, "--dry-run"]).exit_code == 0
-    assert images_of(files) == {str(folder / "0.png"): 1 for folder in (domains.synthetic, domains.real)}
+        assert CliRunner().invoke(app, ["train", *domains.flags, *more, "--dry-run"]).exit_code == 0
+    assert sum(images_of(files).values()) == 2 + looked_at
 
 
 def test_a_second_training_decodes_nothing(domains: Domains) -> None:
@@ -157,7 +164,7 @@ def test_a_second_training_decodes_nothing(domains: Domains) -> None:
         assert result.exit_code == 0, result.stderr
         inside = (str(domains.synthetic), str(domains.real))
         counts.append(Counter({name: n for name, n in files.items() if name.startswith(inside) and name.endswith("g")}))
-    assert set(counts[0].values()) == {1}
+    assert sum(counts[0].values()) == 15 + SAMPLES + 3  # some are looked at before
     assert len(counts[0]) == 15
     assert counts[1] == {}
 
@@ -167,8 +174,8 @@ def test_finding_images_takes_one_stat_and_the_same_few_calls_for_each(image: Pa
     for count in (100, 200, 400):
         folder = linked(image, tmp_path / str(count), count)
         with calls() as made:
-            tree = find_images(folder)
-            _key(folder, tree, Preparation())
+            tree = Source(folder).read()
+            _key(_Work(Source(folder), tree, Preparation(), None, lambda done, total: None, None))
         assert len(tree.images) == count
         counted.append(made)
     few, more, most = counted
@@ -186,11 +193,11 @@ def test_planning_to_refine_takes_the_same_few_calls_for_each_image(image: Path,
     for count in (10, 100, 200, 400):  # the first fills the caches of abstract classes
         folder = linked(image, tmp_path / str(count), count)
         with calls() as made:
-            plan = make_plan([folder], tmp_path / "out", None, (0, 1))
+            plan = make_plan(check_inputs([folder], tmp_path / "out"), tmp_path / "out", None, (0, 1), ANY)
             assert sum(1 for _ in plan.image_jobs()) == plan.images == count
         totals.append(made.total())
     _, few, more, most = totals
-    assert most - more == 2 * (more - few)
+    assert most - more == pytest.approx(2 * (more - few), rel=0.01)  # a look at the content of some calls a decoder
 
 
 def test_memory_to_find_images_is_a_few_names_each(image: Path, tmp_path: Path) -> None:
@@ -198,8 +205,8 @@ def test_memory_to_find_images_is_a_few_names_each(image: Path, tmp_path: Path) 
     for count in (500, 1000, 2000):
         folder = linked(image, tmp_path / str(count), count)
         tracemalloc.start()
-        tree = find_images(folder)
-        _key(folder, tree, Preparation())
+        tree = Source(folder).read()
+        _key(_Work(Source(folder), tree, Preparation(), None, lambda done, total: None, None))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert (peaks[2] - peaks[1]) / 1000 < 400  # bytes an image

@@ -3,6 +3,7 @@
     SimganError              1   something of ours failed: a full disk, no memory, a file that cannot be written
     ├── SettingsError        2   the command line, a settings file or the environment asks for the impossible
     ├── DataError            4   images or folders that cannot be used
+    │   ├── LabelImages        4   a folder with masks, depth or codes among its images; patterns settle it
     │   ├── UnreadableImage    4   one image; skipped and counted unless --strict
     │   └── UnreadableArchive  4   one tar or zip file; likewise
     ├── CheckpointError      4   a checkpoint or model that is damaged or belongs to something else
@@ -80,6 +81,17 @@ class DataError(SimganError):
     """Images or folders cannot be used as they are."""
 
     exit_code = 4
+
+
+class LabelImages(DataError):
+    """A folder holds images that look like labels, and nobody has said which are pictures.
+
+    `remedies` are the arguments that settle it, by what they do.
+    """
+
+    def __init__(self, message: str, remedies: dict[str, tuple[str, ...]]) -> None:
+        self.remedies = {what: arguments for what, arguments in remedies.items() if arguments}
+        super().__init__(message)
 
 
 class UnreadableImage(DataError):

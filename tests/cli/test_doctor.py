@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.data.cache import open_pixels
+from simgan_cli.data.cache import Source, open_pixels
 from simgan_cli.data.files import locked_file
 from simgan_cli.data.images import Preparation
 from simgan_cli.engine.runtime import resolve_device
@@ -22,7 +22,7 @@ from tests.helpers import files_below, simgan, write_images
 
 def cached(tmp_path: Path, name: str, seed: int) -> Path:
     cache = tmp_path / "cache"
-    open_pixels(write_images(tmp_path / name, 3, seed), Preparation(), str(cache), 1, lambda done, total: None)
+    open_pixels(Source(write_images(tmp_path / name, 3, seed)), Preparation(), str(cache), 1, lambda done, total: None)
     return cache
 
 
@@ -84,7 +84,7 @@ def test_clearing_leaves_alone_what_another_process_builds(tmp_path: Path) -> No
 
 def test_open_pixels_survive_clearing(tmp_path: Path) -> None:
     folder, cache = write_images(tmp_path / "a", 3, 1), str(tmp_path / "cache")
-    pixels = open_pixels(folder, Preparation(), cache, 1, lambda done, total: None).pixels
+    pixels = open_pixels(Source(folder), Preparation(), cache, 1, lambda done, total: None).pixels
     before = np.array(pixels)
     doctor("--cache", cache, "--clear-cache")
     assert np.array_equal(pixels, before)

@@ -248,7 +248,7 @@ def test_a_label_that_cannot_be_read_keeps_no_other_back(renders: Path, model: P
 
 
 def test_labels_can_be_left_or_linked(refine: Refine, renders: Path, tmp_path: Path) -> None:
-    refine("--no-labels")
+    refine("--no-copy-others")
     assert set(files_below(tmp_path / "out")) == {RECORD, *(n for n in files_below(renders) if n.endswith("png"))}
     for extra in ((), ("--overwrite",)):
         refine("--link", *extra, out="linked")

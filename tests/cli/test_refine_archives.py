@@ -98,7 +98,7 @@ def test_formats_labels_and_dry_runs(refine: Run, renders: Path, tmp_path: Path)
     assert f"refine {archive}/deep er/0.png -> {tmp_path}/out/r.tar/deep er/0.png" in listed
     assert f"copy {archive}/labels.csv -> {tmp_path}/out/r.tar/labels.csv" in listed
     assert not (tmp_path / "out").exists()
-    refine(archive, "--format", "tiff", "--no-labels")
+    refine(archive, "--format", "tiff", "--no-copy-others")
     names = {f"{n}.tif" for n in range(5)} | {"deep er/0.tif", "deep er/1.tif"}
     assert members(tmp_path / "out" / "r.tar").keys() == names
 
@@ -127,7 +127,7 @@ def test_labels_that_an_earlier_call_left_behind_are_carried_by_the_next(
     refine: Run, renders: Path, tmp_path: Path, name: str
 ) -> None:
     archive = pack(renders, tmp_path / name)
-    refine(archive, "--no-labels")
+    refine(archive, "--no-copy-others")
     refine(archive, "--skip-existing")
     assert members(tmp_path / "out" / name).keys() == members(archive).keys()
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simgan_cli.data.archives import Archive, Member, Renewal, look_inside, open_archive
-from simgan_cli.data.cache import PixelSet, open_pixels
+from simgan_cli.data.archives import Archive, Member, Renewal, open_archive, open_archives
+from simgan_cli.data.cache import PixelSet, Source, open_pixels
 from simgan_cli.data.images import Preparation, read_pixels
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError, UnreadableArchive, UnreadableImage
@@ -25,7 +25,7 @@ KINDS = ["a.tar", "a.tar.gz", "a.tgz", "a.zip"]
 
 
 def opened(place: Path, cache: str = "off") -> PixelSet:
-    return open_pixels(place, Preparation(), cache, 2, lambda done, total: None)
+    return open_pixels(Source(place), Preparation(), cache, 2, lambda done, total: None)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_only_archives_with_images_are_looked_into(tmp_path: Path) -> None:
     (tmp_path / "b" / "labels.csv").touch()
     pack(tmp_path / "b", tmp_path / "in" / "labels.zip")
     (tmp_path / "in" / "broken.tgz").write_bytes(b"x")
-    tree, archives = look_inside(read_tree(tmp_path / "in"))
+    tree, archives = open_archives(read_tree(tmp_path / "in"))
     assert [archive.path.name for archive in archives] == ["images.tar"]
     assert (tree.archives, tree.others) == (["images.tar"], ["labels.zip"])
     assert [name for name, _ in tree.unusable] == ["broken.tgz"]
@@ -370,6 +370,36 @@ def test_the_same_results_in_another_order_give_the_same_bytes(renders: Path, tm
         renewal.close()
         contents.append((tmp_path / place / name).read_bytes())
     assert contents[0] == contents[1]
+
+
+RAW_NAMES = st.binary(min_size=1, max_size=30).filter(lambda name: not set(name) & set(b"\0/\\:") and name[:1] != b".")
+
+
+@settings(max_examples=30)
+@given(RAW_NAMES, RAW_NAMES, st.sampled_from(["zip", "gnu", "ustar"]))
+def test_names_in_archives_stay_byte_for_byte(
+    tmp_path_factory: pytest.TempPathFactory, image: bytes, label: bytes, kind: str
+) -> None:
+    """Names in any encoding, as tools of other systems write them."""
+    folder = tmp_path_factory.mktemp("names")
+    image, label = image + b".png", label + b".txt"
+    if kind == "zip":
+        path, spots = folder / "a.zip", (b"1" * len(image), b"2" * len(label))
+        with zipfile.ZipFile(path, "w") as zipped:
+            for spot in spots:
+                zipped.writestr(spot.decode(), b"content")
+        content = path.read_bytes().replace(spots[0], image).replace(spots[1], label)
+    else:
+        path = folder / "a.tar"
+        names = [name.decode("utf-8", "surrogateescape") for name in (image, label)]
+        content = tar_of(*map(info, names), layout=tarfile.GNU_FORMAT if kind == "gnu" else tarfile.USTAR_FORMAT)
+    path.write_bytes(content)
+    archive = open_archive(path)
+    results = {entry.name: (entry.name, b"new") for entry in archive.images}
+    output = renewed(archive, folder / f"out{path.suffix}", results)
+    found = output.read_bytes()
+    assert found.count(image) == content.count(image)
+    assert found.count(label) == content.count(label)
 
 
 def test_a_damaged_companion_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simgan_cli.data.cache import PixelSet, _build, find_images, open_pixels
+from simgan_cli.data.cache import PixelSet, Source, _build, _Work, open_pixels
 from simgan_cli.data.files import locked_file
 from simgan_cli.data.images import Preparation
 from simgan_cli.errors import DataError
@@ -21,7 +21,7 @@ from tests.helpers import pack, write_images
 
 
 def opened(folder: Path, cache: str | None, **preparation: object) -> PixelSet:
-    return open_pixels(folder, Preparation(**preparation), cache, 2, lambda done, total: None)  # type: ignore[arg-type]
+    return open_pixels(Source(folder), Preparation(**preparation), cache, 2, lambda done, total: None)  # type: ignore[arg-type]
 
 
 def test_pixels_are_those_of_the_files_with_and_without_a_cache(tmp_path: Path) -> None:
@@ -87,7 +87,8 @@ def test_who_waited_takes_what_another_process_could_read(tmp_path: Path) -> Non
             waiting = pool.submit(opened, folder, str(cache))
             while f"-> FLOCK  ADVISORY  WRITE {os.getpid()}" not in Path("/proc/locks").read_text():
                 assert not waiting.done()
-            _build(entry, find_images(folder), Preparation(), 1, lambda done, total: None)
+            source = Source(folder)
+            _build(entry, _Work(source, source.read(), Preparation(), 1, lambda done, total: None, None))
             made = (entry / "index.json").read_bytes()
         assert len(waiting.result().pixels) == 3
     assert (entry / "index.json").read_bytes() == made
@@ -120,10 +121,11 @@ def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path) -> None:
     """Four processes at once: one decodes, all get the same pixels, nothing else is left."""
     folder, cache = write_images(tmp_path / "images", 200, 1), tmp_path / "cache"
     script = (
-        "import sys\nfrom pathlib import Path\nfrom simgan_cli.data.cache import open_pixels\n"
+        "import sys\nfrom pathlib import Path\nfrom simgan_cli.data.cache import Source, open_pixels\n"
         "from simgan_cli.data.images import Preparation\n"
         "said = []\nprint('ready', flush=True)\nsys.stdin.readline()\n"
-        "found = open_pixels(Path(sys.argv[1]), Preparation(), sys.argv[2], 1, lambda done, total: said.append(done))\n"
+        "source = Source(Path(sys.argv[1]))\n"
+        "found = open_pixels(source, Preparation(), sys.argv[2], 1, lambda done, total: said.append(done))\n"
         "print(len(found.pixels), found.fingerprint, bool(said))\n"
     )
     command = [sys.executable, "-c", script, str(folder), str(cache)]

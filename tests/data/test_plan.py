@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simgan_cli.data.patterns import ANY
 from simgan_cli.data.pictures import FormatName
-from simgan_cli.data.plan import Plan, Source, _ignores_case, check_existing, folders_in, make_plan, output_name
+from simgan_cli.data.plan import Plan, Source, _ignores_case, check_existing, check_inputs, folders_in, output_name
+from simgan_cli.data.plan import make_plan as plan_of
+from simgan_cli.data.selection import Selection
 from simgan_cli.data.tree import Tree
 from simgan_cli.errors import DataError, SettingsError
 
@@ -18,6 +21,10 @@ def folder(path: Path, *names: str) -> Path:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).touch()
     return path
+
+
+def make_plan(inputs: list[Path], out: Path, wanted: FormatName | None, part: tuple[int, int]) -> Plan:
+    return plan_of(check_inputs(inputs, out), out, wanted, part, ANY)
 
 
 def outputs(plan: Plan) -> list[Path]:
@@ -115,7 +122,7 @@ def test_parts_of_a_plan_make_up_the_whole_and_count_from_0(sizes: list[int], pa
         Source(
             Path(f"in{n}"),
             Path(f"out/{n}"),
-            Tree(Path(f"in{n}"), images=[f"{i}.png" for i in range(size)], others=["labels.csv"]),
+            Selection(Tree(Path(f"in{n}"), images=[f"{i}.png" for i in range(size)], others=["labels.csv"]), []),
         )
         for n, size in enumerate(sizes)
     ]

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.tree import part_of, read_tree, walk_order
 
 
@@ -76,3 +78,42 @@ def test_parts_are_balanced_and_make_up_the_whole(count: int, parts: int) -> Non
     split = [part_of(items, index, parts) for index in range(parts)]
     assert sorted(item for part in split for item in part) == items
     assert max(map(len, split)) - min(map(len, split)) <= 1
+
+
+def test_hidden_files_and_empty_folders_are_kept_apart_but_not_our_own(tmp_path: Path) -> None:
+    touch(tmp_path, "z.zarr/.zgroup", ".cache/1.png", ".simgan-refine.json", "a/.tmp-0123456789abcdef", ".tmp-mine")
+    (tmp_path / "empty" / "deeper").mkdir(parents=True)
+    tree = read_tree(tmp_path)
+    assert tree.hidden == [".tmp-mine", ".cache/1.png", "z.zarr/.zgroup"]
+    assert tree.empty == ["empty/deeper"]
+    assert (tree.images, tree.others) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM"])
+@pytest.mark.parametrize("name", ["frame_0001", "render.0001", "shot.tmp"])
+def test_an_image_is_known_by_its_first_bytes_where_its_name_does_not_tell(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    Image.effect_noise((8, 6), 50).convert("RGB").save(tmp_path / name, kind)
+    assert read_tree(tmp_path).images == [name]
+
+
+@pytest.mark.parametrize("suffix", "jpe jfif jif jfi pjpeg pjp dib apng pnm JFIF".split())
+def test_other_suffixes_of_images_are_known(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, f"a.{suffix}")
+    assert read_tree(tmp_path).images == [f"a.{suffix}"]
+
+
+def test_images_and_archives_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.exr", "b.exr", "c.avif", "d.tar.xz", "e.json", "f.txt", "notes")
+    (tmp_path / "g").write_bytes(b"GIF89a...")
+    (tmp_path / "h.part").write_bytes(bytes(4) + b"ftypheic")
+    assert read_tree(tmp_path).foreign == {".exr": 2, ".avif": 1, ".xz": 1, "nameless": 1, ".part": 1}
+
+
+def test_patterns_leave_images_and_archives_among_the_others(tmp_path: Path) -> None:
+    touch(tmp_path, "rgb/1.png", "mask/1.png", "x.tar", "y.zip", "z.npy", "depth.exr")
+    tree = read_tree(tmp_path, Patterns(("rgb/*", "*.npy"), ("y.zip",)))
+    assert tree.images == ["z.npy", "rgb/1.png"]
+    assert tree.archives == ["x.tar"]
+    assert tree.others == ["depth.exr", "y.zip", "mask/1.png"]

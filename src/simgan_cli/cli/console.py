@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, SettingsError, SimganError, is_out_of_memory
+from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, LabelImages, SettingsError, SimganError, is_out_of_memory
 
 REFRESH = 0.1  # seconds between two looks of a bar; many small images pass in that time
 
@@ -129,6 +130,11 @@ def exit_codes(
     except SettingsError as error:
         for problem in error.problems:
             say(f"error: {problem}", "bold red")
+        raise typer.Exit(error.exit_code) from error
+    except LabelImages as error:
+        say(f"error: {error}", "bold red")
+        for what, arguments in error.remedies.items():
+            say(f"to {what}: {shlex.join(['simgan', *sys.argv[1:], *arguments])}")
         raise typer.Exit(error.exit_code) from error
     except SimganError as error:
         if str(error):

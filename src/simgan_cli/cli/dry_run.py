@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from simgan_cli.data.archives import Archive, image_batches
-from simgan_cli.data.cache import describe, find_images, find_packed_images
-from simgan_cli.data.images import Pixels, Preparation, read_pixels
-from simgan_cli.data.tree import Tree, holds_images
+from simgan_cli.data.archives import image_batches
+from simgan_cli.data.cache import decoded, describe
+from simgan_cli.data.images import Pixels, Preparation
+from simgan_cli.data.selection import Selection, foreign_note, odd_note
+from simgan_cli.data.tree import holds_images
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.errors import DataError, UnreadableImage
 
@@ -28,20 +29,29 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     )
     from simgan_cli.engine.psi import check_psi
     from simgan_cli.engine.runtime import resolve_device, resolve_precision
-    from simgan_cli.engine.training import build_networks, check_alike, held_out_of, preparation_of
+    from simgan_cli.engine.training import build_networks, check_alike, held_out_of, preparation_of, sources_of
 
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
     images = {}
-    for name, folder in (("synthetic", config.synthetic), ("real", config.real)):
-        tree, archives, count = find_packed_images(find_images(folder))
-        first = _first_readable(tree, archives, config, preparation_of(config))
+    photograph = None
+    for name, source in sources_of(config).items():
+        selection = source.select(source.read())
+        tree = selection.tree
+        first = _first_readable(selection, config, preparation_of(config, name), photograph)
         if first is None:
-            raise DataError(f"{folder}: no readable image among {count} image files")
-        document["data"][name] = {"files": count, "first": describe(first.shape, first.dtype)}
-        unusable = [f"{tree.root / path}: {reason}" for path, reason in tree.unusable if holds_images(path)]
-        if unusable:
-            document["data"][name]["unusable"] = unusable
+            raise DataError(f"{source.folder}: no readable image among {selection.count} image files")
+        found = {"files": selection.count, "first": describe(first.shape, first.dtype)}
+        if unusable := [f"{tree.root / path}: {reason}" for path, reason in tree.unusable if holds_images(path)]:
+            found["unusable"] = unusable
+        if notes := [
+            *selection.warnings(config.pixels),
+            *([odd_note(selection.odd, "left out", source.flags)] if selection.odd else []),
+            *([foreign_note(tree.foreign, "left out")] if tree.foreign else []),
+        ]:
+            found["notes"] = notes
+        document["data"][name] = found
         images[name] = first
+        photograph = first[None] if config.background == "real" else None
     check_alike(images)
     channels, *size = images["synthetic"].shape
     shape = (channels, size[0], size[1])
@@ -70,6 +80,7 @@ def as_text(document: dict[str, Any]) -> str:
     for name, found in document["data"].items():
         lines.append(f"{name}: {found['files']:,} files, the first is {found['first']}")
         lines += [f"    unusable: {problem}" for problem in found.get("unusable", ())]
+        lines += [f"    {note}" for note in found.get("notes", ())]
     for name, network in document["networks"].items():
         height, width = network["map"]
         field = network["receptive_field"]
@@ -82,12 +93,12 @@ def as_text(document: dict[str, Any]) -> str:
 
 
 def _first_readable(
-    tree: Tree, archives: list[Archive], config: TrainConfig, preparation: Preparation
+    selection: Selection, config: TrainConfig, preparation: Preparation, photographs: Pixels | None
 ) -> Pixels | None:
-    for (path,) in image_batches(tree, archives, 1):
-        try:
-            return read_pixels(path, preparation)
-        except UnreadableImage:
-            if config.strict:
-                raise
+    batches = image_batches(selection.tree, selection.archives, 1)
+    for _, found in decoded(batches, preparation, 1, selection.domain, photographs):
+        if not isinstance(found, UnreadableImage):
+            return found.pixels
+        if config.strict:
+            raise found
     return None

@@ -2,8 +2,9 @@
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,8 +13,10 @@ from simgan_cli.cli.console import ProgressLine, ended_by, exit_codes, print_jso
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
-from simgan_cli.data.pictures import QUALITY
-from simgan_cli.data.plan import Job, Plan, check_existing, folders_in, make_plan
+from simgan_cli.data.patterns import Patterns
+from simgan_cli.data.pictures import QUALITY, Reading
+from simgan_cli.data.plan import Job, Plan, check_existing, check_inputs, folders_in, make_plan
+from simgan_cli.data.selection import foreign_note, odd_note
 from simgan_cli.engine.health import MOST_DRIFT
 from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.refine_config import RefineConfig, file_of_part
@@ -55,10 +58,13 @@ def refine(
         settings = validated(RefineConfig, gather("refine", flags, config, environment_of_process()))
         quiet = quiet or not ranks.is_first
         with stop_on_signals() as stop:
-            plan = _plan(settings, ALONE if dry_run else ranks)  # a list is short work: the first rank gives it whole
+            inputs = _inputs(settings)
+            model = _open_model(settings)
+            settings = _as_trained(settings, model)
+            plan = _plan(settings, inputs, ALONE if dry_run else ranks)  # a list is short: the first rank has it whole
             if not quiet:
                 print_settings(settings, everything=verbose)
-            refiner, size = _open_refiner(settings, plan, ranks)
+            refiner, size = _open_refiner(settings, model, plan, ranks)
             if not quiet:
                 say(_about(refiner.model, plan, settings))
             if ranks.is_first:
@@ -72,24 +78,54 @@ def refine(
         if not quiet:
             _summarize(report, settings)
         if ranks.is_first:
-            _warn_of_drift(report)
+            _warn_of_results(report, model)
         if report.stopped:
             raise typer.Exit(EXIT_INTERRUPTED if report.stopped == "interrupt" else EXIT_STOPPED)
         if report.failed:
             raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _plan(settings: RefineConfig, ranks: Ranks) -> Plan:
-    """Settle all files. Raises SettingsError or DataError before anything is written."""
+def _inputs(settings: RefineConfig) -> list[tuple[Path, Path]]:
+    """Return each input and where its results go. Raises SettingsError before anything slow begins."""
     if settings.skip_existing and settings.overwrite:
         raise SettingsError("--skip-existing and --overwrite contradict each other; give one of them")
+    if settings.look_by not in ("image", "folder"):
+        is_glob = set("*?[") & set(settings.look_by) and settings.look_by.count("(") == settings.look_by.count(")")
+        if not is_glob:
+            raise SettingsError(f"--look-by {settings.look_by}: wanted image, folder, or a glob such as '(*)_????.png'")
     listed = folders_in(settings.from_file) if settings.from_file is not None else []
+    return check_inputs([*settings.inputs, *listed], settings.out)
+
+
+def _open_model(settings: RefineConfig) -> "RefinerModel":
+    from simgan_cli.engine.model import open_model  # torch takes seconds to import
+
+    model = open_model(settings.model, settings.step)
+    if settings.channels is not None and int(settings.channels) != model.channels:
+        raise SettingsError(f"--channels {settings.channels}: the model maps {model.channels}; leave it out")
+    return model
+
+
+def _as_trained(settings: RefineConfig, model: "RefinerModel") -> RefineConfig:
+    """Return the settings with those of the training where none were given."""
+    trained: dict[str, object] = {
+        name: getattr(model, name)
+        for name in ("pixels", "background", "tone_curve")
+        if getattr(settings, name) is None and getattr(model, name) != getattr(Reading(), name)
+    }
+    if not settings.include and not settings.exclude:
+        trained |= {"include": model.include, "exclude": model.exclude}
+    return settings.model_copy(update=trained)
+
+
+def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks) -> Plan:
+    """Settle all files. Raises SettingsError or DataError before anything is written."""
     part, parts = settings.shard or (1, 1)
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
     wanted = None if settings.format == "same" else settings.format
-    plan = make_plan([*settings.inputs, *listed], settings.out, wanted, share)
+    plan = make_plan(inputs, settings.out, wanted, share, Patterns(settings.include, settings.exclude))
     if not (settings.skip_existing or settings.overwrite):
-        check_existing(plan, settings.out, labels=settings.labels)
+        check_existing(plan, settings.out, labels=settings.copy_others)
     _check_files(settings, plan)
     return plan
 
@@ -115,16 +151,14 @@ def _check_files(settings: RefineConfig, plan: Plan) -> None:
             )
 
 
-def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> tuple["ImageRefiner", tuple[int, int] | None]:
+def _open_refiner(
+    settings: RefineConfig, model: "RefinerModel", plan: Plan, ranks: Ranks
+) -> tuple["ImageRefiner", tuple[int, int] | None]:
     """Return the refiner, checked, and the size H, W of the first image."""
-    from simgan_cli.engine.folders import check_first_image, record_of  # torch takes seconds to import
-    from simgan_cli.engine.model import open_model
+    from simgan_cli.engine.folders import check_first_image, record_of
     from simgan_cli.engine.refining import ImageRefiner
     from simgan_cli.engine.runtime import prepare_process, resolve_device
 
-    model = open_model(settings.model, settings.step)
-    if settings.channels is not None and int(settings.channels) != model.channels:
-        raise SettingsError(f"--channels {settings.channels}: the model maps {model.channels}; leave it out")
     device = resolve_device(settings.device, ranks)
     prepare_process(device, deterministic=False)
     refiner = ImageRefiner(
@@ -136,7 +170,7 @@ def _open_refiner(settings: RefineConfig, plan: Plan, ranks: Ranks) -> tuple["Im
         strength=settings.strength,
         seed=settings.seed,
     )
-    size = check_first_image(plan, refiner, settings.channels)
+    size = check_first_image(plan, refiner, settings)
     record_of(settings, refiner)  # where results would mix, a dry run says so, too
     return refiner, size
 
@@ -192,7 +226,7 @@ def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
     step = f"step {model.step:,}" if model.step is not None else "of unknown step"
     shape = ", ".join(f"{name} {value}" for name, value in model.network.settings.items())
     inputs = ", ".join(str(source.place) for source in plan.sources)
-    others = sum(1 for _ in chain(plan.label_jobs(), plan.packed_label_jobs())) if settings.labels else 0
+    others = sum(1 for _ in chain(plan.label_jobs(), plan.packed_label_jobs())) if settings.copy_others else 0
     part = f" (part {plan.part[0] + 1} of {plan.part[1]})" if plan.part[1] > 1 else ""
     return (
         f"model: {model.weights}, {step}{size}, preprocess {model.preprocess}\n"
@@ -204,10 +238,15 @@ def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
 
 def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: tuple[int, int] | None) -> list[str]:
     """Return what a person may not expect of this plan, for images of `size`, that of the first."""
-    warnings = []
-    if settings.labels and (foreign := plan.foreign_images()):
-        listed = ", ".join(f"{count:,} {suffix}" for suffix, count in foreign.items())
-        warnings.append(f"{listed} files look like images but have a format that is not read: not refined")
+    warnings = [warning for source in plan.sources for warning in source.selection.warnings(settings.pixels or "plain")]
+    if foreign := plan.foreign_images():
+        warnings.append(foreign_note(foreign, "carried along unrefined" if settings.copy_others else "left out"))
+    if odd := {path: why for source in plan.sources for path, why in source.selection.odd.items()}:
+        warnings.append(odd_note(odd, "carried along unrefined" if settings.copy_others else "left out"))
+    if settings.look_by != "image" and not model.network.settings["noise"]:
+        warnings.append(
+            f"--look-by {settings.look_by}: this refiner was trained without noise, and has one look for all"
+        )
     if settings.format != "same" and any(True for _ in chain(plan.label_jobs(), plan.packed_label_jobs())):
         warnings.append(f"--format {settings.format} may change suffixes; label files that name images do not follow")
     trained = model.trained_size
@@ -228,8 +267,8 @@ def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bo
         return [[str(job.source), str(job.output)] for job in left]
 
     images = listed(plan.image_jobs())
-    packed = listed(plan.packed_label_jobs()) if settings.labels else []
-    labels = listed(plan.label_jobs()) if settings.labels else []
+    packed = listed(plan.packed_label_jobs()) if settings.copy_others else []
+    labels = listed(plan.label_jobs()) if settings.copy_others else []
     if json:
         document = {"images": len(images), "labels": len(labels) + len(packed), "model_sha256": model.sha256}
         print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": labels + packed})
@@ -249,9 +288,13 @@ def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str,
         "status": status,
         "images": report.images,
         "refined": report.refined,
+        "unchanged": report.unchanged,
+        "looked_like_labels": len(report.odd),
         "skipped": report.skipped,
         "failed": report.failed,
         "labels": report.labels,
+        "lost": dict(report.lost),
+        "sidecars": dict(report.sidecars),
         "drift_pixels": drift,
         "seconds": round(report.seconds, 3),
         "images_per_second": round(report.images_per_second, 1),
@@ -264,8 +307,8 @@ def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str,
 def _summarize(report: "Report", settings: RefineConfig) -> None:
     say(
         f"refined {report.refined:,} of {report.images:,} images in {report.seconds:.1f} s "
-        f"({report.images_per_second:.1f} images/s), skipped {report.skipped:,}, failed {len(report.failed):,}; "
-        f"carried {report.labels:,} other files along"
+        f"({report.images_per_second:.1f} images/s), unchanged {report.unchanged:,}, skipped {report.skipped:,}, "
+        f"failed {len(report.failed):,}; carried {report.labels:,} other files along"
     )
     if report.limit:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
@@ -277,6 +320,8 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
         say(f"{report.lossy:,} results are lossy, at quality {QUALITY}, as their inputs or as asked for")
     for what, count in report.converted.items():
         say(f"{count:,} {what} images became plain grey or colour")
+    if report.lost:
+        say(f"lost of what files held beside pixels: {_counted(report.lost)}")
     if settings.comparison is not None:
         say(f"before and after: {settings.comparison}")
     if report.shifts:
@@ -290,10 +335,30 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
         say(f"stopped ({report.stopped}); to go on, {settings.to_go_on}")
 
 
-def _warn_of_drift(report: "Report") -> None:
-    if report.shifts and max(report.mean_drift, report.p95_drift) > MOST_DRIFT:
-        say(
-            f"warning: content moved by more than {MOST_DRIFT:g} px (95th percentile {report.p95_drift:.1f}); labels "
-            "that name places may be wrong: look at --compare, and train with a higher --lambda",
-            "yellow",
+def _warn_of_results(report: "Report", model: "RefinerModel") -> None:
+    """Say what a person should know of the results, whether quiet or not."""
+    warnings = []
+    if report.unchanged and not report.refined:
+        concluded = f"; its training concluded: {model.conclusion}" if model.conclusion else ""
+        warnings.append(
+            f"{report.unchanged:,} of {report.images:,} images came out unchanged: this refiner does nothing at this "
+            f"scale{concluded}"
         )
+    if report.odd:
+        warnings.append(odd_note(report.odd, "carried along unrefined"))
+    if report.sidecars:
+        warnings.append(
+            f"files carried along hold what renders were before refining: {_counted(report.sidecars)}; write them "
+            "again from the refined images where you use them"
+        )
+    if report.shifts and max(report.mean_drift, report.p95_drift) > MOST_DRIFT:
+        warnings.append(
+            f"content moved by more than {MOST_DRIFT:g} px (95th percentile {report.p95_drift:.1f}); labels "
+            "that name places may be wrong: look at --compare, and train with a higher --lambda"
+        )
+    for warning in warnings:
+        say(f"warning: {warning}", "yellow")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())

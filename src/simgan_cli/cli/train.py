@@ -21,7 +21,7 @@ from simgan_cli.cli.settings import (
 )
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import Finding, Health, Line, conclude, exported_line
+from simgan_cli.engine.health import Finding, Health, Line, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.run import RunFolder, find_checkpoint
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted, SettingsError
@@ -166,12 +166,15 @@ def _say_health(settings: TrainConfig, lines: list[Line]) -> None:
         say("health: no rule has fired")
 
 
-def _say_conclusion(settings: TrainConfig, lines: list[Line], *, quiet: bool) -> None:
-    """Say whether refining brought the domains closer; that it did is none of the warnings which `quiet` leaves."""
+def _say_conclusion(settings: TrainConfig, lines: list[Line], images: dict[str, int], *, quiet: bool) -> None:
+    """Print whether refining brought the domains closer; `quiet` leaves only that it did not, or that none can tell."""
     conclusion, measured = conclude(lines, settings.select), exported_line(lines, settings.select)
-    if conclusion is None or measured is None or (quiet and conclusion.closer):
+    if conclusion is None or measured is None:
+        say(f"conclusion: {why_unmeasured(settings, images)}", "yellow")
         return
-    say(f"conclusion: {conclusion.sentence}; {conclusion.advice}", "" if conclusion.closer else "yellow")
+    if quiet and conclusion.closer:
+        return
+    say(f"conclusion: {conclusion.in_one_line()}", "" if conclusion.closer else "yellow")
     said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
     if "two_sample" in measured:
         said.append(f"a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)")
@@ -184,7 +187,7 @@ def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, 
     if not quiet:
         _say_health(settings, lines)
     if not quiet or result.status == "finished":
-        _say_conclusion(settings, lines, quiet=quiet)
+        _say_conclusion(settings, lines, result.images, quiet=quiet)
     if quiet:
         return
     if result.status == "finished":

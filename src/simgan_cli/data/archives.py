@@ -18,14 +18,16 @@ import threading
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
 from simgan_cli.data.files import atomic_file, naming
-from simgan_cli.data.tree import Tree, is_image, walk_order
+from simgan_cli.data.patterns import ANY, Patterns
+from simgan_cli.data.tree import FIRST_BYTES, Tree, is_hidden, is_picture, walk_order
 from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
 
 # Renders that are packed well expand tenfold; flat ones, as plain bitmaps, a hundredfold. Deflate itself ends at 1,032.
@@ -34,6 +36,7 @@ UNSUSPECTED = 64_000_000  # bytes that may come of an archive of any size
 MOST_EXPANDED = 64_000_000_000  # bytes that a compressed tar may take in the folder for temporary files
 MOST_IMAGE_BYTES = 512_000_000  # of one image file: it is read into memory
 MOST_HEADER_BYTES = 1_000_000  # of a tar's extended header: likewise
+UTF8_NAME, UNICODE_NAME = 0x800, 0x7075  # flag of a zip member, tag in its extra field
 ZIP_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 # What the readers of the standard library raise for damaged files.
 DAMAGE = (
@@ -92,19 +95,30 @@ class Archive(ABC):
     damaged, encrypted or not safe to pass on.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patterns: Patterns = ANY) -> None:
         self.path = path
+        self.foreign: Counter[str] = Counter()  # suffixes of images among `others` that we do not read
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
         with self._reported():
             self._identity = _identity(path.stat())
             with closing(self):
                 entries = list(self._entries())
+                self.images = [entry for entry in entries if self._is_picture(entry, patterns)]
             self._refuse_twins(entries)
-        self.others = [entry for entry in entries if not is_image(entry.name) or is_hidden(entry.name)]
-        others = {entry.number for entry in self.others}
-        self.images = [entry for entry in entries if entry.number not in others]
+        images = {entry.number for entry in self.images}
+        self.others = [entry for entry in entries if entry.number not in images]
         self.images.sort(key=lambda entry: walk_order(entry.name))
+
+    def _is_picture(self, entry: Entry, patterns: Patterns) -> bool:
+        if is_hidden(entry.name):
+            return False
+        return is_picture(entry.name, patterns, lambda: self._first_bytes(entry), self.foreign)
+
+    def set_aside(self, names: Container[str]) -> None:
+        """Count images of these names among the others."""
+        self.others += [entry for entry in self.images if entry.name in names]
+        self.images = [entry for entry in self.images if entry.name not in names]
 
     def members(self, start: int = 0, stop: int | None = None) -> list[Member]:
         """Return the images from `start` to `stop`, to be read."""
@@ -129,6 +143,10 @@ class Archive(ABC):
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+    @abstractmethod
+    def _first_bytes(self, entry: Entry) -> bytes:
+        """Return what tells the kind of a member."""
 
     @abstractmethod
     def _entries(self) -> Iterator[Entry]:
@@ -196,6 +214,9 @@ class TarArchive(Archive):
         if len(content) != entry.size:
             raise EOFError("it ends early")
         return content
+
+    def _first_bytes(self, entry: Entry) -> bytes:
+        return os.pread(self._opened().fileno(), min(entry.size, FIRST_BYTES), entry.offset)
 
     def _entries(self) -> Iterator[Entry]:
         end = self._opened().seek(0, io.SEEK_END)
@@ -292,7 +313,7 @@ class TarArchive(Archive):
 
 
 class ZipArchive(Archive):
-    """A zip file, its members stored or deflated. Times, modes and comments are kept, extra fields are not."""
+    """A zip file, its members stored or deflated. Names, times, modes and comments are kept, extra fields are not."""
 
     _zip: zipfile.ZipFile
 
@@ -303,6 +324,11 @@ class ZipArchive(Archive):
         if len(content) != entry.size:
             raise EOFError(f"it does not have its {entry.size:,} bytes")
         return content
+
+    def _first_bytes(self, entry: Entry) -> bytes:
+        archive = self._zipped()
+        with archive.open(archive.infolist()[entry.number]) as member:
+            return member.read(FIRST_BYTES)
 
     def _zipped(self) -> zipfile.ZipFile:
         self._opened()
@@ -407,17 +433,17 @@ class Renewal:
         return name, os.pread(self._spool.fileno(), size, offset)
 
 
-def open_archive(path: Path) -> Archive:
+def open_archive(path: Path, patterns: Patterns = ANY) -> Archive:
     """List an archive; raises UnreadableArchive."""
     try:
-        return ZipArchive(path) if path.name.lower().endswith(".zip") else TarArchive(path)
+        return ZipArchive(path, patterns) if path.name.lower().endswith(".zip") else TarArchive(path, patterns)
     except OSError as error:
         if is_shortage(error):
             raise
         raise UnreadableArchive(path, error.strerror or str(error)) from error
 
 
-def look_inside(tree: Tree) -> tuple[Tree, list[Archive]]:
+def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Archive]]:
     """Return the archives of a tree that hold images, and the tree with the rest in its place.
 
     Archives without images are files like others; those that cannot be read, or are not safe, are unusable.
@@ -425,7 +451,7 @@ def look_inside(tree: Tree) -> tuple[Tree, list[Archive]]:
     archives, others, unusable = [], [], []
     for name in tree.archives:
         try:
-            archive = open_archive(tree.root / name)
+            archive = open_archive(tree.root / name, patterns)
         except UnreadableArchive as error:
             unusable.append((name, error.reason))
             continue
@@ -433,6 +459,7 @@ def look_inside(tree: Tree) -> tuple[Tree, list[Archive]]:
             archives.append(archive)
         else:
             others.append(name)
+            tree.foreign.update(archive.foreign)
     names = [str(archive.path.relative_to(tree.root)) for archive in archives]
     return (
         replace(tree, archives=names, others=[*tree.others, *others], unusable=[*tree.unusable, *unusable]),
@@ -450,9 +477,13 @@ def image_batches(tree: Tree, archives: Sequence[Archive], size: int) -> Iterato
                 yield archive.members(start, start + size)
 
 
-def is_hidden(name: str) -> bool:
-    """Say whether a path has a part that starts with a dot: no image to us, such as the forks that macOS packs."""
-    return any(part.startswith(".") for part in name.split("/"))
+def _unicode_names(extra: bytes) -> Iterator[bytes]:
+    """Yield those fields of a zip member's extra that repeat its name in UTF-8, as Info-ZIP writes them."""
+    while len(extra) >= 4:
+        tag, size = struct.unpack("<HH", extra[:4])
+        if tag == UNICODE_NAME:
+            yield extra[: 4 + size]
+        extra = extra[4 + size :]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -464,11 +495,25 @@ def _tar_header(member: tarfile.TarInfo, name: str, size: int) -> bytes:
     header = copy.copy(member)
     header.name, header.size, header.type = name, size, tarfile.REGTYPE
     header.pax_headers = {key: value for key, value in member.pax_headers.items() if key not in {"path", "size"}}
-    return header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    # Any bytes make a name in either.
+    return header.tobuf(tarfile.PAX_FORMAT if header.pax_headers else tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+class _ZipHeader(zipfile.ZipInfo):
+    """A header whose name is written in the bytes given; `zipfile` turns every name that is not ASCII into UTF-8."""
+
+    raw_name: tuple[bytes, int]  # and its flag
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - where zipfile lets subclasses in
+        return self.raw_name[0], self.flag_bits | self.raw_name[1]
 
 
 def _zip_header(member: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
-    header = zipfile.ZipInfo(name, member.date_time)
+    header = _ZipHeader(name, member.date_time)
+    is_utf8 = member.flag_bits & UTF8_NAME
+    raw = member.orig_filename if name == member.filename else name
+    header.raw_name = raw.encode("utf-8" if is_utf8 else "cp437"), is_utf8
+    header.extra = b"".join(_unicode_names(member.extra)) if name == member.filename else b""
     for kept in ("compress_type", "comment", "create_system", "external_attr", "internal_attr", "file_size"):
         setattr(header, kept, getattr(member, kept))
     return header

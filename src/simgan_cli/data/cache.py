@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import platformdirs
 
-from simgan_cli.data.archives import Archive, Readable, image_batches, look_inside
+from simgan_cli.data.archives import Readable, image_batches
 from simgan_cli.data.files import (
     TEMPORARY_PREFIX,
     atomic_directory,
@@ -31,12 +31,24 @@ from simgan_cli.data.files import (
     remove_temporaries,
     write_json,
 )
-from simgan_cli.data.images import Pixels, Preparation, read_pixels
+from simgan_cli.data.images import Pixels, Preparation, decode, hidden_share, prepare
+from simgan_cli.data.label_images import Domain
+from simgan_cli.data.patterns import ANY, Patterns
+from simgan_cli.data.selection import (
+    INCLUDE_EXCLUDE,
+    OddImage,
+    Selection,
+    foreign_note,
+    no_image,
+    odd_note,
+    select_pictures,
+)
 from simgan_cli.data.tree import Tree, holds_images, read_tree
 from simgan_cli.errors import DataError, UnreadableImage
 
-FORMAT = 2  # of the cache; raise it when the same files would give other pixels
+FORMAT = 3  # of the cache; raise it when the same files would give other pixels
 CHUNK = 1024  # images after which progress is told
+SCATTER = 2_654_435_761  # a prime: neighbouring images meet photographs from all over
 AHEAD = 4  # decoded images that wait for the writer, for each thread: bounds memory
 Progress = Callable[[int, int], None]  # images done, images in all
 Index = dict[str, Any]  # what describes a cache entry's pixels
@@ -53,6 +65,7 @@ class PixelSet:
     pixels: Pixels
     skipped: list[tuple[str, str]]  # path and reason of each unreadable file
     fingerprint: str  # SHA-256 of shape and pixels: the same for the same images anywhere
+    notes: list[str] = field(default_factory=list)  # what a person should know of the folder
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,66 +74,89 @@ class PixelSet:
         return channels, height, width
 
 
-def open_pixels(
-    folder: Path, preparation: Preparation, cache: str | None, workers: int | None, progress: Progress
-) -> PixelSet:
-    """Return the images below `folder`, which may be an archive: from the cache if it holds them, else decoded now.
+@dataclass(frozen=True)
+class Source:
+    """A folder or archive of images, and which of its files are pictures; `flags` are the options that say so."""
 
-    `cache` is a folder, "off", or None for the platform's. Unreadable images are left out and listed.
-    Raises DataError for a folder that cannot be read, holds no readable image, or mixes sizes, channels or depths.
+    folder: Path
+    patterns: Patterns = ANY
+    flags: tuple[str, str] = INCLUDE_EXCLUDE
+
+    def read(self) -> Tree:
+        """Return its files; raises DataError where none is an image or an archive, or there is no access."""
+        try:
+            tree = read_tree(self.folder, self.patterns)
+        except OSError as error:
+            raise DataError(
+                f"{error.filename or self.folder}: cannot be read ({error.strerror}); check its permissions"
+            ) from error
+        if not tree.images and not tree.archives:
+            raise no_image(self.folder, [tree], [], self.patterns)
+        return tree
+
+    def select(self, tree: Tree) -> Selection:
+        """Return the pictures of its files; raises DataError where there is none."""
+        selection = select_pictures(tree, self.patterns, self.flags)
+        if not selection.count:
+            place = tree.root / tree.archives[0] if len(tree.archives) == 1 else tree.root
+            raise no_image(place, [selection.tree], selection.archives, self.patterns)
+        return selection
+
+
+def open_pixels(
+    source: Source,
+    preparation: Preparation,
+    cache: str | None,
+    workers: int | None,
+    progress: Progress,
+    photographs: PixelSet | None = None,
+) -> PixelSet:
+    """Return the pictures of `source`: from the cache if it holds them, else decoded now.
+
+    `cache` is a folder, "off", or None for the platform's. Unreadable images are left out and listed. Transparent
+    images are laid on `photographs` where there are any. Raises DataError for a folder that cannot be read, holds no
+    readable image, mixes sizes, channels or depths, or holds label images among its pictures.
     """
-    tree = find_images(folder)
+    tree = source.read()
+    work = _Work(source, tree, preparation, workers, progress, photographs)
     if cache == "off":
         # Unnamed: gone with the process, even a killed one.
         with tempfile.TemporaryFile() as file, naming(Path(tempfile.gettempdir())):
-            return _open(folder, file, _decode_to(file, tree, preparation, workers, progress), tree)
-    entry = cache_folder(cache) / _key(folder, tree, preparation)
+            return _open(source, file, _decode_to(file, work), tree)
+    entry = cache_folder(cache) / _key(work)
     index = _index_of(entry)
     if index is None or index["again"]:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with locked_file(_lock_of(entry)):
             made = _index_of(entry)  # by another process, such as another rank, while we waited
             if made is None or made == index:
-                made = _build(entry, tree, preparation, workers, progress)
-            return _open(folder, entry / PIXELS, made, tree)  # before another attempt takes its place
-    return _open(folder, entry / PIXELS, index, tree)
+                made = _build(entry, work)
+            return _open(source, entry / PIXELS, made, tree)  # before another attempt takes its place
+    return _open(source, entry / PIXELS, index, tree)
 
 
-def _build(entry: Path, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress) -> Index:
+@dataclass(frozen=True)
+class _Work:
+    """What is to be decoded, and how."""
+
+    source: Source
+    tree: Tree
+    preparation: Preparation
+    workers: int | None
+    progress: Progress
+    photographs: PixelSet | None
+
+
+def _build(entry: Path, work: _Work) -> Index:
     """Make a cache entry and return its index; its lock is ours."""
     remove_temporaries(entry.parent, of=entry)
     with atomic_directory(entry) as building:
         with (building / PIXELS).open("w+b") as file, naming(building / PIXELS):
-            index = _decode_to(file, tree, preparation, workers, progress)
+            index = _decode_to(file, work)
             file.flush()
             os.fsync(file.fileno())
         write_json(building / INDEX, index)
     return index
-
-
-def find_images(folder: Path) -> Tree:
-    """Return the files below `folder`; raises DataError where none is an image or an archive, or there is no access."""
-    try:
-        tree = read_tree(folder)
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or folder}: cannot be read ({error.strerror}); check its permissions"
-        ) from error
-    if not tree.images and not tree.archives:
-        raise _no_image(folder)
-    return tree
-
-
-def find_packed_images(tree: Tree) -> tuple[Tree, list[Archive], int]:
-    """Look into the archives of a tree: return what `look_inside` does, and the number of images in all.
-
-    Raises DataError where there is none.
-    """
-    inside, archives = look_inside(tree)
-    count = len(inside.images) + sum(len(archive.images) for archive in archives)
-    if not count:
-        raise _no_image(tree.root / tree.archives[0] if len(tree.archives) == 1 else tree.root, inside.unusable)
-    return inside, archives, count
 
 
 def cache_folder(cache: str | None) -> Path:
@@ -175,29 +211,40 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _decode_to(file: BinaryIO, tree: Tree, preparation: Preparation, workers: int | None, progress: Progress) -> Index:
-    """Append the pixels of every readable image to `file`; return the index that describes it."""
-    inside, archives, total = find_packed_images(tree)
+def _decode_to(file: BinaryIO, work: _Work) -> Index:
+    """Append the pixels of every readable picture to `file`; return the index that describes it."""
+    selection = work.source.select(work.tree)
+    total = selection.count
     first: tuple[Readable, Pixels] | None = None
     digest = hashlib.sha256()
-    # Links that lead nowhere and the like are found anew each time; what archives are like is kept with the pixels.
-    skipped = [(str(tree.root / name), reason) for name, reason in inside.unusable[len(tree.unusable) :]]
+    # Links that lead nowhere and the like are found again each time; what archives are like is kept with the pixels.
+    unusable = selection.tree.unusable[len(work.tree.unusable) :]
+    skipped = [(str(work.tree.root / name), reason) for name, reason in unusable]
+    odd = dict(selection.odd)
+    hidden: list[float] = []
     count, again = 0, False
-    for done, (path, pixels) in enumerate(decoded(image_batches(tree, archives, CHUNK), preparation, workers), start=1):
-        if isinstance(pixels, UnreadableImage):
-            skipped.append((str(path), pixels.reason))
-            again = again or _may_pass(pixels)
+    batches = image_batches(selection.tree, selection.archives, CHUNK)
+    photographs = work.photographs.pixels if work.photographs is not None else None
+    images = decoded(batches, work.preparation, work.workers, selection.domain, photographs)
+    for done, (path, found) in enumerate(images, start=1):
+        if isinstance(found, OddImage):
+            odd[str(path)] = found.reason
+        elif isinstance(found, UnreadableImage):
+            skipped.append((str(path), found.reason))
+            again = again or _may_pass(found)
         else:
+            pixels = found.pixels
             first = first or (path, pixels)
-            _check_alike(first, (path, pixels))
+            _check_alike(first, (path, pixels), work.source.flags)
             data = pixels.tobytes()
             file.write(data)
             digest.update(data)
             count += 1
+            hidden += [found.hidden] if found.hidden else []
         if done % CHUNK == 0 or done == total:
-            progress(done, total)
+            work.progress(done, total)
     if first is None:
-        bad, reason = skipped[0]
+        bad, reason = [*skipped, *odd.items()][0]
         raise DataError(f"none of {total} images can be read; the first is {bad}: {reason}")
     shape = [count, *first[1].shape]
     digest.update(json.dumps([shape, first[1].dtype.name]).encode())
@@ -206,8 +253,21 @@ def _decode_to(file: BinaryIO, tree: Tree, preparation: Preparation, workers: in
         "dtype": first[1].dtype.name,
         "skipped": skipped,
         "fingerprint": digest.hexdigest(),
+        "notes": [
+            *selection.warnings(work.preparation.pixels),
+            *([odd_note(odd, "left out", work.source.flags)] if odd else []),
+            *([_hidden_note(hidden, count, work.preparation.background)] if hidden else []),
+        ],
         "again": secrets.token_hex(8) if again else "",  # which attempt, where another may read more
     }
+
+
+def _hidden_note(hidden: list[float], count: int, background: str) -> str:
+    ways = {"keep": "the colours hidden there are trained on", "real": "photographs are laid behind them"}
+    return (
+        f"{len(hidden):,} of {count:,} images are transparent, in {np.mean(hidden):.0%} of their pixels: "
+        f"{ways.get(background, f'laid on {background}')} (--background)"
+    )
 
 
 def _may_pass(error: UnreadableImage) -> bool:
@@ -219,42 +279,65 @@ def _may_pass(error: UnreadableImage) -> bool:
     return isinstance(cause, OSError) and cause.errno not in (None, errno.EACCES, errno.EPERM)
 
 
-def decoded(
-    batches: Iterable[Sequence[Readable]], preparation: Preparation, workers: int | None
-) -> Generator[tuple[Readable, Pixels | UnreadableImage], None, None]:
-    """Yield each image of `batches` with its pixels, or why it has none, decoded by as many threads."""
+@dataclass(frozen=True)
+class Prepared:
+    """An image in the form that the networks train on, C x H x W; `hidden` is the share of transparent pixels."""
 
-    def read(path: Readable) -> Pixels | UnreadableImage:
+    pixels: Pixels
+    hidden: float
+
+
+def decoded(
+    batches: Iterable[Sequence[Readable]],
+    preparation: Preparation,
+    workers: int | None,
+    domain: Domain | None = None,
+    photographs: Pixels | None = None,
+) -> Generator[tuple[Readable, Prepared | UnreadableImage], None, None]:
+    """Yield each image of `batches` as prepared, or why it is not, decoded by as many threads.
+
+    One that is not like the others of its `domain` is an OddImage. Image i is laid on one of the `photographs`, each
+    with another.
+    """
+
+    def read(number: int, path: Readable) -> Prepared | UnreadableImage:
         try:
-            return read_pixels(path, preparation)
+            image = decode(path, curve=preparation.tone_curve)
+            if domain is not None and (why := domain.oddity(image)):
+                return OddImage(path, why)
+            photograph = photographs[number * SCATTER % len(photographs)] if photographs is not None else None
+            return Prepared(prepare(image, preparation, photograph), hidden_share(image))
         except UnreadableImage as error:
             return error
 
-    waiting: deque[tuple[Readable, Future[Pixels | UnreadableImage]]] = deque()
+    waiting: deque[tuple[Readable, Future[Prepared | UnreadableImage]]] = deque()
 
-    def all_but(left: int) -> Iterator[tuple[Readable, Pixels | UnreadableImage]]:
+    def all_but(left: int) -> Iterator[tuple[Readable, Prepared | UnreadableImage]]:
         while len(waiting) > left:
             path, future = waiting.popleft()
             yield path, future.result()
 
     threads = workers or os.cpu_count() or 1
+    number = 0
     with ThreadPoolExecutor(threads) as pool:  # Pillow decodes without holding the interpreter
         for batch in batches:
             for path in batch:
-                waiting.append((path, pool.submit(read, path)))
+                waiting.append((path, pool.submit(read, number, path)))
+                number += 1
                 yield from all_but(AHEAD * threads)
             yield from all_but(0)
 
 
-def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels]) -> None:
+def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels], flags: tuple[str, str]) -> None:
     (path_a, a), (path_b, b) = first, other
     found = f"{path_a} is {describe(a.shape, a.dtype)}, {path_b} is {describe(b.shape, b.dtype)}"
-    if a.shape[0] != b.shape[0]:
-        raise DataError(f"mixed channels: {found}; pass --channels 1 for grey or --channels 3 for colour")
-    if a.shape != b.shape:
-        raise DataError(f"mixed sizes: {found}; pass --size HEIGHTxWIDTH, and --fit for how")
+    patterns = f"; or say with {flags[0]} or {flags[1]} which files are pictures"
     if a.dtype != b.dtype:
-        raise DataError(f"mixed bit depths: {found}; convert them to one depth")
+        raise DataError(f"mixed bit depths: {found}; convert them to one depth{patterns}")
+    if a.shape[0] != b.shape[0]:
+        raise DataError(f"mixed channels: {found}; pass --channels 1 for grey or --channels 3 for colour{patterns}")
+    if a.shape != b.shape:
+        raise DataError(f"mixed sizes: {found}; pass --size HEIGHTxWIDTH, and --fit for how{patterns}")
 
 
 def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
@@ -268,34 +351,30 @@ def _index_of(entry: Path) -> Index | None:
     try:
         index: Index = parse_json((entry / INDEX).read_bytes())
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
-        whole = {"again", "skipped", "fingerprint"} <= index.keys() and (entry / PIXELS).stat().st_size == size
+        whole = {"again", "skipped", "notes", "fingerprint"} <= index.keys() and (entry / PIXELS).stat().st_size == size
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return index if whole else None
 
 
-def _no_image(folder: Path, unusable: Sequence[tuple[str, str]] = ()) -> DataError:
-    broken = "".join(f"; {name}: {reason}" for name, reason in unusable[:1])
-    return DataError(
-        f"{folder}: no image among its files; looked for .png, .jpg, .tif, .bmp, .webp, .pgm and .ppm in it and "
-        f"below, in archives (.tar, .tar.gz, .zip) too{broken}"
-    )
-
-
-def _open(folder: Path, source: Path | BinaryIO, index: Index, tree: Tree) -> PixelSet:
-    # Copy-on-write, so that torch may wrap it without a warning; nobody writes, and pages stay shared.
-    pixels = np.memmap(source, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
+def _open(source: Source, place: Path | BinaryIO, index: Index, tree: Tree) -> PixelSet:
+    # Copy-on-write, for torch warns of arrays that cannot be written to. Nothing writes: pages stay shared.
+    pixels = np.memmap(place, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
     unusable = [(str(tree.root / name), reason) for name, reason in tree.unusable if holds_images(name)]
     skipped = unusable + [(path, reason) for path, reason in index["skipped"]]
-    return PixelSet(folder, pixels, skipped, index["fingerprint"])
+    notes = [*index["notes"], *([foreign_note(tree.foreign, "left out")] if tree.foreign else [])]
+    return PixelSet(source.folder, pixels, skipped, index["fingerprint"], notes)
 
 
-def _key(folder: Path, tree: Tree, preparation: Preparation) -> str:
+def _key(work: _Work) -> str:
     """Return the name of a cache entry: another one when any file has another name, size or time.
 
     The time of its last change of any kind is one that unpacking an archive cannot set.
     """
-    digest = hashlib.sha256(json.dumps([FORMAT, str(folder.resolve()), asdict(preparation)]).encode())
+    behind = work.photographs.fingerprint if work.photographs is not None else ""
+    how = [asdict(work.preparation), asdict(work.source.patterns), behind]
+    digest = hashlib.sha256(json.dumps([FORMAT, str(work.source.folder.resolve()), *how]).encode())
+    tree = work.tree
     for name in chain(tree.images, tree.archives):
         status = os.stat(f"{tree.root}/{name}")  # noqa: PTH116 - a million Paths take longer than a million stats
         digest.update(

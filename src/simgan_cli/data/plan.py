@@ -2,26 +2,20 @@
 
 import os
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, groupby, islice
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
-from simgan_cli.data.archives import Archive, Entry, Member, Readable, look_inside, open_archive
+from simgan_cli.data.archives import Archive, Entry, Member, Readable, open_archive
+from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.pictures import FORMATS, FormatName
-from simgan_cli.data.tree import (
-    ARCHIVE_SUFFIXES,
-    FOREIGN_SUFFIXES,
-    Tree,
-    holds_images,
-    is_archive,
-    is_image,
-    part_of,
-    read_tree,
-)
+from simgan_cli.data.selection import Selection, no_image, select_pictures
+from simgan_cli.data.texts import names_in
+from simgan_cli.data.tree import ARCHIVE_SUFFIXES, Tree, holds_images, is_archive, part_of, read_tree
 from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, is_shortage
 
 SHOWN = 5  # examples in a message
@@ -33,8 +27,22 @@ class Source:
 
     place: Path
     destination: Path
-    tree: Tree
-    archives: list[Archive] = field(default_factory=list)  # those that hold images
+    selection: Selection
+
+    @property
+    def tree(self) -> Tree:
+        """All files; its images are pictures."""
+        return self.selection.tree
+
+    @property
+    def archives(self) -> list[Archive]:
+        """Those that hold pictures."""
+        return self.selection.archives
+
+    @property
+    def labels(self) -> list[str]:
+        """All files that are no pictures."""
+        return [*self.tree.others, *self.tree.hidden]
 
     def output_of(self, archive: Archive) -> Path:
         """Return the archive to make of one."""
@@ -48,7 +56,14 @@ class Job:
     number: int
     source: Readable
     output: Path
+    origin: Source
     archive: Path | None = None  # to write `output` into
+
+    @property
+    def unrefined(self) -> "Job":
+        """The same under the name of its source, which --format may have changed."""
+        source = self.source.entry.name if isinstance(self.source, Member) else str(self.source)
+        return replace(self, output=self.output.with_name(PurePosixPath(source).name))
 
     @property
     def file(self) -> Path:
@@ -83,22 +98,23 @@ class Plan:
         """Yield the images of this part, in order: files, then archive by archive."""
         number = -1
         for number, (source, path) in enumerate(self._loose([source.tree.images for source in self.sources])):
-            yield Job(number, source.tree.root / path, source.destination / output_name(path, self.format))
-        packed = (
-            (archive.images, archive, source.output_of(archive), self.format) for source, archive in self.archives()
-        )
+            output = source.destination / output_name(path, self.format)
+            yield Job(number, source.tree.root / path, output, source)
+        packed = ((archive.images, archive, source, self.format) for source, archive in self.archives())
         yield from _packed_jobs(number + 1, packed)
 
     def label_jobs(self) -> Iterator[Job]:
         """Yield the files of this part that are no images, in order; those in archives go with their images."""
-        for number, (source, path) in enumerate(self._loose([source.tree.others for source in self.sources])):
-            yield Job(number, source.tree.root / path, source.destination / path)
+        for number, (source, path) in enumerate(self._loose([source.labels for source in self.sources])):
+            yield Job(number, source.tree.root / path, source.destination / path, source)
 
     def packed_label_jobs(self) -> Iterator[Job]:
         """Yield the other members of this part's archives."""
-        yield from _packed_jobs(
-            0, ((archive.others, archive, source.output_of(archive), None) for source, archive in self.archives())
-        )
+        yield from _packed_jobs(0, ((archive.others, archive, source, None) for source, archive in self.archives()))
+
+    def empty_folders(self) -> list[Path]:
+        """Return the folders to make that nothing goes into."""
+        return [source.destination / path for source in self.sources for path in source.tree.empty]
 
     def unusable(self) -> list[tuple[str, str, bool]]:
         """Return what can be neither refined nor carried along: (path, reason, whether images are lost by that)."""
@@ -109,23 +125,22 @@ class Plan:
         ]
         return list(part_of(found, *self.part))
 
-    def foreign_images(self) -> dict[str, int]:
-        """Return how many files there are of each image format that is carried along unrefined."""
-        counts: defaultdict[str, int] = defaultdict(int)
+    def foreign_images(self) -> Counter[str]:
+        """Return how many files there are of each kind of image, video or archive that is carried along as it is."""
+        counts = Counter[str]()
         for source in self.sources:
-            packed = (entry.name for archive in source.archives for entry in archive.others)
-            for path in chain(source.tree.others, packed):
-                suffix = PurePosixPath(path).suffix.lower()
-                if suffix in FOREIGN_SUFFIXES:
-                    counts[suffix] += 1
-        return dict(counts)
+            counts.update(source.tree.foreign)
+            for archive in source.archives:
+                counts.update(archive.foreign)
+        return counts
 
     def has(self, file: Path) -> bool:
         """Say whether `file` is one of those that the job, all parts of it, reads or makes."""
         place = file.resolve()
         for source in self.sources:
-            read = [*source.tree.images, *source.tree.archives, *source.tree.others]
-            made = [output_name(name, self.format) if is_image(name) else name for name in read]
+            kept = [*source.tree.archives, *source.labels]
+            read = [*source.tree.images, *kept]
+            made = [*(output_name(name, self.format) for name in source.tree.images), *kept]
             for folder, names in ((source.tree.root.resolve(), read), (source.destination.resolve(), made)):
                 if place.is_relative_to(folder) and str(place.relative_to(folder)) in names:
                     return True
@@ -137,20 +152,18 @@ class Plan:
         yield from islice(everything, index, None, count)
 
 
-def make_plan(inputs: list[Path], out: Path, wanted: FormatName | None, part: tuple[int, int]) -> Plan:
-    """List the files below `inputs`, which are folders or archives, and where their results go.
+def make_plan(
+    inputs: list[tuple[Path, Path]], out: Path, wanted: FormatName | None, part: tuple[int, int], patterns: Patterns
+) -> Plan:
+    """List the files below `inputs`, folders or archives with where their results go (`check_inputs`).
 
-    One folder's results go to `out` itself, those of several to a folder of the input's name in it; an archive becomes
-    one of its name in `out`. Raises SettingsError for folders that cannot be used so or results that would collide,
-    DataError where there is no image.
+    Raises SettingsError for results that would collide, DataError where there is no picture, LabelImages where it is
+    unclear which files are pictures.
     """
-    sources = [_read(place, destination) for place, destination in _checked_inputs(inputs, out)]
+    sources = [_read(place, destination, patterns) for place, destination in inputs]
     if not any(source.tree.images or source.archives for source in sources):
-        broken = [f"; {path}: {reason}" for source in sources for path, reason in source.tree.unusable[:1]]
-        raise DataError(
-            f"{', '.join(map(str, inputs))}: no image among the files; looked for .png, .jpg, .tif, .bmp, .webp, .pgm "
-            f"and .ppm there and below, in archives (.tar, .tar.gz, .zip) too{''.join(broken[:1])}"
-        )
+        archives = [archive for source in sources for archive in source.archives]
+        raise no_image(", ".join(str(place) for place, _ in inputs), [s.tree for s in sources], archives, patterns)
     plan = Plan(sources, wanted, part)
     _check_collisions(plan, out)
     return plan
@@ -168,14 +181,17 @@ def check_existing(plan: Plan, out: Path, *, labels: bool) -> None:
 
 
 def folders_in(list_file: Path) -> list[Path]:
-    """Return the folders and archives that a file names, one a line; "-" is standard input. Raises SettingsError."""
+    """Return the folders and archives that a file names (`names_in`); "-" is standard input. Raises SettingsError."""
     try:
-        text = sys.stdin.buffer.read() if str(list_file) == "-" else list_file.read_bytes()
+        content = sys.stdin.buffer.read() if str(list_file) == "-" else list_file.read_bytes()
     except OSError as error:
         raise SettingsError(
             f"--from-file {list_file}: {error.strerror}; give a file with a folder or archive a line"
         ) from error
-    folders = [Path(os.fsdecode(line)) for line in text.splitlines() if line.strip()]
+    try:
+        folders = [Path(name) for name in names_in(content)]
+    except ValueError as error:
+        raise SettingsError(f"--from-file {list_file}: {error}") from error
     if not folders:
         raise SettingsError(f"--from-file {list_file}: empty; write a folder or archive a line")
     return folders
@@ -196,59 +212,67 @@ def open_result(job: Job) -> Readable:
     if job.archive is None:
         return job.output
     archive = open_archive(job.archive)
-    for entry in archive.images:
+    for entry in (*archive.images, *archive.others):
         if entry.name == job.name:
             return Member(archive, entry)
     raise UnreadableArchive(job.archive, f"holds no {job.name}")
 
 
-def _checked_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
+def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Return each input with the folder that its results go to.
+
+    One folder's results go to `out` itself, those of several to a folder of the input's name in it; an archive becomes
+    one of its name in `out`. Raises SettingsError that lists what cannot be used so.
+    """
     problems = []
     if not inputs:
         raise SettingsError("no input: give one or more folders or archives of images, or --from-file LIST")
+    folders = set(filter(os.path.isdir, inputs))  # unlike Path.is_dir, it takes names of any length
     for place in inputs:
-        if not place.is_dir() and not (is_archive(place.name) and place.exists()):
+        there = os.path.exists(place)  # noqa: PTH110 - likewise
+        if place not in folders and not (there and is_archive(place.name)):
             kinds = f"a file, not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)})"
-            problems.append(
-                f"{place}: {kinds if place.exists() else 'no such folder'}; give folders or archives of images"
-            )
+            problems.append(f"{place}: {kinds if there else 'no such folder'}; give folders or archives of images")
     if out.exists() and not out.is_dir():
         problems.append(f"--out {out}: a file, not a folder")
-    names = [place.resolve().name if place.is_dir() else place.name for place in inputs]
+    names = [place.resolve().name if place in folders else place.name for place in inputs]
     for name in sorted(name for name, count in Counter(names).items() if count > 1):
         same = ", ".join(str(folder) for folder, other in zip(inputs, names, strict=True) if other == name)
         problems.append(f"{same}: results would meet in {out / name}; refine them with an --out each")
     checked = []
     for place, name in zip(inputs, names, strict=True):
-        destination = out / name if len(inputs) > 1 or not place.is_dir() else out
+        destination = out / name if len(inputs) > 1 or place not in folders else out
         inside, above = place.resolve(), destination.resolve()
         if inside == above or inside in above.parents or above in inside.parents:
             problems.append(
                 f"--out {out}: results of {place} would go to {destination}, and one lies inside the other; "
                 "choose a folder beside it"
             )
-        checked.append((place, destination if place.is_dir() else out))
+        checked.append((place, destination if place in folders else out))
     if problems:
         raise SettingsError(*problems)
     return checked
 
 
-def _read(place: Path, destination: Path) -> Source:
+def _read(place: Path, destination: Path, patterns: Patterns) -> Source:
     try:
-        tree, packed = look_inside(read_tree(place))
+        found = select_pictures(read_tree(place, patterns), patterns)
     except OSError as error:
         if is_shortage(error):
             raise
         raise DataError(
             f"{error.filename or place}: cannot be read ({error.strerror}); check its permissions"
         ) from error
-    return Source(place, destination, tree, packed)
+    return Source(place, destination, found)
 
 
-def _packed_jobs(number: int, packed: Iterable[tuple[list[Entry], Archive, Path, FormatName | None]]) -> Iterator[Job]:
-    for entries, archive, output, wanted in packed:
+def _packed_jobs(
+    number: int, packed: Iterable[tuple[list[Entry], Archive, Source, FormatName | None]]
+) -> Iterator[Job]:
+    for entries, archive, source, wanted in packed:
+        output = source.output_of(archive)
         for entry in entries:
-            yield Job(number, Member(archive, entry), output / output_name(entry.name, wanted), output)
+            yield Job(number, Member(archive, entry), output / output_name(entry.name, wanted), source, output)
             number += 1
 
 
@@ -260,11 +284,12 @@ def _check_collisions(plan: Plan, out: Path) -> None:
     problems = []
     for source in plan.sources:
         tree = source.tree
-        loose = _collisions([*tree.images, *tree.archives, *tree.others], plan.format, ignores_case=ignores_case)
+        kept = [*tree.archives, *source.labels]
+        loose = _collisions(tree.images, kept, plan.format, ignores_case=ignores_case)
         problems += [f"{tree.root / first} and {tree.root / second}" for first, second in loose]
         for archive in source.archives:
-            names = [entry.name for entry in chain(archive.images, archive.others)]
-            inside = _collisions(names, plan.format, ignores_case=False)
+            images, others = ([entry.name for entry in entries] for entries in (archive.images, archive.others))
+            inside = _collisions(images, others, plan.format, ignores_case=False)
             problems += [f"{archive.path}/{first} and {second}" for first, second in inside]
     if problems:
         more = f" (and {len(problems) - SHOWN} more pairs)" if len(problems) > SHOWN else ""
@@ -274,10 +299,12 @@ def _check_collisions(plan: Plan, out: Path) -> None:
         )
 
 
-def _collisions(paths: list[str], wanted: FormatName | None, *, ignores_case: bool) -> Iterator[tuple[str, str]]:
+def _collisions(
+    images: list[str], others: list[str], wanted: FormatName | None, *, ignores_case: bool
+) -> Iterator[tuple[str, str]]:
     makers: dict[str, str] = {}
-    for path in paths:
-        name = output_name(path, wanted) if is_image(path) else path
+    made = chain(((path, output_name(path, wanted)) for path in images), ((path, path) for path in others))
+    for path, name in made:
         first = makers.setdefault(name.casefold() if ignores_case else name, path)
         if first != path:
             yield first, path

@@ -2,41 +2,61 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm"})
-# Images to people, but not to us: carried along unrefined, which deserves a word.
+from simgan_cli.data.patterns import ANY, Patterns
+
+SUFFIXES = frozenset(
+    ".png .apng .jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .tif .tiff .bmp .dib .webp .pgm .ppm .pnm".split()
+)
+# Read where a person names them: beside other images they hold depth, poses and the like.
+RENDER_SUFFIXES = frozenset({".exr", ".npy", ".h5", ".hdf5"})
+# Images, videos and archives to people, but not to us: carried along unrefined, which deserves a word.
 FOREIGN_SUFFIXES = frozenset(
-    {".gif", ".exr", ".hdr", ".tga", ".jp2", ".avif", ".heic", ".heif", ".jxl", ".psd", ".dds", ".pbm", ".pnm", ".pam"}
+    ".gif .exr .hdr .tga .jp2 .j2k .avif .heic .heif .jxl .psd .dds .pbm .pam .svg .mp4 .avi .mov .mkv .webm "
+    ".xz .txz .bz2 .tbz2 .zst .7z .rar .lz4".split()
+)
+# Their content is not asked for: there may be one beside each of a million images.
+TEXT_SUFFIXES = frozenset(
+    ".json .jsonl .txt .csv .tsv .xml .yaml .yml .toml .md .log .html .npz .npy .h5 .hdf5 .mat .pkl".split()
 )
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+SUFFIXES_IN_WORDS = ".png, .jpg, .tif, .bmp, .webp, .pgm, .ppm and their other names"
+OWN_FILE = re.compile(r"\.simgan-.*|\.tmp-[0-9a-f]{16}")  # what we write into a refined folder for ourselves
+FIRST_BYTES = 264  # of a file: they tell what it is; a tar says so at 257
 Item = TypeVar("Item")
 FILE, FOLDER = "file", "folder"
 Identity = tuple[int, int]  # device and inode
+Content = Literal["image", "foreign"]
+FirstBytes = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What lies below `root`: paths relative to it, in natural order, folder by folder; hidden names are left out.
+    """What lies below `root`: paths relative to it, in natural order, folder by folder.
 
-    Archives are only named here; `look_inside` tells which hold images. Theirs come after those of `images`.
+    Archives are only named here; `open_archives` tells which hold images. Theirs come after those of `images`.
     """
 
     root: Path
     images: list[str] = field(default_factory=list)
     archives: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # a name in their path starts with a dot: carried, never read
+    empty: list[str] = field(default_factory=list)  # folders
+    foreign: Counter[str] = field(default_factory=Counter)  # suffixes of images among `others` that we do not read
     unusable: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
 
 
-def read_tree(folder: Path) -> Tree:
+def read_tree(folder: Path, patterns: Patterns = ANY) -> Tree:
     """List the files below `folder`, following links to folders but never back to one above.
 
-    An archive in the place of a folder is all that there is in its own. Raises OSError for a folder that cannot be
-    read.
+    An archive in the place of a folder is all that there is in its own. Images that `patterns` do not take are others.
+    Raises OSError for a folder that cannot be read.
     """
     if is_archive(folder.name) and folder.is_file():
         return Tree(folder.parent, archives=[folder.name])
@@ -50,32 +70,110 @@ def read_tree(folder: Path) -> Tree:
             tree.unusable.append((place, "a link to a folder above it; not followed"))
             continue
         folders = []
+        is_empty = True
         for name, kind in _entries(folder / place):
+            is_empty = False
             path = f"{place}/{name}" if place else name
             if kind == FOLDER:
                 folders.append((path, (*above, identity)))
             elif kind == FILE:
-                kinds = tree.images if is_image(name) else tree.archives if is_archive(name) else tree.others
-                kinds.append(path)
+                _sort_in(tree, path, patterns)
             else:
                 tree.unusable.append((path, kind))
+        if is_empty and place:
+            tree.empty.append(place)
         pending += reversed(folders)
     return tree
 
 
+def _sort_in(tree: Tree, path: str, patterns: Patterns) -> None:
+    if is_hidden(path):
+        if not OWN_FILE.fullmatch(path.rpartition("/")[2]):
+            tree.hidden.append(path)
+    elif is_archive(path):
+        (tree.others if patterns.excludes(path) else tree.archives).append(path)
+    elif is_picture(path, patterns, lambda: _first_bytes(tree.root / path), tree.foreign):
+        tree.images.append(path)
+    else:
+        tree.others.append(path)
+
+
+def is_picture(path: str, patterns: Patterns, first: FirstBytes, foreign: Counter[str]) -> bool:
+    """Return whether a file is an image that we read and a person wants: by its name, else by its `first` bytes.
+
+    Images that we cannot read are counted in `foreign`.
+    """
+    suffix = suffix_of(path)
+    if suffix in SUFFIXES:
+        return patterns.takes(path)
+    if suffix in RENDER_SUFFIXES and patterns.include and patterns.takes(path):
+        return True
+    content: Content | None = "foreign" if suffix in FOREIGN_SUFFIXES or is_archive(path) else None
+    if content is None and suffix not in TEXT_SUFFIXES:
+        content = content_of(first())
+    if content == "foreign":
+        foreign[suffix or "nameless"] += 1
+    return content == "image" and patterns.takes(path)
+
+
+def content_of(first: bytes) -> Content | None:
+    """Return what a file's first bytes tell of it: an image that we read, one that we do not, or neither."""
+    if first.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "image"
+    if first[:4] == b"RIFF" and first[8:12] == b"WEBP":
+        return "image"
+    if re.match(rb"P[2356](#[^\n]*\n|\s)+\d", first):
+        return "image"
+    if first[:2] == b"BM" and first[6:10] == bytes(4) and first[14:18] in _BMP_HEADERS:
+        return "image"
+    if first.startswith((b"GIF8", b"v/1\x01", b"8BPS", b"#?RADIANCE", b"DDS ", b"\0\0\0\x0cj", b"\0\0\0\x0cJXL ")):
+        return "foreign"
+    if first.startswith((b"\x1f\x8b", b"\xfd7zXZ\0", b"7z\xbc\xaf", b"PK\3\4", b"Rar!", b"\x28\xb5\x2f\xfd", b"BZh")):
+        return "foreign"
+    return "foreign" if first[4:8] == b"ftyp" or first[257:262] == b"ustar" else None
+
+
+_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            return file.read(FIRST_BYTES)
+    except OSError:
+        return b""  # whoever carries it along says why it cannot be read
+
+
+def suffix_of(path: str) -> str:
+    """Return the suffix of a file's name in small letters, with its dot; "" where it has none."""
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - asked of every file, and ten times as fast
+
+
 def is_image(name: str) -> bool:
-    """Say whether a file's name is that of an image we read."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - asked of every file, and ten times as fast
+    """Return whether a file's name is that of an image we read."""
+    return suffix_of(name) in SUFFIXES
 
 
 def is_archive(name: str) -> bool:
-    """Say whether a file's name is that of an archive we look into."""
+    """Return whether a file's name is that of an archive we look into."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
+def is_hidden(path: str) -> bool:
+    """Return whether a name in a path starts with a dot, as the forks do that macOS packs."""
+    return path.startswith(".") or "/." in path
+
+
 def holds_images(name: str) -> bool:
-    """Say whether a file's name is that of an image or of an archive."""
+    """Return whether a file's name is that of an image or of an archive."""
     return is_image(name) or is_archive(name)
+
+
+def suffixes_found(paths: Sequence[str]) -> str:
+    """Return the suffixes of files and their counts in words, the most frequent first."""
+    counts = Counter(suffix_of(path) or "without suffix" for path in paths)
+    listed = [f"{count:,} {suffix}" for suffix, count in counts.most_common(5)]
+    return ", ".join(listed + ["others"] * (len(counts) > 5)) or "no file"
 
 
 def walk_order(path: str) -> str:
@@ -95,7 +193,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, str]]:
     Each entry is one string while it is sorted, since a folder may hold a million.
     """
     with os.scandir(folder) as entries:
-        lines = [f"{natural(entry.name)}\0{entry.name}\0{_kind(entry)}" for entry in entries if entry.name[0] != "."]
+        lines = [f"{natural(entry.name)}\0{entry.name}\0{_kind(entry)}" for entry in entries]
     lines.sort()
     for line in lines:
         _, name, kind = line.split("\0")

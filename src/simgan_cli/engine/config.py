@@ -86,7 +86,17 @@ def _check_path(value: object) -> object:
     return value
 
 
+def as_list(value: object) -> object:
+    """Return a single text, as the environment holds it, as a list."""
+    return [value] if isinstance(value, str) else value
+
+
 PathSetting = Annotated[Path, BeforeValidator(_check_path)]
+Globs = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
+PixelCoding = Literal["plain", "packed16"]
+Background = Annotated[str, Field(pattern=r"^(real|keep|#[0-9a-fA-F]{6})$")]
+PlainBackground = Annotated[str, Field(pattern=r"^(keep|#[0-9a-fA-F]{6})$")]
+ToneCurve = Literal["srgb", "linear"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$")]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],
@@ -130,10 +140,17 @@ class TrainConfig(BaseModel):
     synthetic: PathSetting = setting(..., "Folder of rendered images, searched recursively, or a tar or zip of them.", "Data", changeable=True)
     real: PathSetting = setting(..., "Folder of unlabelled real images, searched recursively, or a tar or zip of them.", "Data", changeable=True)
     out: PathSetting = setting(Path("simgan-run"), "Run folder to write.", "Data", short="-o", changeable=True)
+    include: Globs = setting((), "Take only these files below --synthetic for pictures; may be repeated. Recorded in the model, so that refine takes the same.", "Data", metavar="GLOB")
+    exclude: Globs = setting((), "Take these files below --synthetic for no pictures, such as masks; may be repeated. Recorded likewise.", "Data", metavar="GLOB")
+    real_include: Globs = setting((), "The same as --include, below --real.", "Data", metavar="GLOB")
+    real_exclude: Globs = setting((), "The same as --exclude, below --real.", "Data", metavar="GLOB")
     size: Size | None = setting(None, "Bring all images to HEIGHTxWIDTH; without it they must share one size.", "Data", metavar="HxW")
     fit: Literal["resize", "crop", "pad"] | None = setting(None, "How --size is met: stretch (resize, the default), scale and cut (crop), scale and fill with black (pad).", "Data")
     channels: Literal["1", "3"] | None = setting(None, "Convert all images to grey (1) or colour (3); without it they must agree.", "Data")
     preprocess: Literal["none", "equalize"] = setting("none", "Applied to both domains and recorded in the model: histogram equalisation.", "Data")
+    pixels: PixelCoding = setting("plain", "How files code pixels: plain, or packed16, one 16-bit value in the green (high) and blue (low) bytes, as NYU's depth. Recorded in the model.", "Data")
+    background: Background = setting("#000000", "What is seen through transparent pixels: a colour, real (random photographs), or keep (the colours that files hide there).", "Data", metavar="real|#rrggbb|keep")
+    tone_curve: ToneCurve = setting("srgb", "How linear pixels of EXR and other float files become pictures: the sRGB curve, or linear. Recorded in the model; refine applies its inverse.", "Data")
     flip: bool = setting(False, "Mirror random images of both domains (labels that depend on left and right turn wrong).", "Data")
     strict: bool = setting(False, "Make an unreadable image an error instead of a warning.", "Data", changeable=True)
     cache: str | None = setting(None, "Folder of the pixel cache, or 'off'; by default the platform's cache folder.", "Data", metavar="DIR|off", changeable=True)

@@ -5,9 +5,10 @@ import glob
 import hashlib
 import json
 import os
+import re
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,12 +29,13 @@ from simgan_cli.data.files import (
     write_json,
 )
 from simgan_cli.data.images import Pixels, Preparation, read_pixels
-from simgan_cli.data.pictures import Picture, is_written_lossy, read_picture, write_picture
+from simgan_cli.data.patterns import translate
+from simgan_cli.data.pictures import Picture, Reading, is_written_lossy, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
 from simgan_cli.data.plan import Job, Plan, open_result
 from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
-from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content
+from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content, sidecar_kinds
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refine_config import RefineConfig, file_of_part
 from simgan_cli.engine.refining import ImageRefiner
@@ -67,11 +69,15 @@ class Report:
 
     images: int = 0
     refined: int = 0
+    unchanged: int = 0
     skipped: int = 0
+    odd: dict[str, str] = field(default_factory=dict)  # images carried along since they look like labels, and why
     failed: list[dict[str, str]] = field(default_factory=list)
     labels: int = 0
     lossy: int = 0
-    converted: dict[str, int] = field(default_factory=dict)
+    converted: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)  # what results do not have of their sources' files
+    sidecars: Counter[str] = field(default_factory=Counter)  # files carried along that hold the render's own pixels
     shifts: list[float] = field(default_factory=list)  # pixels, of each image measured
     seconds: float = 0.0
     waited: dict[str, float] = field(default_factory=dict)  # seconds of the network, of waiting to read and to write
@@ -80,6 +86,7 @@ class Report:
     def note(self, outcome: Outcome) -> None:
         """Count one image, and what came with it."""
         self.labels += outcome.labels
+        self.sidecars.update(outcome.sidecars)
         if outcome.status == "failed":
             self.failed.append({"path": str(outcome.job.source), "reason": outcome.reason})
             return
@@ -87,16 +94,21 @@ class Report:
             self.skipped += 1
             return
         if outcome.status == "carried":
+            if outcome.reason:
+                self.odd[str(outcome.job.source)] = outcome.reason
             return
-        self.refined += 1
+        if outcome.status == "unchanged":
+            self.unchanged += 1
+        else:
+            self.refined += 1
         self.lossy += outcome.lossy
-        if outcome.converted:
-            self.converted[outcome.converted] = self.converted.get(outcome.converted, 0) + 1
+        self.lost.update(outcome.lost)
+        self.converted.update([outcome.converted] if outcome.converted else [])
 
     @property
     def images_per_second(self) -> float:
-        """Images refined in a second of the whole job."""
-        return self.refined / self.seconds if self.seconds else 0.0
+        """Images that went through the network in a second of the whole job."""
+        return (self.refined + self.unchanged) / self.seconds if self.seconds else 0.0
 
     @property
     def shares(self) -> dict[str, float]:
@@ -107,7 +119,7 @@ class Report:
     @property
     def limit(self) -> str | None:
         """What most of the time went to, so that `images_per_second` is its rate: network, reading or writing."""
-        return max(self.shares, key=self.shares.__getitem__) if self.refined and self.shares else None
+        return max(self.shares, key=self.shares.__getitem__) if self.refined + self.unchanged and self.shares else None
 
     @property
     def mean_drift(self) -> float:
@@ -122,7 +134,7 @@ class Report:
     @property
     def done(self) -> int:
         """Images that need nothing more."""
-        return self.refined + self.skipped + len(self.failed)
+        return self.refined + self.unchanged + self.skipped + len(self.odd) + len(self.failed)
 
     @classmethod
     def total(cls, parts: list["Report"]) -> "Report":
@@ -131,15 +143,18 @@ class Report:
         for part in parts:
             whole.images += part.images
             whole.refined += part.refined
+            whole.unchanged += part.unchanged
             whole.skipped += part.skipped
+            whole.odd |= part.odd
             whole.failed += part.failed
             whole.labels += part.labels
             whole.lossy += part.lossy
             whole.shifts += part.shifts
             whole.seconds = max(whole.seconds, part.seconds)
             whole.stopped = whole.stopped or part.stopped
-            for name, count in part.converted.items():
-                whole.converted[name] = whole.converted.get(name, 0) + count
+            whole.converted.update(part.converted)
+            whole.lost.update(part.lost)
+            whole.sidecars.update(part.sidecars)
             for name, seconds in part.waited.items():
                 whole.waited[name] = whole.waited.get(name, 0.0) + seconds / len(parts)
         return whole
@@ -226,12 +241,14 @@ class FolderJob:
         self, config: RefineConfig, plan: Plan, refiner: ImageRefiner, listener: Listener, stop: StopRequest
     ) -> None:
         self.config, self.plan, self.refiner, self.listener, self.stop = config, plan, refiner, listener, stop
+        self.reading = reading_of(config)
+        self.look_of = look_by(config.look_by)
         self.format = plan.format
         self.threads = config.workers or min(16, os.cpu_count() or 1)
         self.report = Report()
         self.manifest: _Manifest | None = None
         self.refining: deque[tuple[list[tuple[Job, Picture]], Pixels, Future[Pixels]]] = deque()
-        self.outputs = Outputs(plan.format, labels=config.labels, skip_existing=config.skip_existing)
+        self.outputs = Outputs(plan.format, labels=config.copy_others, skip_existing=config.skip_existing)
 
     def run(self, ranks: Ranks) -> Report:
         """Do the job. Raises OSError where a result cannot be written, DataError with --fail-fast.
@@ -245,7 +262,7 @@ class FolderJob:
             self._note_unusable()
             with self._open_manifest():
                 self._refine_images()
-            if self.config.labels and not self.stop.reason:
+            if self.config.copy_others and not self.stop.reason:
                 self._carry_labels()
             self.outputs.sync()
             self.report.stopped = self.stop.reason
@@ -350,7 +367,10 @@ class FolderJob:
                 source, output = (sha256_of_content(file) if self.manifest else None for file in (job.source, earlier))
                 skipped = Outcome(job, "skipped", source_sha256=source, output_sha256=output)
                 return job, self.outputs.keep(skipped, None)
-            picture = read_picture(job.source)
+            picture = read_picture(job.source, self.reading)
+            if (domain := job.origin.selection.domain) is not None and (why := domain.oddity(picture.decoded)):
+                carried = Outcome(job.unrefined, "carried", why, picture.sha256, picture.sha256)
+                return job, self.outputs.keep(carried, picture.content)
             check_channels(picture, self.refiner, self.config.channels)
         except UnreadableImage as error:
             return job, self.outputs.keep(Outcome(job, "failed", error.reason), None)
@@ -361,7 +381,8 @@ class FolderJob:
         if len(self.refining) == GROUPS_AT_ONCE:
             self._collect()
         pixels = np.stack([picture.pixels for _, picture in group])
-        self.refining.append((group, pixels, self.network.submit(self.refiner.refine, pixels)))
+        looks = [self.look_of(job) for job, _ in group]
+        self.refining.append((group, pixels, self.network.submit(self.refiner.refine, pixels, looks)))
 
     def _collect(self) -> None:
         """Hand the results of the oldest group to the writers."""
@@ -380,16 +401,18 @@ class FolderJob:
         """Write one image, in one of the writing threads."""
         job, picture, refined = item
         try:
-            content = write_picture(picture, refined, self.format)
+            content, lost = write_picture(picture, refined, self.format)
         except UnreadableImage as error:
             return self.outputs.keep(Outcome(job, "failed", error.reason), None)
+        is_kept = content is picture.content
         outcome = Outcome(
             job,
-            "refined",
+            "unchanged" if is_kept or np.array_equal(refined, picture.pixels) else "refined",
             source_sha256=picture.sha256 if self.manifest else None,
             output_sha256=hashlib.sha256(content).hexdigest() if self.manifest else None,
-            converted=picture.converted,
-            lossy=is_written_lossy(picture, self.format),
+            converted=None if is_kept else picture.converted,
+            lossy=not is_kept and is_written_lossy(picture, self.format),
+            lost=lost,
         )
         return self.outputs.keep(outcome, content)
 
@@ -411,6 +434,8 @@ class FolderJob:
             raise DataError(f"{path}: {reason}; --fail-fast stopped here; mend it and {self.config.to_go_on}")
 
     def _carry_labels(self) -> None:
+        for folder in self.plan.empty_folders():
+            self.outputs.make_folder(folder)
         with closing(read_ahead(self._carry, self.plan.label_jobs(), lambda _: 1, 256, self.threads)) as carried:
             for outcome in carried:
                 self._count(outcome)
@@ -432,7 +457,7 @@ class FolderJob:
             if error.filename not in (str(source), str(source.resolve())) or is_shortage(error):
                 raise  # of the result
             return Outcome(job, "failed", f"{error.strerror or error}; not carried along")
-        return Outcome(job, "carried", labels=1)
+        return Outcome(job, "carried", labels=1, sidecars=sidecar_kinds([(source.name, source.read_bytes)]))
 
     def _draw_comparison(self, path: Path) -> None:
         """Draw images from all over the job that have a result, refined now or earlier."""
@@ -491,7 +516,33 @@ def _record(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
         "seed": config.seed if refiner.model.network.settings["noise"] else 0,  # else it says nothing
         "format": config.format,
         "channels": config.channels,
+        "pixels": config.pixels,
+        "background": config.background,
+        "tone_curve": config.tone_curve,
+        "keep_value": config.keep_value,
+        "look_by": config.look_by if refiner.model.network.settings["noise"] else "image",
     }
+
+
+def reading_of(config: RefineConfig) -> Reading:
+    """Return how files become what the refiner sees."""
+    given = {name: getattr(config, name) for name in ("pixels", "background", "keep_value", "tone_curve")}
+    return Reading(**{name: value for name, value in given.items() if value is not None})
+
+
+def look_by(way: str) -> Callable[[Job], str | None]:
+    """Return what names the look of an image: None for one of its own, else what all images of one look share."""
+    if way == "image":
+        return lambda _: None
+    if way == "folder":
+        return lambda job: str(job.source).rpartition("/")[0]
+    glob = re.compile(translate(way).replace(r"\(", "(").replace(r"\)", ")"), re.DOTALL)
+
+    def look_of(job: Job) -> str | None:
+        match = glob.match(str(job.source))
+        return match and "/".join((way, *match.groups()))
+
+    return look_of
 
 
 def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | None) -> None:
@@ -501,11 +552,13 @@ def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | 
         return
     names = {1: "grey", 3: "colour"}
     raise UnreadableImage(
-        picture.path, f"{names[found]}, and the model maps {names[wanted]} images; pass --channels {wanted}"
+        picture.path,
+        f"{names[found]}, and the model maps {names[wanted]} images; pass --channels {wanted}, or carry such files "
+        "along with --exclude",
     )
 
 
-def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | None) -> tuple[int, int] | None:
+def check_first_image(plan: Plan, refiner: ImageRefiner, config: RefineConfig) -> tuple[int, int] | None:
     """Return H and W of the first image that can be read; raise UnreadableImage if it does not fit, as others will not.
 
     Where none of the first `TRIED` can be read, None is returned, and each says for itself what is wrong with it.
@@ -514,10 +567,10 @@ def check_first_image(plan: Plan, refiner: ImageRefiner, converted_to: str | Non
         for job in islice(plan.image_jobs(), TRIED):
             source = opened.enter_context(_closing(job.source))
             try:
-                picture = read_picture(source)
+                picture = read_picture(source, reading_of(config))
             except UnreadableImage:
                 continue
-            check_channels(picture, refiner, converted_to)
+            check_channels(picture, refiner, config.channels)
             return picture.pixels.shape[1], picture.pixels.shape[2]
     return None
 

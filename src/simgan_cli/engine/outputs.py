@@ -1,8 +1,11 @@
 """Where results of a refining job go: files of their own, or archives that are written once all of theirs are there."""
 
 import hashlib
+import re
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from simgan_cli.data.archives import Archive, Member, Readable, Renewal, open_archive
@@ -11,18 +14,24 @@ from simgan_cli.data.pictures import FormatName
 from simgan_cli.data.plan import Job, output_name
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
 
+IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
+ARRAYS = re.compile(r"\.(npz|h5|hdf5|tfrecord|lmdb|mdb|parquet)$", re.IGNORECASE)
+CHECKSUMS = re.compile(r"(md5|sha\d+)(sums?)?(\.txt)?$", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of one image, or of a file beside them."""
 
     job: Job
-    status: str  # refined, skipped, carried (along) or failed
+    status: str  # refined, unchanged, skipped, carried (along) or failed
     reason: str = ""
     source_sha256: str | None = None
     output_sha256: str | None = None
     converted: str | None = None
     lossy: bool = False
+    lost: tuple[str, ...] = ()  # what of the source's file the result does not have
+    sidecars: tuple[str, ...] = ()  # what among the files carried along holds the render's own pixels
     labels: int = 0  # files carried along: this one, or the members of the archive of which this image was the last
 
 
@@ -32,7 +41,8 @@ class _Packed:
     def __init__(self, job: Job, renewal: Renewal, earlier: Archive | None, *, is_whole: bool) -> None:
         self.renewal, self.output, self.is_whole = renewal, job.file, is_whole
         self.outcomes: list[Outcome] = []
-        self.earlier = {member.entry.name: member for member in earlier.members()} if earlier else {}
+        entries = [*earlier.images, *earlier.others] if earlier else []
+        self.earlier = {entry.name: Member(earlier, entry) for entry in entries if earlier}
         self._open: list[Renewal | Archive] = [renewal, *([earlier] if earlier else [])]
 
     def close(self) -> None:
@@ -111,7 +121,9 @@ class Outputs:
             if not packed.is_whole:
                 packed.renewal.write()
             if outcomes and self._labels:
-                outcomes[-1] = replace(outcomes[-1], labels=len(packed.renewal.archive.others))
+                archive = packed.renewal.archive
+                others = [(entry.name, partial(archive.read, entry)) for entry in archive.others]
+                outcomes[-1] = replace(outcomes[-1], labels=len(others), sidecars=sidecar_kinds(others))
         except (UnreadableArchive, UnreadableImage) as error:
             outcomes = [Outcome(outcome.job, "failed", error.reason) for outcome in outcomes]
         finally:
@@ -143,6 +155,19 @@ def _archive_at(path: Path) -> Archive | None:
         return open_archive(path)
     except UnreadableArchive:
         return None
+
+
+def sidecar_kinds(files: Iterable[tuple[str, Callable[[], bytes]]]) -> tuple[str, ...]:
+    """Return what among files, names with their content, holds pixels or checksums of renders; refining leaves it."""
+    kinds = []
+    for name, content in files:
+        if name.lower().endswith(".json"):
+            kinds += ["JSON with labelme's imageData"] if IMAGE_DATA.search(content()) else []
+        elif match := ARRAYS.search(name):
+            kinds.append(match[0].lower())
+        elif CHECKSUMS.search(name):
+            kinds.append("file of checksums")
+    return tuple(kinds)
 
 
 def sha256_of_content(source: Readable) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from simgan_cli.data.pictures import FormatName
-from simgan_cli.engine.config import Device, PathSetting, setting
+from simgan_cli.engine.config import Device, Globs, PathSetting, PixelCoding, PlainBackground, ToneCurve, setting
 
 
 def parse_shard(value: object) -> object:
@@ -42,12 +42,20 @@ class RefineConfig(BaseModel):
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of the exported refiner (RUN/refiner); training must have kept it (--keep 0, --save-every).", "Data", ge=0)
     out: PathSetting = setting(..., "Folder to write; with several inputs, each gets a folder of its name in it.", "Data", short="-o")
 
+    include: Globs = setting((), "Refine only these files; all others are carried along. May be repeated; by default the patterns that the model was trained with.", "Data", metavar="GLOB")
+    exclude: Globs = setting((), "Carry these files along unrefined, such as masks; may be repeated. By default the patterns that the model was trained with.", "Data", metavar="GLOB")
+
     format: Literal["same"] | FormatName = setting("same", "File format of the results. All but jpeg are lossless; same keeps that of the input, JPEG as JPEG at quality 95.", "Images")
     channels: Literal["1", "3"] | None = setting(None, "What the model sees, where images do not have its channels: 1, the luma of colour images, whose hue stays; 3, grey as three equal channels. Results keep their input's mode.", "Images")
+    pixels: PixelCoding | None = setting(None, "How files code pixels: plain, or packed16, one 16-bit value in the green (high) and blue (low) bytes; by default as in training.", "Images")
+    background: PlainBackground | None = setting(None, "What the refiner sees through transparent pixels: a colour, or keep (the colours hidden there); by default as in training, for --background real the photographs' mean colour. Alpha is written back as it was.", "Images", metavar="#rrggbb|keep")
+    tone_curve: ToneCurve | None = setting(None, "How linear pixels of EXR and other float files become pictures, and back: the sRGB curve, or linear; by default as in training.", "Images")
+    keep_value: int | None = setting(None, "Leave pixels of this value as they are, such as 0 where that means no measurement.", "Images", ge=0, le=65535, metavar="N")
     strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input (equalized, where the refiner was trained so), 1 the refiner.", "Images", ge=0, le=1, metavar="A")
     seed: int = setting(0, "Chooses among the looks that a refiner trained with --noise gives an image.", "Images", ge=0, lt=2**31)
+    look_by: str = setting("image", "Give one look to each image, to all images of a folder, or to all that match a GLOB; parentheses in it keep groups apart, as in '(*)_????.png' for sequences and '(*)_*.png' for pairs.", "Images", metavar="image|folder|GLOB")
 
-    labels: bool = setting(True, "Carry every file that is not an image along.", "Labels")
+    copy_others: bool = setting(True, "Carry every file that is no picture along.", "Labels")
     link: bool = setting(False, "Hard-link those files instead of copying them; not those in archives.", "Labels")
     check_labels: bool = setting(False, "Measure how far refining moves image content, in pixels.", "Labels")
 

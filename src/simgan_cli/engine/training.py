@@ -10,21 +10,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from simgan_cli.data.cache import PixelSet, describe, open_pixels
+from simgan_cli.data.cache import PixelSet, Source, describe, open_pixels
 from simgan_cli.data.files import sha256_of
 from simgan_cli.data.images import Pixels, Preparation
+from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import SimGAN
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.config import PSI_NAMES, TrainConfig, parse_psi
 from simgan_cli.engine.drift import SMALLEST_SIDE
 from simgan_cli.engine.export import WEIGHTS
+from simgan_cli.engine.health import FEWEST, SHARE
 from simgan_cli.engine.history import HistoryBuffer, history_stream
 from simgan_cli.engine.loop import Listener, Loop
 from simgan_cli.engine.networks import Discriminator, Refiner, build_discriminator
 from simgan_cli.engine.psi import check_psi
 from simgan_cli.engine.ranks import ALONE, Ranks
-from simgan_cli.engine.realism import FEWEST, SHARE, HeldOut
+from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import (
     autocast,
@@ -47,6 +49,7 @@ class TrainResult:
     step: int
     seconds: float
     reason: StopReason | None
+    images: dict[str, int]  # that were read, by domain
 
 
 def train(
@@ -90,25 +93,28 @@ def train(
         writer = stack.enter_context(Writer(run, config, domains))
         reason = Loop(config, run, state, domains, listener, stop, board, writer, started).run()
     status: Literal["finished", "stopped"] = "stopped" if reason else "finished"
-    return TrainResult(status, state.step, time.monotonic() - started, reason)
+    images = {name: len(domain.pixels) for name, domain in domains.items()}
+    return TrainResult(status, state.step, time.monotonic() - started, reason, images)
 
 
 def open_domains(config: TrainConfig, listener: Listener) -> dict[str, PixelSet]:
     """Open both folders of images and check that they fit each other. Raises DataError."""
-    preparation = preparation_of(config)
-    domains = {}
-    for name, folder in (("synthetic", config.synthetic), ("real", config.real)):
+    domains: dict[str, PixelSet] = {}
+    for name, source in sources_of(config).items():
         pixels = open_pixels(
-            folder,
-            preparation,
+            source,
+            preparation_of(config, name),
             config.cache,
             config.workers,
             lambda done, total, name=name: listener.decoding(name, done, total),  # type: ignore[misc]
+            domains.get("real") if config.background == "real" else None,
         )
         listener.message(
-            f"{name}: {len(pixels.pixels):,} images of {describe(pixels.shape, pixels.pixels.dtype)}, {folder}"
+            f"{name}: {len(pixels.pixels):,} images of {describe(pixels.shape, pixels.pixels.dtype)}, {source.folder}"
         )
         _report_skipped(pixels, strict=config.strict, listener=listener)
+        for note in pixels.notes:
+            listener.warning(f"{source.folder}: {note}")
         domains[name] = pixels
     check_alike({name: domain.pixels[0] for name, domain in domains.items()})
     return domains
@@ -123,9 +129,27 @@ def check_alike(images: dict[str, Pixels]) -> None:
         raise DataError(f"the domains differ: {found}; pass {what}")
 
 
-def preparation_of(config: TrainConfig) -> Preparation:
-    """Return how images are brought into form."""
-    return Preparation(config.size, config.fit or "resize", config.channels, config.preprocess)
+def sources_of(config: TrainConfig) -> dict[str, Source]:
+    """Return where the images of both domains are; photographs first where they go behind renders."""
+    synthetic = Source(config.synthetic, Patterns(config.include, config.exclude))
+    patterns = Patterns(config.real_include, config.real_exclude)
+    real = Source(config.real, patterns, ("--real-include", "--real-exclude"))
+    names = ("real", "synthetic") if config.background == "real" else ("synthetic", "real")
+    return {name: {"synthetic": synthetic, "real": real}[name] for name in names}
+
+
+def preparation_of(config: TrainConfig, domain: str) -> Preparation:
+    """Return how images of a domain are brought into form. Transparent photographs have none to be laid on."""
+    is_photograph = domain == "real" and config.background == "real"
+    return Preparation(
+        config.size,
+        config.fit or "resize",
+        config.channels,
+        config.preprocess,
+        config.pixels,
+        "#000000" if is_photograph else config.background,
+        config.tone_curve,
+    )
 
 
 def build_state(

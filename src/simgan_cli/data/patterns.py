@@ -1,0 +1,68 @@
+"""Which files of a folder are pictures, where a person says so by patterns."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Globs that say which files are pictures: those that match an `include`, or any without one, and no `exclude`.
+
+    The rules are rsync's. A pattern is compared with the end of a path, whole names at a time; one that starts with a
+    slash, with the whole path below the input. `*` and `?` stop at a slash, `**` does not. A pattern that matches a
+    folder takes all that lies in it.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.include or self.exclude)
+
+    def takes(self, path: str) -> bool:
+        """Return whether the file at `path`, relative to the input, is one of the pictures."""
+        if self.excludes(path):
+            return False
+        return self._included is None or bool(self._included.match(path))
+
+    def excludes(self, path: str) -> bool:
+        """Return whether an `exclude` matches."""
+        return self._excluded is not None and bool(self._excluded.match(path))
+
+    @cached_property
+    def _included(self) -> re.Pattern[str] | None:
+        return _compiled(self.include)
+
+    @cached_property
+    def _excluded(self) -> re.Pattern[str] | None:
+        return _compiled(self.exclude)
+
+    def without_match(self, paths: list[str]) -> list[str]:
+        """Return the patterns that match none of `paths`."""
+        patterns = (*self.include, *self.exclude)
+        return [pattern for pattern in patterns if not any(map(re.compile(translate(pattern), re.DOTALL).match, paths))]
+
+
+ANY = Patterns()
+
+
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(translate, patterns)), re.DOTALL) if patterns else None
+
+
+def translate(pattern: str) -> str:
+    """Return the regular expression that a pattern stands for."""
+    anchored = pattern.startswith("/")
+    parts = []
+    for part in re.split(r"(\*\*/?|\*|\?|\[!?\]?[^\]/]*\])", pattern.strip("/")):
+        if part.startswith("**"):
+            parts.append("(?:.*/)?" if part.endswith("/") else ".*")
+        elif part in ("*", "?"):
+            parts.append("[^/]*" if part == "*" else "[^/]")
+        elif part.startswith("[") and part.endswith("]") and len(part) > 2:
+            inside = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
+            parts.append(f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
+        else:
+            parts.append(re.escape(part))
+    return f"(?:{'' if anchored else '(?:.*/)?'}{''.join(parts)}(?:/.*)?)\\Z"

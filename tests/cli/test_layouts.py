@@ -1,0 +1,77 @@
+"""Folders as renderers write them, refined: pictures change, and everything else arrives byte for byte."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from simgan_cli.engine.folders import RECORD
+from tests.helpers import files_below, members, pack, simgan, write_refiner
+from tests.layouts import LAYOUTS, Writer, labelme, solo, unityeyes
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_refiner(tmp_path_factory.mktemp("model"), channels=3)
+
+
+def settled(stderr: str) -> list[str]:
+    """Return the arguments of the command that an error gives to leave labels as they are."""
+    (line,) = [line for line in stderr.splitlines() if line.startswith("to leave labels as they are: ")]
+    return shlex.split(line.partition(": ")[2])[1:]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_pictures_change_and_everything_else_is_equal(
+    layout: Callable[[Writer], None], model: Path, tmp_path: Path
+) -> None:
+    write = Writer(tmp_path / "in")
+    layout(write)
+    write.file(".settings", b"\0hidden")
+    (tmp_path / "in" / "empty").mkdir()
+    before = files_below(tmp_path / "in")
+    result = simgan("refine", "in", "--model", model, "--out", "out", cwd=tmp_path)
+    if layout not in (unityeyes, *(known for known in LAYOUTS if known.__name__ == "yolo")):
+        assert result.returncode == 4, result.stderr
+        assert "look like labels, not pictures" in result.stderr
+        assert not (tmp_path / "out").exists()
+        result = simgan(*settled(result.stderr), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    after = files_below(tmp_path / "out")
+    del after[RECORD]
+    assert after.keys() == before.keys()
+    assert {name for name in before if after[name] != before[name]} == write.pictures
+    assert (tmp_path / "out" / "empty").is_dir()
+    assert files_below(tmp_path / "in") == before
+    assert ("imageData" in result.stderr) == (layout is labelme)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.tar.gz"])
+def test_the_same_holds_inside_an_archive(name: str, model: Path, tmp_path: Path) -> None:
+    write = Writer(tmp_path / "in")
+    solo(write)
+    archive = pack(tmp_path / "in", tmp_path / name)
+    result = simgan("refine", archive, "--model", model, "--out", tmp_path / "out")
+    assert result.returncode == 4, result.stderr
+    result = simgan(*settled(result.stderr))
+    assert result.returncode == 0, result.stderr
+    before, after = members(archive), members(tmp_path / "out" / name)
+    assert after.keys() == before.keys()
+    assert {path for path in before if after[path] != before[path]} == write.pictures
+
+
+def test_odd_images_are_carried_with_one_warning_also_under_another_format(model: Path, tmp_path: Path) -> None:
+    write = Writer(tmp_path / "in")
+    for i in range(40):
+        write.picture(f"{i:03}.jpg")
+    write.mask("odd.png")
+    write.mask("100.png", "P")  # one more number, but for its content
+    before = files_below(tmp_path / "in")
+    result = simgan("refine", "in", "--model", model, "--out", "out", "--format", "tiff", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    after = files_below(tmp_path / "out")
+    assert (after["odd.png"], after["100.png"]) == (before["odd.png"], before["100.png"])
+    assert len([name for name in after if name.endswith(".tif")]) == 40
+    (warning,) = [line for line in result.stderr.splitlines() if "like labels" in line]
+    assert "2 images look like labels" in warning

@@ -1,0 +1,118 @@
+"""Masks, depth and codes are told from the pictures beside them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simgan_cli.data.label_images import Found, find_label_images, is_flat
+from simgan_cli.data.selection import select_pictures
+from simgan_cli.data.tree import read_tree
+from simgan_cli.errors import LabelImages
+from tests.helpers import SHARED, needs_shared_data
+from tests.layouts import LAYOUTS, Writer
+
+
+def look(folder: Path) -> Found:
+    images = read_tree(folder).images
+    return find_label_images(images, [folder / name for name in images])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_the_labels_of_a_renderer_are_told_and_patterns_name_them(
+    layout: Callable[[Writer], None], tmp_path: Path
+) -> None:
+    write = Writer(tmp_path)
+    layout(write)
+    images = set(read_tree(tmp_path).images)
+    if images == write.pictures:
+        assert look(tmp_path).groups == []
+        return
+    with pytest.raises(LabelImages) as refused:
+        select_pictures(read_tree(tmp_path))
+    carry, take_all = refused.value.remedies.values()
+    assert set(carry[::2]) == {"--exclude"}
+    assert take_all == ("--include", "*")
+    labels = {path for group in look(tmp_path).groups for path in group.paths}
+    assert images - labels == write.pictures
+    for group in look(tmp_path).groups:
+        assert group.pattern in carry[1::2]
+        assert f"{len(group.paths)} {group.pattern} ({group.why}), such as {group.paths[0]}" in str(refused.value)
+
+
+@needs_shared_data
+@pytest.mark.parametrize("name", ["eyes", "camera", "pupils", "unityeyes_sample", "."])
+def test_real_pictures_and_plain_renders_are_never_taken_for_labels(name: str) -> None:
+    found = look(SHARED / name)
+    assert (found.groups, found.packed) == ([], None)
+
+
+def discs(folder: Path, count: int, suffix: str = ".png") -> None:
+    """Write flat renders: two colours each."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:24, :32]
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        pixels = np.full((24, 32, 3), rng.integers(150, 220, 3), np.uint8)
+        pixels[(x - 16) ** 2 + (y - 12) ** 2 < rng.integers(20, 90)] = rng.integers(20, 120, 3)
+        Image.fromarray(pixels).save(folder / f"{i:04}{suffix}")
+
+
+def test_flat_renders_are_pictures_where_all_are_flat(tmp_path: Path) -> None:
+    discs(tmp_path, 30)
+    assert look(tmp_path).groups == []
+    assert is_flat(np.asarray(Image.open(tmp_path / "0000.png")))
+
+
+def test_few_files_of_many_kinds_are_pictures(tmp_path: Path) -> None:
+    """A flat PNG among four lively JPEGs may be a picture as well as a mask."""
+    discs(tmp_path, 4, ".jpg")
+    discs(tmp_path / "more", 1)
+    Image.effect_noise((32, 24), 50).convert("P").save(tmp_path / "palette.png")
+    assert look(tmp_path).groups == []
+
+
+def test_faces_with_masks_are_pictures(tmp_path: Path) -> None:
+    write = Writer(tmp_path)
+    for i in range(8):
+        write.picture(f"faces/{i}.png")
+        write.picture(f"faces_mask/{i}.png")
+    assert look(tmp_path).groups == []
+
+
+def test_one_mask_among_many_pictures_is_carried(tmp_path: Path) -> None:
+    write = Writer(tmp_path)
+    for i in range(30):
+        write.picture(f"{i}.png")
+    write.mask("odd.png")
+    write.depth("far.png")
+    selection = select_pictures(read_tree(tmp_path))
+    assert selection.odd == {"far.png": "16 bits among 8", "odd.png": "few values in large areas"}
+    assert sorted(selection.tree.images) == sorted(write.pictures)
+    assert selection.tree.others == ["far.png", "odd.png"]
+
+
+def test_patterns_are_a_persons_word(tmp_path: Path) -> None:
+    write = Writer(tmp_path)
+    LAYOUTS[0](write)
+    from simgan_cli.data.patterns import Patterns
+
+    everything = Patterns(("*",))
+    assert select_pictures(read_tree(tmp_path, everything), everything).count == 20
+    some = Patterns((), ("*segmentation.png", "*.depth.png"))
+    assert select_pictures(read_tree(tmp_path, some), some).count == 5
+
+
+def test_numbers_packed_into_colour_alone_are_warned_of(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        wide = (700 + 2 * rng.integers(0, 300, (24, 32))).astype(np.uint16)
+        packed = np.stack([0 * wide, wide >> 8, wide & 255], -1).astype(np.uint8)
+        Image.fromarray(packed).save(tmp_path / f"synthdepth_1_{i:07}.png")
+    selection = select_pictures(read_tree(tmp_path))
+    assert selection.count == 6
+    (warning,) = selection.warnings("plain")
+    assert selection.warnings("packed16") == []
+    assert "--pixels packed16" in warning
