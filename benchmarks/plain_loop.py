@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.networks import eyes_layers
-from simgan_cli.engine.noise import MAPS, noise_maps
+from simgan_cli.engine.noise import MAPS, noise_maps, normal_of
 from simgan_cli.engine.psi import SelfRegularization
 
 
@@ -80,7 +80,7 @@ def plain_iteration(
         return torch.from_numpy(domains[name][chosen]).to(device).float() / 127.5 - 1
 
     def refine(images: Tensor) -> Tensor:
-        noise = noise_maps(len(images), (images.shape[2], images.shape[3]), generator)
+        noise = noise_maps((images.shape[2], images.shape[3]), normal_of(generator, len(images)))
         refined: Tensor = refiner(torch.cat([images, noise], dim=1))
         return refined
 

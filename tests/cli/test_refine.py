@@ -401,9 +401,9 @@ def test_what_is_told_of_the_job_replaces_nothing_unasked(refine: Refine, tmp_pa
 
 def test_files_that_look_like_images_are_pointed_out(refine: Refine, renders: Path) -> None:
     (renders / "a.exr").write_bytes(b"v/1\x01")
-    assert "1 .exr files look like images" in refine().stderr
+    assert "carried along unrefined: 1 .exr" in refine().stderr
     quiet = refine("--quiet", out="quiet").stderr
-    assert quiet.startswith("warning: 1 .exr files look like images")
+    assert quiet.startswith("warning: carried along unrefined: 1 .exr")
     assert quiet.count("\n") == 1
 
 

@@ -6,14 +6,14 @@ import torch
 
 from simgan_cli.engine.model import RefinerModel
 from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.noise import CELL, MAPS, NoiseSource, beside_their_own_noise, noise_maps
+from simgan_cli.engine.noise import CELL, MAPS, NoiseSource, beside_their_own_noise, noise_maps, normal_of
 from simgan_cli.engine.refining import ImageRefiner
 
 CPU = torch.device("cpu")
 
 
 def test_maps_are_normal_and_vary_by_pixel_by_neighbourhood_and_by_image() -> None:
-    maps = noise_maps(400, (35, 55), torch.Generator().manual_seed(1)).numpy()
+    maps = noise_maps((35, 55), normal_of(torch.Generator().manual_seed(1), 400)).numpy()
     assert maps.shape == (400, MAPS, 35, 55)
     fine, coarse, image = maps[:, 0], maps[:, 1], maps[:, 2]
     assert abs(fine.mean()) < 0.01
@@ -27,7 +27,7 @@ def test_maps_are_normal_and_vary_by_pixel_by_neighbourhood_and_by_image() -> No
 
 @pytest.mark.parametrize(("size", "cells"), [((28, 50), (4, 7)), ((4, 13), (2, 2)), ((35, 55), (5, 7))])
 def test_neighbourhoods_lie_between_values_nine_pixels_apart(size: tuple[int, int], cells: tuple[int, int]) -> None:
-    maps = noise_maps(2, size, torch.Generator().manual_seed(3)).numpy()
+    maps = noise_maps(size, normal_of(torch.Generator().manual_seed(3), 2)).numpy()
     drawn = torch.Generator().manual_seed(3)
     fine, image, coarse = (
         torch.randn((2, 1, *shape), generator=drawn).numpy()[:, 0] for shape in (size, (1, 1), cells)

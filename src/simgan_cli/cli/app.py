@@ -64,6 +64,14 @@ def root(
     """Make rendered images look real while their labels stay true."""
 
 
+def _keep_stdout(stdout: io.TextIOWrapper) -> None:
+    """Leave stdout to Python: what libraries in C++ print there would stand before the document of --json."""
+    own = os.dup(stdout.fileno())
+    os.dup2(2, stdout.fileno())
+    way = {"encoding": stdout.encoding, "errors": stdout.errors}
+    sys.stdout = open(own, "w", buffering=1 if stdout.isatty() else -1, **way)  # noqa: SIM115, PTH123
+
+
 def main() -> None:
     """Run the program, with a closed stdout or stderr as with /dev/null."""
     for name in ("stdout", "stderr"):
@@ -71,4 +79,5 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # tables and names on a terminal without UTF-8
+        _keep_stdout(sys.stdout)
     app(prog_name="simgan")

@@ -96,7 +96,7 @@ def _first_readable(
     selection: Selection, config: TrainConfig, preparation: Preparation, photographs: Pixels | None
 ) -> Pixels | None:
     batches = image_batches(selection.tree, selection.archives, 1)
-    for _, found in decoded(batches, preparation, 1, selection.domain, photographs):
+    for _, found in decoded(batches, preparation, 1, selection, photographs):
         if not isinstance(found, UnreadableImage):
             return found.pixels
         if config.strict:

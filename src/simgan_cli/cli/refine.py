@@ -60,8 +60,10 @@ def refine(
         with stop_on_signals() as stop:
             inputs = _inputs(settings)
             model = _open_model(settings)
+            is_recorded = not settings.include and not settings.exclude
             settings = _as_trained(settings, model)
-            plan = _plan(settings, inputs, ALONE if dry_run else ranks)  # a list is short: the first rank has it whole
+            # A list is short work: the first rank gives it whole.
+            plan = _plan(settings, inputs, ALONE if dry_run else ranks, is_recorded=is_recorded)
             if not quiet:
                 print_settings(settings, everything=verbose)
             refiner, size = _open_refiner(settings, model, plan, ranks)
@@ -78,7 +80,7 @@ def refine(
         if not quiet:
             _summarize(report, settings)
         if ranks.is_first:
-            _warn_of_results(report, model)
+            _warn_of_results(report, settings, model)
         if report.stopped:
             raise typer.Exit(EXIT_INTERRUPTED if report.stopped == "interrupt" else EXIT_STOPPED)
         if report.failed:
@@ -118,12 +120,13 @@ def _as_trained(settings: RefineConfig, model: "RefinerModel") -> RefineConfig:
     return settings.model_copy(update=trained)
 
 
-def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks) -> Plan:
+def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks, *, is_recorded: bool) -> Plan:
     """Settle all files. Raises SettingsError or DataError before anything is written."""
     part, parts = settings.shard or (1, 1)
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
     wanted = None if settings.format == "same" else settings.format
-    plan = make_plan(inputs, settings.out, wanted, share, Patterns(settings.include, settings.exclude))
+    patterns = Patterns(settings.include, settings.exclude)
+    plan = make_plan(inputs, settings.out, wanted, share, patterns, is_recorded=is_recorded)
     if not (settings.skip_existing or settings.overwrite):
         check_existing(plan, settings.out, labels=settings.copy_others)
     _check_files(settings, plan)
@@ -241,8 +244,6 @@ def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: t
     warnings = [warning for source in plan.sources for warning in source.selection.warnings(settings.pixels or "plain")]
     if foreign := plan.foreign_images():
         warnings.append(foreign_note(foreign, "carried along unrefined" if settings.copy_others else "left out"))
-    if odd := {path: why for source in plan.sources for path, why in source.selection.odd.items()}:
-        warnings.append(odd_note(odd, "carried along unrefined" if settings.copy_others else "left out"))
     if settings.look_by != "image" and not model.network.settings["noise"]:
         warnings.append(
             f"--look-by {settings.look_by}: this refiner was trained without noise, and has one look for all"
@@ -266,8 +267,9 @@ def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bo
         left = (job for job in jobs if not (settings.skip_existing and job.archive is None and job.output.exists()))
         return [[str(job.source), str(job.output)] for job in left]
 
-    images = listed(plan.image_jobs())
-    packed = listed(plan.packed_label_jobs()) if settings.copy_others else []
+    images = listed(job for job in plan.image_jobs() if job.odd is None)
+    odd = (job for job in plan.image_jobs() if job.odd is not None)
+    packed = listed(chain(plan.packed_label_jobs(), odd)) if settings.copy_others else []
     labels = listed(plan.label_jobs()) if settings.copy_others else []
     if json:
         document = {"images": len(images), "labels": len(labels) + len(packed), "model_sha256": model.sha256}
@@ -335,7 +337,7 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
         say(f"stopped ({report.stopped}); to go on, {settings.to_go_on}")
 
 
-def _warn_of_results(report: "Report", model: "RefinerModel") -> None:
+def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerModel") -> None:
     """Say what a person should know of the results, whether quiet or not."""
     warnings = []
     if report.unchanged and not report.refined:
@@ -345,7 +347,7 @@ def _warn_of_results(report: "Report", model: "RefinerModel") -> None:
             f"scale{concluded}"
         )
     if report.odd:
-        warnings.append(odd_note(report.odd, "carried along unrefined"))
+        warnings.append(odd_note(report.odd, "carried along unrefined" if settings.copy_others else "left out"))
     if report.sidecars:
         warnings.append(
             f"files carried along hold what renders were before refining: {_counted(report.sidecars)}; write them "

@@ -32,7 +32,7 @@ ENVIRONMENT_PREFIX = "SIMGAN_"
 OF_PLATFORM = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)=.*"
     r"|(\w+_)?NAME=/.*"  # a linked container's: /this/that
-    r"|(HOME|ROOT|DIR|VERSION|PATH)=.*",
+    r"|(HOME|ROOT|DIR|VERSION|PATH|LIB|INC|BIN|PREFIX|MODULE_HOME)=.*",
     re.DOTALL,
 )
 COMMANDS: dict[str, type[BaseModel]] = {

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -114,11 +114,6 @@ class Archive(ABC):
         if is_hidden(entry.name):
             return False
         return is_picture(entry.name, patterns, lambda: self._first_bytes(entry), self.foreign)
-
-    def set_aside(self, names: Container[str]) -> None:
-        """Count images of these names among the others."""
-        self.others += [entry for entry in self.images if entry.name in names]
-        self.images = [entry for entry in self.images if entry.name not in names]
 
     def members(self, start: int = 0, stop: int | None = None) -> list[Member]:
         """Return the images from `start` to `stop`, to be read."""

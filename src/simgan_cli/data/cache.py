@@ -32,7 +32,6 @@ from simgan_cli.data.files import (
     write_json,
 )
 from simgan_cli.data.images import Pixels, Preparation, decode, hidden_share, prepare
-from simgan_cli.data.label_images import Domain
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.selection import (
     INCLUDE_EXCLUDE,
@@ -220,12 +219,12 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     # Links that lead nowhere and the like are found again each time; what archives are like is kept with the pixels.
     unusable = selection.tree.unusable[len(work.tree.unusable) :]
     skipped = [(str(work.tree.root / name), reason) for name, reason in unusable]
-    odd = dict(selection.odd)
+    odd: dict[str, str] = {}
     hidden: list[float] = []
     count, again = 0, False
     batches = image_batches(selection.tree, selection.archives, CHUNK)
     photographs = work.photographs.pixels if work.photographs is not None else None
-    images = decoded(batches, work.preparation, work.workers, selection.domain, photographs)
+    images = decoded(batches, work.preparation, work.workers, selection, photographs)
     for done, (path, found) in enumerate(images, start=1):
         if isinstance(found, OddImage):
             odd[str(path)] = found.reason
@@ -291,19 +290,21 @@ def decoded(
     batches: Iterable[Sequence[Readable]],
     preparation: Preparation,
     workers: int | None,
-    domain: Domain | None = None,
+    selection: Selection | None = None,
     photographs: Pixels | None = None,
 ) -> Generator[tuple[Readable, Prepared | UnreadableImage], None, None]:
     """Yield each image of `batches` as prepared, or why it is not, decoded by as many threads.
 
-    One that is not like the others of its `domain` is an OddImage. Image i is laid on one of the `photographs`, each
+    One that is no picture of its `selection` is an OddImage. Image i is laid on one of the `photographs`, each
     with another.
     """
 
     def read(number: int, path: Readable) -> Prepared | UnreadableImage:
         try:
+            if selection is not None and (why := selection.oddity(path)):
+                return OddImage(path, why)
             image = decode(path, curve=preparation.tone_curve)
-            if domain is not None and (why := domain.oddity(image)):
+            if selection is not None and (why := selection.oddity(path, image)):
                 return OddImage(path, why)
             photograph = photographs[number * SCATTER % len(photographs)] if photographs is not None else None
             return Prepared(prepare(image, preparation, photograph), hidden_share(image))

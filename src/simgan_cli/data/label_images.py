@@ -29,6 +29,7 @@ ROWS = 256  # of an image that are looked at
 SAMPLES, MAX_SAMPLES = 8, 256  # images decoded of a group, and of all
 MAX_ODD, ODD_SHARE = 3, 0.01  # a group of so few files is carried along, a larger one needs a person's word
 MIN_GROUP, MIN_PICTURES = 3, 20  # files that content tells by, or pictures beside which it tells one file
+FLAT = "few values in large areas"
 MOST = 0.75  # share of a group that tells of all
 MAX_NAMES = 16  # kinds of names in a folder, or of folders, that are told apart
 
@@ -72,7 +73,7 @@ class Domain:
             return "palette"
         if decoded.bits > 8 >= self.bits:
             return "16 bits among 8"
-        return None if self.is_flat or not is_flat(decoded.array) else "few values in large areas"
+        return None if self.is_flat or not is_flat(decoded.array) else FLAT
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,18 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Found
         for key, places in members.items()
         if _most([place in named for place in places]) and not _is_lively_shape(paths[places[0]], looks[key])
     }
-    pictures = [key for key in members if key not in named_keys and looks[key] and not _is_suspect(looks[key])]
+    suspicions = {key: _why(looks[key], 16, ()) for key in members if looks[key] and key not in named_keys}
+    # What pictures are told from labels by: flat ones only where there are no others.
+    pictures = [key for key, why in suspicions.items() if not why]
+    normal = () if pictures else (FLAT,)
+    pictures = pictures or [key for key, why in suspicions.items() if why == FLAT]
     known = [look for key in pictures for look in looks[key]]
     bits = min((look.bits for look in known), default=16)
     is_sure = sum(len(members[key]) for key in pictures if looks[key][0].bits == bits) >= MIN_PICTURES
     whys = {}
     for key, places in members.items():
         is_telling = known and (is_sure or key in named_keys or len(places) >= MIN_GROUP)
-        if why := (is_telling and _why(looks[key], bits)) or ("named as labels" if key in named_keys else ""):
+        if why := (is_telling and _why(looks[key], bits, normal)) or ("named as labels" if key in named_keys else ""):
             whys[key] = why
     taken = [paths[place] for key in members if key not in whys for place in members[key]]
     groups = _groups([([paths[place] for place in members[key]], why) for key, why in whys.items()], taken)
@@ -172,21 +177,19 @@ def _is_lively_shape(path: str, looks: list[_Look]) -> bool:
     return SHAPE_WORDS.issuperset(_label_words(path)) and _most([look.is_lively for look in looks])
 
 
-def _is_suspect(looks: list[_Look]) -> bool:
-    """Return whether a group cannot be the pictures that others are compared with."""
-    return bool(_why(looks, 16))
+def _why(looks: list[_Look], bits: int, normal: tuple[str, ...]) -> str:
+    """Return why a group, beside pictures of so many `bits`, holds none; "" where it may.
 
-
-def _why(looks: list[_Look], bits: int) -> str:
-    """Return why a group, beside pictures of so many `bits`, holds none; "" where it may."""
+    What is `normal` among the pictures tells nothing.
+    """
     reasons = {
         "palette": [look.is_palette and not look.is_lively for look in looks],
         "floating point": [look.bits > 16 for look in looks],
         "16 bits among 8": [look.bits > 8 >= bits for look in looks],
-        "few values in large areas": [look.is_flat for look in looks],
+        FLAT: [look.is_flat for look in looks],
         "one channel constant": [_is_packed(looks)],
     }
-    return next((reason for reason, facts in reasons.items() if _most(facts)), "")
+    return next((reason for reason, facts in reasons.items() if reason not in normal and _most(facts)), "")
 
 
 def _is_packed(looks: list[_Look]) -> bool:
@@ -236,7 +239,7 @@ def _label_words(path: str) -> tuple[str, ...]:
 
 def _named_as_labels(paths: Sequence[str]) -> set[int]:
     """Return the places of paths with label words that another one would be without them: mask/7.png, rgb/7.png."""
-    if not any(map(LABEL_WORD.search, paths)):
+    if not any(map(LABEL_WORD.search, {NUMBER.sub("", path) for path in paths})):
         return set()
     labels, pictures = dict[int, tuple[str, ...]](), set[tuple[str, ...]]()
     for place, path in enumerate(paths):

@@ -30,6 +30,10 @@ class Patterns:
         """Return whether an `exclude` matches."""
         return self._excluded is not None and bool(self._excluded.match(path))
 
+    def names(self, suffix: str) -> bool:
+        """Return whether an `include` ends in `suffix`."""
+        return any(glob.lower().endswith(suffix) for glob in self.include)
+
     @cached_property
     def _included(self) -> re.Pattern[str] | None:
         return _compiled(self.include)

@@ -89,7 +89,7 @@ def read_picture(path: Readable, reading: Reading = Reading()) -> Picture:
 
     Raises UnreadableImage with the reason, also for several pages, and for a file that changes meanwhile.
     """
-    content = _read_settled(path)
+    content = read_content(path)
     decoded = decode(path, content, single=True, curve=reading.tone_curve)
     pixels = prepare(decoded, _preparation(reading.pixels, reading.background))
     if reading.pixels == "plain" and decoded.alpha is None:  # the same pixels: once in memory
@@ -132,7 +132,12 @@ def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -
     if mode not in FORMATS[name].modes:
         raise UnreadableImage(picture.path, f"{name.upper()} cannot hold its {_unheld(name, mode)}; pass --format png")
     try:
-        return _encoded(picture, array, name)
+        content, lost = _encoded(picture, array, name)
+        render = decoded.render
+        beside = (
+            () if render is None else (f"all but the colours of .{render.kind}", *(["linear light"] * render.is_linear))
+        )
+        return Written(content, (*lost, *beside))
     except (OSError, ValueError, TypeError, KeyError) as error:
         if is_shortage(error):
             raise
@@ -245,8 +250,8 @@ def is_written_lossy(picture: Picture, wanted: FormatName | None) -> bool:
     return wanted == "jpeg"
 
 
-def _read_settled(path: Readable) -> bytes:
-    """Return a file's content, once it stays the same while it is read."""
+def read_content(path: Readable) -> bytes:
+    """Return a file's content, once it stays the same while it is read. Raises UnreadableImage."""
     if isinstance(path, Member):
         return path.read_bytes()
     try:

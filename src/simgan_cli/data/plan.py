@@ -11,9 +11,9 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from simgan_cli.data.archives import Archive, Entry, Member, Readable, open_archive
-from simgan_cli.data.patterns import Patterns
+from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.pictures import FORMATS, FormatName
-from simgan_cli.data.selection import Selection, no_image, select_pictures
+from simgan_cli.data.selection import Selection, no_image, path_in, select_pictures
 from simgan_cli.data.texts import names_in
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, Tree, holds_images, is_archive, part_of, read_tree
 from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, is_shortage
@@ -58,12 +58,17 @@ class Job:
     output: Path
     origin: Source
     archive: Path | None = None  # to write `output` into
+    odd: str | None = None  # why the image is carried along unrefined
+
+    def carried(self, why: str) -> "Job":
+        """Return the job to carry the image along: under its own name, which --format may have changed."""
+        source = self.source.entry.name if isinstance(self.source, Member) else str(self.source)
+        return replace(self, output=self.output.with_name(PurePosixPath(source).name), odd=why)
 
     @property
-    def unrefined(self) -> "Job":
-        """The same under the name of its source, which --format may have changed."""
-        source = self.source.entry.name if isinstance(self.source, Member) else str(self.source)
-        return replace(self, output=self.output.with_name(PurePosixPath(source).name))
+    def path(self) -> str:
+        """The path of `source` in its archive or input."""
+        return path_in(self.origin.tree.root, self.source)
 
     @property
     def file(self) -> Path:
@@ -96,6 +101,11 @@ class Plan:
 
     def image_jobs(self) -> Iterator[Job]:
         """Yield the images of this part, in order: files, then archive by archive."""
+        for job in self._image_jobs():
+            why = job.origin.selection.oddity(job.source)
+            yield job.carried(why) if why else job
+
+    def _image_jobs(self) -> Iterator[Job]:
         number = -1
         for number, (source, path) in enumerate(self._loose([source.tree.images for source in self.sources])):
             output = source.destination / output_name(path, self.format)
@@ -153,14 +163,20 @@ class Plan:
 
 
 def make_plan(
-    inputs: list[tuple[Path, Path]], out: Path, wanted: FormatName | None, part: tuple[int, int], patterns: Patterns
+    inputs: list[tuple[Path, Path]],
+    out: Path,
+    wanted: FormatName | None,
+    part: tuple[int, int],
+    patterns: Patterns = ANY,
+    *,
+    is_recorded: bool = False,
 ) -> Plan:
     """List the files below `inputs`, folders or archives with where their results go (`check_inputs`).
 
     Raises SettingsError for results that would collide, DataError where there is no picture, LabelImages where it is
     unclear which files are pictures.
     """
-    sources = [_read(place, destination, patterns) for place, destination in inputs]
+    sources = [_read(place, destination, patterns, is_recorded=is_recorded) for place, destination in inputs]
     if not any(source.tree.images or source.archives for source in sources):
         archives = [archive for source in sources for archive in source.archives]
         raise no_image(", ".join(str(place) for place, _ in inputs), [s.tree for s in sources], archives, patterns)
@@ -254,9 +270,9 @@ def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
     return checked
 
 
-def _read(place: Path, destination: Path, patterns: Patterns) -> Source:
+def _read(place: Path, destination: Path, patterns: Patterns, *, is_recorded: bool) -> Source:
     try:
-        found = select_pictures(read_tree(place, patterns), patterns)
+        found = select_pictures(read_tree(place, patterns), patterns, is_recorded=is_recorded)
     except OSError as error:
         if is_shortage(error):
             raise

@@ -19,7 +19,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from simgan_cli.data.archives import Readable
 from simgan_cli.data.damage import refuse_many_pixels
-from simgan_cli.data.tree import RENDER_SUFFIXES
+from simgan_cli.data.tree import RENDER_SUFFIXES, suffix_of
 from simgan_cli.errors import UnreadableImage, is_shortage
 
 MOSTLY_WHITE = 0.9  # of the positive values above 1: depth in metres, or 0 to 255 as floats
@@ -64,7 +64,7 @@ class Render:
 
 def is_render(path: Readable, start: bytes) -> bool:
     """Return whether `read_render` is to be asked, by a file's name and its first 8 bytes."""
-    return start.startswith(tuple(_READERS)) or PurePath(str(path)).suffix.lower() in RENDER_SUFFIXES
+    return start.startswith(_MAGICS) or suffix_of(str(path)) in RENDER_SUFFIXES
 
 
 def recoloured(render: Render, refined: Array, seen: Array, curve: Curve) -> Array:
@@ -429,6 +429,7 @@ _READERS: dict[bytes, Callable[[Readable, bytes], Render | None]] = {
     b"\x89HDF\r\n\x1a\n": _read_hdf5,
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _read_tiff),
 }
+_MAGICS = tuple(_READERS)
 _WRITERS: dict[str, Callable[[Render, Array], bytes]] = {
     "exr": _write_exr,
     "tiff": _write_tiff,

@@ -1,10 +1,12 @@
 """Which images of a folder are its pictures: what a person says, else what they look like."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 
-from simgan_cli.data.archives import Archive, Readable, open_archives
+from simgan_cli.data.archives import Archive, Member, Readable, open_archives
+from simgan_cli.data.images import Decoded
 from simgan_cli.data.label_images import MAX_ODD, ODD_SHARE, Domain, Group, find_label_images
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.tree import SUFFIXES_IN_WORDS, Tree, suffixes_found
@@ -20,42 +22,55 @@ class OddImage(UnreadableImage):
 
 @dataclass(frozen=True)
 class Selection:
-    """The pictures of a folder: the images of `tree` and of `archives`; everything else is among their others."""
+    """The pictures of a folder: the images of `tree` and of `archives`, but those that `oddity` tells to be none."""
 
     tree: Tree
     archives: list[Archive]
     domain: Domain | None = None  # None: a person says which files are pictures
-    odd: dict[str, str] = field(default_factory=dict)  # path of an image that looks like a label, and why
+    odd: dict[str, str] = field(default_factory=dict)  # why an image looks like a label, by its path in the folder
     unmatched: list[str] = field(default_factory=list)  # of patterns that match nothing
     packed: str | None = None  # an image that seems to hold numbers in two of its colours, where all do
     flags: tuple[str, str] = INCLUDE_EXCLUDE
+
+    @property
+    def count(self) -> int:
+        """Images in all."""
+        return len(self.tree.images) + sum(len(archive.images) for archive in self.archives)
+
+    def oddity(self, image: Readable, decoded: Decoded | None = None) -> str | None:
+        """Return why an image looks like a label, not a picture: by the look at all, or by its own content."""
+        if self.domain is None:
+            return None
+        if self.odd and (why := self.odd.get(path_in(self.tree.root, image))):
+            return why
+        return None if decoded is None else self.domain.oddity(decoded)
 
     def warnings(self, pixels: str) -> list[str]:
         """Return what a person should know who takes the pictures' pixels for "plain" or "packed16"."""
         if self.packed is None or pixels != "plain":
             return self.unmatched
         return [
+            *self.unmatched,
             f"one channel is constant in all images, and another has few values, as in {self.packed}: they seem to "
             "hold numbers packed into colour, which a refiner ruins; --pixels packed16 unpacks them, "
-            f"{self.flags[0]} '*' takes them as they are"
+            f"{self.flags[0]} '*' takes them as they are",
         ]
-
-    @property
-    def count(self) -> int:
-        """Pictures in all."""
-        return len(self.tree.images) + sum(len(archive.images) for archive in self.archives)
 
 
 def select_pictures(
-    tree: Tree, patterns: Patterns = ANY, flags: tuple[str, str] = INCLUDE_EXCLUDE, look: bool = True
+    tree: Tree, patterns: Patterns = ANY, flags: tuple[str, str] = INCLUDE_EXCLUDE, *, is_recorded: bool = False
 ) -> Selection:
-    """Return the pictures of a tree that was read with `patterns`; where there are none, look for label images.
+    """Return the pictures of a tree that was read with `patterns`.
 
-    `flags` are the options that settle it. Raises LabelImages where many files look like labels, not pictures.
+    Where nobody gave any, or they were `is_recorded` in a model, it is looked for label images. `flags` are the options
+    that settle it. Raises LabelImages where many files look like labels, not pictures.
     """
     tree, archives = open_archives(tree, patterns)
-    if patterns or not look:
-        return Selection(tree, archives, unmatched=_unmatched(tree, archives, patterns, flags))
+    whose = " (recorded in the model)" if is_recorded else ""
+    found_no = _unmatched(tree, archives, patterns, flags)
+    unmatched = [f"{pattern}{whose} matches no file in {tree.root}" for pattern in found_no]
+    if "*" in patterns.include or (patterns and not is_recorded):
+        return Selection(tree, archives, unmatched=unmatched)
     images: list[Readable] = [tree.root / name for name in tree.images]
     images += chain.from_iterable(archive.members() for archive in archives)
     paths = [*tree.images, *(entry.name for archive in archives for entry in archive.images)]
@@ -66,13 +81,14 @@ def select_pictures(
             archive.close()
     count = sum(len(group.paths) for group in found.groups)
     if count > max(MAX_ODD, ODD_SHARE * len(paths)):
-        raise _refusal(tree, found.groups, count, len(paths), flags)
+        raise _refusal(tree, found.groups, count, len(paths), flags, patterns)
     odd = {path: group.why for group in found.groups for path in group.paths}
-    for archive in archives:
-        archive.set_aside(odd)
-    loose = [name for name in tree.images if name in odd]
-    tree = replace(tree, images=[name for name in tree.images if name not in odd], others=[*tree.others, *loose])
-    return Selection(tree, archives, found.domain, odd, packed=found.packed, flags=flags)
+    return Selection(tree, archives, found.domain, odd, unmatched, found.packed, flags)
+
+
+def path_in(root: Path, image: Readable) -> str:
+    """Return the path of an image in its archive, or below `root`."""
+    return image.entry.name if isinstance(image, Member) else str(image.relative_to(root))
 
 
 def no_image(place: object, trees: Iterable[Tree], archives: Iterable[Archive], patterns: Patterns = ANY) -> DataError:
@@ -91,7 +107,8 @@ def no_image(place: object, trees: Iterable[Tree], archives: Iterable[Archive], 
         )
     return DataError(
         f"{place}: no image among its files; found {suffixes_found(found)}; looked for {SUFFIXES_IN_WORDS} there and "
-        f"below, in archives (.tar, .tar.gz, .zip) too; --include reads .exr, .npy and .h5{broken}"
+        "below, in archives (.tar, .tar.gz, .zip) too; --include '*.exr' reads .exr, and so on for .npy and .h5"
+        f"{broken}"
     )
 
 
@@ -107,23 +124,27 @@ def odd_note(odd: dict[str, str], what: str, flags: tuple[str, str] = INCLUDE_EX
 def foreign_note(foreign: dict[str, int], what: str) -> str:
     """Return one sentence about images, videos and archives that are not read; `what` was done with them."""
     listed = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(foreign.items(), key=lambda item: -item[1]))
-    can = "; --include reads .exr (pip install 'simgan-cli[renders]')" if ".exr" in foreign else ""
-    return f"{listed} files look like images, videos or archives, of formats that are not read: {what}{can}"
+    can = "; --include '*.exr' reads EXR, with pip install 'simgan-cli[renders]'" if ".exr" in foreign else ""
+    return f"{what}: {listed} (images, videos or archives of formats that are not read{can})"
 
 
 def _unmatched(tree: Tree, archives: Sequence[Archive], patterns: Patterns, flags: tuple[str, str]) -> list[str]:
+    """Return the patterns, with their options, that match no file."""
+    if not patterns:
+        return []
     paths = [*tree.images, *tree.others, *tree.archives]
     paths += [entry.name for archive in archives for entry in (*archive.images, *archive.others)]
-    warnings = []
-    for flag, globs in zip(flags, (patterns.include, patterns.exclude), strict=True):
-        for glob in globs:
-            pattern = Patterns((glob,))
-            if not any(map(pattern.takes, paths)):
-                warnings.append(f"{flag} {glob!r} matches no file in {tree.root}")
-    return warnings
+    return [
+        f"{flag} {glob!r}"
+        for flag, globs in zip(flags, (patterns.include, patterns.exclude), strict=True)
+        for glob in globs
+        if not any(map(Patterns((glob,)).takes, paths))
+    ]
 
 
-def _refusal(tree: Tree, groups: list[Group], count: int, total: int, flags: tuple[str, str]) -> LabelImages:
+def _refusal(
+    tree: Tree, groups: list[Group], count: int, total: int, flags: tuple[str, str], known: Patterns
+) -> LabelImages:
     include, exclude = flags
     shown = sorted(groups, key=lambda group: -len(group.paths))[:SHOWN]
     lines = [
@@ -134,8 +155,9 @@ def _refusal(tree: Tree, groups: list[Group], count: int, total: int, flags: tup
     without = sum(len(group.paths) for group in groups if group.pattern is None)
     if without:
         lines.append(f"  no pattern tells {without:,} of them from pictures: move those to a folder of their own")
-    carry = tuple(chain.from_iterable((exclude, pattern) for pattern in patterns))
+    carry = [*((include, glob) for glob in known.include)] if patterns else []
+    carry += [(exclude, glob) for glob in (*known.exclude, *patterns)] if patterns else []
     return LabelImages(
         f"{tree.root}: {count:,} of {total:,} images look like labels, not pictures:\n" + "\n".join(lines),
-        {"leave labels as they are": carry, "take all images for pictures": (include, "*")},
+        {"leave labels as they are": tuple(chain(*carry)), "take all images for pictures": (include, "*")},
     )

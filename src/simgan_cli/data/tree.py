@@ -13,7 +13,7 @@ from simgan_cli.data.patterns import ANY, Patterns
 SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .tif .tiff .bmp .dib .webp .pgm .ppm .pnm".split()
 )
-# Read where a person names them: beside other images they hold depth, poses and the like.
+# Read where a pattern names them: beside other images they hold depth, poses and the like.
 RENDER_SUFFIXES = frozenset({".exr", ".npy", ".h5", ".hdf5"})
 # Images, videos and archives to people, but not to us: carried along unrefined, which deserves a word.
 FOREIGN_SUFFIXES = frozenset(
@@ -106,7 +106,7 @@ def is_picture(path: str, patterns: Patterns, first: FirstBytes, foreign: Counte
     suffix = suffix_of(path)
     if suffix in SUFFIXES:
         return patterns.takes(path)
-    if suffix in RENDER_SUFFIXES and patterns.include and patterns.takes(path):
+    if suffix in RENDER_SUFFIXES and patterns.names(suffix) and patterns.takes(path):
         return True
     content: Content | None = "foreign" if suffix in FOREIGN_SUFFIXES or is_archive(path) else None
     if content is None and suffix not in TEXT_SUFFIXES:

@@ -314,8 +314,13 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
                 f"--{name} {path}: a file, not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); give one that "
                 "holds images"
             )
-    if synthetic == real:
-        problems.append(f"--synthetic and --real are the same folder {config.real}; the method needs two domains")
+    if (config.include, config.exclude) != (config.real_include, config.real_exclude):
+        pass  # they may well part one folder into two domains
+    elif synthetic == real:
+        problems.append(
+            f"--synthetic and --real are the same folder {config.real}; the method needs two domains; "
+            "part it with --include and --real-include"
+        )
     elif synthetic in real.parents or real in synthetic.parents:
         problems.append(f"--synthetic {config.synthetic} and --real {config.real}: one lies inside the other")
     for name, path in (("synthetic", synthetic), ("real", real)):

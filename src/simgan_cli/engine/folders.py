@@ -30,7 +30,7 @@ from simgan_cli.data.files import (
 )
 from simgan_cli.data.images import Pixels, Preparation, read_pixels
 from simgan_cli.data.patterns import translate
-from simgan_cli.data.pictures import Picture, Reading, is_written_lossy, read_picture, write_picture
+from simgan_cli.data.pictures import Picture, Reading, is_written_lossy, read_content, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
 from simgan_cli.data.plan import Job, Plan, open_result
 from simgan_cli.data.tree import read_tree
@@ -93,7 +93,7 @@ class Report:
         if outcome.status == "skipped":
             self.skipped += 1
             return
-        if outcome.status == "carried":
+        if outcome.status in ("carried", "left out"):
             if outcome.reason:
                 self.odd[str(outcome.job.source)] = outcome.reason
             return
@@ -367,14 +367,22 @@ class FolderJob:
                 source, output = (sha256_of_content(file) if self.manifest else None for file in (job.source, earlier))
                 skipped = Outcome(job, "skipped", source_sha256=source, output_sha256=output)
                 return job, self.outputs.keep(skipped, None)
+            if job.odd is not None:
+                return job, self._carry_image(job, job.odd, read_content(job.source))
             picture = read_picture(job.source, self.reading)
-            if (domain := job.origin.selection.domain) is not None and (why := domain.oddity(picture.decoded)):
-                carried = Outcome(job.unrefined, "carried", why, picture.sha256, picture.sha256)
-                return job, self.outputs.keep(carried, picture.content)
+            if why := job.origin.selection.oddity(job.source, picture.decoded):
+                return job, self._carry_image(job.carried(why), why, picture.content)
             check_channels(picture, self.refiner, self.config.channels)
         except UnreadableImage as error:
             return job, self.outputs.keep(Outcome(job, "failed", error.reason), None)
         return job, picture
+
+    def _carry_image(self, job: Job, why: str, content: bytes) -> list[Outcome]:
+        """Carry along an image that looks like a label, as all that is no picture."""
+        sha256 = hashlib.sha256(content).hexdigest() if self.manifest else None
+        if not self.config.copy_others:
+            return self.outputs.keep(Outcome(job, "left out", why, sha256), None)
+        return self.outputs.keep(Outcome(job, "carried", why, sha256, sha256, labels=1), content)
 
     def _refine(self, group: list[tuple[Job, Picture]]) -> None:
         """Begin with a group; the next is at hand when its last passes leave cores idle."""
@@ -535,11 +543,11 @@ def look_by(way: str) -> Callable[[Job], str | None]:
     if way == "image":
         return lambda _: None
     if way == "folder":
-        return lambda job: str(job.source).rpartition("/")[0]
+        return lambda job: job.path.rpartition("/")[0]
     glob = re.compile(translate(way).replace(r"\(", "(").replace(r"\)", ")"), re.DOTALL)
 
     def look_of(job: Job) -> str | None:
-        match = glob.match(str(job.source))
+        match = glob.match(job.path)
         return match and "/".join((way, *match.groups()))
 
     return look_of
@@ -551,6 +559,10 @@ def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | 
     if found == wanted or converted_to is not None:
         return
     names = {1: "grey", 3: "colour"}
+    if picture.reading.pixels == "packed16":
+        raise UnreadableImage(
+            picture.path, "packed16 is grey, and the model maps colour; train one with --pixels packed16"
+        )
     raise UnreadableImage(
         picture.path,
         f"{names[found]}, and the model maps {names[wanted]} images; pass --channels {wanted}, or carry such files "
@@ -564,11 +576,13 @@ def check_first_image(plan: Plan, refiner: ImageRefiner, config: RefineConfig) -
     Where none of the first `TRIED` can be read, None is returned, and each says for itself what is wrong with it.
     """
     with ExitStack() as opened:  # an archive once for all of its members
-        for job in islice(plan.image_jobs(), TRIED):
+        for job in islice((job for job in plan.image_jobs() if job.odd is None), TRIED):
             source = opened.enter_context(_closing(job.source))
             try:
                 picture = read_picture(source, reading_of(config))
             except UnreadableImage:
+                continue
+            if job.origin.selection.oddity(source, picture.decoded):
                 continue
             check_channels(picture, refiner, config.channels)
             return picture.pixels.shape[1], picture.pixels.shape[2]

@@ -5,7 +5,7 @@ vary. Given z, R(x, z) can learn that variety from the discriminator; psi and la
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,23 +13,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAPS = 3  # for each pixel, for a neighbourhood, for the whole image
+Normal = Callable[[int, int], Tensor]  # height, width
 CELL = 9  # pixels between the independent values of a neighbourhood's map: about half of what R sees
 
 
-def noise_maps(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Return z, count x MAPS x H x W float32 of standard normal values on the generator's device.
+def noise_maps(size: tuple[int, int], normal: Normal) -> Tensor:
+    """Return z, N x MAPS x H x W float32 of standard normal values; `normal` draws N x 1 x H x W of them.
 
     The first map is independent at every pixel, the second bilinear between values CELL pixels apart, the third the
     same all over an image.
     """
-
-    def normal(height: int, width: int) -> Tensor:
-        return torch.randn((count, 1, height, width), generator=generator, device=generator.device)
-
     fine, image = normal(*size), normal(1, 1)
     coarse = normal(*(max(2, round(side / CELL) + 1) for side in size))
     coarse = F.interpolate(coarse, size, mode="bilinear", align_corners=True)
     return torch.cat([fine, coarse, image.expand_as(fine)], dim=1)
+
+
+def normal_of(generator: torch.Generator, count: int) -> Normal:
+    """Return what draws count x 1 x H x W standard normal values from one generator, on its device."""
+    return lambda height, width: torch.randn((count, 1, height, width), generator=generator, device=generator.device)
 
 
 class NoiseSource:
@@ -49,7 +51,7 @@ class NoiseSource:
     def beside(self, images: Tensor, *, alike: bool = False) -> Tensor:
         """Return N x C x H x W images with z behind them, N x (C + MAPS) x H x W; all have one z where `alike`."""
         count, _, height, width = images.shape
-        noise = noise_maps(1 if alike else count, (height, width), self._generator)
+        noise = noise_maps((height, width), normal_of(self._generator, 1 if alike else count))
         return _joined(images, noise.expand(count, -1, -1, -1))
 
 
@@ -59,15 +61,18 @@ def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None
     So an image has the same look in any company, and another one under another seed. Where `looks` names one, z follows
     from that name instead: all images of one size under one name get the same z.
     """
-    maps = []
+    generators = []
     for image, look in zip(images, looks or [None] * len(images), strict=True):
         if look is None:
             source = [zlib.crc32(image.contiguous().numpy())]
         else:
             source = [zlib.crc32(look.encode("utf-8", "surrogateescape")), 1]  # no image's stream is as long
-        generator = torch.Generator().manual_seed(_mixed(seed, *source))
-        maps.append(noise_maps(1, (image.shape[1], image.shape[2]), generator))
-    return _joined(images, torch.cat(maps))
+        generators.append(torch.Generator().manual_seed(_mixed(seed, *source)))
+
+    def normal(height: int, width: int) -> Tensor:
+        return torch.stack([torch.randn((1, height, width), generator=generator) for generator in generators])
+
+    return _joined(images, noise_maps((images.shape[2], images.shape[3]), normal))
 
 
 def _mixed(*numbers: int) -> int:

@@ -24,7 +24,7 @@ class Outcome:
     """What became of one image, or of a file beside them."""
 
     job: Job
-    status: str  # refined, unchanged, skipped, carried (along) or failed
+    status: str  # refined, unchanged, skipped, carried (along), left out or failed
     reason: str = ""
     source_sha256: str | None = None
     output_sha256: str | None = None

@@ -87,9 +87,9 @@ def read_unlabelled(path: Path, size: tuple[int, int], options: Options) -> tupl
     selection = source.select(source.read())
     images = list[Grey]()
     left_out = [f"{path / name}: {reason}" for name, reason in selection.tree.unusable]
-    odd = dict(selection.odd)
+    odd: dict[str, str] = {}
     batches = image_batches(selection.tree, selection.archives, CHUNK)
-    for file, found in decoded(batches, Preparation(channels="1"), None, selection.domain):
+    for file, found in decoded(batches, Preparation(channels="1"), None, selection):
         if isinstance(found, OddImage):
             odd[str(file)] = found.reason
         elif isinstance(found, UnreadableImage):
