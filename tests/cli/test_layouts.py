@@ -75,3 +75,14 @@ def test_odd_images_are_carried_with_one_warning_also_under_another_format(model
     assert len([name for name in after if name.endswith(".tif")]) == 40
     (warning,) = [line for line in result.stderr.splitlines() if "like labels" in line]
     assert "2 images look like labels" in warning
+
+
+def test_many_odd_images_that_no_look_told_stop_the_job(model: Path, tmp_path: Path) -> None:
+    """Numbers alone name them, and too few are looked at to tell: somebody has to say which are labels."""
+    write = Writer(tmp_path / "in")
+    for i in range(400):
+        write.mask(f"{i:03}.png") if i % 80 == 7 else write.picture(f"{i:03}.png")
+    result = simgan("refine", "in", "--model", model, "--out", "out", cwd=tmp_path)
+    assert result.returncode == 4, result.stderr
+    assert "5 images look like labels" in result.stderr
+    assert "--include '*'" in result.stderr

@@ -102,6 +102,10 @@ def test_patterns_are_a_persons_word(tmp_path: Path) -> None:
     assert select_pictures(read_tree(tmp_path, everything), everything).count == 20
     some = Patterns((), ("*segmentation.png", "*.depth.png"))
     assert select_pictures(read_tree(tmp_path, some), some).count == 5
+    fewer = Patterns((), ("*.depth.png",))
+    with pytest.raises(LabelImages) as refused:  # what an exclude leaves is looked at
+        select_pictures(read_tree(tmp_path, fewer), fewer)
+    assert refused.value.remedies["leave labels as they are"][:2] == ("--exclude", "*.depth.png")
 
 
 def test_numbers_packed_into_colour_alone_are_warned_of(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def _keep_stdout(stdout: io.TextIOWrapper) -> None:
     """Leave stdout to Python: what libraries in C++ print there would stand before the document of --json."""
     own = os.dup(stdout.fileno())
     os.dup2(2, stdout.fileno())
-    way = {"encoding": stdout.encoding, "errors": stdout.errors}
-    sys.stdout = open(own, "w", buffering=1 if stdout.isatty() else -1, **way)  # noqa: SIM115, PTH123
+    line_by_line = 1 if stdout.isatty() else -1
+    sys.stdout = os.fdopen(own, "w", line_by_line, encoding=stdout.encoding, errors=stdout.errors)
 
 
 def main() -> None:

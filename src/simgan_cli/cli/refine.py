@@ -241,6 +241,8 @@ def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
 
 def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: tuple[int, int] | None) -> list[str]:
     """Return what a person may not expect of this plan, for images of `size`, that of the first."""
+    from simgan_cli.engine.folders import look_by
+
     warnings = [warning for source in plan.sources for warning in source.selection.warnings(settings.pixels or "plain")]
     if foreign := plan.foreign_images():
         warnings.append(foreign_note(foreign, "carried along unrefined" if settings.copy_others else "left out"))
@@ -250,6 +252,8 @@ def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: t
         )
     if settings.format != "same" and any(True for _ in chain(plan.label_jobs(), plan.packed_label_jobs())):
         warnings.append(f"--format {settings.format} may change suffixes; label files that name images do not follow")
+    if settings.look_by not in ("image", "folder") and not any(map(look_by(settings.look_by), plan.image_jobs())):
+        warnings.append(f"--look-by {settings.look_by!r} matches no image: each has a look of its own")
     trained = model.trained_size
     if size and trained and not 1 / OTHER_SCALE < math.hypot(*size) / math.hypot(*trained) < OTHER_SCALE:
         warnings.append(
@@ -344,7 +348,7 @@ def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerMo
         concluded = f"; its training concluded: {model.conclusion}" if model.conclusion else ""
         warnings.append(
             f"{report.unchanged:,} of {report.images:,} images came out unchanged: this refiner does nothing at this "
-            f"scale{concluded}"
+            f"scale and --strength {settings.strength:g}{concluded}"
         )
     if report.odd:
         warnings.append(odd_note(report.odd, "carried along unrefined" if settings.copy_others else "left out"))

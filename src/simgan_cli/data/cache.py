@@ -40,6 +40,7 @@ from simgan_cli.data.selection import (
     foreign_note,
     no_image,
     odd_note,
+    refuse_many,
     select_pictures,
 )
 from simgan_cli.data.tree import Tree, holds_images, read_tree
@@ -220,6 +221,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     unusable = selection.tree.unusable[len(work.tree.unusable) :]
     skipped = [(str(work.tree.root / name), reason) for name, reason in unusable]
     odd: dict[str, str] = {}
+    surprises: dict[str, str] = {}  # those of which the look at the folder told nothing
     hidden: list[float] = []
     count, again = 0, False
     batches = image_batches(selection.tree, selection.archives, CHUNK)
@@ -228,6 +230,8 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     for done, (path, found) in enumerate(images, start=1):
         if isinstance(found, OddImage):
             odd[str(path)] = found.reason
+            if selection.oddity(path) is None:
+                surprises[str(path)] = found.reason
         elif isinstance(found, UnreadableImage):
             skipped.append((str(path), found.reason))
             again = again or _may_pass(found)
@@ -242,6 +246,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
             hidden += [found.hidden] if found.hidden else []
         if done % CHUNK == 0 or done == total:
             work.progress(done, total)
+    refuse_many(surprises, total, work.source.flags)
     if first is None:
         bad, reason = [*skipped, *odd.items()][0]
         raise DataError(f"none of {total} images can be read; the first is {bad}: {reason}")

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from os.path import commonprefix
 
 import numpy as np
@@ -23,27 +24,41 @@ from simgan_cli.errors import UnreadableImage
 # Measured on renders of eyes and their masks: masks have 4 or 5 colours, and 99.2 to 99.9 % of their pixels equal the
 # left neighbour; pictures have 7,000 colours or more, and 11 to 56 %. Small masks and ids of objects need the room.
 STILL = 0.8  # share of pixels equal to their left neighbour
-MAX_GREYS, MAX_COLOURS = 64, 256
 PICTURE_STILL = 0.6  # a picture has fewer
+MAX_GREYS, MAX_COLOURS = 64, 256
+FEW_COLOURS = 4  # of any mask
+# At 48x64, masks have at most 0.16 colours for each change between neighbours, shaded renders at least 0.5.
+COLOURS_PER_CHANGE = 0.2
 ROWS = 256  # of an image that are looked at
-SAMPLES, MAX_SAMPLES = 8, 256  # images decoded of a group, and of all
+SAMPLES, MAX_SAMPLES = 16, 256  # images decoded of a group, and of all
 MAX_ODD, ODD_SHARE = 3, 0.01  # a group of so few files is carried along, a larger one needs a person's word
 MIN_GROUP, MIN_PICTURES = 3, 20  # files that content tells by, or pictures beside which it tells one file
 FLAT = "few values in large areas"
 MOST = 0.75  # share of a group that tells of all
 MAX_NAMES = 16  # kinds of names in a folder, or of folders, that are told apart
+MAX_VALUES = 8  # of a number in names that may code what an image is
+MAX_FILLERS = 2  # words of a label's name that its picture's lacks, beside label words
 
-LABEL_WORDS = frozenset(
-    "mask masks seg segm segmentation semantic semantics instance instances panoptic label labels labelids trainids id "
-    "ids class classes category index object obj depth depths disparity disp distance normal normals flow optical nocs "
-    "uv coord coords coordinates position forward backward annotation annotations annot gt groundtruth ground truth "
-    "occlusion occ noc matte trimap silhouette heatmap stencil cryptomatte albedo viz vis visib".split()
+# Maps that may be as lively as pictures, and those that are grey.
+MAP_WORDS = frozenset(
+    "depth depths depthmap depthmaps disparity disparities disp distance normal normals normalmap normalmaps flow "
+    "flows optical motion vector vectors nocs uv iuv coord coords coordinates albedo specular heatmap heatmaps".split()
 )
-# Masks are never lively, so a lively image of this name is a picture: a face with a mask.
-SHAPE_WORDS = frozenset("mask masks seg segm segmentation semantic semantics instance instances panoptic".split())
+GREY_WORDS = frozenset(
+    "z ao mist shadow roughness metallic edge edges sketch saliency confidence prob alpha alphas matte mattes".split()
+)
+# Masks and the like never are, so a lively image of such a name is a picture: a face with a mask.
+SHAPE_WORDS = frozenset(
+    "mask masks msk seg segs segm segmap segmaps segmentation segmentations semantic semantics sem instance instances "
+    "ins is cs inds panoptic cseg iseg label labels labelmap labelids lbl trainids id ids class classes classgt "
+    "category index object obj parts annotation annotations annot gt groundtruth ground truth occlusion occ noc trimap "
+    "silhouette silhouettes stencil cryptomatte position forward backward viz vis visib".split()
+)
+LABEL_WORDS = MAP_WORDS | GREY_WORDS | SHAPE_WORDS
 PICTURE_WORDS = frozenset(
-    "rgb rgba image images img imgs color colour camera frame frames picture pictures pic photo photos render renders "
-    "rendered beauty combined jpeg jpg png input inputs raw".split()
+    "rgb rgba image images img imgs im color colour camera cam frame frames picture pictures pic photo photos render "
+    "renders rendered beauty combined jpeg jpg png input inputs raw left right view lit original orig final clean "
+    "screenshot shot".split()
 )
 LABEL_WORD = re.compile("|".join(sorted(LABEL_WORDS, key=len, reverse=True)), re.IGNORECASE)
 NUMBER = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-fA-F]{16,}|\d+")
@@ -73,7 +88,8 @@ class Domain:
             return "palette"
         if decoded.bits > 8 >= self.bits:
             return "16 bits among 8"
-        return None if self.is_flat or not is_flat(decoded.array) else FLAT
+        is_odd = not self.is_flat and is_flat(decoded.array) and not _is_constant(decoded.array)
+        return FLAT if is_odd else None  # a frame of one colour may be of either kind
 
 
 @dataclass(frozen=True)
@@ -92,28 +108,21 @@ class _Look:
     bits: int
     is_palette: bool = False
     is_flat: bool = False
-    is_lively: bool = False  # as only pictures are
+    is_lively: bool = False  # as only pictures and maps are
+    is_colour: bool = False
     constant: tuple[tuple[int, int], ...] = ()
-    has_few: bool = False  # values in another channel
+    is_coded: bool = False  # one channel has few values, another many
 
 
 def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Found:
     """Look at the names of `images`, which are `paths` relative to their folder, and at the content of some."""
-    members = defaultdict[tuple[object, ...], list[int]](list)
-    for place, key in enumerate(_keys(paths)):
-        members[key].append(place)
-    named = _named_as_labels(paths)
+    members = _grouped(paths)
     each = max(1, min(SAMPLES, MAX_SAMPLES // max(1, len(members))))
-    looks = {
-        key: list(filter(None, map(_look, _spread([images[i] for i in places], each))))
-        for key, places in members.items()
-    }
-    named_keys = {
-        key
-        for key, places in members.items()
-        if _most([place in named for place in places]) and not _is_lively_shape(paths[places[0]], looks[key])
-    }
-    suspicions = {key: _why(looks[key], 16, ()) for key in members if looks[key] and key not in named_keys}
+    samples = {key: _spread(places, each) for key, places in members.items()}
+    looks = {key: [look for place in places if (look := _look(images[place]))] for key, places in samples.items()}
+    named = _named_as_labels(paths, samples)
+    named -= {key for key in named if _is_lively_shape(paths[samples[key][0]], looks[key])}
+    suspicions = {key: _why(looks[key], 16, ()) for key in members if looks[key] and key not in named}
     # What pictures are told from labels by: flat ones only where there are no others.
     pictures = [key for key, why in suspicions.items() if not why]
     normal = () if pictures else (FLAT,)
@@ -123,8 +132,8 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Found
     is_sure = sum(len(members[key]) for key in pictures if looks[key][0].bits == bits) >= MIN_PICTURES
     whys = {}
     for key, places in members.items():
-        is_telling = known and (is_sure or key in named_keys or len(places) >= MIN_GROUP)
-        if why := (is_telling and _why(looks[key], bits, normal)) or ("named as labels" if key in named_keys else ""):
+        is_telling = known and (is_sure or key in named or len(places) >= MIN_GROUP)
+        if why := (is_telling and _why(looks[key], bits, normal)) or ("named as labels" if key in named else ""):
             whys[key] = why
     taken = [paths[place] for key in members if key not in whys for place in members[key]]
     groups = _groups([([paths[place] for place in members[key]], why) for key, why in whys.items()], taken)
@@ -137,26 +146,38 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Found
 def is_flat(array: Pixels) -> bool:
     """Return whether an H x W or H x W x 3 image has few colours in large areas, as masks have."""
     part = array[:: max(1, len(array) // ROWS)]
-    return _still(part) >= STILL and _colours(part) <= (MAX_COLOURS if part.ndim == 3 else MAX_GREYS)
+    still = _still(part)
+    if still < STILL:
+        return False
+    colours, changes = _colours(part), (1 - still) * part.shape[0] * (part.shape[1] - 1)
+    most = MAX_COLOURS if part.ndim == 3 else MAX_GREYS
+    return colours <= FEW_COLOURS or colours <= min(most, COLOURS_PER_CHANGE * changes)
 
 
 def _look(image: Readable) -> _Look | None:
-    """Return what an image is like, None where it cannot be read."""
+    """Return what an image is like; None where it cannot be read, or has one colour, which tells nothing."""
     try:
         decoded = decode(image)
     except UnreadableImage as error:
         is_float = isinstance(error, NoColours) or "floating-point" in error.reason or "renders" in error.reason
         return _Look(32) if is_float else None
     array = decoded.array[:: max(1, len(decoded.array) // ROWS)]
+    if _is_constant(array) and decoded.bits == 8 and not decoded.is_palette:
+        return None
     values = [np.unique(array[..., channel]) for channel in range(3)] if array.ndim == 3 else []
     return _Look(
         decoded.bits,
         decoded.is_palette,
         is_flat(array),
         _still(array) < PICTURE_STILL,
+        array.ndim == 3 and bool((array != array[..., :1]).any()),
         tuple((channel, int(found[0])) for channel, found in enumerate(values) if len(found) == 1),
-        any(1 < len(found) <= MAX_GREYS for found in values),
+        any(1 < len(found) <= MAX_GREYS for found in values) and any(len(found) > MAX_GREYS for found in values),
     )
+
+
+def _is_constant(array: Pixels) -> bool:
+    return bool((array == array[:1, :1]).all())
 
 
 def _still(array: Pixels) -> float:
@@ -170,11 +191,6 @@ def _colours(array: Pixels) -> int:
         wide = array.astype(np.uint64)
         array = (wide[..., 0] << 32) | (wide[..., 1] << 16) | wide[..., 2]
     return len(np.unique(array))
-
-
-def _is_lively_shape(path: str, looks: list[_Look]) -> bool:
-    """Return whether a group named as masks holds pictures all the same."""
-    return SHAPE_WORDS.issuperset(_label_words(path)) and _most([look.is_lively for look in looks])
 
 
 def _why(looks: list[_Look], bits: int, normal: tuple[str, ...]) -> str:
@@ -197,7 +213,7 @@ def _is_packed(looks: list[_Look]) -> bool:
     return (
         len({look.constant for look in looks}) == 1
         and len(looks[0].constant) == 1
-        and all(look.has_few for look in looks)
+        and all(look.is_coded for look in looks)
     )
 
 
@@ -205,30 +221,43 @@ def _most(facts: Sequence[bool]) -> bool:
     return bool(facts) and sum(facts) >= MOST * len(facts)
 
 
-def _spread(items: list[Readable], count: int) -> list[Readable]:
-    """Return up to `count` items from all over a list."""
-    return [items[len(items) * index // count] for index in range(count)] if len(items) > count else items
+def _spread(items: list[int], count: int) -> list[int]:
+    """Return up to `count` items from all over a list, its ends among them."""
+    if len(items) <= count:
+        return items
+    return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
 
 
-def _keys(paths: Sequence[str]) -> list[tuple[object, ...]]:
-    """Return what kind of name each path has: its folder and its own with digits left out, its suffix.
+def _grouped(paths: Sequence[str]) -> dict[tuple[object, ...], list[int]]:
+    """Return the places of paths by what kind of name they have: folder and name with numbers left out.
 
-    Where there are many kinds, names are told apart by the label words in them alone.
+    A number of few values is part of the kind, for it may code what an image is. Where there are many kinds, names are
+    told apart by the label words in them alone.
     """
-    skeletons = []
-    folders: set[str] = set()
-    names = defaultdict[str, set[str]](set)
-    for path in paths:
+    by_skeleton = defaultdict[tuple[str, str], list[int]](list)
+    for place, path in enumerate(paths):
         folder, _, name = NUMBER.sub("#", path).rpartition("/")
-        skeletons.append((folder, name))
-        folders.add(folder)
-        names[folder].add(name)
-    keys = list[tuple[object, ...]]()
-    for folder, name in skeletons:
-        place = folder if len(folders) <= MAX_NAMES else _label_words(folder)
-        kind = name if len(names[folder]) <= MAX_NAMES else (_label_words(name), suffix_of(name))
-        keys.append((place, kind))
-    return keys
+        by_skeleton[folder, name].append(place)
+    folders = {folder for folder, _ in by_skeleton}
+    names = defaultdict[str, int](int)
+    for folder, _ in by_skeleton:
+        names[folder] += 1
+    groups = defaultdict[tuple[object, ...], list[int]](list)
+    for (folder, name), places in by_skeleton.items():
+        where: object = folder if len(folders) <= MAX_NAMES else _label_words(folder)
+        if names[folder] > MAX_NAMES:
+            groups[where, _label_words(name), suffix_of(name)] += places
+            continue
+        numbers = [NUMBER.findall(paths[place].rpartition("/")[2]) for place in places]
+        values = [set(column) for column in zip(*numbers, strict=True)]
+        coding = [
+            at
+            for at, found in enumerate(values)
+            if 1 < len(found) <= MAX_VALUES and len(places) >= MIN_GROUP * len(found)
+        ]
+        for place, found in zip(places, numbers, strict=True):
+            groups[where, name, *(found[at] for at in coding)].append(place)
+    return groups
 
 
 def _label_words(path: str) -> tuple[str, ...]:
@@ -237,21 +266,49 @@ def _label_words(path: str) -> tuple[str, ...]:
     return tuple(word for word in map(str.lower, WORD.findall(path)) if word in LABEL_WORDS)
 
 
-def _named_as_labels(paths: Sequence[str]) -> set[int]:
-    """Return the places of paths with label words that another one would be without them: mask/7.png, rgb/7.png."""
+def _is_lively_shape(path: str, looks: list[_Look]) -> bool:
+    """Return whether a group named as masks, or as grey maps, holds pictures all the same."""
+    words = _label_words(path)
+    is_grey = not GREY_WORDS.isdisjoint(words)
+    return MAP_WORDS.isdisjoint(words) and _most([look.is_lively and (look.is_colour or not is_grey) for look in looks])
+
+
+def _named_as_labels(paths: Sequence[str], samples: dict[tuple[object, ...], list[int]]) -> set[tuple[object, ...]]:
+    """Return the groups most of whose names are those of other images with label words: mask/7.png, rgb/7.png."""
     if not any(map(LABEL_WORD.search, {NUMBER.sub("", path) for path in paths})):
         return set()
-    labels, pictures = dict[int, tuple[str, ...]](), set[tuple[str, ...]]()
-    for place, path in enumerate(paths):
-        folder, _, name = path.rpartition("/")
-        words = [word.lower() for word in WORD.findall(folder) if not word.isdigit()]
-        words += map(str.lower, WORD.findall(os.path.splitext(name)[0]))  # noqa: PTH122 - as in tree.py
-        bare = tuple(word for word in words if word not in LABEL_WORDS and word not in PICTURE_WORDS)
-        if any(word in LABEL_WORDS for word in words):
-            labels[place] = bare
-        else:
-            pictures.add(bare)
-    return {place for place, bare in labels.items() if bare in pictures}
+    fewest = dict[tuple[str, ...], int]()  # label words, by all other words of a path
+    stems = defaultdict[str, set[bool]](set)  # whether the names in a folder are nothing but label words
+    for path in paths:
+        bare, count, is_all = _bare(path)
+        fewest[bare] = min(count, fewest.get(bare, count))
+        stems[path.rpartition("/")[0]].add(is_all)
+
+    def is_named(path: str) -> bool:
+        bare, count, is_all = _bare(path)
+        if not count:
+            return False
+        if is_all and False in stems[path.rpartition("/")[0]]:  # scene/depth.png beside scene/0.png
+            return True
+        shorter = {
+            tuple(word for at, word in enumerate(bare) if at not in left_out)
+            for left in range(min(MAX_FILLERS, max(0, len(bare) - 1)) + 1)
+            for left_out in combinations(range(len(bare)), left)
+        }
+        return any(fewest.get(other, count) < count for other in shorter)
+
+    return {key for key, places in samples.items() if _most([is_named(paths[place]) for place in places])}
+
+
+def _bare(path: str) -> tuple[tuple[str, ...], int, bool]:
+    """Return the words of a path that tell neither pictures nor labels, how many do tell labels, and whether all of its
+    name do; numbers of folders are left out.
+    """
+    folder, _, name = path.rpartition("/")
+    stem = [word.lower() for word in WORD.findall(os.path.splitext(name)[0])]  # noqa: PTH122 - as in tree.py
+    words = dict.fromkeys([word.lower() for word in WORD.findall(folder) if not word.isdigit()] + stem)
+    bare = tuple(word for word in words if word not in LABEL_WORDS and word not in PICTURE_WORDS)
+    return bare, sum(word in LABEL_WORDS for word in words), bool(stem) and LABEL_WORDS.issuperset(stem)
 
 
 def _groups(members: list[tuple[list[str], str]], taken: list[str]) -> list[Group]:
@@ -267,12 +324,16 @@ def _pattern(paths: list[str], taken: list[str]) -> str | None:
     names = [path.rpartition("/")[2] for path in paths]
     end = commonprefix([name[::-1] for name in names])[::-1]  # noqa: RUF071 - of characters
     start = commonprefix(names)  # noqa: RUF071
-    tails = [end[place:] for place in range(len(end)) if not end[place].isalnum()]
-    heads = [start[: place + 1] for place in reversed(range(len(start))) if not start[place].isalnum()]
+    tails = [end[at:] for at in range(len(end)) if not end[at].isalnum() or (at and end[at].isupper())]
+    heads = [start[: at + 1] for at in reversed(range(len(start))) if not start[at].isalnum()]
     heads += [start.rstrip("0123456789")]
     folders = paths[0].split("/")[-2::-1]
     candidates = [f"{_literal(folder)}/*" for folder in folders]
     candidates += [f"*{_literal(tail)}" for tail in tails] + [f"{_literal(head)}*" for head in heads if head]
+    candidates += [
+        NUMBER.sub("*", _literal(names[0])),
+        *(f"{NUMBER.sub('*', _literal(folder))}/*" for folder in folders),
+    ]
     if len(paths) == 1:
         candidates.append(f"/{_literal(paths[0])}")
     for candidate in candidates:

@@ -59,7 +59,7 @@ def translate(pattern: str) -> str:
     """Return the regular expression that a pattern stands for."""
     anchored = pattern.startswith("/")
     parts = []
-    for part in re.split(r"(\*\*/?|\*|\?|\[!?\]?[^\]/]*\])", pattern.strip("/")):
+    for part in re.split(r"(\*\*/?|\*|\?|\[!?\]?[^\]/]*\])", pattern.removeprefix("./").strip("/")):
         if part.startswith("**"):
             parts.append("(?:.*/)?" if part.endswith("/") else ".*")
         elif part in ("*", "?"):

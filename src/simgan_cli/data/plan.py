@@ -66,6 +66,11 @@ class Job:
         return replace(self, output=self.output.with_name(PurePosixPath(source).name), odd=why)
 
     @property
+    def is_known_odd(self) -> bool:
+        """Whether the look at the folder told that the image looks like a label."""
+        return self.origin.selection.oddity(self.source) is not None
+
+    @property
     def path(self) -> str:
         """The path of `source` in its archive or input."""
         return path_in(self.origin.tree.root, self.source)
@@ -273,6 +278,8 @@ def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
 def _read(place: Path, destination: Path, patterns: Patterns, *, is_recorded: bool) -> Source:
     try:
         found = select_pictures(read_tree(place, patterns), patterns, is_recorded=is_recorded)
+        if is_recorded and patterns and not found.count:  # patterns for other names
+            found = select_pictures(read_tree(place))
     except OSError as error:
         if is_shortage(error):
             raise

@@ -62,14 +62,15 @@ def select_pictures(
 ) -> Selection:
     """Return the pictures of a tree that was read with `patterns`.
 
-    Where nobody gave any, or they were `is_recorded` in a model, it is looked for label images. `flags` are the options
-    that settle it. Raises LabelImages where many files look like labels, not pictures.
+    Label images are looked for unless somebody says by an include which files are pictures; one that is `is_recorded`
+    in a model does not count, but for "*". `flags` are the options that settle it. Raises LabelImages where many files
+    look like labels, not pictures.
     """
     tree, archives = open_archives(tree, patterns)
     whose = " (recorded in the model)" if is_recorded else ""
     found_no = _unmatched(tree, archives, patterns, flags)
-    unmatched = [f"{pattern}{whose} matches no file in {tree.root}" for pattern in found_no]
-    if "*" in patterns.include or (patterns and not is_recorded):
+    unmatched = [f"{pattern}{whose} matches no file in {_place(tree)}" for pattern in found_no]
+    if "*" in patterns.include or (patterns.include and not is_recorded):
         return Selection(tree, archives, unmatched=unmatched)
     images: list[Readable] = [tree.root / name for name in tree.images]
     images += chain.from_iterable(archive.members() for archive in archives)
@@ -80,7 +81,7 @@ def select_pictures(
         for archive in archives:
             archive.close()
     count = sum(len(group.paths) for group in found.groups)
-    if count > max(MAX_ODD, ODD_SHARE * len(paths)):
+    if _are_many(count, len(paths)):
         raise _refusal(tree, found.groups, count, len(paths), flags, patterns)
     odd = {path: group.why for group in found.groups for path in group.paths}
     return Selection(tree, archives, found.domain, odd, unmatched, found.packed, flags)
@@ -91,10 +92,23 @@ def path_in(root: Path, image: Readable) -> str:
     return image.entry.name if isinstance(image, Member) else str(image.relative_to(root))
 
 
+def refuse_many(odd: dict[str, str], total: int, flags: tuple[str, str]) -> None:
+    """Raise LabelImages where so many of the images look like labels that a person should say which do."""
+    if _are_many(len(odd), total):
+        raise LabelImages(
+            f"{odd_note(odd, f'of {total:,}')}; name the labels with {flags[1]}, then start again",
+            {"take all images for pictures": (flags[0], "*")},
+        )
+
+
+def _are_many(count: int, total: int) -> bool:
+    return count > max(MAX_ODD, ODD_SHARE * total)
+
+
 def no_image(place: object, trees: Iterable[Tree], archives: Iterable[Archive], patterns: Patterns = ANY) -> DataError:
     """Return what to say of a folder without a picture."""
     trees = list(trees)
-    found = [path for tree in trees for path in (*tree.images, *tree.others, *tree.archives)]
+    found = [path for tree in trees for path in (*tree.images, *tree.others, *tree.hidden, *tree.archives)]
     found += [entry.name for archive in archives for entry in archive.others]
     broken = "".join(f"; {path}: {reason}" for tree in trees for path, reason in tree.unusable[:1])
     if patterns:
@@ -142,6 +156,12 @@ def _unmatched(tree: Tree, archives: Sequence[Archive], patterns: Patterns, flag
     ]
 
 
+def _place(tree: Tree) -> Path:
+    """Return the folder that a tree is of, or the archive in its place."""
+    files = [*tree.images, *tree.others, *tree.hidden, *tree.archives]
+    return tree.root / tree.archives[0] if files == tree.archives and len(files) == 1 else tree.root
+
+
 def _refusal(
     tree: Tree, groups: list[Group], count: int, total: int, flags: tuple[str, str], known: Patterns
 ) -> LabelImages:
@@ -158,6 +178,6 @@ def _refusal(
     carry = [*((include, glob) for glob in known.include)] if patterns else []
     carry += [(exclude, glob) for glob in (*known.exclude, *patterns)] if patterns else []
     return LabelImages(
-        f"{tree.root}: {count:,} of {total:,} images look like labels, not pictures:\n" + "\n".join(lines),
+        f"{_place(tree)}: {count:,} of {total:,} images look like labels, not pictures:\n" + "\n".join(lines),
         {"leave labels as they are": tuple(chain(*carry)), "take all images for pictures": (include, "*")},
     )

@@ -33,6 +33,7 @@ from simgan_cli.data.patterns import translate
 from simgan_cli.data.pictures import Picture, Reading, is_written_lossy, read_content, read_picture, write_picture
 from simgan_cli.data.pipeline import WriteBehind, read_ahead
 from simgan_cli.data.plan import Job, Plan, open_result
+from simgan_cli.data.selection import INCLUDE_EXCLUDE, refuse_many
 from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content, sidecar_kinds
@@ -246,6 +247,7 @@ class FolderJob:
         self.format = plan.format
         self.threads = config.workers or min(16, os.cpu_count() or 1)
         self.report = Report()
+        self.surprises: dict[str, str] = {}  # images that look like labels, and no look at the folder told so
         self.manifest: _Manifest | None = None
         self.refining: deque[tuple[list[tuple[Job, Picture]], Pixels, Future[Pixels]]] = deque()
         self.outputs = Outputs(plan.format, labels=config.copy_others, skip_existing=config.skip_existing)
@@ -413,13 +415,14 @@ class FolderJob:
         except UnreadableImage as error:
             return self.outputs.keep(Outcome(job, "failed", error.reason), None)
         is_kept = content is picture.content
+        is_changed = not is_kept and not np.array_equal(refined, picture.pixels)
         outcome = Outcome(
             job,
-            "unchanged" if is_kept or np.array_equal(refined, picture.pixels) else "refined",
+            "refined" if is_changed else "unchanged",
             source_sha256=picture.sha256 if self.manifest else None,
             output_sha256=hashlib.sha256(content).hexdigest() if self.manifest else None,
             converted=None if is_kept else picture.converted,
-            lossy=not is_kept and is_written_lossy(picture, self.format),
+            lossy=is_changed and is_written_lossy(picture, self.format),
             lost=lost,
         )
         return self.outputs.keep(outcome, content)
@@ -433,6 +436,9 @@ class FolderJob:
 
     def _count(self, outcome: Outcome) -> None:
         self.report.note(outcome)
+        if outcome.reason and outcome.status in ("carried", "left out") and not outcome.job.is_known_odd:
+            self.surprises[str(outcome.job.source)] = outcome.reason
+            refuse_many(self.surprises, self.report.images, INCLUDE_EXCLUDE)
         if outcome.status == "failed":
             self.listener.warning(f"{outcome.job.source}: {outcome.reason}")
             self._fail_fast(str(outcome.job.source), outcome.reason)
@@ -524,6 +530,8 @@ def _record(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
         "seed": config.seed if refiner.model.network.settings["noise"] else 0,  # else it says nothing
         "format": config.format,
         "channels": config.channels,
+        "include": list(config.include),
+        "exclude": list(config.exclude),
         "pixels": config.pixels,
         "background": config.background,
         "tone_curve": config.tone_curve,
@@ -565,8 +573,8 @@ def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | 
         )
     raise UnreadableImage(
         picture.path,
-        f"{names[found]}, and the model maps {names[wanted]} images; pass --channels {wanted}, or carry such files "
-        "along with --exclude",
+        f"{names[found]}, and the model maps {names[wanted]} images; carry such files along with --exclude, or refine "
+        f"them with --channels {wanted}",
     )
 
 
