@@ -1,6 +1,8 @@
 """What test_pixels.py leaves open: transparency, EXIF of deep images, the borders of fits, rounding."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,17 @@ def whole(kind: str) -> bytes:
         (b"P2 2 1 7\n1 9", "damaged: a sample is not in 0 to 7"),
         (b"P5 2 2 0\n1234", "damaged: the header"),
         (b"P5 2 two 255\n1234", "damaged: the header"),
+        (b"P2 2 1 255\n1 2.5", "damaged: a sample is not in 0 to 255"),
+        (b"P2 1 1 255\n" + b"9" * 30, "damaged: a sample is not in 0 to 255"),
+        (b"P1 2 1\n0 x", "damaged: a sample is not in 0 to 1"),
+        ("<html><body>404</body>".encode("utf-16"), "HTML page"),
+        ('{"message": "gone"}'.encode("utf-16-le"), "JSON"),
+        ("no image\n".encode("utf-16"), "not an image but text"),
+        (b"\x89PNG\n\x1a\n\0\0\0\rIHDR", "damaged by a transfer as text"),
+        (b"\x89PNG\r\r\n\x1a\r\n\0\0\0\rIHDR", "damaged by a transfer as text"),
+        ("\x89PNG\r\n\x1a\n".encode(), "damaged by a transfer as text"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "sound or video"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rI?DR" + bytes(17) + b"\0\0\0\0IEND\xaeB`\x82", "of a kind that is not read, or"),
     ],
 )
 def test_a_file_that_is_no_image_is_called_what_it_is(tmp_path: Path, content: bytes, says: str) -> None:
@@ -237,3 +250,24 @@ def test_damage_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UnreadableImage, match=r"damaged: .*; render or copy it again"):
         decode(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "says"), [(1, 0xF7, "a JPEG-LS"), (1, 0xC3, "a lossless JPEG"), (4, 12, "a 12-bit JPEG")]
+)
+def test_jpegs_of_other_kinds_are_named(tmp_path: Path, place: int, value: int, says: str) -> None:
+    content = bytearray(whole("JPEG"))
+    content[content.index(b"\xff\xc0") + place] = value
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UnreadableImage, match=f"{says} image, which is not read"):
+        decode(tmp_path / "a.jpg")
+
+
+def test_damaged_tags_are_no_warning_of_the_decoder(tmp_path: Path) -> None:
+    saved(Image.new("L", (9, 9)), tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\5\1\x12")
+    program = (
+        "import sys; from pathlib import Path; from simgan_cli.data.images import decode;"
+        "print(decode(Path(sys.argv[1])).array.shape)"
+    )
+    result = subprocess.run([sys.executable, "-c", program, tmp_path / "a.jpg"], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("(9, 9)\n", "")

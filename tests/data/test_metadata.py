@@ -303,3 +303,72 @@ def test_fewer_bits_that_become_more_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.pgm").write_bytes(b"P5 1 2 1023\n\0\1\3\xff")
     picture = read_picture(tmp_path / "a.pgm")
     assert write_picture(picture, picture.pixels, "png").lost == ("10 of 16 bits",)
+
+
+def test_a_tag_that_stands_twice_is_kept_twice(tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270], tags[271] = "a render of a left eye", '{"shape": [6, 9, 3]}'
+    content = encoded(COLOUR, "TIFF", tiffinfo=tags).replace(struct.pack("<HH", 271, 2), struct.pack("<HH", 270, 2))
+    result, lost = refined(tmp_path / "a.tif", content)
+    assert result.count(struct.pack("<HH", 270, 2)) == 2
+    assert result.index(b"a render of a left eye\0") < result.index(b'{"shape": [6, 9, 3]}\0')
+    assert lost == ()
+    _, lost = refined(tmp_path / "a.tif", content, "png")
+    assert lost == ("TIFF tag 270",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P5 2 1 255\n\1\2P5 2 1 255\n\1\2",
+        b"P2 2 1 255\n1 2\n3",
+        b"P4 9 1\n\0\0more",
+        encoded(COLOUR, "BMP") + b"more",
+        encoded(COLOUR, "PNG") + b"more",
+        encoded(COLOUR, "JPEG", quality=98) + b"more",
+    ],
+)
+def test_data_behind_the_pixels_are_named(tmp_path: Path, content: bytes) -> None:
+    for wanted in (None, "tiff"):
+        _, lost = refined(tmp_path / "a", content, wanted)
+        assert lost == ("data after its end",)
+
+
+def test_a_comment_between_the_samples_of_a_pnm_is_named(tmp_path: Path) -> None:
+    _, lost = refined(tmp_path / "a", b"P2 2 1 255\n1 # a note\n2\n")
+    assert lost == ("PNM comment",)
+
+
+def test_what_a_png_counts_of_its_palette_is_named(tmp_path: Path) -> None:
+    content = encoded(COLOUR.convert("P"), "PNG")
+    place = content.index(b"IDAT") - 4
+    content = content[:place] + chunk(b"hIST", bytes(2 * 256)) + content[place:]
+    for wanted in (None, "tiff"):
+        _, lost = refined(tmp_path / "a.png", content, wanted)
+        assert lost == ("hIST",)
+
+
+def bmp(header: int, space: bytes, behind: bytes) -> bytes:
+    """Write a BMP of 2x1 pixels with a header of version 4 (108 bytes) or 5 (124), by the letter of its description."""
+    pixels, start = bytes(range(8)), 14 + header
+    told = struct.pack("<IiiHHIIiiII", header, 2, 1, 1, 24, 0, 8, 2835, 2835, 0, 0) + bytes(16) + space
+    told += bytes(36) + struct.pack("<III", *[0x20000] * 3) if space == bytes(4) else bytes(48)
+    told += struct.pack("<IIII", 4, header + 8, len(behind), 0) if header == 124 else b""
+    return struct.pack("<2sIII", b"BM", start + 8 + len(behind), 0, start) + told + pixels + behind
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (bmp(124, b"DEBM", b"a profile"), ("ICC",)),
+        (bmp(124, b"BGRs", b""), ()),
+        (bmp(108, bytes(4), b""), ("gamma and primaries",)),
+        (bmp(108, b"BGRs", b"more"), ("data after its end",)),
+    ],
+)
+def test_colour_spaces_of_a_bmp_are_named(tmp_path: Path, content: bytes, expected: tuple[str, ...]) -> None:
+    for wanted in (None, "png"):
+        (tmp_path / "a.bmp").write_bytes(content)
+        picture = read_picture(tmp_path / "a.bmp")
+        assert picture.pixels.shape == (3, 1, 2)
+        assert write_picture(picture, 255 - picture.pixels, wanted).lost == expected

@@ -1,5 +1,6 @@
 """An image file, decoded and written again: what stays, what is refused, what is lossy."""
 
+import io
 import os
 import struct
 import threading
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageOps
 
-from simgan_cli.data.images import Preparation, decode, read_pixels
+from simgan_cli.data.images import Preparation, decode, decoding, read_pixels
 from simgan_cli.data.pictures import FormatName, Picture, Reading, is_written_lossy, read_picture, write_picture
 from simgan_cli.errors import UnreadableImage
 
@@ -337,6 +338,12 @@ def test_a_format_that_cannot_hold_an_image_is_refused(
         write_picture(picture, picture.pixels, wanted)
 
 
+def test_a_tiff_cannot_hold_deep_grey_with_alpha(tmp_path: Path) -> None:
+    picture = read_picture(png_of_16_bits(tmp_path / "a.png", 4))
+    with pytest.raises(UnreadableImage, match="TIFF cannot hold its 16-bit grey with transparency"):
+        write_picture(picture, 65535 - picture.pixels, "tiff")
+
+
 def test_the_content_decides_the_format_not_the_name(tmp_path: Path) -> None:
     noise("RGB").save(tmp_path / "a.jpg", format="PNG")
     assert rewritten(tmp_path / "a.jpg").format == "PNG"
@@ -459,7 +466,7 @@ def test_transparent_pixels_are_seen_on_the_background_and_hidden_colours_stay(t
 
 def test_pixels_of_the_value_that_is_kept_stay(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pgm", b"P5 3 1 1023\n" + struct.pack(">3H", 0, 5, 1023))
-    for value, expected in ((0, [0, 1018, 0]), (5, [1023, 5, 0]), (None, [1023, 1018, 0])):
+    for value, expected in ((0, [0, 1018, 1]), (5, [1023, 5, 0]), (None, [1023, 1018, 0])):
         picture = read_picture(path, Reading(keep_value=value))
         written = write_picture(picture, 65535 - picture.pixels, None).content
         assert list(struct.unpack(">3H", written[-6:])) == expected
@@ -492,3 +499,133 @@ def test_an_image_that_is_not_packed_is_refused(tmp_path: Path, mode: str, says:
     noise(mode).save(tmp_path / "a.png")
     with pytest.raises(UnreadableImage, match=says):
         read_picture(tmp_path / "a.png", Reading(pixels="packed16"))
+
+
+def tiff_of(path: Path, data: bytes, **tags: list[int]) -> Path:
+    """Write a TIFF of 4x2 pixels by the letter of its specification; `tags` are 16-bit numbers by t and the tag."""
+    base = {256: [4], 257: [2], 258: [8], 259: [1], 262: [1], 273: [8], 277: [1], 279: [len(data)]}
+    entries = base | {int(tag[1:]): values for tag, values in tags.items()}
+    table, behind = struct.pack("<H", len(entries)), b""
+    start = 8 + len(data) + 2 + 12 * len(entries) + 4
+    for tag, values in sorted(entries.items()):
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if len(packed) > 4:
+            packed, behind = struct.pack("<I", start + len(behind)), behind + packed
+        table += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    return saved(path, b"II*\0" + struct.pack("<I", 8 + len(data)) + data + table + bytes(4) + behind)
+
+
+@pytest.mark.parametrize(
+    ("tags", "size", "says"),
+    [
+        ({"t258": [12]}, 12, "a TIFF of 12 bits a sample"),
+        ({"t258": [10]}, 10, "a TIFF of 10 bits a sample"),
+        ({"t339": [2]}, 8, "holds signed samples"),
+        ({"t258": [16], "t339": [2]}, 16, "holds signed samples"),
+        ({"t258": [8] * 4, "t262": [2], "t277": [4], "t338": [0]}, 32, "neither colour nor alpha"),
+        ({"t258": [8] * 5, "t262": [2], "t277": [5], "t338": [2, 0]}, 40, "neither colour nor alpha"),
+        ({"t258": [8] * 2, "t277": [2], "t284": [2], "t338": [2]}, 16, "grey and alpha in planes"),
+        ({"t50706": [1]}, 8, "raw photograph"),
+    ],
+)
+def test_tiffs_that_would_be_misread_are_refused(
+    tmp_path: Path, tags: dict[str, list[int]], size: int, says: str
+) -> None:
+    path = tiff_of(tmp_path / "a.tif", bytes(range(size)), **tags)
+    with pytest.raises(UnreadableImage, match=says):
+        read_picture(path)
+    with pytest.raises(UnreadableImage, match=says), decoding(path):
+        pass
+
+
+def test_a_raw_photograph_is_named_and_pixels_like_its_mark_are_none(tmp_path: Path) -> None:
+    assert read_picture(tiff_of(tmp_path / "a.tif", b"CR\2\0abcd\0\0")).pixels.tobytes() == b"CR\2\0abcd"
+    path = saved(tmp_path / "b.cr2", b"II*\0\x10\0\0\0CR\2\0" + bytes(10))
+    with pytest.raises(UnreadableImage, match="raw photograph"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("wanted", [None, "png"])
+def test_alpha_that_was_multiplied_in_is_named(tmp_path: Path, wanted: FormatName | None) -> None:
+    path = tiff_of(tmp_path / "a.tif", bytes([9, 8, 7, 255]) * 8, t258=[8] * 4, t262=[2], t277=[4], t338=[1])
+    picture = read_picture(path)
+    assert picture.pixels[:, 0, 0].tolist() == [9, 8, 7]
+    assert write_picture(picture, 255 - picture.pixels, wanted).lost == ("premultiplied alpha",)
+
+
+@pytest.mark.parametrize("reading", [Reading(pixels="packed16"), Reading(keep_value=0)])
+@pytest.mark.parametrize(("suffix", "wanted"), [("png", "jpeg"), ("jpg", None), ("webp", None)])
+def test_values_that_must_be_exact_are_not_written_lossy(
+    tmp_path: Path, reading: Reading, suffix: str, wanted: FormatName | None
+) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / f"a.{suffix}")
+    picture = read_picture(tmp_path / f"a.{suffix}", reading)
+    with pytest.raises(UnreadableImage, match=r"(packed16|--keep-value) needs a lossless format; pass --format png"):
+        write_picture(picture, picture.pixels + 1, wanted)
+    assert write_picture(picture, picture.pixels + 1, "png").content
+
+
+@given(maxval=st.sampled_from([1, 7, 100, 255, 1023, 65535]), data=st.data())
+def test_no_other_pixel_becomes_the_value_that_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, maxval: int, data: st.DataObject
+) -> None:
+    value = data.draw(st.integers(0, maxval))
+    kind = ">u2" if maxval > 255 else "u1"
+    near = st.integers(max(0, value - 1), min(maxval, value + 1))
+    samples = data.draw(arrays.arrays(np.dtype(kind), (2, 5), elements=near))
+    path = saved(tmp_path_factory.mktemp("keep") / "a.pgm", b"P5 5 2 %d\n" % maxval + samples.tobytes())
+    picture = read_picture(path, Reading(keep_value=value))
+    top = int(np.iinfo(picture.pixels.dtype).max)
+    refined = data.draw(arrays.arrays(picture.pixels.dtype, (1, 2, 5), elements=near.map(lambda x: x * top // maxval)))
+    written = write_picture(picture, refined, None).content
+    found = np.frombuffer(written[-samples.nbytes :], kind).reshape(2, 5)
+    assert np.array_equal(found == value, samples == value)
+
+
+@pytest.mark.parametrize("cut", range(1, 21))
+def test_a_png_that_is_cut_in_its_end_is_complete_or_named(tmp_path: Path, cut: int) -> None:
+    noise("L").save(tmp_path / "a.png")
+    picture = read_picture(saved(tmp_path / "b.png", (tmp_path / "a.png").read_bytes()[:-cut]))
+    if 5 <= cut < 12:  # in the head of the last chunk
+        with pytest.raises(UnreadableImage, match="ends early"):
+            write_picture(picture, 255 - picture.pixels, None)
+    else:
+        written = saved(tmp_path / "c.png", write_picture(picture, 255 - picture.pixels, None).content)
+        assert np.array_equal(read_picture(written).pixels, 255 - picture.pixels)
+
+
+def plain(kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((9, 8)).convert("RGB").save(file, kind, **options)
+    return file.getvalue()
+
+
+DAMAGEABLE = [
+    plain("PNG", dpi=(300, 300), icc_profile=b"a profile"),
+    plain("JPEG", comment=b"frame=7", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"),
+    plain("TIFF", compression="tiff_lzw"),
+    plain("BMP"),
+    plain("WEBP", lossless=True, xmp=b"<x/>"),
+    b"P2\n# a note\n3 2\n255\n1 2 3 4 5 6\n",
+]
+
+
+@given(
+    content=st.sampled_from(DAMAGEABLE), places=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=3),
+    kept=st.floats(0.5, 1), wanted=st.sampled_from([None, "png", "tiff", "jpeg"]),
+)  # fmt: skip
+def test_damage_of_any_kind_is_an_error_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    content: bytes,
+    places: list[tuple[float, int]],
+    kept: float,
+    wanted: FormatName | None,
+) -> None:
+    damaged = bytearray(content[: int(kept * len(content))])
+    for place, value in places:
+        damaged[int(place * (len(damaged) - 1))] = value
+    try:
+        picture = read_picture(saved(tmp_path_factory.mktemp("damage") / "a", bytes(damaged)))
+        write_picture(picture, picture.pixels ^ 1, wanted)
+    except UnreadableImage as error:
+        assert " at 0x" not in str(error)

@@ -14,6 +14,8 @@ from hypothesis.extra import numpy as st_numpy
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from simgan_cli.data.images import decode
+from simgan_cli.data.pictures import Reading, read_picture, write_picture
 from simgan_cli.data.renders import Curve, NoColours, Render, from_display, read_render, to_display, write_render
 from simgan_cli.errors import UnreadableImage
 
@@ -310,6 +312,7 @@ def test_unchanged_values_stay_and_others_end_near_what_was_shown(values: Array,
     changed = from_display(refined, seen, values, curve)
     assert changed.dtype == np.float32
     assert np.all(changed >= np.minimum(values, 0))
+    assert np.all(changed[(values > 0) & (refined > 0)] > 0)
     shown = refined / 65535
     wanted = shown if curve == "linear" else np.where(shown < 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
     within = (values >= 0) & (values <= 1)
@@ -325,11 +328,11 @@ def test_the_curve_never_turns_brighter_into_darker(values: Array, curve: Curve)
     assert np.all(np.diff(to_display(order, curve).astype(int)) >= 0)
 
 
-@given(st_numpy.arrays(np.float16, (3, 4, 3), elements=st.sampled_from(HALVES)), st.data())
+@given(st_numpy.arrays(np.float16, (8, 9, 3), elements=st.sampled_from(HALVES)), st.data())
 def test_every_changed_value_is_written_and_no_other(stored: Array, data: st.DataObject) -> None:
     content = npy(np.where(np.arange(3) == 0, np.float16(0.5), stored))
     render = read("a.npy", content)
-    where = data.draw(st_numpy.arrays(np.bool_, (3, 4, 3)))
+    where = data.draw(st_numpy.arrays(np.bool_, (8, 9, 3)))
     written = np.load(io.BytesIO(write_render(render, np.where(where, np.float32(1e9), render.values))))
     assert written.dtype == np.float16
     np.testing.assert_array_equal(written, np.where(where, np.float16(65504), render.values))
@@ -348,6 +351,12 @@ def test_every_changed_value_is_written_and_no_other(stored: Array, data: st.Dat
         ("a.h5", lambda: hdf5(depth=light(H, W), normals=light(H, W, 3)), "holds depth, normals; wanted the data set"),
         ("a.h5", lambda: hdf5(colors=np.ones((2, H, W, 3), np.uint8)), "2 x 20 x 14 x 3, uint8; wanted .* stereo pair"),
         ("a.tif", lambda: tiff(light(H, W, 5), photometric="minisblack", planarconfig="contig"), "5 float samples"),
+        ("a.exr", lambda: exr({band: light(H, W) for band in "XYZ"}), "holds the channels X, Y, Z; wanted R, G and B"),
+        ("a.npy", lambda: npy(np.eye(4)), "holds 4 x 4 values; a picture has at least 8 x 8 pixels"),
+        ("a.npy", lambda: npy(light(68, 3)), "holds 68 x 3 values"),
+        ("a.npy", lambda: npy(np.ones((2, 68), np.uint8)), "holds 2 x 68 values"),
+        ("a.exr", lambda: exr({band: light(7, 90) for band in "RGB"}), "holds 7 x 90 values"),
+        ("a.h5", lambda: hdf5(**{"colors/0": light(H, W, 3)}), "holds colors, a group; wanted the data set colors"),
     ],
 )
 def test_other_data_is_refused_by_what_it_holds(name: str, make: Any, said: str) -> None:
@@ -409,6 +418,7 @@ def test_what_is_no_render_is_left_to_other_readers_or_named() -> None:
     assert read_render(Path("a.tif"), tiff(RNG.integers(0, 256, (H, W, 3), np.uint8))) is None
     assert read_render(Path("a.tif"), b"II*\0" + bytes(9)) is None
     assert read_render(Path("a.png"), b"\x89PNG\r\n\x1a\n") is None
+    assert read_render(Path("a.tif"), tiff(np.ones((H, W), np.uint8), byteorder=">", bigtiff=True)) is None
     assert refused("a.exr", b"") == "a.exr: empty file"
     assert "does not start as .exr files do" in refused("a.exr", b"version https://git-lfs.github.com/spec/v1\n")
 
@@ -425,3 +435,36 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: 
     result = subprocess.run([sys.executable, "-c", program, tmp_path / name], capture_output=True, text=True)
     assert result.returncode == 1
     assert "pip install 'simgan-cli[renders]'" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "lost"),
+    [
+        ("a.exr", exr, ("EXR header and other channels", "linear light")),
+        ("a.tif", lambda: tiff(light(H, W, 3)), ("TIFF tags", "linear light")),
+        ("a.npy", lambda: npy(light(H, W, 3)), ("linear light",)),
+        ("a.npy", lambda: npy(np.ones((H, W), np.uint8)), ()),
+        ("a.h5", lambda: hdf5(colors=np.ones((H, W, 3), np.uint8)), ("other HDF5 data sets",)),
+    ],
+)
+def test_what_another_format_does_not_hold_is_named(
+    tmp_path: Path, name: str, make: Any, lost: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_bytes(make())
+    picture = read_picture(tmp_path / name)
+    assert write_picture(picture, picture.pixels ^ 1, "png").lost == lost
+    assert write_picture(picture, picture.pixels ^ 1, None).lost == ()
+
+
+def test_a_kept_zero_of_a_float_file_stays_the_only_one(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, H * W, dtype=np.float32).reshape(H, W)
+    (tmp_path / "a.npy").write_bytes(npy(values))
+    picture = read_picture(tmp_path / "a.npy", Reading(keep_value=0))
+    written = np.load(io.BytesIO(write_picture(picture, np.zeros_like(picture.pixels), None).content))
+    np.testing.assert_array_equal(written == 0, values == 0)
+
+
+def test_a_bigtiff_of_the_other_order_of_bytes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(np.ones((H, W), np.uint8), byteorder=">", bigtiff=True))
+    with pytest.raises(UnreadableImage, match="a big-endian BigTIFF image, which is not read"):
+        decode(tmp_path / "a.tif")

@@ -271,6 +271,22 @@ def test_json_that_no_render_has_is_named(tmp_path: Path, text: str) -> None:
         read(folder, Options(target="pupil"))
 
 
+@pytest.mark.parametrize("text", ["", '{"iris_2d": ["(1, 2)",', "<html>"])
+def test_json_that_is_cut_off_says_so(tmp_path: Path, text: str) -> None:
+    folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
+    (folder / "1.json").write_text(text)
+    with pytest.raises(DataError, match=r"1\.json: cut off or damaged JSON \(line 1: .*; render or copy it again"):
+        read(folder, Options())
+
+
+def test_an_hdf5_that_is_cut_off_says_so(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.zeros((2, 9, 9), np.uint8)
+    (tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:900])
+    with pytest.raises(DataError, match=r"damaged or cut off HDF5 .*; copy it again"):
+        read(tmp_path / "a.h5", Options())
+
+
 def test_a_label_of_two_images_is_an_error(tmp_path: Path) -> None:
     images, gaze, centres = discs(2, 1)
     folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
@@ -414,6 +430,10 @@ def test_quoted_decimal_commas_are_read(tmp_path: Path) -> None:
         (b"file,pitch,yaw\n0,0,0\n.\\0.png,0,0\n", r"0\.png stand there more than once"),
         (b"file,pitch,yaw\n7,0,0\n", r"1 of 1 labels have no image \(7\); images there: 0\.png, 1\.png, 2\.jpg; "),
         (b"file,pitch,yaw\n,0,0\n", r"1 of 1 labels have no image \(an empty name\)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", r"no table but a Git LFS pointer; .*git lfs pull"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html>", "no table but HTML or XML"),
+        ("<html>".encode("utf-16"), "no table but HTML or XML"),
+        (b"PK\3\4\x14\0\6\0", "no table but an Excel workbook or another zip archive; save it as CSV"),
         (b"file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2: 2\.jpg, 2\.png\); add the suffix"),
     ],
 )

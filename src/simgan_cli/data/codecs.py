@@ -39,6 +39,11 @@ class Pnm(NamedTuple):
         """1 of grey, 3 of colour."""
         return 3 if self.kind in (3, 6) else 1
 
+    @property
+    def row(self) -> int:
+        """The bytes of a row of pixels, where they are no text."""
+        return -(-self.width // 8) if self.kind == 4 else self.width * self.channels * (2 if self.maxval > 255 else 1)
+
 
 def pnm_header(content: bytes) -> Pnm:
     """Parse the header of a PNM file, comments included; raises Damage."""
@@ -67,26 +72,41 @@ def read_pnm(content: bytes) -> Pixels:
     count = int(np.prod(shape))
     deep = pnm.maxval > 255
     if pnm.kind <= 3:
-        text = re.sub(rb"#[^\r\n]*", b"", content[pnm.start :])
-        words = list(re.sub(rb"\s", b"", text).decode("latin-1")) if pnm.kind == 1 else text.split()
+        words = _words(content, pnm)[:count]
         if len(words) < count:
             raise Damage(f"ends early: {len(words):,} of {count:,} samples; render or copy it again")
-        samples: Pixels = np.array(words[:count]).astype(np.int64).reshape(shape)
+        numbers = [int(word) if word.isdigit() and len(word) < 9 else -1 for word in words]
+        samples: Pixels = np.array(numbers, np.int64).reshape(shape)
         if samples.min() < 0 or samples.max() > pnm.maxval:
             raise Damage(f"damaged: a sample is not in 0 to {pnm.maxval}; render or copy it again")
     else:
-        row = -(-pnm.width // 8) if pnm.kind == 4 else pnm.width * pnm.channels * (2 if deep else 1)
-        needed = pnm.start + pnm.height * row
+        needed = pnm.start + pnm.height * pnm.row
         if len(content) < needed:
             raise Damage(f"ends early: {len(content):,} of {needed:,} bytes; render or copy it again")
         kind = np.dtype(">u2" if deep else "u1")
-        samples = np.frombuffer(content, kind, pnm.height * row // kind.itemsize, pnm.start)
+        samples = np.frombuffer(content, kind, pnm.height * pnm.row // kind.itemsize, pnm.start)
         if pnm.kind == 4:
-            samples = np.unpackbits(samples.reshape(pnm.height, row), axis=1)[:, : pnm.width]
+            samples = np.unpackbits(samples.reshape(pnm.height, pnm.row), axis=1)[:, : pnm.width]
         samples = np.minimum(samples, pnm.maxval).reshape(shape)
     if pnm.kind in (1, 4):
         samples = 1 - samples
     return samples.astype(np.uint16 if deep else np.uint8)
+
+
+def _words(content: bytes, pnm: Pnm) -> list[bytes]:
+    """Return the samples of a plain PNM, and what else follows its header."""
+    text = re.sub(rb"#[^\r\n]*", b"", content[pnm.start :])
+    return re.findall(rb"\S", text) if pnm.kind == 1 else text.split()
+
+
+def others_in_pnm(content: bytes) -> set[str]:
+    """Return the names of what stands in a PNM behind its header that is no pixel."""
+    pnm = pnm_header(content)
+    if pnm.kind > 3:
+        return {"data after its end"} if content[pnm.start + pnm.height * pnm.row :].strip() else set()
+    comment = {"PNM comment"} if b"#" in content[pnm.start :] else set()
+    is_longer = len(_words(content, pnm)) > pnm.height * pnm.width * pnm.channels
+    return comment | ({"data after its end"} if is_longer else set())
 
 
 def write_pnm(samples: Pixels, maxval: int, source: bytes | None) -> bytes:
@@ -113,10 +133,15 @@ def packed_rows(samples: Pixels, bits: int) -> Pixels:
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind of each chunk of a PNG and where it starts and ends; the last may end behind the content."""
+    """Yield the kind of each chunk of a PNG and where it starts and ends; the last may end behind the content.
+
+    Raises Damage where the content ends in the head of a chunk.
+    """
     position = len(PNG_SIGNATURE)
     while position < len(content):
         kind = content[position + 4 : position + 8]
+        if len(kind) < 4:
+            raise Damage(f"ends early: {len(content):,} of at least {position + 12:,} bytes; render or copy it again")
         end = position + 12 + int.from_bytes(content[position : position + 4])
         yield kind, position, end
         if kind == b"IEND":

@@ -2,8 +2,11 @@
 
 import re
 
+from PIL import UnidentifiedImageError
+
 from simgan_cli.data.archives import Readable
 from simgan_cli.data.codecs import PNG_SIGNATURE, Damage, jpeg_end, jpeg_segments, png_chunks
+from simgan_cli.data.texts import decode_text
 from simgan_cli.data.tiff import blocks, read_directory
 from simgan_cli.errors import UnreadableImage
 
@@ -26,6 +29,7 @@ _FORMATS = {
     b"PF\n": "PFM",
     b"Pf\n": "PFM",
     b"\x8aMNG": "MNG",
+    b"MM\0+": "big-endian BigTIFF",
 }
 _OTHERS = {
     b"%PDF": "a PDF document",
@@ -37,6 +41,7 @@ _OTHERS = {
     b"SQLite format 3": "an SQLite database",
     b"\x7fELF": "a program",
 }
+_UNREAD_JPEGS = {0xC3: "lossless JPEG", 0xF7: "JPEG-LS"}  # by the marker of its frame
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF"}
 
 
@@ -53,16 +58,22 @@ def reason_of(content: bytes, error: Exception) -> str:
         return str(error)
     if foreign := _foreign(content[:HEAD]):
         return foreign
-    if content.startswith((b"II", b"MM")):
-        try:
+    if kind := _unread_jpeg(content):
+        return f"{_article(kind)} image, which is not read; convert it to PNG"
+    try:
+        if content.startswith((b"II", b"MM")):
             blocks(content, read_directory(content))
-        except Damage as damage:
-            return str(damage)
-    if needed := _least_size(content):
+        needed = _least_size(content)
+    except Damage as damage:
+        return str(damage)
+    if needed:
         return f"ends early: {len(content):,} of at least {needed:,} bytes; render or copy it again"
-    if _is_known(content):
-        return f"damaged: {str(error) or type(error).__name__}; render or copy it again"
-    return "not an image, or one of an unknown format"
+    if not _is_known(content):
+        return "not an image, or one of an unknown format"
+    if isinstance(error, UnidentifiedImageError):
+        return "an image of a kind that is not read, or damaged; convert it to PNG, or copy it again"
+    why = str(error) if "upported" in str(error) else "its content cannot be decoded"  # other words tell of code
+    return f"damaged: {why}; render or copy it again"
 
 
 def _foreign(head: bytes) -> str | None:
@@ -73,6 +84,10 @@ def _foreign(head: bytes) -> str | None:
         return "a Git LFS pointer, not the image; get the image with: git lfs pull"
     if b"/annex/objects/" in head:
         return "a git-annex pointer, not the image; get the image with: git annex get"
+    if re.match(rb"(\x89|\xc2\x89|\xef\xbf\xbd|\t|\?)PNG\r?\r?\n", head) and not head.startswith(PNG_SIGNATURE):
+        return "a PNG damaged by a transfer as text; copy it again, in binary mode"
+    if head[:4] == b"RIFF" and not b"WEBP".startswith(head[8:12]):
+        return "not an image but sound or video (RIFF)"
     if head[4:8] == b"ftyp":
         name = _BRANDS.get(head[8:12])
         return f"{_article(name)} image, which is not read; convert it to PNG" if name else "not an image but a video"
@@ -87,7 +102,13 @@ def _foreign(head: bytes) -> str | None:
 
 def _text(head: bytes) -> str | None:
     """Return which text a file holds; None where it holds none."""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    is_text = not _is_known(head)
+    try:
+        cut = HEAD if len(head) < HEAD else len(head.rstrip(bytes(range(0x80, 0x100))))  # no letter in part
+        head = decode_text(head[:cut]).encode()
+    except ValueError:  # of an older encoding, or no text
+        is_text = False
+    text = head.lstrip().lower()
     if re.match(rb"<!doctype html|<html|<head|<body", text):
         return "an HTML page, as a failed download leaves; download the image again"
     if re.search(rb"<svg[\s>]", text):
@@ -96,18 +117,22 @@ def _text(head: bytes) -> str | None:
         return "not an image but XML"
     if re.match(rb'[{\[]\s*["{\[\]}\d-]', text):
         return "not an image but JSON"
-    if re.search(rb"[^\t\n\r\x20-\x7e\x80-\xff]", head) or _is_known(head):
-        return None
-    try:
-        head[:-4].decode() if len(head) == HEAD else head.decode()
-    except UnicodeDecodeError:
-        return None
-    return "not an image but text"
+    return "not an image but text" if is_text and not re.search(rb"[^\t\n\r\x20-\x7e\x80-\xff]", head) else None
 
 
 def _is_known(content: bytes) -> bool:
     starts = (PNG_SIGNATURE, b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF8", b"RIFF")
     return content.startswith(starts) or re.match(rb"P[1-6][\s#]", content) is not None
+
+
+def _unread_jpeg(content: bytes) -> str | None:
+    """Return the kind of a JPEG that Pillow does not decode."""
+    for marker, start, _ in jpeg_segments(content) if content.startswith(b"\xff\xd8\xff") else ():
+        if marker in _UNREAD_JPEGS:
+            return _UNREAD_JPEGS[marker]
+        if marker in (0xC0, 0xC1, 0xC2) and content[start + 4 : start + 5] == b"\x0c":
+            return "12-bit JPEG"
+    return None
 
 
 def _least_size(content: bytes) -> int | None:

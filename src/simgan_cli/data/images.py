@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
+from simgan_cli.data import tiff
 from simgan_cli.data.archives import Readable
 from simgan_cli.data.codecs import pnm_header, read_deep_png, read_pnm
 from simgan_cli.data.damage import MAX_PIXELS, reason_of, refuse_many_pixels
 from simgan_cli.data.metadata import emptied_png
-from simgan_cli.data.renders import Curve, Render, is_render, read_render, to_display
-from simgan_cli.data.tiff import read_deep_tiff
+from simgan_cli.data.renders import Curve, NoColours, Render, is_render, read_render, to_display
 from simgan_cli.errors import UnreadableImage, is_shortage
 
 # Pillow's other decoders are for formats that no suffix of ours names; some start programs, as that of EPS does.
@@ -31,6 +31,8 @@ Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
 
 # We refuse by our own limit before anything is decoded; Pillow's warning would come on top of the error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Of damaged tags Pillow warns without naming the file.
+warnings.filterwarnings("ignore", "Corrupt EXIF data|Truncated File Read|Metadata Warning", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,10 @@ def decode(path: Readable, content: bytes | None = None, *, single: bool = False
         start = file.read(8)
         file.seek(0)
         if is_render(path, start):
-            if (render := read_render(path, file.read())) is not None:
+            whole = file.read()
+            if (render := read_render(path, whole)) is not None:
                 return _decode_render(render, curve)
+            _refuse_tiff(path, whole)  # nothing else is left
             file.seek(0)
         if _is_pnm(start):
             return _decode_pnm(path, file.read())
@@ -136,7 +140,7 @@ def _decode_deep(path: Readable, image: Image.Image, file: IO[bytes]) -> Decoded
             info, orientation = empty.info, _orientation(empty)
         samples = read_deep_png(content)
     elif image.format == "TIFF":
-        samples = read_deep_tiff(content)
+        samples = tiff.read_deep_tiff(content)
     else:
         raise UnreadableImage(path, "16 bits a channel in colour or with alpha, of which 8 would be lost; convert it")
     samples = turned(samples, orientation)
@@ -299,10 +303,15 @@ def decoding(path: Readable) -> Iterator[Image.Image]:
     Raises UnreadableImage with the reason, also for 16-bit colour, which would be lost in part, and for what happens
     inside the block.
     """
-    with _opened(path, None) as file, Image.open(file, formats=FORMATS_READ) as image:
-        refuse_many_pixels(path, image.width, image.height)
-        _refuse_lost_bits(image, path)
-        yield image
+    with _opened(path, None) as file:
+        if file.read(2) in (b"II", b"MM"):
+            file.seek(0)
+            _refuse_tiff(path, file.read())
+        file.seek(0)
+        with Image.open(file, formats=FORMATS_READ) as image:
+            refuse_many_pixels(path, image.width, image.height)
+            _refuse_lost_bits(image, path)
+            yield image
 
 
 @contextmanager
@@ -324,6 +333,15 @@ def _opened(path: Readable, content: bytes | None) -> Iterator[IO[bytes]]:
         if is_shortage(error):
             raise
         raise UnreadableImage(path, _reason(path, content, error)) from error
+
+
+def _refuse_tiff(path: Readable, content: bytes) -> None:
+    """Raise UnreadableImage for a TIFF that Pillow would misread."""
+    tags = tiff.read_directory(content)
+    if tiff.has_signed_samples(tags):
+        raise NoColours(path, "holds signed samples, which may be negative; convert it to unsigned ones")
+    if why := tiff.misread(content, tags):
+        raise UnreadableImage(path, why)
 
 
 def _refuse_lost_bits(image: Image.Image, path: Readable) -> None:
@@ -419,12 +437,12 @@ def top_of(dtype: np.dtype[Any]) -> int:
 def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Readable) -> Pixels:
     """Return H x W or H x W x 3 pixels; alpha is left out, palettes and CMYK become colour.
 
-    Raises UnreadableImage for pixels of more than 16 bits.
+    Raises UnreadableImage for values that 16 bits do not hold.
     """
     if is_deep(image):
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
-            raise UnreadableImage(path, "more than 16 bits a pixel; convert it to 8 or 16 bits")
+            raise UnreadableImage(path, "values outside of 0 to 65535; convert it to 8 or 16 bits")
         grey = wide.astype(np.uint16)
         return np.stack([grey] * 3, axis=-1) if channels == "3" else grey
     if image.mode == "F":

@@ -200,7 +200,7 @@ def _why(looks: list[_Look], bits: int, normal: tuple[str, ...]) -> str:
     """
     reasons = {
         "palette": [look.is_palette and not look.is_lively for look in looks],
-        "floating point": [look.bits > 16 for look in looks],
+        "no colours": [look.bits > 16 for look in looks],
         "16 bits among 8": [look.bits > 8 >= bits for look in looks],
         FLAT: [look.is_flat for look in looks],
         "one channel constant": [_is_packed(looks)],

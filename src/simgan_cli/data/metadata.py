@@ -17,13 +17,25 @@ from simgan_cli.data.codecs import (
     Damage,
     jpeg_end,
     jpeg_segments,
+    others_in_pnm,
     png_chunk,
     png_chunks,
     png_head,
     pnm_header,
     write_png,
 )  # fmt: skip
-from simgan_cli.data.tiff import Directory, blocks, laid_out, rationals, read_directory, shorts, write_tiff
+from simgan_cli.data.tiff import (
+    AGAIN,
+    EXTRA,
+    Directory,
+    blocks,
+    laid_out,
+    numbers,
+    rationals,
+    read_directory,
+    shorts,
+    write_tiff,
+)  # fmt: skip
 
 # openings of a JPEG's segments
 _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
@@ -37,8 +49,9 @@ _STRUCTURE = frozenset(
     {*range(256, 260), 262, 266, 273, *range(277, 282), 284, *range(288, 294), 317, 320, *range(322, 326), 332, 333}
     | {334, 336, *range(338, 343), 347, *range(512, 522), *range(529, 533)}
 )
-_UNTIED = frozenset({b"tRNS", b"hIST", b"iDOT"})  # chunks of a PNG that speak of its palette or its compressed bytes
+_UNTIED = frozenset({b"tRNS", b"iDOT"})  # chunks of a PNG that speak of its pixels or its compressed bytes
 _ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_UNKEPT = _ANIMATION | {b"hIST"}  # the palette of hIST goes, too
 _OF_SAMPLES = frozenset({b"bKGD", b"sBIT"})  # chunks whose form depends on the colour type and the number of bits
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _WEBP_KNOWN = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "})
@@ -88,8 +101,8 @@ def carry(name: str, source: bytes, result: bytes, *, other_space: bool = False)
     if name == "tiff":
         return _carry_tiff(source, result, other_space)
     if name == "bmp" and int.from_bytes(source[14:18], "little") >= 40:
-        return result[:38] + source[38:46] + result[46:], set()  # pixels a metre
-    return result, set()
+        return result[:38] + source[38:46] + result[46:], _others_in_bmp(source)  # pixels a metre
+    return result, others_in_pnm(source) if name in ("pgm", "ppm") else set()
 
 
 def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other_space: bool = False) -> Notes:
@@ -103,19 +116,23 @@ def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other
     if format_read in ("JPEG", "MPO") and info.get("jfif_unit") not in (1, 2):
         dpi = None  # made up by Pillow, or of EXIF, with which it goes
     if format_read == "TIFF":
-        tags = {tag: value for tag, value in read_directory(content).items() if tag not in _STRUCTURE}
+        everything = read_directory(content)
+        tags = {tag: value for tag, value in everything.items() if tag % AGAIN not in _STRUCTURE}
         descriptive = {tag: value for tag, value in tags.items() if tag in _EXIF_TAGS}
         exif = write_tiff(descriptive) if descriptive else None
         dpi = dpi if 282 in tags else None  # else made up by Pillow
-        lost |= {f"TIFF tag {tag}" for tag in tags.keys() - _EXIF_TAGS - _RESOLUTION - {_TIFF_XMP, _TIFF_ICC}}
+        others = tags.keys() - _EXIF_TAGS - _RESOLUTION - {_TIFF_XMP, _TIFF_ICC}
+        lost |= {f"TIFF tag {tag % AGAIN}" for tag in others} | _premultiplied(everything)
     elif format_read == "PNG":
-        lost |= {_png_name(kind) for kind, _ in _others_in_png(content)}
+        lost |= _others_in_png(content)
     elif format_read in ("JPEG", "MPO"):
         lost |= _others_in_jpeg(content)
     elif format_read == "WEBP":
         lost |= others_in_webp(content)
-    elif format_read == "PPM" and b"#" in content[: pnm_header(content).start]:
-        lost.add("PNM comment")
+    elif format_read == "BMP":
+        lost |= _others_in_bmp(content)
+    elif format_read == "PPM":
+        lost |= others_in_pnm(content) | ({"PNM comment"} if b"#" in content[: pnm_header(content).start] else set())
     if other_space and icc:
         icc = None
         lost.add("ICC")
@@ -160,13 +177,15 @@ def annotate(name: str, result: bytes, notes: Notes) -> Carried:
 
 
 def _carry_png(source: bytes, result: bytes) -> Carried:
+    if source[37:41] == b"IDAT" and len(source) == 57 + int.from_bytes(source[33:37]):
+        return result, set()  # most have three chunks alone
     lost, place, groups, end = set(), 0, (bytearray(), bytearray()), 0
     same_samples = png_head(source) == png_head(result)
     for kind, start, end in png_chunks(source):
         if kind == b"IDAT":
             place = 1
         elif kind[0] & 0x20 and kind not in _UNTIED:  # no part of the pixels
-            if kind in _ANIMATION or (kind in _OF_SAMPLES and not same_samples):
+            if kind in _UNKEPT or (kind in _OF_SAMPLES and not same_samples):
                 lost.add(_png_name(kind))
             else:
                 groups[place].extend(source[start:end])
@@ -189,10 +208,10 @@ def _png_name(kind: bytes) -> str:
     return "PNG text" if kind in _TEXTS else "animation" if kind in _ANIMATION else kind.decode("latin-1")
 
 
-def _others_in_png(content: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the chunks that are none of the Notes."""
+def _others_in_png(content: bytes) -> set[str]:
+    """Return the names of what is none of the Notes."""
     noted = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
-    found = []
+    found, end = set(), 0
     for kind, start, end in png_chunks(content):
         data = content[start + 8 : end - 4]
         if (
@@ -201,8 +220,8 @@ def _others_in_png(content: bytes) -> list[tuple[bytes, bytes]]:
             and not (kind in _TEXTS and data.startswith(noted))
             and not (kind == b"pHYs" and data[8:] == b"\1")
         ):
-            found.append((kind, data))
-    return found
+            found.add(_png_name(kind))
+    return found | ({"data after its end"} if content[end:].strip(b"\0") else set())
 
 
 def _png_notes(notes: Notes) -> list[tuple[bytes, bytes]]:
@@ -253,28 +272,33 @@ def _carry_jpeg(source: bytes, result: bytes, other_space: bool) -> Carried:
 
 
 def _others_in_jpeg(content: bytes) -> set[str]:
-    """Return the names of the segments that are none of the Notes."""
-    found = set()
+    """Return the names of what is none of the Notes."""
+    found, end = set(), 2
     for marker, start, end in jpeg_segments(content):
         data = content[start + 4 : end]
         noted = data.startswith((_EXIF, _XMP, _ICC)) or marker in (0xE0, 0xEE, 0xFE)
         if _is_note(marker) and not noted:
             known = {b"Photoshop": "IPTC", _MORE_XMP: "extended XMP", b"MPF\0": "MPF"}
             found.add(next((name for start, name in known.items() if data.startswith(start)), f"APP{marker - 0xE0}"))
-    return found
+    return found | ({"data after its end"} if content[jpeg_end(content, end) :].strip(b"\0\r\n") else set())
 
 
 def _carry_tiff(source: bytes, result: bytes, other_space: bool) -> Carried:
-    own = read_directory(result)
-    tags, lost = _carried_tags(read_directory(source), {_TIFF_ICC} if other_space else set())
-    return (laid_out(tags | own, blocks(result, own)) if tags else result), lost
+    own, everything = read_directory(result), read_directory(source)
+    tags, lost = _carried_tags(everything, {_TIFF_ICC} if other_space else set())
+    return (laid_out(tags | own, blocks(result, own)) if tags else result), lost | _premultiplied(everything)
+
+
+def _premultiplied(tags: Directory) -> set[str]:
+    """Return the name of the form in which alpha is not written again."""
+    return {"premultiplied alpha"} if numbers(tags, EXTRA) == (1,) else set()
 
 
 def _carried_tags(tags: Directory, misfits: set[int]) -> tuple[Directory, set[str]]:
     """Return the tags that go to another TIFF, and the names of others that tell more than how pixels are stored."""
     left = misfits | {_TIFF_OTHER_IMAGES} | {tag for tag, (kind, _, _) in tags.items() if kind > 13}  # of BigTIFF
-    told = {tag: value for tag, value in tags.items() if tag not in _STRUCTURE}
-    lost = {"ICC" if tag == _TIFF_ICC else f"TIFF tag {tag}" for tag in told.keys() & left}
+    told = {tag: value for tag, value in tags.items() if tag % AGAIN not in _STRUCTURE}
+    lost = {"ICC" if tag == _TIFF_ICC else f"TIFF tag {tag % AGAIN}" for tag in told.keys() & left}
     return {tag: value for tag, value in told.items() if tag not in left}, lost
 
 
@@ -293,6 +317,23 @@ def _tiff_notes(notes: Notes) -> tuple[Directory, set[str]]:
     if notes.dpi:
         tags |= {282: rationals(notes.dpi[0]), 283: rationals(notes.dpi[1]), 296: shorts(2)}
     return tags, lost
+
+
+def _others_in_bmp(content: bytes) -> set[str]:
+    """Return the names of what stands in a BMP beside its pixels and their resolution."""
+    header = int.from_bytes(content[14:18], "little")
+    if header < 40:
+        return set()
+    start, width, height, bits, packing, size = struct.unpack_from("<I4xii2xHII", content, 10)
+    end, lost = start + (-(-width * bits // 32) * 4 * abs(height)), set()
+    if packing in (1, 2):  # run lengths
+        end = start + size
+    if header >= 124 and content[70:74] in (b"DEBM", b"KNIL"):  # embedded or linked
+        lost.add("ICC")
+        end = max(end, 14 + sum(struct.unpack_from("<II", content, 126)))
+    elif header >= 108 and content[70:74] == bytes(4) and any(content[74:122]):
+        lost.add("gamma and primaries")
+    return lost | ({"data after its end"} if content[end:].strip(b"\0") else set())
 
 
 def others_in_webp(content: bytes) -> set[str]:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from simgan_cli.data import metadata
 from simgan_cli.data.archives import Member, Readable
-from simgan_cli.data.codecs import write_png, write_pnm
+from simgan_cli.data.codecs import Damage, write_png, write_pnm
 from simgan_cli.data.images import Decoded, Pixels, Preparation, decode, prepare, top_of, turned, unpacked
-from simgan_cli.data.renders import Render, recoloured, write_render
+from simgan_cli.data.renders import recoloured, write_render
 from simgan_cli.data.tiff import write_tiff_samples
 from simgan_cli.errors import UnreadableImage, is_shortage
 
@@ -38,13 +38,20 @@ _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".
 FORMATS: dict[FormatName, Format] = {
     "png": Format("PNG", (".png", ".apng"), _SHALLOW | _DEEP),
     "jpeg": Format("JPEG", _JPEG_SUFFIXES, frozenset({"L", "RGB"}), {"quality": QUALITY, "subsampling": 0}),
-    "tiff": Format("TIFF", (".tif", ".tiff"), _SHALLOW | _DEEP),
+    "tiff": Format("TIFF", (".tif", ".tiff"), _SHALLOW | _DEEP - {"LA;16"}),
     "bmp": Format("BMP", (".bmp", ".dib"), frozenset({"L", "RGB"})),
     "webp": Format("WEBP", (".webp",), _SHALLOW, {"lossless": True, "exact": True}),
     "pgm": Format("PPM", (".pgm", ".pnm"), frozenset({"L", "L;16"})),
     "ppm": Format("PPM", (".ppm", ".pnm"), frozenset({"RGB", "RGB;16"})),
 }
 _LOSSLESS_TIFF = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "zstd", "lzma"}
+# what files of renderers hold beside the colours
+_OF_RENDERS: dict[str, tuple[str, ...]] = {
+    "exr": ("EXR header and other channels",),
+    "hdf5": ("other HDF5 data sets",),
+    "tiff": ("TIFF tags",),
+    "npy": (),
+}
 _FEW_BITS = frozenset({"png", "tiff", "pgm"})  # formats that hold grey samples of 1, 2 and 4 bits
 
 
@@ -116,39 +123,51 @@ def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -
     """Return an image file like `picture` with other `pixels` (C x H x W), in its format or `wanted`.
 
     Where nothing changed it is the content that was read, byte for byte. Lossless unless the format is JPEG, or the
-    same as a lossy input's. Raises UnreadableImage for a format that cannot hold the image.
+    same as a lossy input's. Raises UnreadableImage for a format that cannot hold the image, and for damage beside its
+    pixels.
     """
-    if wanted is None and picture.decoded.render is not None:
-        return Written(_recoloured(picture, picture.decoded.render, pixels), ())
-    name = wanted or picture.format
-    if name is None:
-        raise UnreadableImage(picture.path, "of a format that is not written; pass --format png")
-    if name == picture.format and np.array_equal(pixels, picture.pixels):
+    name, render = wanted or picture.format, picture.decoded.render
+    if name == picture.format and (name or render) and np.array_equal(pixels, picture.pixels):
         return Written(picture.content, ())
+    _refuse_loss(picture, wanted)
+    new = _in_file(picture, pixels)
+    if name is None:
+        if render is None:
+            raise UnreadableImage(picture.path, "of a format that is not written; pass --format png")
+        values = recoloured(render, new, picture.decoded.array, picture.reading.tone_curve)
+        return Written(write_render(render, values), ())
+    try:
+        return _in_format(picture, new, name)
+    except UnreadableImage:
+        raise
+    except Damage as damage:
+        raise UnreadableImage(picture.path, str(damage)) from damage
+    except Exception as error:  # a damaged file may hold anything beside its pixels
+        if is_shortage(error):
+            raise
+        why = error if isinstance(error, OSError | ValueError) else "what stands beside its pixels is damaged"
+        raise UnreadableImage(picture.path, f"cannot be written as {name.upper()} ({why})") from error
+
+
+def _refuse_loss(picture: Picture, wanted: FormatName | None) -> None:
+    """Raise UnreadableImage where values that must be exact would be written in part."""
+    exact = {"packed16": picture.reading.pixels == "packed16", "--keep-value": picture.reading.keep_value is not None}
+    if any(exact.values()) and is_written_lossy(picture, wanted):
+        names = " and ".join(name for name, is_set in exact.items() if is_set)
+        raise UnreadableImage(picture.path, f"{names} needs a lossless format; pass --format png")
+
+
+def _in_format(picture: Picture, new: Pixels, name: FormatName) -> Written:
     decoded = picture.decoded
-    array = _with_alpha(_in_file(picture, pixels), decoded.alpha)
+    array = new if decoded.alpha is None else np.dstack([new, decoded.alpha])
     bands = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[1 if array.ndim == 2 else array.shape[2]]
     mode = bands if array.itemsize == 1 else f"{bands};16"
     if mode not in FORMATS[name].modes:
         raise UnreadableImage(picture.path, f"{name.upper()} cannot hold its {_unheld(name, mode)}; pass --format png")
-    try:
-        content, lost = _encoded(picture, array, name)
-        render = decoded.render
-        beside = (
-            () if render is None else (f"all but the colours of .{render.kind}", *(["linear light"] * render.is_linear))
-        )
-        return Written(content, (*lost, *beside))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        if is_shortage(error):
-            raise
-        raise UnreadableImage(picture.path, f"cannot be written as {name.upper()} ({error})") from error
-
-
-def _recoloured(picture: Picture, render: Render, pixels: Pixels) -> bytes:
-    if np.array_equal(pixels, picture.pixels):
-        return picture.content
-    new = _in_file(picture, pixels)
-    return write_render(render, recoloured(render, new, picture.decoded.array, picture.reading.tone_curve))
+    content, lost = _encoded(picture, array, name)
+    if (render := decoded.render) is not None:
+        lost += (*_OF_RENDERS[render.kind], *(["linear light"] * render.is_linear))
+    return Written(content, lost)
 
 
 def _unheld(name: FormatName, mode: str) -> str:
@@ -156,13 +175,15 @@ def _unheld(name: FormatName, mode: str) -> str:
     bands, _, deep = mode.partition(";")
     if deep and not FORMATS[name].modes & _DEEP:
         return "16 bits a channel"
+    if mode == "LA;16" and name == "tiff":
+        return "16-bit grey with transparency"
     return "transparency" if bands.endswith("A") else "grey" if bands == "L" else "colour"
 
 
 def _in_file(picture: Picture, pixels: Pixels) -> Pixels:
     """Return new pixels, H x W (x 3), as the file of `picture` is to hold them, but upright.
 
-    Colours under full transparency stay, and where a pixel is kept for its value, so does the pixel.
+    Colours under full transparency stay, and so do pixels that are kept for their value.
     """
     decoded, reading = picture.decoded, picture.reading
     is_packed = reading.pixels == "packed16"
@@ -173,12 +194,22 @@ def _in_file(picture: Picture, pixels: Pixels) -> Pixels:
         hidden = decoded.alpha == 0
         new[hidden] = old[hidden]
     if reading.keep_value is not None:
-        kept = (old if is_packed else _scaled(old, decoded.maxval)) == reading.keep_value
-        kept = kept if kept.ndim == 2 else kept.all(axis=2)
-        new = new.copy()
-        new[kept] = old[kept]
+        new = _kept(new, old, reading.keep_value, 65535 if is_packed else decoded.maxval)
     if is_packed:
         new = np.stack([decoded.array[..., 0], new >> 8, new & 255], axis=-1).astype(np.uint8)
+    return new
+
+
+def _kept(new: Pixels, old: Pixels, value: int, maxval: int) -> Pixels:
+    """Return `new` with the pixels of `old` that are `value`, in samples of 0 to `maxval`, and no others of it."""
+    was, now = (
+        equal if equal.ndim == 2 else equal.all(axis=2)
+        for equal in (_scaled(array, maxval) == value for array in (old, new))
+    )
+    new = new.copy()
+    new[was] = old[was]
+    nearest = value + 1 if value < maxval else maxval - 1
+    new[now & ~was] = round(nearest * top_of(new.dtype) / maxval)
     return new
 
 
@@ -186,7 +217,9 @@ def _encoded(picture: Picture, array: Pixels, name: FormatName) -> Written:
     """Return a file of these pixels, H x W (x 1 to 4), with what stands in the source beside its pixels."""
     decoded, same = picture.decoded, name == picture.format
     other_space = decoded.mode in OTHER_SPACES
-    notes, options, lost = metadata.NOTHING, dict[str, Any](), set[str]()
+    notes = metadata.NOTHING
+    options: dict[str, Any] = {}
+    lost: set[str] = set()
     if not same or name == "webp":
         notes = metadata.notes_of(str(decoded.format), picture.content, decoded.info, other_space=other_space)
         options, lost = metadata.options(name, notes)
@@ -237,10 +270,6 @@ def _scaled(array: Pixels, maxval: int) -> Pixels:
 def _last(pixels: Pixels) -> Pixels:
     """Return C x H x W pixels as H x W, or H x W x 3: a view."""
     return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-
-
-def _with_alpha(array: Pixels, alpha: Pixels | None) -> Pixels:
-    return array if alpha is None else np.dstack([array, alpha])
 
 
 def is_written_lossy(picture: Picture, wanted: FormatName | None) -> bool:

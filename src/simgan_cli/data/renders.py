@@ -15,16 +15,18 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from simgan_cli.data.archives import Readable
+from simgan_cli.data.codecs import Damage
 from simgan_cli.data.damage import refuse_many_pixels
+from simgan_cli.data.tiff import SAMPLE_FORMAT, numbers, read_directory
 from simgan_cli.data.tree import RENDER_SUFFIXES, suffix_of
 from simgan_cli.errors import UnreadableImage, is_shortage
 
+SMALLEST = 8  # pixels a side; smaller arrays are poses, landmarks or cameras
 MOSTLY_WHITE = 0.9  # of the positive values above 1: depth in metres, or 0 to 255 as floats
 SAMPLES = frozenset({"u1", "u2", "f2", "f4", "f8"})
-SAMPLE_FORMAT, IEEE_FLOAT, OFFSETS, COUNTS = 339, 3, (273, 324), (279, 325)  # in a TIFF, of strips and of tiles
+IEEE_FLOAT, OFFSETS, COUNTS = 3, (273, 324), (279, 325)  # in a TIFF, of strips and of tiles
 TIFF_PACKINGS = frozenset({1, 5, 8, 32773, 32946, 50000})  # none, LZW, Deflate, PackBits, old Deflate, Zstandard
 LOSSY_EXR = frozenset({"PXR24", "B44", "B44A", "DWAA", "DWAB"})
 Curve = Literal["srgb", "linear"]
@@ -110,10 +112,12 @@ def to_display(values: Array, curve: Curve) -> NDArray[np.uint16]:
 def from_display(refined: NDArray[np.uint16], seen: NDArray[np.uint16], values: Array, curve: Curve) -> Array:
     """Return `values` (float32) with the light added that lies between the display values `seen` and `refined`.
 
-    No value falls below zero that was not below. Where `refined` equals `seen`, values are exactly the same.
+    No value falls below zero that was not below, nor to zero unless `refined` is. Where `refined` equals `seen`, values
+    are exactly the same.
     """
     light = _light(curve)
-    changed = np.maximum(values + (light[refined] - light[seen]), np.minimum(values, 0))
+    least = light[np.minimum(refined, 1)]
+    changed = np.maximum(values + (light[refined] - light[seen]), np.minimum(values, least))
     return np.where(refined == seen, values, changed.astype(np.float32))
 
 
@@ -186,11 +190,14 @@ def _exr_end(content: bytes, tiled: list[bool]) -> int:
 
 
 def _colour_channels(found: Iterable[str]) -> list[str]:
-    """Return the names of red, green and blue, of those in Blender's one Combined layer, or of grey."""
+    """Return the names of red, green and blue, of those in Blender's one Combined layer, or of grey.
+
+    Beside X, Y is no grey but a part of a vector, such as a normal.
+    """
     found = set(found)
     combined = [name[:-1] for name in found if name.endswith(".Combined.R")]
     layers = ["", *combined] if len(combined) == 1 else [""]
-    choices = [*([layer + band for band in "RGB"] for layer in layers), ["Y"]]
+    choices = [*([layer + band for band in "RGB"] for layer in layers), *([["Y"]] if "X" not in found else [])]
     return next((names for names in choices if found >= set(names)), [])
 
 
@@ -229,14 +236,10 @@ def _read_tiff(path: Readable, content: bytes) -> Render | None:
 
 
 def _has_float_samples(content: bytes) -> bool:
-    """Return whether the first page of a TIFF is of floats; Pillow opens few such files, but reads their tags."""
+    """Return whether the first page of a TIFF is of floats."""
     try:
-        tags = ImageFileDirectory_v2(content[: 16 if content[2:4] in (b"+\0", b"\0+") else 8])
-        file = io.BytesIO(content)
-        file.seek(tags.next)
-        tags.load(file)
-        return IEEE_FLOAT in tags.get(SAMPLE_FORMAT, ())
-    except Exception:  # damaged: the reader of other images will say how
+        return IEEE_FLOAT in numbers(read_directory(content), SAMPLE_FORMAT)
+    except Damage:  # the reader of other images will say how
         return False
 
 
@@ -317,10 +320,11 @@ def _write_npy(render: Render, values: Array) -> bytes:
 def _read_hdf5(path: Readable, content: bytes) -> Render:
     h5py = _library(path, "h5py")
     with _parsing(path, "HDF5"), h5py.File(io.BytesIO(content), "r") as file:
-        # A link would lead into another file.
-        data = file["colors"] if isinstance(file.get("colors", getlink=True), h5py.HardLink) else None
+        link = file.get("colors", getlink=True)
+        data = file["colors"] if isinstance(link, h5py.HardLink) else None  # others may lead into another file
         if not isinstance(data, h5py.Dataset):
-            raise NoColours(path, f"holds {_listed(list(file))}; wanted the data set colors")
+            found = "colors, a link" if data is None else f"colors, a {type(data).__name__.lower()}"
+            raise NoColours(path, f"holds {found if link else _listed(list(file))}; wanted the data set colors")
         if data.is_virtual or data.external:
             raise UnreadableImage(path, "colors lies in other files; store it plainly")
         _refuse_array(path, "colors", data.shape, data.dtype)
@@ -375,6 +379,11 @@ def _replace(stored: Array, seen: Array, values: Array) -> None:
 
 
 def _checked(render: Render) -> Render:
+    height, width = render.values.shape[:2]
+    if min(height, width) < SMALLEST:
+        raise NoColours(
+            render.path, f"holds {height} x {width} values; a picture has at least {SMALLEST} x {SMALLEST} pixels"
+        )
     if not render.is_linear:
         return render
     broken = sum(
@@ -413,7 +422,7 @@ def _parsing(path: Readable, format_name: str) -> Iterator[None]:
     except Exception as error:
         if is_shortage(error):
             raise
-        raise UnreadableImage(path, f"damaged or cut off {format_name} ({error}); fetch or render it again") from error
+        raise UnreadableImage(path, f"damaged or cut off {format_name}; fetch or render it again") from error
 
 
 def _library(path: Readable, module: str) -> Any:

@@ -16,11 +16,13 @@ STRIPS, SAMPLES, ROWS, STRIP_SIZES = 273, 277, 278, 279
 FILL_ORDER, PLANAR, PREDICTOR, EXTRA, SAMPLE_FORMAT = 266, 284, 317, 338, 339
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES = 322, 323, 324, 325
 _SHORT, _LONG = 3, 4  # types
+AGAIN = 1 << 16  # added to the number of a tag, times its place, where the tag stands there a second time
 # bytes of a value and of the units in it whose order of bytes differs between machines; 16 to 18 are of BigTIFF
 _UNITS = {
     1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4), 10: (8, 4),
     11: (4, 4), 12: (8, 8), 13: (4, 4), 16: (8, 8), 17: (8, 8), 18: (8, 8),
 }  # fmt: skip
+_SIGNED, _DNG_VERSION = 2, 50706
 _DIRECTORIES = frozenset({34665, 34853, 40965})  # tags whose value is the place of another directory: EXIF, GPS, ...
 _DEEPEST = 3  # directories in directories
 
@@ -63,6 +65,8 @@ def _directory(content: bytes, place: int, order: str, big: bool, depth: int) ->
             continue
         if order == ">" and unit > 1:
             data = np.frombuffer(data, f">u{unit}").astype(f"<u{unit}").tobytes()
+        if tag in tags:
+            tag += AGAIN * (index + 1)
         tags[tag] = (kind, values, data)
         if tag in _DIRECTORIES and values == 1 and depth < _DEEPEST:
             try:
@@ -107,14 +111,14 @@ def _written(tags: Directory, place: int) -> bytes:
     """Return a directory for this place of a file, and behind it what does not fit into it."""
     entries, behind = [struct.pack("<H", len(tags))], bytearray()
     start = place + 2 + 12 * len(tags) + 4
-    for tag, (kind, count, data) in sorted(tags.items()):
+    for tag, (kind, count, data) in sorted(tags.items(), key=lambda item: (item[0] % AGAIN, item[0])):
         if isinstance(data, bytes) and len(data) <= 4:
             inline = data.ljust(4, b"\0")
         else:
             inline = struct.pack("<I", start + len(behind))
             blob = data if isinstance(data, bytes) else _written(data, start + len(behind))
             behind += blob + bytes(len(blob) % 2)
-        entries.append(struct.pack("<HHI", tag, kind, count) + inline)
+        entries.append(struct.pack("<HHI", tag % AGAIN, kind, count) + inline)
     return b"".join(entries) + bytes(4) + bytes(behind)
 
 
@@ -135,19 +139,38 @@ def laid_out(tags: Directory, pixels: list[bytes]) -> bytes:
     return write_tiff(tags | noted, b"".join(pixels))
 
 
+def has_signed_samples(tags: Directory) -> bool:
+    """Return whether samples of up to 16 bits may be negative."""
+    return _SIGNED in numbers(tags, SAMPLE_FORMAT) and max(numbers(tags, BITS, (1,))) < 32
+
+
+def misread(content: bytes, tags: Directory) -> str | None:
+    """Return why Pillow would misread a TIFF of these tags; None for all others, also where it reads none of it."""
+    bits, extra = max(numbers(tags, BITS, (1,))), numbers(tags, EXTRA)
+    if _DNG_VERSION in tags or content[4:12] == b"\x10\0\0\0CR\2\0":
+        return "a camera's raw photograph, of which only a preview would be read; develop it to PNG or TIFF"
+    if bits not in (1, 2, 4, 8, 16, 32):
+        return f"a TIFF of {bits} bits a sample, which is not read; convert it to 16 bits"
+    if extra and not (len(extra) == 1 and extra[0] in (1, 2, 999)):  # alpha: premultiplied, straight, of Corel Draw
+        return "has samples that are neither colour nor alpha, and would be lost; convert it to RGB or RGBA"
+    if numbers(tags, PLANAR) == (2,) and numbers(tags, SAMPLES) == (2,):
+        return "grey and alpha in planes, which is not read; store them pixel by pixel"
+    return None
+
+
 def read_deep_tiff(content: bytes) -> Pixels:
-    """Return H x W x 2 to 4 samples, uint16, of a TIFF with 16 bits and colour or alpha.
+    """Return H x W x 3 or 4 samples, uint16, of a TIFF with 16 bits and colour.
 
     libtiff unpacks it as if it were grey, as many times as wide, and little-endian. Raises Damage for another layout.
     """
     tags = read_directory(content)
     (samples,), (width,), (height,) = (numbers(tags, tag) for tag in (SAMPLES, WIDTH, HEIGHT))
     layout = numbers(tags, PHOTOMETRIC), samples, numbers(tags, EXTRA)
-    known = {((1,), 2, (2,)), ((2,), 3, ()), ((2,), 4, ()), ((2,), 4, (2,))}
+    known = {((2,), 3, ()), ((2,), 4, ()), ((2,), 4, (2,))}
     predictor = numbers(tags, PREDICTOR, (1,))
     is_plain = numbers(tags, PLANAR, (1,)) == (1,) and set(numbers(tags, SAMPLE_FORMAT, (1,))) == {1}
     if layout not in known or not is_plain or set(numbers(tags, BITS)) != {16} or predictor not in ((1,), (2,)):
-        raise Damage("16 bits a channel in planes, or with more than RGB and alpha; convert it")
+        raise Damage("16 bits a channel in planes, or not of RGB and straight alpha; convert it")
     block = numbers(tags, TILE_WIDTH, (width,))[0]
     kept = (HEIGHT, COMPRESSION, FILL_ORDER, ROWS, TILE_HEIGHT)
     grey = {tag: tags[tag] for tag in kept if tag in tags}
@@ -165,15 +188,15 @@ def read_deep_tiff(content: bytes) -> Pixels:
 
 
 def write_tiff_samples(samples: Pixels, bits: int, compression: str) -> bytes:
-    """Return a TIFF of H x W grey samples of 1, 2 or 4 bits, or of H x W x 2 to 4 of 16 with colour or alpha.
+    """Return a TIFF of H x W grey samples of 1, 2 or 4 bits, or of H x W x 3 or 4 of 16 with colour.
 
     `compression` is Pillow's name of a lossless one. Written as what Pillow can write: grey of 8 or 16 bits.
     """
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else samples.shape[2]
     tags = {WIDTH: longs(width), BITS: shorts(*[bits] * channels), SAMPLES: shorts(channels)}
-    tags[PHOTOMETRIC] = shorts(2 if channels > 2 else 1)
-    if channels in (2, 4):
+    tags[PHOTOMETRIC] = shorts(1 if channels == 1 else 2)
+    if channels == 4:
         tags[EXTRA] = shorts(2)  # alpha that colours are not multiplied with
     if bits < 8:
         rows = packed_rows(samples, bits)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from json import JSONDecodeError
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
@@ -54,6 +55,12 @@ KNOWN_KEYS = {*IMAGE_KEYS, *GAZE_KEYS, *PUPIL_KEYS, *PERSON_KEYS, *FILE_KEYS}
 NAMED = 3  # examples in a message
 LISTED = 12  # names of what a file holds, in a message
 DECIMAL_COMMA = re.compile(r"\s*[+-\N{MINUS SIGN}]?\d+,\d+([eE][+-]?\d+)?\s*")
+NO_TABLES = {
+    b"version https://git-lfs": "a Git LFS pointer; get the table with: git lfs pull",
+    b"PK\x03\x04": "an Excel workbook or another zip archive; save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save it as CSV",
+    b"<": "HTML or XML, as a failed download leaves; download it again",
+}
 LONGEST_VECTOR = 4  # numbers; of a render's gaze the first three count
 
 
@@ -168,6 +175,10 @@ def _read_table(table: Path) -> tuple[list[str], list[Row]]:
     Blanks round cells go, and so does the case of columns where that leaves them apart.
     """
     try:
+        with table.open("rb") as file:
+            start = file.read(64).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+        if what := next((what for opening, what in NO_TABLES.items() if start.startswith(opening)), None):
+            raise DataError(f"{table}: no table but {what}")
         text = read_text(table)
         header = text.strip().partition("\n")[0]
         told = re.fullmatch(r"sep=([,;\t])", header, re.IGNORECASE)  # Excel reads and writes such a line
@@ -300,6 +311,10 @@ def _unityeyes_sample(folder: Path, image: str, label: str, size: tuple[int, int
             if not points:
                 raise ValueError("iris_2d has no points")
             centre = np.mean(points, axis=0)
+    except JSONDecodeError as error:
+        raise DataError(
+            f"{path}: cut off or damaged JSON (line {error.lineno}: {error.msg}); render or copy it again"
+        ) from error
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error})") from error
     if margin.ndim != 2 or len(margin) < 2 or np.ptp(margin[:, 0]) <= 0:
@@ -586,7 +601,7 @@ def _read_hdf5(path: Path, options: Options) -> Samples:
         except DataError:
             raise
         except Exception as error:  # damage shows as OSError, KeyError, RuntimeError, UnicodeError, MemoryError ...
-            raise DataError(f"{file}: cannot be read as HDF5 ({error})") from error
+            raise DataError(f"{file}: damaged or cut off HDF5 ({error}); copy it again") from error
     return samples, []
 
 
