@@ -1,7 +1,8 @@
 """Fixtures of all tests."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,53 @@ settings.register_profile("quick", deadline=None, suppress_health_check=[HealthC
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=5000)  # an hour's hunt
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
+CEILING = 3.0  # seconds of a test that is not marked slow
+PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
+_quick_test: str | None = None  # the one that runs now
+
 # What a user has set for the program is not what is tested.
 for name in [name for name in os.environ if name.startswith("SIMGAN_") and name != "SIMGAN_DEVICE"]:
     del os.environ[name]
 
 # Bits are compared, and ranks share a machine: with a GPU too, programs run on the CPU, but for engine/test_gpu.py.
 os.environ.setdefault("SIMGAN_DEVICE", "cpu")
+
+
+def _refuse_processes(event: str, _: object) -> None:
+    if _quick_test is not None and event in PROCESS_EVENTS:
+        raise RuntimeError(f"{_quick_test} starts a process: mark it slow")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what slow machines need."""
+    parser.addoption("--no-ceiling", action="store_true", help="let tests that are not marked slow take their time")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let tests without the mark slow start no process."""
+    global _quick_test
+    _quick_test = None if item.get_closest_marker("slow") else item.nodeid
+    try:
+        return (yield)
+    finally:
+        _quick_test = None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that is not marked slow and takes longer than the ceiling."""
+    report = yield
+    is_free = item.get_closest_marker("slow") or item.config.getoption("--no-ceiling")
+    if report.passed and call.duration > CEILING and not is_free:
+        report.outcome = "failed"
+        report.longrepr = f"took {call.duration:.1f} s of at most {CEILING:g}: mark it slow, or pass --no-ceiling"
+    return report
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ def shell(script: str, folder: Path, program: Path) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_works_from_top_to_bottom(
     page: Path, world: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -138,7 +139,9 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md", "benchmarks/RESULTS.md", "SECURITY.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "benchmarks/RESULTS.md", "SECURITY.md"]
+)
 def test_links_in_a_checkout_lead_to_headings(name: str) -> None:
     page = ROOT / name
     links = re.findall(r"\]\(((?!https?:)[^)\s]+)\)", page.read_text())
@@ -181,8 +184,32 @@ def test_what_the_paper_says_has_a_file_and_a_test() -> None:
         assert names_are_defined(code, r"(?:src|examples|benchmarks)/\S+"), code
 
 
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_pages_for_developers_name_what_exists(name: str) -> None:
+    rows = re.findall(r"^\| (?!---).+ \|$", (ROOT / name).read_text(), re.MULTILINE)
+    cells = [cell for row in rows for cell in row.split(" | ") if re.search(r"`(src|tests)/", cell)]
+    assert len(cells) >= 10
+    assert [cell for cell in cells if not names_are_defined(cell, r"(?:src|tests)/\S+")] == []
+
+
+def test_imports_run_one_way() -> None:
+    may = {
+        "errors": set[str](),
+        "data": {"errors"},
+        "engine": {"data", "report", "errors"},
+        "report": {"gaze", "engine", "data", "errors"},
+        "gaze": {"engine", "report", "data", "errors"},
+        "cli": {"gaze", "report", "engine", "data", "errors"},
+    }
+    root = ROOT / "src" / "simgan_cli"
+    for file in [root / "errors.py", *root.glob("*/*.py")]:
+        folder = file.relative_to(root).parts[0].removesuffix(".py")
+        found = re.findall(r"^\s*(?:from|import) simgan_cli\.(\w+)", file.read_text(), re.MULTILINE)
+        assert set(found) <= {folder} | may[folder], file
+
+
 def names_are_defined(cell: str, path: str) -> bool:
-    """Say whether every name in backticks is defined in the file that is named before it."""
+    """Return whether every name in backticks is defined in the file that is named before it."""
     file, defined = None, set()
     for item in re.findall("`([^`]+)`", cell):
         if re.fullmatch(path, item):
@@ -206,6 +233,7 @@ def definitions(file: Path) -> set[str]:
     return named | {target.id for targets in assigned for target in targets if isinstance(target, ast.Name)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "more"),
     [
@@ -226,12 +254,14 @@ def test_json_documents_have_the_documented_fields(
     assert set(document) == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_the_run_folder_is_as_documented(domains: Domains) -> None:
     result = simgan("train", *domains.flags, *TINY, "--sample-every", "5")
     assert result.returncode == 0, result.stderr
     assert {path.name for path in domains.out.iterdir()} == {path.split("/")[0] for path in LAYOUT} | {".lock"}
 
 
+@pytest.mark.slow
 def test_the_discs_example_runs_and_draws_its_sheet(tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "examples" / "discs.py"), str(tmp_path)]
     quick = [

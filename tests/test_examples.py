@@ -18,6 +18,8 @@ from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
 from tests.helpers import SIMGAN, files_below, write_images, write_refiner
 from tests.warm import warm_simgan
 
+pytestmark = pytest.mark.slow  # whole commands
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = {
     "SIMGAN_STEPS": "2", "SIMGAN_PRETRAIN_DISCRIMINATOR": "1", "SIMGAN_BATCH_SIZE": "4", "SIMGAN_REFINER_WIDTH": "4",

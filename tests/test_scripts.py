@@ -1,14 +1,18 @@
-"""The versions that CI locks and the oldest that are allowed cover what pyproject.toml asks for."""
+"""What installs, checks and releases the project agrees with pyproject.toml and with itself."""
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
 LISTED = {
     match[1]: match[2]
     for line in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
@@ -32,9 +36,62 @@ def test_everything_but_pytorch_is_locked() -> None:
             assert [int(part) for part in re.findall(r"\d+", locked[name])] >= [int(p) for p in least.split(".")], name
 
 
+@pytest.mark.slow
 def test_the_oldest_versions_are_the_lower_bounds_of_what_users_install() -> None:
     result = subprocess.run([sys.executable, ROOT / "scripts" / "oldest"], capture_output=True, text=True, check=True)
     found = pins(result.stdout)
     assert {line.split(">=")[0] for line in PROJECT["dependencies"]} <= found.keys()
     assert {"scipy", "h5py", "matplotlib", "tensorboard"} <= found.keys()
     assert all(LISTED[name] == version for name, version in found.items())
+
+
+def test_a_release_has_addresses_and_links_that_work_anywhere() -> None:
+    metadata_of = runpy.run_path(str(ROOT / "hatch_build.py"))["metadata_of"]
+    readme = (
+        "![a picture, of eyes](docs/a.png) [page](docs/p.md#part) [two](a.md), [three](b.md)\n"
+        "[away](https://arxiv.org/abs/1) [here](#start) [write](mailto:a@b.c)"
+    )
+    release = {"GITHUB_SERVER_URL": "https://host", "GITHUB_REPOSITORY": "o/r", "GITHUB_REF_NAME": "v1.2"}
+    made = metadata_of(readme, release)
+    assert made["readme"] == {
+        "content-type": "text/markdown",
+        "text": "![a picture, of eyes](https://host/o/r/raw/v1.2/docs/a.png) "
+        "[page](https://host/o/r/blob/v1.2/docs/p.md#part) "
+        "[two](https://host/o/r/blob/v1.2/a.md), [three](https://host/o/r/blob/v1.2/b.md)\n"
+        "[away](https://arxiv.org/abs/1) [here](#start) [write](mailto:a@b.c)",
+    }
+    assert made["urls"]["Source"] == "https://host/o/r"
+    assert all(address.startswith("https://host/o/r") for address in made["urls"].values())
+    assert metadata_of(readme, {}) == {"readme": {"content-type": "text/markdown", "text": readme}, "urls": {}}
+
+
+def test_no_relative_link_of_the_readme_is_left_in_a_release() -> None:
+    with_absolute_links = runpy.run_path(str(ROOT / "hatch_build.py"))["with_absolute_links"]
+    released = with_absolute_links((ROOT / "README.md").read_text(), "https://host/o/r", "v1")
+    targets = [part.partition(")")[0] for part in released.split("](")[1:]]
+    assert len(targets) > 20
+    assert [target for target in targets if not target.startswith("https://")] == []
+
+
+def test_all_that_a_source_distribution_should_hold_exists() -> None:
+    included = SETTINGS["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert [name for name in included if not (ROOT / name).exists()] == []
+
+
+def test_the_hook_of_git_lints_as_ci_does() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert set(re.findall(r"\[ruff==(.+)\]", hooks)) == {pins((ROOT / ".ci" / "constraints.txt").read_text())["ruff"]}
+
+
+def test_workflows_name_actions_by_their_full_hash() -> None:
+    for workflow in (ROOT / ".github" / "workflows").iterdir():
+        used = re.findall(r"uses: (.+)", workflow.read_text())
+        assert used
+        assert [line for line in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+
+
+def test_the_pages_name_the_makefile_s_targets() -> None:
+    targets = set(re.findall(r"^(\w+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets == {"setup", "fix", "test", "check", "docs"}
+    for page in ("README.md", "CONTRIBUTING.md"):
+        assert set(re.findall(r"`make (\w+)`", (ROOT / page).read_text())) == targets

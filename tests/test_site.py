@@ -14,6 +14,8 @@ from simgan_cli.engine.fields import METRICS
 from simgan_cli.engine.health import RULES
 from simgan_cli.errors import EXIT_CODES
 
+pytestmark = pytest.mark.slow  # whole commands
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -104,6 +104,7 @@ def test_augmentation_changes_looks_and_not_places(efficacy: ModuleType) -> None
     assert all(copy[dark].mean() < copy[~dark].mean() - 10 for copy in copies)
 
 
+@pytest.mark.slow
 def test_a_tiny_world_from_folders_to_table_and_resumed(
     efficacy: ModuleType,
     limits: ModuleType,
@@ -230,6 +231,7 @@ def test_each_ablation_is_the_default_but_for_one_setting(efficacy: ModuleType, 
     assert settings["paper"]["recipe"] == "paper"
 
 
+@pytest.mark.slow
 def test_ablations_have_the_table_of_the_same_benchmark(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "ablations.py"), "--data", "data", "--work", str(tmp_path)]
     result = subprocess.run([*command, "--table"], capture_output=True, text=True, check=False)
@@ -263,6 +265,7 @@ def test_hindsight_has_no_rows_where_nothing_was_kept_and_none_under_other_condi
         efficacy.main([*flags, "4"])
 
 
+@pytest.mark.slow
 def test_an_attempt_that_fails_counts_with_its_minutes(efficacy: ModuleType, tmp_path: Path) -> None:
     job = efficacy.Job("camera", tmp_path / "nowhere", tmp_path / "nowhere")
     run = efficacy.run_of(tmp_path, "camera", "default", 0)
@@ -274,6 +277,7 @@ def test_an_attempt_that_fails_counts_with_its_minutes(efficacy: ModuleType, tmp
         assert min(minutes) > 0
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
     write_csv(tmp_path / "camera" / "synthetic", 4, 0)
     command = [

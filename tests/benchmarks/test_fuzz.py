@@ -12,6 +12,8 @@ import pytest
 from simgan_cli.data.images import Preparation, read_pixels
 from simgan_cli.errors import UnreadableImage
 
+pytestmark = pytest.mark.slow  # hangs and swells are provoked
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 
 

@@ -30,6 +30,7 @@ def test_the_plain_networks_are_the_products(plain_loop: ModuleType) -> None:
         torch.testing.assert_close(plain(images), ours(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_plain_loop_trains(plain_loop: ModuleType) -> None:
     small = {"refiner_width": 4, "refiner_blocks": 1, "batch_size": 4, "history_size": 4, "discriminator_lr": 0.01}
     config = TrainConfig.model_validate({"synthetic": "s", "real": "r"} | small)

@@ -79,6 +79,7 @@ NAMES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_variant_trains_another_discriminator(
     variants: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_each_variant_trains_another_discriminator(
     assert len(losses) == len(NAMES) + 1
 
 
+@pytest.mark.slow
 def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, str(SCRIPT), "huge", "train"], capture_output=True, text=True, check=False)
     assert result.returncode == 1

@@ -31,6 +31,7 @@ def toml(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @needs_permissions
 def test_an_image_without_permission_is_skipped_and_named(domains: Domains) -> None:
     locked = domains.synthetic / "3.png"
@@ -41,6 +42,7 @@ def test_an_image_without_permission_is_skipped_and_named(domains: Domains) -> N
     assert "skipped 1 unreadable images of 12" in result.stderr
 
 
+@pytest.mark.slow
 @needs_permissions
 def test_an_out_folder_without_permission(domains: Domains) -> None:
     domains.out.mkdir()
@@ -52,18 +54,21 @@ def test_an_out_folder_without_permission(domains: Domains) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_out_is_a_file(domains: Domains) -> None:
     domains.out.write_text("years of work")
     assert_usage_error(*domains.flags, says=(f"--out {domains.out}: a file, not a folder",))
     assert domains.out.read_text() == "years of work"
 
 
+@pytest.mark.slow
 def test_out_inside_the_synthetic_folder(domains: Domains) -> None:
     out = domains.synthetic / "run"
     assert_usage_error(*domains.flags, "--out", out, says=(str(out), "inside --synthetic"))
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_all_wrong_types_of_a_file_are_reported_at_once(domains: Domains, tmp_path: Path) -> None:
     file = toml(tmp_path, '[train]\nsteps = "many"\nbatch-size = 2.5\nflip = "maybe"\nsize = [3]\nout = 3\nreal = 4\n')
     folders = ["--synthetic", str(domains.synthetic)]
@@ -72,11 +77,13 @@ def test_all_wrong_types_of_a_file_are_reported_at_once(domains: Domains, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_settings_outside_their_table(domains: Domains, tmp_path: Path) -> None:
     file = toml(tmp_path, "steps = 3\n")
     assert_usage_error(*domains.flags, "--config", file, says=(str(file), "'steps'", "below [train]"))
 
 
+@pytest.mark.slow
 def test_a_settings_file_that_is_a_folder_or_not_text(domains: Domains, tmp_path: Path) -> None:
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"\xff\xfe\x00")
@@ -94,12 +101,14 @@ def test_a_settings_file_is_read_in_any_encoding_and_with_any_line_ends(
     assert gather("train", {}, path, {}) == {"synthetic": "rendérs", "steps": 7}
 
 
+@pytest.mark.slow
 def test_a_settings_file_of_another_encoding_says_how_to_save_it(domains: Domains, tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_bytes("[train]\n# Größe".encode("latin-1"))
     assert_usage_error(*domains.flags, "--config", path, says=(str(path), "byte 12 is no UTF-8", "save it as UTF-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "piped"),
     [("renders\r\n".encode("utf-16"), False), (b"renders\0", True), (b"\xef\xbb\xbf.\\renders  \r\n", False)],
@@ -117,6 +126,7 @@ def test_a_list_of_folders_is_read_however_it_was_written(tmp_path: Path, conten
     assert "2 images" in result.stderr + result.stdout
 
 
+@pytest.mark.slow
 def test_a_list_that_is_no_list_is_a_usage_error(tmp_path: Path) -> None:
     model = write_refiner(tmp_path / "model")
     random = np.random.default_rng(0).bytes(20_000).replace(b"\n", b"")
@@ -127,26 +137,31 @@ def test_a_list_that_is_no_list_is_a_usage_error(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_value_in_the_environment(domains: Domains) -> None:
     assert_usage_error(*domains.flags, env={"SIMGAN_FLIP": "perhaps"}, says=("--flip:", "perhaps"))
 
 
+@pytest.mark.slow
 def test_cuda_on_a_machine_without_it(domains: Domains) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     assert_usage_error(*domains.flags, *TINY, "--device", "cuda", says=("--device cuda", "cpu"))
 
 
+@pytest.mark.slow
 def test_a_device_beyond_all_numbers(domains: Domains) -> None:
     assert_usage_error(*domains.flags, *TINY, "--device", "cuda:99999999999999999999", says=("--device: ",))
 
 
+@pytest.mark.slow
 def test_wrong_values_on_resuming_are_usage_errors(domains: Domains) -> None:
     assert simgan("train", *domains.flags, *TINY).returncode == 0
     more = ["--resume", "auto", "--lambda", "-1", "--size", "big"]
     assert_usage_error(*domains.flags, *more, says=("--lambda: ", "--size: 'big' is not HEIGHTxWIDTH"))
 
 
+@pytest.mark.slow
 def test_a_run_to_go_on_from_is_not_forked_unasked(domains: Domains) -> None:
     assert simgan("train", *domains.flags, *TINY).returncode == 0
     for place in (domains.out / "checkpoints" / "step-00000005", domains.out):
@@ -156,6 +171,7 @@ def test_a_run_to_go_on_from_is_not_forked_unasked(domains: Domains) -> None:
         assert resumed.returncode == 0, resumed.stderr
 
 
+@pytest.mark.slow
 def test_a_repeated_command_never_goes_back_in_its_own_run(domains: Domains) -> None:
     assert simgan("train", *domains.flags, *TINY, "--save-every", "2", "--keep", "0").returncode == 0
     early = domains.out / "checkpoints" / "step-00000002"
@@ -171,6 +187,7 @@ def test_a_repeated_command_never_goes_back_in_its_own_run(domains: Domains) -> 
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_presets_yield_to_a_file_and_files_to_flags(domains: Domains, tmp_path: Path) -> None:
     file = toml(tmp_path, '[train]\npreset = "hands"\nrefiner_kernel = 5\nrefiner_blocks = 2\nflip = true\n')
     more = ["--refiner-blocks", "1", "--no-flip", "--dry-run"]
@@ -182,6 +199,7 @@ def test_presets_yield_to_a_file_and_files_to_flags(domains: Domains, tmp_path: 
     assert not domains.out.exists()
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8(domains: Domains, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"render\xff")
     domains.synthetic.rename(folder)
@@ -194,6 +212,7 @@ def test_names_that_are_not_utf8(domains: Domains, tmp_path: Path) -> None:
     assert resumed.returncode == 0, resumed.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "deleted"])
 def test_a_cache_entry_with_holes_is_made_again(domains: Domains, tmp_path: Path, damage: str) -> None:
     cache = tmp_path / "cache"
@@ -205,6 +224,7 @@ def test_a_cache_entry_with_holes_is_made_again(domains: Domains, tmp_path: Path
     assert resumed.returncode == 0, resumed.stderr
 
 
+@pytest.mark.slow
 def test_images_too_small_for_the_networks(domains: Domains) -> None:
     for folder in (domains.synthetic, domains.real):
         shutil.rmtree(folder)

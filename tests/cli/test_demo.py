@@ -2,6 +2,7 @@ import json
 import shlex
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
@@ -10,6 +11,7 @@ from simgan_cli.cli.demo_config import DemoConfig
 from tests.helpers import files_below, simgan
 
 
+@pytest.mark.slow
 def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     result = simgan("demo", folder, "--quick", "--json", "--device", "cpu")

@@ -13,6 +13,8 @@ from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
 from tests.helpers import SIMGAN, files_below, simgan
 
+pytestmark = pytest.mark.slow  # whole commands
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

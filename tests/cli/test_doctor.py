@@ -5,13 +5,17 @@ import json
 import platform
 import resource
 import signal
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
+from simgan_cli.cli.doctor import EXTRAS, PACKAGES
 from simgan_cli.data.cache import Source, open_pixels
 from simgan_cli.data.files import locked_file
 from simgan_cli.data.images import Preparation
@@ -33,6 +37,7 @@ def doctor(*arguments: str | Path) -> dict[str, object]:
     return document
 
 
+@pytest.mark.slow
 def test_the_installed_program_says_what_runs_here_and_that_all_is_well(tmp_path: Path) -> None:
     result = simgan("doctor", cold=True, env={"SIMGAN_CACHE": str(cached(tmp_path, "a", 1))})
     assert result.returncode == 0, result.stderr
@@ -50,6 +55,12 @@ def test_the_document(tmp_path: Path) -> None:
     assert (document["device"], document["threads"]) == ("cpu", torch.get_num_threads())
     assert document["cache"] == {"folder": str(tmp_path / "none"), "entries": 0, "bytes": 0}
     assert not (tmp_path / "none").exists()
+
+
+def test_the_packages_of_every_extra_of_users_are_named() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = [project["optional-dependencies"][name] for name in ("gaze", "plots", "renders", "tensorboard")]
+    assert {line.split(">=")[0] for line in chain(*extras)} <= {*PACKAGES, *EXTRAS}
 
 
 def test_clearing_deletes_the_cache_and_nothing_else(tmp_path: Path) -> None:
@@ -111,6 +122,7 @@ def test_a_machine_that_computes_wrongly_is_found_out() -> None:
     assert "NaN" in checks[0].found
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_found_out(tmp_path: Path) -> None:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

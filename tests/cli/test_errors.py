@@ -46,23 +46,27 @@ def billion_pixels(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
 
 
+@pytest.mark.slow
 def test_a_missing_folder(domains: Domains) -> None:
     shutil.rmtree(domains.real)
     assert_fails(2, domains, says=(str(domains.real), "no such folder"))
 
 
+@pytest.mark.slow
 def test_a_file_where_a_folder_is_wanted(domains: Domains) -> None:
     shutil.rmtree(domains.real)
     domains.real.write_text("")
     assert_fails(2, domains, says=(str(domains.real), "a file, not a folder"))
 
 
+@pytest.mark.slow
 def test_an_empty_folder(domains: Domains) -> None:
     shutil.rmtree(domains.real)
     domains.real.mkdir()
     assert_fails(4, domains, says=(str(domains.real), "no image among its files", ".png"))
 
 
+@pytest.mark.slow
 def test_a_folder_without_images(domains: Domains) -> None:
     shutil.rmtree(domains.synthetic)
     domains.synthetic.mkdir()
@@ -70,6 +74,7 @@ def test_a_folder_without_images(domains: Domains) -> None:
     assert_fails(4, domains, says=(str(domains.synthetic), "no image among its files"))
 
 
+@pytest.mark.slow
 @needs_permissions
 def test_an_unreadable_folder(domains: Domains) -> None:
     inner = write_images(domains.synthetic / "locked", 1, 3)
@@ -91,6 +96,7 @@ def spoil(folder: Path) -> None:
     billion_pixels(folder / "billion.png")
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_skipped_named_and_counted(domains: Domains) -> None:
     spoil(domains.synthetic)
     result = simgan("train", *domains.flags, *TINY)
@@ -103,29 +109,34 @@ def test_unreadable_images_are_skipped_named_and_counted(domains: Domains) -> No
     assert "skipped 4 unreadable images of 16" in result.stderr
 
 
+@pytest.mark.slow
 def test_strict_makes_an_unreadable_image_an_error(domains: Domains) -> None:
     spoil(domains.synthetic)
     assert_fails(4, domains, "--strict", says=(str(domains.synthetic / "billion.png"), "and 3 more", "--strict"))
 
 
+@pytest.mark.slow
 def test_nothing_but_unreadable_images(domains: Domains) -> None:
     for path in domains.real.iterdir():
         path.write_bytes(b"")
     assert_fails(4, domains, says=("none of 3 images can be read", str(domains.real / "0.png"), "empty file"))
 
 
+@pytest.mark.slow
 def test_mixed_sizes_need_size(domains: Domains) -> None:
     write_images(domains.synthetic / "larger", 1, 3, (32, 40))
     assert_fails(4, domains, says=("mixed sizes", "16x20", "32x40", "larger/0.png", "--size"))
     assert simgan("train", *domains.flags, *TINY, "--size", "16x20").returncode == 0
 
 
+@pytest.mark.slow
 def test_mixed_channels_need_channels(domains: Domains) -> None:
     write_images(domains.synthetic / "colour", 1, 3, (16, 20, 3))
     assert_fails(4, domains, says=("mixed channels", "colour/0.png", "--channels"))
     assert simgan("train", *domains.flags, *TINY, "--channels", "1").returncode == 0
 
 
+@pytest.mark.slow
 def test_domains_of_different_sizes(domains: Domains) -> None:
     shutil.rmtree(domains.real)
     write_images(domains.real, 3, 3, (20, 24))
@@ -134,6 +145,7 @@ def test_domains_of_different_sizes(domains: Domains) -> None:
         assert_fails(4, domains, *more, says=(f"{says}pass --size HEIGHTxWIDTH",))
 
 
+@pytest.mark.slow
 def test_a_psi_that_cannot_read_the_images(domains: Domains, tmp_path: Path) -> None:
     save_network(tmp_path / "estimator", Estimator("cnn", 35, 55), {}, {})
     for more in ([], ["--dry-run"]):
@@ -141,19 +153,23 @@ def test_a_psi_that_cannot_read_the_images(domains: Domains, tmp_path: Path) -> 
         assert_fails(2, domains, "--psi", str(tmp_path / "estimator"), *more, says=says)
 
 
+@pytest.mark.slow
 def test_the_same_folder_twice(domains: Domains) -> None:
     assert_fails(2, domains, "--real", f"{domains.synthetic}/../synthetic", says=("same folder",))
 
 
+@pytest.mark.slow
 def test_a_folder_inside_the_other(domains: Domains) -> None:
     inner = write_images(domains.synthetic / "photos", 1, 3)
     assert_fails(2, domains, "--real", str(inner), says=("one lies inside the other",))
 
 
+@pytest.mark.slow
 def test_out_inside_a_domain(domains: Domains) -> None:
     assert_fails(2, domains, "--out", str(domains.real / "run"), says=("--out", "inside --real"))
 
 
+@pytest.mark.slow
 def test_out_that_holds_something_else_stays_as_it_is(domains: Domains) -> None:
     domains.out.mkdir()
     (domains.out / "thesis.tex").write_text("years of work")
@@ -161,21 +177,25 @@ def test_out_that_holds_something_else_stays_as_it_is(domains: Domains) -> None:
     assert [path.name for path in domains.out.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_all_contradictions_are_reported_at_once(domains: Domains) -> None:
     more = ["--refiner-kernel", "4", "--fit", "crop", "--history-size", "1", "--psi", "dreams", "--batch-size", "8"]
     assert_fails(2, domains, *more, says=("--refiner-kernel 4", "--fit crop", "--history-size 1", "--psi dreams"))
 
 
+@pytest.mark.slow
 def test_all_values_out_of_bounds_are_reported_at_once(domains: Domains) -> None:
     more = ["--steps", "-1", "--size", "big", "--psi", "identity=x", "--ema", "1.5", "--max-time", "soon"]
     assert_fails(2, domains, *more, says=("--steps:", "--size:", "--psi:", "--ema:", "--max-time:", "HEIGHTxWIDTH"))
 
 
+@pytest.mark.slow
 def test_an_unknown_option_and_a_wrong_type(domains: Domains) -> None:
     assert_fails(2, domains, "--lamda", "3", says=("--lamda",))
     assert_fails(2, domains, "--steps", "many", says=("--steps",))
 
 
+@pytest.mark.slow
 def test_an_unknown_key_of_a_file_suggests_the_nearest(domains: Domains, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("[train]\nbatchsize = 3\n")
@@ -184,6 +204,7 @@ def test_an_unknown_key_of_a_file_suggests_the_nearest(domains: Domains, tmp_pat
     assert_fails(2, domains, "--config", str(file), says=("settings.toml", "TOML"))
 
 
+@pytest.mark.slow
 def test_an_unknown_variable_suggests_the_nearest(domains: Domains) -> None:
     assert_fails(2, domains, env={"SIMGAN_STEPZ": "3"}, says=("SIMGAN_STEPZ", "did you mean SIMGAN_STEP"))
 
@@ -249,6 +270,7 @@ def test_a_variable_of_a_setting_counts_whatever_a_platform_may_mean(capsys: pyt
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_variables_of_a_platform_are_told_once_and_beside_the_document(domains: Domains) -> None:
     result = simgan("train", *domains.flags, "--quiet", "--dry-run", "--json", env=PLATFORM)
     assert result.returncode == 0, result.stderr
@@ -267,12 +289,14 @@ def test_a_list_of_patterns_comes_from_each_place(tmp_path: Path) -> None:
     assert (config["include"], config["exclude"]) == (("*.png", "*.jpg"), ("*.mask.png",))
 
 
+@pytest.mark.slow
 def test_an_absent_device_is_an_error(domains: Domains) -> None:
     if torch.cuda.device_count() > 99:
         pytest.skip("a machine with a hundred GPUs")
     assert_fails(2, domains, "--device", "cuda:99", says=("--device cuda:99", "use auto, cpu"))
 
 
+@pytest.mark.slow
 def test_settings_come_from_recipe_file_environment_and_flags_in_this_order(domains: Domains, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('[train]\nrecipe = "paper"\nbeta1 = 0.1\nema = 0.1\nbatch-size = 6\nhistory_size = 9\nsteps = 1\n')
@@ -287,6 +311,7 @@ def test_settings_come_from_recipe_file_environment_and_flags_in_this_order(doma
     assert (settings["beta1"], settings["ema"]) == (0.2, 0.3)
 
 
+@pytest.mark.slow
 def test_names_cannot_steer_the_terminal(domains: Domains) -> None:
     (domains.real / "\x1b[31mred.png").write_bytes(b"")
     result = simgan("train", *domains.flags, *TINY)
@@ -295,6 +320,7 @@ def test_names_cannot_steer_the_terminal(domains: Domains) -> None:
     assert "\\x1b[31mred.png: empty file" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_quiet_training_still_says_that_it_gained_nothing(tmp_path: Path) -> None:
     alike = [write_images(tmp_path / name, 80, seed) for seed, name in enumerate(("synthetic", "real"))]
     folders = ["--synthetic", alike[0], "--real", alike[1], "--out", tmp_path / "run"]
@@ -314,6 +340,7 @@ def test_long_reading_is_told_without_a_terminal(
     assert capsys.readouterr().err == "reading real: 7 of 4,000 images\n"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_previous_checkpoint_good(domains: Domains) -> None:
     """The limit on file sizes fails a write as a full disk does, in the middle of a file."""
     few = [
@@ -339,12 +366,14 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(domains: Domains) -> No
     assert f"resumed {domains.out / 'checkpoints' / saved[-1]}" in resumed.stderr
 
 
+@pytest.mark.slow
 def test_divergence_exits_4_and_names_the_last_good_checkpoint(domains: Domains) -> None:
     more = ["--optimizer", "sgd", "--ema", "0", "--refiner-lr", "1e38", "--save-every", "2"]
     good = str(domains.out / "checkpoints" / "step-00000002")
     assert_fails(4, domains, *more, says=("diverged before step", good, "--clip-gradient"))
 
 
+@pytest.mark.slow
 def test_a_bad_checkpoint_is_named_and_left_alone(domains: Domains) -> None:
     assert simgan("train", *domains.flags, *TINY).returncode == 0
     folder = domains.out / "checkpoints" / "step-00000005"
@@ -363,6 +392,7 @@ def test_a_bad_checkpoint_is_named_and_left_alone(domains: Domains) -> None:
     assert simgan("train", *domains.flags, *TINY, "--resume", "auto", "--steps", "4").returncode == 0
 
 
+@pytest.mark.slow
 def test_json_is_one_document_also_after_a_failure(domains: Domains) -> None:
     Image.new("L", (9, 9)).save(domains.real / "odd.png")
     result = simgan("train", *domains.flags, *TINY, "--json")
@@ -371,6 +401,7 @@ def test_json_is_one_document_also_after_a_failure(domains: Domains) -> None:
     assert (document["schema"], document["status"], document["step"]) == ("simgan.train/1", "failed", 0)
 
 
+@pytest.mark.slow
 def test_lambda_is_a_number_or_auto(domains: Domains) -> None:
     for more in ([], ["--dry-run"]):
         assert_fails(2, domains, "--lambda", "auto", *more, says=("3 in a domain are too few", "(wanted: 80)"))
@@ -383,10 +414,12 @@ def test_lambda_is_a_number_or_auto(domains: Domains) -> None:
     assert_fails(2, domains, "--lambda", "much", says=("--lambda", "'much' is neither a number nor auto"))
 
 
+@pytest.mark.slow
 def test_help_shows_brackets_as_they_are() -> None:
     assert "simgan-cli[tensorboard]" in simgan("train", "--help").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

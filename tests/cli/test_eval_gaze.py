@@ -53,6 +53,7 @@ def write_estimator(folder: Path, preprocess: str = "none", size: tuple[int, int
     return folder
 
 
+@pytest.mark.slow
 def test_a_model_is_compared_with_what_it_refines(tmp_path: Path) -> None:
     model, oracle = write_refiner(tmp_path / "model"), write_csv(tmp_path / "oracle", 40, 3)
     unlabelled = write_images(tmp_path / "unlabelled", 12, 4, (40, 60))
@@ -143,6 +144,7 @@ def test_a_loaded_estimator_is_checked_before_anything_is_trained(tmp_path: Path
     prepared(f"yours={small}", size="20x31")
 
 
+@pytest.mark.slow
 def test_each_estimator_gets_its_verdicts(tmp_path: Path) -> None:
     other, loaded = write_csv(tmp_path / "other", 12, 3), [write_estimator(tmp_path / name) for name in ("a", "b")]
     networks = ["--load", f"a={loaded[0]}", "--load", f"b={loaded[1]}"]
@@ -161,6 +163,7 @@ def test_each_estimator_gets_its_verdicts(tmp_path: Path) -> None:
     assert "b - a, resnet: " in alone.stdout
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_what_it_found_as_a_document(tmp_path: Path) -> None:
     result = simgan("eval-gaze", *sets(tmp_path), "--dry-run", "--quiet", "--json")
     assert result.returncode == 0, result.stderr
@@ -172,6 +175,7 @@ def test_a_dry_run_tells_what_it_found_as_a_document(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_table_and_the_pupil(tmp_path: Path) -> None:
     result = simgan("eval-gaze", *sets(tmp_path), "--target", "pupil", *QUICK, "--estimator", "knn")
     assert result.returncode == 0, result.stderr
@@ -180,6 +184,7 @@ def test_the_table_and_the_pupil(tmp_path: Path) -> None:
     assert f"reading {tmp_path / 'train'}\n" in result.stderr
 
 
+@pytest.mark.slow
 def test_names_stay_whole_where_the_terminal_is_narrow(tmp_path: Path) -> None:
     train, test = write_csv(tmp_path / "train", 12, 1), write_csv(tmp_path / "test", 6, 2)
     flags = ["--train", f"renders-indoor-lit={train}", "--train", f"my-reweighted-set={train}", "--estimator", "knn"]
@@ -190,6 +195,7 @@ def test_names_stay_whole_where_the_terminal_is_narrow(tmp_path: Path) -> None:
     assert "my-reweighted-set" in names
 
 
+@pytest.mark.slow
 def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tmp_path: Path) -> None:
     train, other, test = (write_csv(tmp_path / name, n, n) for name, n in (("train", 200), ("other", 40), ("test", 10)))
     images, gaze, _ = discs(150, 4)
@@ -239,6 +245,7 @@ def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tm
     assert [path.name for path in (tmp_path / "out" / "weights").iterdir()] == ["mine.csv"]
 
 
+@pytest.mark.slow
 def test_where_no_label_lies_near_what_is_predicted_a_warning_says_so_and_the_other_rows_stand(tmp_path: Path) -> None:
     train, test = write_csv(tmp_path / "train", 360, 1), write_csv(tmp_path / "test", 20, 2)
     real = write_images(tmp_path / "real", 100, 4, (35, 55))
@@ -279,6 +286,7 @@ def test_where_no_label_lies_near_what_is_predicted_a_warning_says_so_and_the_ot
     assert any("synthetic-reweighted, resnet: left out: " in text for text in document["warnings"])
 
 
+@pytest.mark.slow
 def test_leaving_persons_out(tmp_path: Path) -> None:
     real = write_csv(tmp_path / "real", 30, 1, persons=3)
     labels = real / "labels.csv"
@@ -299,6 +307,7 @@ def test_leaving_persons_out(tmp_path: Path) -> None:
     assert sorted(json.loads(again.stdout)["rows"][0]["persons"]) == ["/../../../p01", "p00"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     flags = sets(tmp_path)
     train, test = tmp_path / "train", tmp_path / "test"
@@ -404,6 +413,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> object:
     return json.loads(result.stdout)["rows"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
 )

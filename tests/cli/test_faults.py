@@ -101,6 +101,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -130,6 +131,7 @@ def test_a_full_disk_is_an_error_that_says_so(world: Path, command: list[str]) -
     shutil.rmtree(world / "out", ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_the_cache_is_named(domains: Domains, tmp_path: Path) -> None:
     def no_room() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -160,6 +162,7 @@ def test_dates_of_files_decide_nothing(domains: Domains) -> None:
     assert json.loads(said)["step"] == 4 + 2
 
 
+@pytest.mark.slow
 def test_another_clock_changes_no_bit(domains: Domains) -> None:
     """Monotonic clocks that say months more, as after a machine was moved: what is trained is the same."""
     months = ["unshare", "--time", "--monotonic", "9000000", "--boottime", "9000000"]

@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from simgan_cli.cli.inspect_buffer import half_blocks
 from tests.helpers import SIMGAN, TINY, simgan, write_images
 
+pytestmark = pytest.mark.slow  # whole commands
+
 FIELDS = {
     "schema", "run", "step", "capacity", "filled", "refiner_updates", "ages", "expected_ages", "draws", "history_share",
     "memory_mb", "verdicts",

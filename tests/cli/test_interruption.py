@@ -18,6 +18,8 @@ from simgan_cli.cli.console import exit_codes
 from simgan_cli.cli.signals import stop_on_signals
 from tests.helpers import SIMGAN, simgan, write_images
 
+pytestmark = pytest.mark.slow  # whole commands
+
 # Slow enough (0.05 s a step) that a signal arrives before the end; lines of metrics cross the checkpoints.
 SETTINGS = [
     "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "32",

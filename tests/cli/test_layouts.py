@@ -10,6 +10,8 @@ from simgan_cli.engine.folders import RECORD
 from tests.helpers import files_below, members, pack, simgan, write_refiner
 from tests.layouts import LAYOUTS, Writer, labelme, solo, unityeyes
 
+pytestmark = pytest.mark.slow  # whole commands
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,6 +18,8 @@ from simgan_cli.cli.app import app
 from simgan_cli.engine.inspection import describe, open_buffer
 from tests.helpers import TORCHRUN, UNMEASURED, write_images
 
+pytestmark = pytest.mark.slow  # whole commands
+
 # Slow enough that a kill or a signal arrives before the end; lines of metrics cross the checkpoints.
 SETTINGS = [
     "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "64",

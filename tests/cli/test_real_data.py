@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.helpers import SHARED, TINY, needs_shared_data, simgan
+
+pytestmark = pytest.mark.slow  # whole commands
 
 
 @needs_shared_data

@@ -234,6 +234,7 @@ def test_what_is_told_of_the_job_goes_into_none_of_its_files(
     assert files_below(tmp_path) == before
 
 
+@pytest.mark.slow
 @needs_permissions
 def test_a_label_that_cannot_be_read_keeps_no_other_back(renders: Path, model: Path, tmp_path: Path) -> None:
     (renders / "labels.csv").chmod(0)
@@ -347,6 +348,7 @@ def test_parts_together_are_the_whole(refine: Refine, tmp_path: Path) -> None:
     assert "[3, 2] is not I/N" in refine("--config", tmp_path / "job.toml", out="x", code=2).stderr
 
 
+@pytest.mark.slow
 def test_ranks_share_the_work_and_the_first_one_talks(
     refine: Refine, renders: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -437,6 +439,7 @@ def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path
     assert "moved by more than 1 px" in result.stderr
 
 
+@pytest.mark.slow
 def test_settings_come_from_file_environment_and_flags(model: Path, renders: Path, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(

@@ -186,6 +186,7 @@ def test_an_archive_is_no_place_to_write_to(refine: Run, renders: Path, tmp_path
     assert "a file, not a folder or an archive (.tar" in refine(renders / "labels.csv", out="x", code=2).stderr
 
 
+@pytest.mark.slow
 def test_killed_within_an_archive_and_restarted_the_result_is_that_of_an_undisturbed_run(
     refine: Run, tmp_path: Path
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.helpers import SIMGAN, UNMEASURED, files_below, simgan, write_images, write_refiner
 
+pytestmark = pytest.mark.slow  # whole commands
+
 IMAGES = 240
 
 

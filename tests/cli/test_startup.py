@@ -15,6 +15,8 @@ from tests.conftest import Domains
 from tests.helpers import SIMGAN, simgan
 from tests.warm import ENVIRONMENT
 
+pytestmark = pytest.mark.slow  # whole commands
+
 HEAVY = re.compile(r"^import time:.*\|\s*(torch|torchvision|safetensors\.torch)\b")
 
 

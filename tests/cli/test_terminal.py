@@ -109,6 +109,7 @@ def test_names_are_not_drawn_as_emoji(tmp_path: Path) -> None:
     assert ":skull:.png: empty file" in result.output
 
 
+@pytest.mark.slow
 def test_a_stdout_without_utf_8_gets_what_it_can_show(world: Path) -> None:
     said = simgan("inspect-buffer", world / "run", env={"PYTHONIOENCODING": "latin-1"}, cold=True)
     assert (said.returncode, said.stderr) == (0, "")

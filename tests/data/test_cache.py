@@ -117,6 +117,7 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path) -> None:
     """Four processes at once: one decodes, all get the same pixels, nothing else is left."""
     folder, cache = write_images(tmp_path / "images", 200, 1), tmp_path / "cache"

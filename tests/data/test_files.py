@@ -29,6 +29,7 @@ files.copy_atomic(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @needs_permissions
 def test_what_a_kill_left_of_a_read_only_copy_is_in_nobodys_way(tmp_path: Path) -> None:
     source, copy = tmp_path / "labels.csv", tmp_path / "copy.csv"
@@ -53,6 +54,7 @@ files.link_atomic(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @needs_permissions
 @pytest.mark.parametrize("mode", [0o644, 0o444])
 def test_what_a_kill_left_of_a_link_is_never_written_into(tmp_path: Path, mode: int) -> None:
@@ -93,6 +95,7 @@ with files.atomic_directory(Path(sys.argv[1])) as building:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [False, True], ids=["all", "its own"])
 def test_a_folder_that_a_kill_kept_from_its_place_takes_it(tmp_path: Path, of: bool) -> None:
     folder = tmp_path / "entry"

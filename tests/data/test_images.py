@@ -263,6 +263,7 @@ def test_jpegs_of_other_kinds_are_named(tmp_path: Path, place: int, value: int, 
         decode(tmp_path / "a.jpg")
 
 
+@pytest.mark.slow
 def test_damaged_tags_are_no_warning_of_the_decoder(tmp_path: Path) -> None:
     saved(Image.new("L", (9, 9)), tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\5\1\x12")
     program = (

@@ -65,6 +65,7 @@ chunks = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(before=st.lists(chunks, max_size=4), behind=st.lists(chunks, max_size=3))
 def test_a_png_keeps_its_chunks_in_their_places(
     tmp_path_factory: pytest.TempPathFactory, before: list[tuple[bytes, bytes]], behind: list[tuple[bytes, bytes]]

@@ -423,6 +423,7 @@ def test_what_is_no_render_is_left_to_other_readers_or_named() -> None:
     assert "does not start as .exr files do" in refused("a.exr", b"version https://git-lfs.github.com/spec/v1\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.exr", "a.tif", "a.h5"])
 def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: Path, name: str) -> None:
     made = {"a.exr": exr(), "a.tif": tiff(light(H, W)), "a.h5": hdf5(colors=np.ones((H, W), np.uint8))}

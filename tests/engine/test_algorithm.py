@@ -299,6 +299,7 @@ def test_a_discriminator_that_cannot_tell_is_right_about_nothing() -> None:
     assert [measures[f"accuracy_{kind}"].item() for kind in ("real", "refined", "history")] == [0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:The .grad attribute of a Tensor:UserWarning"
 )  # the compiler's own, hidden elsewhere

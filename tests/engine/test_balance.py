@@ -58,6 +58,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_scale_of_psi_that_holds_the_refiner_halves_it_and_a_resumed_run_goes_on(settings: dict[str, Any]) -> None:
     settings |= {"psi": "normalized=1000"}
     train(resolve(settings | {"steps": 5}), None, Quiet(), StopRequest())
@@ -68,12 +69,14 @@ def test_a_scale_of_psi_that_holds_the_refiner_halves_it_and_a_resumed_run_goes_
     assert lambdas(settings["out"]) == [1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625]
 
 
+@pytest.mark.slow
 def test_a_scale_of_psi_that_leaves_it_alone_doubles_it_once_there_is_an_adversary(settings: dict[str, Any]) -> None:
     settings |= {"psi": "normalized=0.001", "pretrain_refiner": 2, "pretrain_discriminator": 1, "steps": 3}
     train(resolve(settings), None, Quiet(), StopRequest())
     assert lambdas(settings["out"]) == [2.0, 2.0, 4.0]  # what is measured before them, at step 2, changes nothing
 
 
+@pytest.mark.slow
 def test_a_number_stays(settings: dict[str, Any]) -> None:
     train(resolve(settings | {"lambda": "0.7"}), None, Quiet(), StopRequest())
     assert set(lambdas(settings["out"])) == {0.7}

@@ -79,6 +79,7 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES])
 def test_each_rule_is_provoked_by_a_real_training(rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realism, "STEPS", 1)  # of the classifier at the end, of which no rule knows
@@ -88,10 +89,12 @@ def test_each_rule_is_provoked_by_a_real_training(rule: str, tmp_path: Path, mon
     assert "{" not in finding.saw
 
 
+@pytest.mark.slow
 def test_a_healthy_training_is_not_accused(tmp_path: Path) -> None:
     assert provoked(tmp_path, blobs(1), GRAINY, {"batch_size": 8}).findings == []
 
 
+@pytest.mark.slow
 def test_white_pixels_are_no_fault_where_real_images_are_white(tmp_path: Path) -> None:
     listener = provoked(tmp_path, blobs(1), np.full(SHAPE, 255.0), FREE | {"refiner_output": "tanh"})
     assert "saturated pixels" not in [finding.rule for finding in listener.findings]

@@ -32,6 +32,7 @@ def view_of(buffer: HistoryBuffer, batch: int, step: int, **settings: Any) -> Bu
     return BufferView(Path("run/checkpoints/step-00000001"), step, config, made_at, draws, (1, 1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("capacity", "added", "iterations"), [(40, 8, 3), (40, 8, 5), (42, 8, 60), (16, 16, 9)])
 def test_expected_ages_are_the_mean_of_many_buffers(capacity: int, added: int, iterations: int) -> None:
     runs = 400

@@ -32,6 +32,7 @@ def test_an_exported_folder_is_loaded_whole(tmp_path: Path) -> None:
     assert all(torch.equal(stored[name], tensor) for name, tensor in model.network.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_run_gives_its_export_or_the_same_weights_of_a_checkpoint(domains: Domains, tmp_path: Path) -> None:
     run = [*domains.flags, *TINY, "--save-every", "2", "--keep", "0", "--ema", "0.5"]
     assert simgan("train", *run).returncode == 0

@@ -59,6 +59,7 @@ def images(*parts: dict[str, Tensor]) -> list[tuple[int, int, bytes]]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "adam", "went on"])
 def test_weights_are_the_same_on_all_ranks(place: Path, name: str) -> None:
     first, second = (weights(tensors(place, name, rank)) for rank in (0, 1))
@@ -66,6 +67,7 @@ def test_weights_are_the_same_on_all_ranks(place: Path, name: str) -> None:
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
 
 
+@pytest.mark.slow
 def test_two_halves_of_a_batch_give_the_update_of_the_whole(place: Path) -> None:
     alone, initial = built("sgd"), tensors_of(built("sgd"))
     train(alone, STEPS)
@@ -82,6 +84,7 @@ def test_two_halves_of_a_batch_give_the_update_of_the_whole(place: Path) -> None
     assert "loss_adversarial" in means
 
 
+@pytest.mark.slow
 def test_each_rank_has_its_own_history(place: Path) -> None:
     first, second = (tensors(place, "adam", rank) for rank in (0, 1))
     assert (len(first["history.images"]), len(second["history.images"])) == (7, 6)
@@ -104,6 +107,7 @@ def built_unconnected(ranks: Ranks) -> Any:
     return state
 
 
+@pytest.mark.slow
 def test_one_rank_goes_on_with_all_that_two_had(place: Path) -> None:
     alone = built("adam")
     alone.load(place / "two")
@@ -115,6 +119,7 @@ def test_one_rank_goes_on_with_all_that_two_had(place: Path) -> None:
     train(alone, 1)
 
 
+@pytest.mark.slow
 def test_two_ranks_go_on_with_all_that_one_had(place: Path) -> None:
     saved = safetensors.torch.load_file(place / "one" / "history.safetensors")
     parts = [tensors(place, "resumed", rank) for rank in (0, 1)]
@@ -127,6 +132,7 @@ def test_two_ranks_go_on_with_all_that_one_had(place: Path) -> None:
     assert images(tensors(place, "went on", 0)) != images(parts[0])
 
 
+@pytest.mark.slow
 def test_ranks_agree_and_fail_together(place: Path) -> None:
     first, second = (noted(place, rank) for rank in (0, 1))
     assert first["agreed"] == second["agreed"] == [None, "max-time", "interrupt"]
@@ -135,6 +141,7 @@ def test_ranks_agree_and_fail_together(place: Path) -> None:
     assert second["error"] == ["DataError", 4, "bad"]
 
 
+@pytest.mark.slow
 def test_nothing_keeps_the_connection_once_it_is_left(place: Path) -> None:
     assert [noted(place, rank)["connection is gone"] for rank in (0, 1)] == [True, True]
 

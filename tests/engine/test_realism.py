@@ -71,6 +71,7 @@ def test_the_distance_is_a_mean_of_wasserstein_distances() -> None:
     assert float(found) == pytest.approx(wanted, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_distance_orders_what_eyes_order() -> None:
     real, other, synthetic = textures(20, 8, 1), textures(20, 8, 2), textures(20, 0, 3)
     half_way = torch.from_numpy(RNG.normal(0, 4, synthetic.shape)).float() / 127.5
@@ -92,6 +93,7 @@ def test_images_that_are_too_small_to_tell_have_no_drift(height: int, tells: boo
     assert ("label_drift" in measured(Realism(synthetic, real, other), lambda x: x)) is tells
 
 
+@pytest.mark.slow
 def test_drift_and_diversity_are_those_of_all_images_at_once() -> None:
     synthetic, real, other = (textures(20, 4, seed) for seed in (1, 2, 3))  # 20 are more than drift takes at once
     x, faint = to_network(synthetic), torch.linspace(0, 1, 20)[:, None, None, None]
@@ -106,6 +108,7 @@ def test_drift_and_diversity_are_those_of_all_images_at_once() -> None:
     assert float(measured(Realism(synthetic, real, other), lambda images: images)["diversity_held_out"]) == 1
 
 
+@pytest.mark.slow
 def test_a_fresh_classifier_tells_grain_from_none_and_nothing_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realism_module, "STEPS", 50)  # a quarter, for the time it takes
     realism = Realism(textures(24, 0, 3), textures(24, 12, 1), textures(24, 12, 2))
@@ -119,6 +122,7 @@ def test_a_fresh_classifier_tells_grain_from_none_and_nothing_from_nothing(monke
     assert float(told["two_sample_low"]) < 0.5 < float(told["two_sample_high"])
 
 
+@pytest.mark.slow
 def test_a_classifier_is_not_asked_about_noise_that_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realism_module, "STEPS", 1)
     drawn: list[torch.Tensor] = []

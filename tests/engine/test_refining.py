@@ -126,6 +126,7 @@ def test_an_image_does_not_depend_on_its_company(model: str, request: pytest.Fix
     assert np.array_equal(other.refine(images), together)
 
 
+@pytest.mark.slow
 def test_the_number_of_cores_changes_no_bit(grey: Path) -> None:
     script = (
         "import hashlib, numpy as np, simgan_cli, sys;"
@@ -244,6 +245,7 @@ print("refined")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as only Linux does")
 def test_where_memory_ends_less_is_done_at_once(tmp_path: Path) -> None:
     model = write_refiner(tmp_path, width=64)

@@ -73,6 +73,7 @@ def test_a_snapshot_does_not_change_when_training_goes_on(tmp_path: Path) -> Non
     assert all(torch.equal(tensor, exported[name]) for name, tensor in snapshot.exported[1].state_dict().items())
 
 
+@pytest.mark.slow
 def test_training_goes_on_while_files_are_written_and_they_are_those_of_their_step(settings: dict[str, Any]) -> None:
     run_folder, held = RunFolder(settings["out"]), ExitStack()
     picture = run_folder.samples / "step-00000002.png"

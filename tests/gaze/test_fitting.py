@@ -37,6 +37,7 @@ def test_other_sizes_work(architecture: str, size: tuple[int, int]) -> None:
     assert torch.allclose(network(torch.rand(2, 1, *size)).norm(dim=1), torch.ones(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["gaze", "pupil"])
 def test_a_short_training_beats_the_constant_guess(target: str) -> None:
     train, test = eyes(300, 1, target), eyes(60, 2, target)
@@ -55,6 +56,7 @@ def test_the_same_seed_gives_the_same_estimator() -> None:
     assert not torch.equal(first["head.0.weight"], other["head.0.weight"])
 
 
+@pytest.mark.slow
 def test_images_of_no_weight_teach_nothing() -> None:
     train, test = eyes(600, 1), eyes(60, 2)
     false = train.targets * np.where(np.arange(600)[:, None] % 2, [-1, -1, 1], 1)  # every second looks the other way

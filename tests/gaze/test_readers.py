@@ -190,6 +190,7 @@ def little_memory() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+@pytest.mark.slow
 def test_an_hdf5_whose_chunks_unpack_to_more_than_they_may_is_refused(tmp_path: Path, little_memory: None) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["gaze"] = np.zeros((2, 2))
@@ -235,6 +236,7 @@ def test_rows_of_an_hdf5_that_lie_elsewhere_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "a.h5", Options())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_mat_that_unpacks_to_memory_s_end_is_refused(tmp_path: Path, little_memory: None, order: str) -> None:
     write_mpiigaze(tmp_path, {"p00": 3})

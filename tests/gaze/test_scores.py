@@ -28,6 +28,7 @@ def test_quantiles_of_students_t_are_those_of_its_tables(freedom: int, published
     assert students_t(freedom) == pytest.approx(published, abs=6e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "persons"), [(2, 0), (5, 0), (1, 5)])
 def test_of_twenty_intervals_one_misses(seeds: int, persons: int) -> None:
     """Of 400 evaluations without any difference, whose seeds, persons and images all vary: 5% and 3 deviations."""

@@ -6,6 +6,8 @@ import pytest
 from simgan_cli.gaze.scores import Row
 from simgan_cli.report.gaze import _plain, curve, plots_available
 
+pytestmark = pytest.mark.slow  # whole commands
+
 
 @pytest.mark.skipif(not plots_available(), reason="Matplotlib is not installed")
 def test_names_are_neither_formulas_nor_hidden() -> None:

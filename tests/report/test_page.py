@@ -55,12 +55,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return reader
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_from_elsewhere(page: Reader) -> None:
     sources = [value for _, name, value in page.attributes if name in ("src", "href", "srcset", "action")]
     assert len(sources) == 4 + 1  # pictures of steps 2, 4, 6, 8, and the history
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 
 
+@pytest.mark.slow
 def test_names_stay_text(page: Reader) -> None:
     assert not [attribute for attribute in page.attributes if attribute[1].startswith("on")]
     assert not [tag for tag, _, _ in page.attributes if tag == "b"]
@@ -68,6 +70,7 @@ def test_names_stay_text(page: Reader) -> None:
         assert text in page.text
 
 
+@pytest.mark.slow
 def test_it_tells_what_the_run_found(page: Reader) -> None:
     for text in ("step 8 of 8", "diverging", "accuracy_history", "8 of 8 images", "fewer than 80 images"):
         assert text in page.text
@@ -103,6 +106,7 @@ def test_a_chart_places_points_where_they_belong() -> None:
     assert "1e+0" not in line_chart("flat", {"a": [(0, 1.0), (1, 1.0)]})
 
 
+@pytest.mark.slow
 def test_the_page_is_written_where_training_stops(tmp_path: Path) -> None:
     synthetic, real = write_images(tmp_path / "s", 12, 1), write_images(tmp_path / "r", 9, 2)
     flags: list[str | Path] = ["--synthetic", synthetic, "--real", real, "--out", tmp_path / "run", "--cache", "off"]

@@ -79,5 +79,6 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # tables and names on a terminal without UTF-8
-        _keep_stdout(sys.stdout)
+        if sys.stdout is sys.__stdout__:
+            _keep_stdout(sys.stdout)
     app(prog_name="simgan")

@@ -45,7 +45,7 @@ MAP_WORDS = frozenset(
     "flows optical motion vector vectors nocs uv iuv coord coords coordinates albedo specular heatmap heatmaps".split()
 )
 GREY_WORDS = frozenset(
-    "z ao mist shadow roughness metallic edge edges sketch saliency confidence prob alpha alphas matte mattes".split()
+    "ao mist shadow roughness metallic edge edges sketch saliency confidence prob alpha alphas matte mattes".split()
 )
 # Masks and the like never are, so a lively image of such a name is a picture: a face with a mask.
 SHAPE_WORDS = frozenset(

@@ -1,5 +1,6 @@
 """Which files of a folder are pictures, where a person says so by patterns."""
 
+import fnmatch
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,8 +66,7 @@ def translate(pattern: str) -> str:
         elif part in ("*", "?"):
             parts.append("[^/]*" if part == "*" else "[^/]")
         elif part.startswith("[") and part.endswith("]") and len(part) > 2:
-            inside = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
-            parts.append(f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
+            parts.append(re.sub(r"^\(\?s:(.*)\)\\[zZ]$", r"(?!/)\1", fnmatch.translate(part), flags=re.DOTALL))
         else:
             parts.append(re.escape(part))
     return f"(?:{'' if anchored else '(?:.*/)?'}{''.join(parts)}(?:/.*)?)\\Z"
