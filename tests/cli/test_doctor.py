@@ -49,6 +49,7 @@ def test_the_installed_program_says_what_runs_here_and_that_all_is_well(tmp_path
     assert "--clear-cache" in result.stderr
 
 
+@pytest.mark.slow  # Python's platform asks uname
 def test_the_document(tmp_path: Path) -> None:
     document = doctor("--cache", tmp_path / "none", "--device", "cpu")
     assert document["healthy"] is True
@@ -63,6 +64,7 @@ def test_the_packages_of_every_extra_of_users_are_named() -> None:
     assert {line.split(">=")[0] for line in chain(*extras)} <= {*PACKAGES, *EXTRAS}
 
 
+@pytest.mark.slow  # Python's platform asks uname
 def test_clearing_deletes_the_cache_and_nothing_else(tmp_path: Path) -> None:
     cache = cached(tmp_path, "a", 1)
     cached(tmp_path, "b", 2)
@@ -82,6 +84,7 @@ def test_clearing_deletes_the_cache_and_nothing_else(tmp_path: Path) -> None:
     assert {path.name for path in cache.iterdir()} == {"a" * 40, "0" * 32, "thesis.tex"}
 
 
+@pytest.mark.slow  # Python's platform asks uname
 def test_clearing_leaves_alone_what_another_process_builds(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     building = cache / f".tmp-{'0' * 32}-alive"
@@ -93,6 +96,7 @@ def test_clearing_leaves_alone_what_another_process_builds(tmp_path: Path) -> No
     assert list(cache.iterdir()) == []
 
 
+@pytest.mark.slow  # Python's platform asks uname
 def test_open_pixels_survive_clearing(tmp_path: Path) -> None:
     folder, cache = write_images(tmp_path / "a", 3, 1), str(tmp_path / "cache")
     pixels = open_pixels(Source(folder), Preparation(), cache, 1, lambda done, total: None).pixels

@@ -1,6 +1,11 @@
-"""Each rule of health is provoked by a real, tiny training; a healthy one provokes none."""
+"""Each rule of health is told from the lines of a real, tiny training; a healthy one provokes none.
+
+Rules read nothing but lines of metrics. Those of all trainings are recorded (`python -m tests.engine.test_health`), and
+some trainings are run again.
+"""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,7 @@ from PIL import Image
 from simgan_cli.cli.settings import resolve
 from simgan_cli.engine import realism
 from simgan_cli.engine.config import TrainConfig
-from simgan_cli.engine.health import RULES, Health, conclude, exported_line, why_unmeasured
+from simgan_cli.engine.health import RULES, Finding, Health, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import train
 from tests.engine.test_training import Quiet
@@ -39,12 +44,8 @@ def write(folder: Path, images: Images) -> Path:
 
 def provoked(folder: Path, synthetic: Images, real: Images, settings: dict[str, Any]) -> Quiet:
     """Train; return who listened. What was said is what metrics.jsonl tells on a second reading."""
-    small = {
-        "synthetic": write(folder / "synthetic", synthetic), "real": write(folder / "real", real), "cache": "off",
-        "refiner_width": 8, "refiner_blocks": 1, "batch_size": 4, "history_size": 80, "pretrain_discriminator": 10,
-        "steps": 230, "log_every": 10, "sample_every": 0, "save_every": 0, "device": "cpu", "out": folder / "run",
-    }  # fmt: skip
-    config = resolve(small | settings)
+    folders = {"synthetic": write(folder / "synthetic", synthetic), "real": write(folder / "real", real)}
+    config = resolve(SMALL | settings | folders | {"out": folder / "run"})
     listener = Quiet()
     train(config, None, listener, StopRequest())
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -54,6 +55,10 @@ def provoked(folder: Path, synthetic: Images, real: Images, settings: dict[str, 
     return listener
 
 
+SMALL = {
+    "cache": "off", "refiner_width": 8, "refiner_blocks": 1, "batch_size": 4, "history_size": 80,
+    "pretrain_discriminator": 10, "steps": 230, "log_every": 10, "sample_every": 0, "save_every": 0, "device": "cpu",
+}  # fmt: skip
 GRAINY = blobs(2) + RNG.normal(0, 12, SHAPE)
 RIPPLES = 120 + 80 * np.sin(np.arange(16)) + RNG.normal(0, 6, SHAPE)
 FREE = {"lambda": 0, "refiner_lr": 5e-3}
@@ -79,25 +84,49 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
+HEALTHY: tuple[Images, Images, dict[str, Any]] = (blobs(1), GRAINY, {"batch_size": 8})
+WHITE: tuple[Images, Images, dict[str, Any]] = (blobs(1), np.full(SHAPE, 255.0), FREE | {"refiner_output": "tanh"})
+RECORDED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("health_lines.json").read_text())
+
+
+def judged(case: str) -> list[Finding]:
+    """Return what the rules find in the recorded lines of a training."""
+    settings, lines = RECORDED[case]["settings"], RECORDED[case]["lines"]
+    health = Health(resolve(SMALL | settings | {"synthetic": "tests", "real": "docs"}), [])
+    findings = [finding for line in lines for finding in health.judge(line)]
+    assert [verdict["rule"] for verdict in health.verdicts()] == [finding.rule for finding in findings]
+    assert lines[-1].get("health", []) == health.active
+    return findings
+
+
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES])
-def test_each_rule_is_provoked_by_a_real_training(rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realism, "STEPS", 1)  # of the classifier at the end, of which no rule knows
-    listener = provoked(tmp_path, *PROVOCATIONS[rule])
-    (finding,) = [finding for finding in listener.findings if finding.rule == rule]
+def test_each_rule_is_told_from_the_lines_of_a_training(rule: str) -> None:
+    (finding,) = [finding for finding in judged(rule) if finding.rule == rule]
     assert finding.advice in finding.sentence()
     assert "{" not in finding.saw
 
 
+def test_the_lines_of_a_healthy_training_accuse_nobody() -> None:
+    assert judged("healthy") == []
+
+
+def test_white_pixels_are_no_fault_where_real_images_are_white() -> None:
+    assert "saturated pixels" not in [finding.rule for finding in judged("white")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["discriminator is blind", "mode collapse", "labels move", "diverging"])
+def test_a_real_training_provokes_what_its_lines_say(
+    rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(realism, "STEPS", 1)  # of the classifier at the end, of which no rule knows
+    listener = provoked(tmp_path, *PROVOCATIONS[rule])
+    assert rule in [finding.rule for finding in listener.findings]
+
+
 @pytest.mark.slow
 def test_a_healthy_training_is_not_accused(tmp_path: Path) -> None:
-    assert provoked(tmp_path, blobs(1), GRAINY, {"batch_size": 8}).findings == []
-
-
-@pytest.mark.slow
-def test_white_pixels_are_no_fault_where_real_images_are_white(tmp_path: Path) -> None:
-    listener = provoked(tmp_path, blobs(1), np.full(SHAPE, 255.0), FREE | {"refiner_output": "tanh"})
-    assert "saturated pixels" not in [finding.rule for finding in listener.findings]
+    assert provoked(tmp_path, *HEALTHY).findings == []
 
 
 def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
@@ -239,3 +268,20 @@ def test_the_conclusion_is_about_the_refiner_that_is_exported() -> None:
     assert not other.closer
     moved = exported_line(lines[2:3], "best")
     assert moved == lines[2], "where labels moved at every step, the last is exported"
+
+
+def record() -> None:
+    """Write the lines of all provoked trainings, as they are read from metrics.jsonl."""
+    recorded = {}
+    realism.STEPS = 1
+    for case, (synthetic, real, settings) in (PROVOCATIONS | {"healthy": HEALTHY, "white": WHITE}).items():
+        with tempfile.TemporaryDirectory() as place:
+            provoked(Path(place), synthetic, real, settings)
+            lines = (Path(place) / "run" / "metrics.jsonl").read_text().splitlines()
+        recorded[case] = {"settings": settings, "lines": list(map(json.loads, lines))}
+    text = json.dumps(recorded, indent=None).replace('{"step"', '\n{"step"')
+    Path(__file__).with_name("health_lines.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    record()
