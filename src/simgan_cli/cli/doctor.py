@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from simgan_cli.engine.selftest import Check
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pydantic", "typer", "rich", "platformdirs")
-EXTRAS = ("scipy", "h5py", "matplotlib", "tensorboard")  # of [gaze], [plots] and [tensorboard]
+# of [gaze], [plots], [renders] and [tensorboard]
+EXTRAS = ("scipy", "h5py", "matplotlib", "openexr", "tifffile", "imagecodecs", "tensorboard")
 
 
 @with_settings(DoctorConfig)
