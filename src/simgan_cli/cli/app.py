@@ -64,14 +64,6 @@ def root(
     """Make rendered images look real while their labels stay true."""
 
 
-def _keep_stdout(stdout: io.TextIOWrapper) -> None:
-    """Leave stdout to Python: what libraries in C++ print there would stand before the document of --json."""
-    own = os.dup(stdout.fileno())
-    os.dup2(2, stdout.fileno())
-    line_by_line = 1 if stdout.isatty() else -1
-    sys.stdout = os.fdopen(own, "w", line_by_line, encoding=stdout.encoding, errors=stdout.errors)
-
-
 def main() -> None:
     """Run the program, with a closed stdout or stderr as with /dev/null."""
     for name in ("stdout", "stderr"):
@@ -79,6 +71,4 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # tables and names on a terminal without UTF-8
-        if sys.stdout is sys.__stdout__:
-            _keep_stdout(sys.stdout)
     app(prog_name="simgan")

@@ -7,6 +7,8 @@ through the inverse as differences, so that highlights, negative values and unch
 import functools
 import importlib
 import io
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,6 +142,27 @@ def _read_exr(path: Readable, content: bytes) -> Render:
     return _checked(Render(path, content, "exr", values, alpha, alpha is not None, lossy, tuple(names)))
 
 
+class _StdoutOfLibraries:
+    """Sends to stderr what a library in C++ prints to stdout, which belongs to the document of --json."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own = -1
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._own = os.dup(1)
+        os.dup2(2, 1)
+
+    def __exit__(self, *_: object) -> None:
+        os.dup2(self._own, 1)
+        os.close(self._own)
+        self._lock.release()
+
+
+_stdout_of_libraries = _StdoutOfLibraries()
+
+
 def _exr_parts(path: Readable, content: bytes) -> Any:
     """Return the parts, of which the first one has colours, and all can be written again."""
     openexr = _library(path, "OpenEXR")
@@ -161,7 +184,8 @@ def _exr_parts(path: Readable, content: bytes) -> Any:
             refuse_many_pixels(path, int(right) - int(left) + 1, int(bottom) - int(top) + 1)
         if _exr_end(content, [header["type"] == openexr.tiledimage for header in headers]) > len(content):
             raise UnreadableImage(path, "is cut off; fetch or render it again")  # else the library prints to stdout
-        parts = openexr.File(io.BytesIO(content), separate_channels=True).parts
+        with _stdout_of_libraries:
+            parts = openexr.File(io.BytesIO(content), separate_channels=True).parts
         if len(parts) < len(headers):
             raise UnreadableImage(path, "is damaged; fetch or render it again")  # the library leaves such parts out
         if any(parts[0].channels[name].pixels.dtype.kind != "f" for name in names):
