@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_killed_or_starved_commands_come_to_the_same_in_the_end() -> None:
-    script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), "--kills", "6", "--faults", "5", "--seed", "2"]
+    script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), "--kills", "3", "--faults", "3", "--seed", "2"]
     result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "\n0 problems." in result.stdout
     kills, faults = (int(line.split("|")[3]) for line in result.stdout.splitlines() if line.startswith("| all "))
-    assert kills >= 6
-    assert faults == 5
+    assert kills >= 3
+    assert faults == 3

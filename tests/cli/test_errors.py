@@ -323,6 +323,7 @@ def test_names_cannot_steer_the_terminal(domains: Domains) -> None:
     assert "\\x1b[31mred.png: empty file" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_quiet_training_still_says_that_it_gained_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realism, "STEPS", 1)  # of the two-sample classifier, which the sentence does not quote
     alike = [write_images(tmp_path / name, 80, seed) for seed, name in enumerate(("synthetic", "real"))]
