@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from simgan_cli.data.label_images import Found, find_label_images, is_flat
+from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.selection import select_pictures
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import LabelImages
@@ -96,8 +97,6 @@ def test_one_mask_among_many_pictures_is_carried(tmp_path: Path) -> None:
 def test_patterns_are_a_persons_word(tmp_path: Path) -> None:
     write = Writer(tmp_path)
     LAYOUTS[0](write)
-    from simgan_cli.data.patterns import Patterns
-
     everything = Patterns(("*",))
     assert select_pictures(read_tree(tmp_path, everything), everything).count == 20
     some = Patterns((), ("*segmentation.png", "*.depth.png"))

@@ -216,6 +216,15 @@ def _filtered(rows: Pixels, distance: int) -> Pixels:
     return np.hstack([np.where(is_above, 2, 1).astype(np.uint8), np.where(is_above, above, left)])
 
 
+def webp_chunks(content: bytes) -> Iterator[bytes]:
+    """Yield the kind of each chunk of a WebP."""
+    position = 12  # after RIFF, size, WEBP
+    while position + 8 <= len(content):
+        yield content[position : position + 4]
+        size = int.from_bytes(content[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+
+
 def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield the marker of each segment of a JPEG in front of its first scan, and where it starts and ends."""
     position = 2

@@ -28,6 +28,7 @@ ORIENTATION = 0x0112  # EXIF tag
 _BITS_OF_PNG = {"1": 1, "2": 2, "4": 4, "16B": 16}  # by the end of Pillow's name of its layout
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
+PixelCoding = Literal["plain", "packed16"]
 
 # We refuse by our own limit before anything is decoded; Pillow's warning would come on top of the error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -43,7 +44,7 @@ class Preparation:
     fit: Literal["resize", "crop", "pad"] = "resize"
     channels: Literal["1", "3"] | None = None
     preprocess: Literal["none", "equalize"] = "none"
-    pixels: Literal["plain", "packed16"] = "plain"  # packed16: one 16-bit value in the green and the blue byte
+    pixels: PixelCoding = "plain"  # packed16: one 16-bit value in the green and the blue byte
     background: str = "#000000"  # behind transparent pixels: #rrggbb, real (a photograph), keep (what files hide there)
     tone_curve: Curve = "srgb"  # from linear pixels of float files
 

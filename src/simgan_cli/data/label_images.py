@@ -301,8 +301,10 @@ def _named_as_labels(paths: Sequence[str], samples: dict[tuple[object, ...], lis
 
 
 def _bare(path: str) -> tuple[tuple[str, ...], int, bool]:
-    """Return the words of a path that tell neither pictures nor labels, how many do tell labels, and whether all of its
-    name do; numbers of folders are left out.
+    """Return what the name of an image tells beside its kind.
+
+    First the words that tell neither pictures nor labels, then how many tell labels, then whether all of its own name
+    do. Numbers of folders are left out.
     """
     folder, _, name = path.rpartition("/")
     stem = [word.lower() for word in WORD.findall(os.path.splitext(name)[0])]  # noqa: PTH122 - as in tree.py

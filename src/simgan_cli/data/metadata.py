@@ -22,6 +22,7 @@ from simgan_cli.data.codecs import (
     png_chunks,
     png_head,
     pnm_header,
+    webp_chunks,
     write_png,
 )  # fmt: skip
 from simgan_cli.data.tiff import (
@@ -338,10 +339,4 @@ def _others_in_bmp(content: bytes) -> set[str]:
 
 def others_in_webp(content: bytes) -> set[str]:
     """Return the names of the chunks of a WebP that are neither pixels nor Notes."""
-    position, found = 12, set()
-    while position + 8 <= len(content):
-        kind, size = content[position : position + 4], int.from_bytes(content[position + 4 : position + 8], "little")
-        if kind not in _WEBP_KNOWN:
-            found.add(f"WebP chunk {kind.decode('latin-1')}")
-        position += 8 + size + size % 2
-    return found
+    return {f"WebP chunk {kind.decode('latin-1')}" for kind in webp_chunks(content) if kind not in _WEBP_KNOWN}

@@ -12,9 +12,9 @@ from PIL import Image
 
 from simgan_cli.data import metadata
 from simgan_cli.data.archives import Member, Readable
-from simgan_cli.data.codecs import Damage, write_png, write_pnm
-from simgan_cli.data.images import Decoded, Pixels, Preparation, decode, prepare, top_of, turned, unpacked
-from simgan_cli.data.renders import recoloured, write_render
+from simgan_cli.data.codecs import Damage, webp_chunks, write_png, write_pnm
+from simgan_cli.data.images import Decoded, PixelCoding, Pixels, Preparation, decode, prepare, top_of, turned, unpacked
+from simgan_cli.data.renders import Curve, recoloured, write_render
 from simgan_cli.data.tiff import write_tiff_samples
 from simgan_cli.errors import UnreadableImage, is_shortage
 
@@ -59,10 +59,10 @@ _FEW_BITS = frozenset({"png", "tiff", "pgm"})  # formats that hold grey samples 
 class Reading:
     """How the pixels of files are read, and what of them stays; `keep_value` is a sample in the file's own units."""
 
-    pixels: Literal["plain", "packed16"] = "plain"
+    pixels: PixelCoding = "plain"
     background: str = "#000000"  # behind transparent pixels, or "keep"
     keep_value: int | None = None
-    tone_curve: Literal["srgb", "linear"] = "srgb"
+    tone_curve: Curve = "srgb"
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def read_picture(path: Readable, reading: Reading = Reading()) -> Picture:
 
 
 @cache
-def _preparation(pixels: Literal["plain", "packed16"], background: str) -> Preparation:
+def _preparation(pixels: PixelCoding, background: str) -> Preparation:
     return Preparation(pixels=pixels, background=background)
 
 
@@ -304,19 +304,8 @@ def _is_lossy(decoded: Decoded, content: bytes) -> bool:
     if decoded.render is not None:
         return decoded.render.is_lossy
     if decoded.format == "WEBP":
-        return not _has_webp_chunk(content, b"VP8L")
+        return b"VP8L" not in webp_chunks(content)  # lossless; "VP8 " is lossy, and VP8X announces either
     return decoded.format in {"JPEG", "MPO"} or (decoded.format == "TIFF" and _compression(decoded) == "jpeg")
-
-
-def _has_webp_chunk(content: bytes, wanted: bytes) -> bool:
-    """Return whether a WebP file holds a chunk: VP8L is lossless, "VP8 " lossy, VP8X announces either further on."""
-    position = 12  # after RIFF, size, WEBP
-    while position + 8 <= len(content):
-        if content[position : position + 4] == wanted:
-            return True
-        size = int.from_bytes(content[position + 4 : position + 8], "little")
-        position += 8 + size + size % 2
-    return False
 
 
 def _compression(decoded: Decoded) -> str:

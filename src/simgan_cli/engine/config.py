@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
+from simgan_cli.data.images import PixelCoding
+from simgan_cli.data.renders import Curve
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, is_archive
 
 Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
@@ -93,10 +95,8 @@ def as_list(value: object) -> object:
 
 PathSetting = Annotated[Path, BeforeValidator(_check_path)]
 Globs = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
-PixelCoding = Literal["plain", "packed16"]
 Background = Annotated[str, Field(pattern=r"^(real|keep|#[0-9a-fA-F]{6})$")]
 PlainBackground = Annotated[str, Field(pattern=r"^(keep|#[0-9a-fA-F]{6})$")]
-ToneCurve = Literal["srgb", "linear"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$")]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],
@@ -150,7 +150,7 @@ class TrainConfig(BaseModel):
     preprocess: Literal["none", "equalize"] = setting("none", "Applied to both domains and recorded in the model: histogram equalisation.", "Data")
     pixels: PixelCoding = setting("plain", "How files code pixels: plain, or packed16, one 16-bit value in the green (high) and blue (low) bytes, as NYU's depth. Recorded in the model.", "Data")
     background: Background = setting("#000000", "What is seen through transparent pixels: a colour, real (random photographs), or keep (the colours that files hide there).", "Data", metavar="real|#rrggbb|keep")
-    tone_curve: ToneCurve = setting("srgb", "How linear pixels of EXR and other float files become pictures: the sRGB curve, or linear. Recorded in the model; refine applies its inverse.", "Data")
+    tone_curve: Curve = setting("srgb", "How linear pixels of EXR and other float files become pictures: the sRGB curve, or linear. Recorded in the model; refine applies its inverse.", "Data")
     flip: bool = setting(False, "Mirror random images of both domains (labels that depend on left and right turn wrong).", "Data")
     strict: bool = setting(False, "Make an unreadable image an error instead of a warning.", "Data", changeable=True)
     cache: str | None = setting(None, "Folder of the pixel cache, or 'off'; by default the platform's cache folder.", "Data", metavar="DIR|off", changeable=True)
@@ -314,14 +314,14 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
                 f"--{name} {path}: a file, not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); give one that "
                 "holds images"
             )
-    if (config.include, config.exclude) != (config.real_include, config.real_exclude):
-        pass  # they may well part one folder into two domains
-    elif synthetic == real:
+    # Patterns may part one folder into two domains.
+    are_alike = (config.include, config.exclude) == (config.real_include, config.real_exclude)
+    if are_alike and synthetic == real:
         problems.append(
             f"--synthetic and --real are the same folder {config.real}; the method needs two domains; "
             "part it with --include and --real-include"
         )
-    elif synthetic in real.parents or real in synthetic.parents:
+    elif are_alike and (synthetic in real.parents or real in synthetic.parents):
         problems.append(f"--synthetic {config.synthetic} and --real {config.real}: one lies inside the other")
     for name, path in (("synthetic", synthetic), ("real", real)):
         if out == path or path in out.parents:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ValidationError
 
-from simgan_cli.engine.config import Globs, PixelCoding, PlainBackground, ToneCurve
+from simgan_cli.data.images import PixelCoding
+from simgan_cli.data.renders import Curve
+from simgan_cli.engine.config import Globs, PlainBackground
 from simgan_cli.engine.export import CONFIG, WEIGHTS, build_network, fill, parse_tensors, read_content, read_json
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import MAPS
@@ -34,7 +36,7 @@ class RefinerModel:
     exclude: tuple[str, ...] = ()
     pixels: PixelCoding = "plain"
     background: str = "#000000"  # or keep, or another colour: what transparent pixels are laid on
-    tone_curve: ToneCurve = "srgb"
+    tone_curve: Curve = "srgb"
     conclusion: str | None = None  # of its training, in one line
 
     @property
@@ -136,7 +138,7 @@ class _Facts(BaseModel):
     exclude: Globs = ()
     pixels: PixelCoding = "plain"
     background: PlainBackground = "#000000"
-    tone_curve: ToneCurve = "srgb"
+    tone_curve: Curve = "srgb"
     conclusion: str | None = None
 
 

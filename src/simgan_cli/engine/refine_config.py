@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from simgan_cli.data.images import PixelCoding
 from simgan_cli.data.pictures import FormatName
-from simgan_cli.engine.config import Device, Globs, PathSetting, PixelCoding, PlainBackground, ToneCurve, setting
+from simgan_cli.data.renders import Curve
+from simgan_cli.engine.config import Device, Globs, PathSetting, PlainBackground, setting
 
 
 def parse_shard(value: object) -> object:
@@ -49,7 +51,7 @@ class RefineConfig(BaseModel):
     channels: Literal["1", "3"] | None = setting(None, "What the model sees, where images do not have its channels: 1, the luma of colour images, whose hue stays; 3, grey as three equal channels. Results keep their input's mode.", "Images")
     pixels: PixelCoding | None = setting(None, "How files code pixels: plain, or packed16, one 16-bit value in the green (high) and blue (low) bytes; by default as in training.", "Images")
     background: PlainBackground | None = setting(None, "What the refiner sees through transparent pixels: a colour, or keep (the colours hidden there); by default as in training, for --background real the photographs' mean colour. Alpha is written back as it was.", "Images", metavar="#rrggbb|keep")
-    tone_curve: ToneCurve | None = setting(None, "How linear pixels of EXR and other float files become pictures, and back: the sRGB curve, or linear; by default as in training.", "Images")
+    tone_curve: Curve | None = setting(None, "How linear pixels of EXR and other float files become pictures, and back: the sRGB curve, or linear; by default as in training.", "Images")
     keep_value: int | None = setting(None, "Leave pixels of this value as they are, such as 0 where that means no measurement.", "Images", ge=0, le=65535, metavar="N")
     strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input (equalized, where the refiner was trained so), 1 the refiner.", "Images", ge=0, le=1, metavar="A")
     seed: int = setting(0, "Chooses among the looks that a refiner trained with --noise gives an image.", "Images", ge=0, lt=2**31)
