@@ -62,7 +62,6 @@ from simgan_cli.engine.inspection import describe, open_buffer, scores_by_age
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.ranks import ALONE
-from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
 from simgan_cli.engine.stop import StopRequest
@@ -71,6 +70,7 @@ from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
 from simgan_cli.report.page import BY_AGE, write_page
+from simgan_cli.settings.refine import RefineConfig
 
 WALL = 10.0  # seconds of the processor a case may take; what waits is ended after HANG seconds of the clock
 HANG = 120
@@ -670,7 +670,7 @@ def hostile_tensors(content: bytes, rng: Rng) -> bytes:
 def run_template() -> Path:
     """Return a run folder of a tiny training, with a checkpoint; it is copied, never changed."""
     from simgan_cli.data.cache import PixelSet
-    from simgan_cli.engine.config import TrainConfig
+    from simgan_cli.settings.train import TrainConfig
 
     folder = Path(tempfile.mkdtemp(prefix="simgan-fuzz-run-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

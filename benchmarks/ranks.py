@@ -20,9 +20,9 @@ from collections.abc import Callable
 import torch
 from train_step import bare_iteration, machine, product_iteration, seconds, spread
 
-from simgan_cli.engine.config import TrainConfig, parse_size
 from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.runtime import prepare_process, resolve_device
+from simgan_cli.settings.train import TrainConfig, parse_size
 
 COLUMNS = (
     "batch", "ranks", "one, images/s", "all, images/s", "all/one (min-max)", "floor, images/s", "all/floor (min-max)"

@@ -23,11 +23,11 @@ from PIL import Image
 from train_step import machine, random_images, spread
 
 from simgan_cli.engine.checkpoint import TrainState
-from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.engine.runtime import resolve_device
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.engine.training import build_state, open_domains, train
+from simgan_cli.settings.train import TrainConfig
 
 COLUMNS = (
     "width", "batch", "checkpoint MB", "plain step, ms", "step with files, ms (min-max)", "more, ms", "of a step",

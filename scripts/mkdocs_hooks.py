@@ -22,11 +22,11 @@ from mkdocs.structure.pages import Page
 import simgan_cli
 from simgan_cli.cli.app import app
 from simgan_cli.cli.settings import COMMANDS, ENVIRONMENT_PREFIX
-from simgan_cli.engine.config import PAPER_HANDS, PRESETS, RECIPES
 from simgan_cli.engine.fields import METRICS
 from simgan_cli.engine.health import RULES, WARM_UP
 from simgan_cli.engine.run import LAYOUT
 from simgan_cli.errors import EXIT_CODES
+from simgan_cli.settings.train import PAPER_HANDS, PRESETS, RECIPES
 
 ROOT = Path(__file__).parents[1]
 FRONT_PAGE, REFERENCE, RESULTS = "index.md", "Reference", "results.md"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.training import build_networks
+from simgan_cli.settings.train import TrainConfig
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

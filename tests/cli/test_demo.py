@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.cli.demo import SETTINGS, commands
-from simgan_cli.cli.demo_config import DemoConfig
+from simgan_cli.settings.demo import DemoConfig
 from tests.helpers import files_below, simgan
 
 

@@ -21,13 +21,13 @@ from simgan_cli.engine.export import load_network, read_json, save_network
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.errors import CheckpointError, SettingsError
-from simgan_cli.gaze.config import EvalGazeConfig
 from simgan_cli.gaze.evaluation import prepare, run
 from simgan_cli.gaze.fitting import held_out, predict
 from simgan_cli.gaze.geometry import angles_from_vectors
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
 from simgan_cli.gaze.reweighting import effective_number, weights_like
+from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import discs, write_csv
 from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 

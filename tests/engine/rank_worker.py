@@ -17,10 +17,10 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.checkpoint import TrainState
-from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.training import build_state
 from simgan_cli.errors import DataError, EndedElsewhere
+from simgan_cli.settings.train import TrainConfig
 
 STEPS = 7
 PLAIN: dict[str, Any] = {

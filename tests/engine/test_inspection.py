@@ -9,10 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.history import HistoryBuffer, spread_by_age
 from simgan_cli.engine.inspection import HISTORY, BufferView, describe, expected_ages, scores_by_age, verdicts
 from simgan_cli.errors import CheckpointError
+from simgan_cli.settings.train import TrainConfig
 
 
 def filled_buffer(capacity: int, added: int, iterations: int, seed: int = 0) -> HistoryBuffer:

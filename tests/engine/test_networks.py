@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from simgan_cli.engine.config import TrainConfig, defaults_of
 from simgan_cli.engine.networks import (
     Discriminator,
     Refiner,
@@ -18,6 +17,7 @@ from simgan_cli.engine.networks import (
 )
 from simgan_cli.engine.training import build_networks
 from simgan_cli.errors import SettingsError
+from simgan_cli.settings.train import TrainConfig, defaults_of
 
 
 def networks_of(preset: str, size: tuple[int, int], **settings: object) -> tuple[Refiner, Discriminator]:

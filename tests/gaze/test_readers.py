@@ -18,11 +18,11 @@ from PIL import Image
 
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.errors import DataError
-from simgan_cli.gaze.config import EvalGazeConfig
 from simgan_cli.gaze.evaluation import prepare
 from simgan_cli.gaze.geometry import angles_from_vectors
 from simgan_cli.gaze.labels import Options, check_apart
 from simgan_cli.gaze.readers import eye_window, parse_number, parse_vector, read, read_unlabelled
+from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
 from tests.helpers import SHARED, needs_shared_data, write_images
 

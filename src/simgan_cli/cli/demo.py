@@ -13,9 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from simgan_cli.cli.console import exit_codes, hours, print_json, say, stdout
-from simgan_cli.cli.demo_config import DemoConfig
 from simgan_cli.cli.options import ConfigFile, Json, Quiet
 from simgan_cli.cli.settings import environment_of_process, gather, validated, with_settings
+from simgan_cli.settings.demo import DemoConfig
 
 # What the demonstration sets otherwise than the commands do by themselves, to be done in minutes on two cores.
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -7,8 +7,8 @@ from simgan_cli.data.cache import decoded, describe
 from simgan_cli.data.images import Pixels, Preparation
 from simgan_cli.data.selection import Selection, foreign_note, odd_note
 from simgan_cli.data.tree import holds_images
-from simgan_cli.engine.config import TrainConfig
 from simgan_cli.errors import DataError, UnreadableImage
+from simgan_cli.settings.train import TrainConfig
 
 
 def describe_run(config: TrainConfig) -> dict[str, Any]:

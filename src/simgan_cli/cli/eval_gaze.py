@@ -11,7 +11,7 @@ from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printab
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
-from simgan_cli.gaze.config import REWEIGHTED, EvalGazeConfig
+from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
 
 if TYPE_CHECKING:
     from simgan_cli.gaze.evaluation import Evaluation

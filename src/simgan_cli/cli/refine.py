@@ -19,9 +19,9 @@ from simgan_cli.data.plan import Job, Plan, check_existing, check_inputs, folder
 from simgan_cli.data.selection import foreign_note, odd_note
 from simgan_cli.engine.health import MOST_DRIFT
 from simgan_cli.engine.ranks import ALONE, Ranks
-from simgan_cli.engine.refine_config import RefineConfig, file_of_part
 from simgan_cli.engine.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, Interrupted, SettingsError
+from simgan_cli.settings.refine import RefineConfig, file_of_part
 
 if TYPE_CHECKING:
     from simgan_cli.engine.folders import Report

@@ -17,15 +17,15 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from simgan_cli.cli.console import say
-from simgan_cli.cli.demo_config import DemoConfig, DemoDataConfig
-from simgan_cli.cli.doctor_config import DoctorConfig
 from simgan_cli.data.texts import read_text
-from simgan_cli.engine.config import TrainConfig, contradictions, defaults_of
 from simgan_cli.engine.ranks import Ranks
-from simgan_cli.engine.refine_config import RefineConfig
 from simgan_cli.engine.run import resumed_config
 from simgan_cli.errors import SettingsError
-from simgan_cli.gaze.config import EvalGazeConfig
+from simgan_cli.settings.demo import DemoConfig, DemoDataConfig
+from simgan_cli.settings.doctor import DoctorConfig
+from simgan_cli.settings.eval_gaze import EvalGazeConfig
+from simgan_cli.settings.refine import RefineConfig
+from simgan_cli.settings.train import TrainConfig, contradictions, defaults_of
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
 # Kubernetes and Docker set variables for every service or linked container, named after it; modules, for a program.

@@ -38,11 +38,11 @@ from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content, sidecar_kinds
 from simgan_cli.engine.ranks import Ranks
-from simgan_cli.engine.refine_config import RefineConfig, file_of_part
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.stop import StopReason, StopRequest
 from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage, is_shortage
 from simgan_cli.report.grid import before_and_after
+from simgan_cli.settings.refine import RefineConfig, file_of_part
 
 STOCK = 64_000_000  # bytes of decoded images that may wait in front of the network, and as many behind it
 PATIENCE = 4096  # images read after which one of a rare size no longer waits for company

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from simgan_cli.engine.config import TrainConfig
+from simgan_cli.settings.train import TrainConfig
 
 Line = dict[str, Any]
 LEAST_DIVERSITY = 0.3  # of refined images, as a share of that of their originals

@@ -13,7 +13,6 @@ from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.algorithm import Measures
 from simgan_cli.engine.balance import adapted
 from simgan_cli.engine.checkpoint import Gathered, TrainState
-from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.health import Finding, Health
 from simgan_cli.engine.metrics import State, means_of
 from simgan_cli.engine.networks import Refiner
@@ -26,6 +25,7 @@ from simgan_cli.engine.stop import StopReason, StopRequest
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DivergedError
 from simgan_cli.report.page import BY_AGE
+from simgan_cli.settings.train import TrainConfig
 
 PROBE_IMAGES = 12
 REFINED_AT_ONCE = 32  # images

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simgan_cli.engine.config import PSI_NAMES, parse_psi
 from simgan_cli.engine.export import Network, load_network
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import MAPS
 from simgan_cli.errors import SettingsError
+from simgan_cli.settings.train import PSI_NAMES, parse_psi
 
 # N x C x H x W in [-1, 1] -> N x features (any shape after N).
 FeatureTransform = Callable[[Tensor], Tensor]

@@ -22,8 +22,8 @@ from simgan_cli.data.files import (
     write_atomic,
     write_json,
 )
-from simgan_cli.engine.config import TrainConfig, is_changeable, key_of
 from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.settings.train import TrainConfig, is_changeable, key_of
 
 MANIFEST, STATE = "manifest.json", "state.json"
 RUN_SCHEMA = "simgan.run/1"

@@ -13,12 +13,12 @@ from torch import nn
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.checkpoint import TrainState
-from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.training import build_state
 from simgan_cli.errors import SimganError
+from simgan_cli.settings.train import TrainConfig
 
 SIZE = (24, 32)  # H, W of the images
 IMAGES = 8

@@ -17,7 +17,6 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import SimGAN
 from simgan_cli.engine.checkpoint import TrainState
-from simgan_cli.engine.config import PSI_NAMES, TrainConfig, parse_psi
 from simgan_cli.engine.drift import SMALLEST_SIDE
 from simgan_cli.engine.export import WEIGHTS
 from simgan_cli.engine.health import FEWEST, SHARE
@@ -39,6 +38,7 @@ from simgan_cli.engine.runtime import (
 from simgan_cli.engine.stop import StopReason, StopRequest
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DataError, SettingsError
+from simgan_cli.settings.train import PSI_NAMES, TrainConfig, parse_psi
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.files import write_atomic
 from simgan_cli.data.images import Pixels, top_of
 from simgan_cli.engine.checkpoint import Snapshot
-from simgan_cli.engine.config import TrainConfig
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.health import conclude, why_unmeasured
 from simgan_cli.engine.history import Excerpt
@@ -22,6 +21,7 @@ from simgan_cli.engine.run import RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.report.grid import sample_grid
 from simgan_cli.report.page import write_page
+from simgan_cli.settings.train import TrainConfig
 
 AVERAGED = 1000  # images that a mean colour is of, at most
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-from simgan_cli.engine.config import Device, Globs, PathSetting, Seed, Size, as_list, setting
 from simgan_cli.gaze.geometry import Convention
 from simgan_cli.gaze.readers import Layout
+from simgan_cli.settings.train import Device, Globs, PathSetting, Seed, Size, as_list, setting
 
 REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from simgan_cli.engine.config import Device, Seed, Size, setting
+from simgan_cli.settings.train import Device, Seed, Size, setting
 
 
 class DemoDataConfig(BaseModel):

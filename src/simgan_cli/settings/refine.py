@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from simgan_cli.data.images import PixelCoding
 from simgan_cli.data.pictures import FormatName
 from simgan_cli.data.renders import Curve
-from simgan_cli.engine.config import Device, Globs, PathSetting, PlainBackground, setting
+from simgan_cli.settings.train import Device, Globs, PathSetting, PlainBackground, setting
 
 
 def parse_shard(value: object) -> object:
