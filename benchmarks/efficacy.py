@@ -37,7 +37,7 @@ from simgan_cli.engine.estimator import Architecture
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import RunFolder, step_of
-from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
+from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target

@@ -52,7 +52,6 @@ from simgan_cli.data.cache import Source, open_pixels
 from simgan_cli.data.images import Preparation, read_pixels
 from simgan_cli.data.patterns import ANY
 from simgan_cli.data.pictures import FORMATS, read_picture, write_picture
-from simgan_cli.data.pipeline import read_ahead  # noqa: F401 - imported before anything is measured
 from simgan_cli.data.plan import check_existing, check_inputs, make_plan
 from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.export import save_network
@@ -61,10 +60,11 @@ from simgan_cli.engine.health import Health, conclude
 from simgan_cli.engine.inspection import describe, open_buffer, scores_by_age
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.ranks import ALONE
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
-from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.runtime.ranks import ALONE
+from simgan_cli.engine.runtime.stop import StopRequest
+from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - imported before anything is measured
 from simgan_cli.engine.training import build_state
 from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import Options

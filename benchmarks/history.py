@@ -14,7 +14,7 @@ import torch
 from train_step import both_clocks, clock_of, machine, spread
 
 from simgan_cli.engine.history import HistoryBuffer
-from simgan_cli.engine.runtime import prepare_process, resolve_device
+from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 from simgan_cli.settings.train import parse_size
 
 COLUMNS = (

@@ -20,8 +20,8 @@ from collections.abc import Callable
 import torch
 from train_step import bare_iteration, machine, product_iteration, seconds, spread
 
-from simgan_cli.engine.ranks import Ranks
-from simgan_cli.engine.runtime import prepare_process, resolve_device
+from simgan_cli.engine.runtime.device import prepare_process, resolve_device
+from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.settings.train import TrainConfig, parse_size
 
 COLUMNS = (

@@ -19,7 +19,7 @@ import torch
 from train_step import machine
 
 from simgan_cli.engine.model import open_model
-from simgan_cli.engine.runtime import prepare_process, resolve_device
+from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
 

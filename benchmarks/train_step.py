@@ -31,8 +31,14 @@ from torch import Tensor
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.networks import Discriminator, Refiner
-from simgan_cli.engine.ranks import ALONE, Ranks
-from simgan_cli.engine.runtime import autocast, peak_memory_mb, prepare_process, resolve_device, resolve_precision
+from simgan_cli.engine.runtime.device import (
+    autocast,
+    peak_memory_mb,
+    prepare_process,
+    resolve_device,
+    resolve_precision,
+)
+from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.engine.training import build_networks, build_state
 from simgan_cli.settings.train import TrainConfig
 

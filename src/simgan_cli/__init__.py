@@ -30,7 +30,7 @@ def load_refiner(
     """
     from simgan_cli.engine.model import open_model  # torch takes seconds to import
     from simgan_cli.engine.refining import ImageRefiner
-    from simgan_cli.engine.runtime import resolve_device
+    from simgan_cli.engine.runtime.device import resolve_device
     from simgan_cli.errors import SettingsError
 
     if precision not in ("fp32", "bf16"):

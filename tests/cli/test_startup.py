@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import simgan_cli
-from simgan_cli.engine.runtime import resolve_device, resolve_precision
+from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
 from tests.conftest import Domains
 from tests.helpers import SIMGAN, simgan
 from tests.warm import ENVIRONMENT

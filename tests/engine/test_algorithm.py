@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from simgan_cli.engine.algorithm import Network, SimGAN
 from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.networks import Discriminator, Refiner
-from simgan_cli.engine.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.settings.train import TrainConfig
 
 SHAPE = (1, 6, 9)

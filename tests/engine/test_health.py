@@ -17,7 +17,7 @@ from PIL import Image
 from simgan_cli.cli.settings import resolve
 from simgan_cli.engine import realism
 from simgan_cli.engine.health import RULES, Finding, Health, conclude, exported_line, why_unmeasured
-from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training import train
 from simgan_cli.settings.train import TrainConfig
 from tests.engine.test_training import Quiet

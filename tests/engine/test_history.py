@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from simgan_cli.engine.history import HistoryBuffer, history_stream, spread_by_age
-from simgan_cli.engine.ranks import Ranks
-from simgan_cli.engine.runtime import stream_number
+from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.engine.runtime.ranks import Ranks
 
 CPU = torch.device("cpu")
 SHAPE = (1, 2, 3)

@@ -27,7 +27,7 @@ from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.noise import beside_their_own_noise
 from simgan_cli.engine.run import RunFolder, find_checkpoint, resumed_config
-from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training import TrainResult, build_state, open_domains, train
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError

@@ -40,7 +40,7 @@ def _version(wanted: bool) -> None:
     sys.stdout.flush()  # torch takes seconds to import
     import torch
 
-    from simgan_cli.engine.runtime import resolve_device, resolve_precision
+    from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
 
     device = resolve_device("auto")
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""

@@ -43,7 +43,7 @@ def doctor(
     smaller = "the self-test takes little: end other programs, or give another --device"
     with exit_codes("the self-test", again="the same command", smaller=smaller):
         settings = validated(DoctorConfig, gather("doctor", flags, config, environment_of_process()))
-        from simgan_cli.engine.runtime import resolve_device
+        from simgan_cli.engine.runtime.device import resolve_device
         from simgan_cli.engine.selftest import self_test  # torch takes seconds to import
 
         device = resolve_device(settings.device)
@@ -64,7 +64,7 @@ def _machine(device: "torch.device") -> dict[str, Any]:
     """Return what runs here."""
     import torch
 
-    from simgan_cli.engine.runtime import precision_reason, resolve_precision
+    from simgan_cli.engine.runtime.device import precision_reason, resolve_precision
 
     return {
         "schema": "simgan.doctor/1",

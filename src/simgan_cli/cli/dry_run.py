@@ -28,7 +28,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         receptive_field,
     )
     from simgan_cli.engine.psi import check_psi
-    from simgan_cli.engine.runtime import resolve_device, resolve_precision
+    from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
     from simgan_cli.engine.training import build_networks, check_alike, held_out_of, preparation_of, sources_of
 
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}

@@ -18,8 +18,8 @@ from simgan_cli.data.pictures import QUALITY, Reading
 from simgan_cli.data.plan import Job, Plan, check_existing, check_inputs, folders_in, make_plan
 from simgan_cli.data.selection import foreign_note, odd_note
 from simgan_cli.engine.health import MOST_DRIFT
-from simgan_cli.engine.ranks import ALONE, Ranks
-from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, Interrupted, SettingsError
 from simgan_cli.settings.refine import RefineConfig, file_of_part
 
@@ -160,7 +160,7 @@ def _open_refiner(
     """Return the refiner, checked, and the size H, W of the first image."""
     from simgan_cli.engine.folders import check_first_image, record_of
     from simgan_cli.engine.refining import ImageRefiner
-    from simgan_cli.engine.runtime import prepare_process, resolve_device
+    from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
     device = resolve_device(settings.device, ranks)
     prepare_process(device, deterministic=False)

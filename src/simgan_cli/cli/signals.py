@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from simgan_cli.engine.stop import StopRequest
+from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
 
 

@@ -17,8 +17,8 @@ from simgan_cli.engine.history import HistoryBuffer
 from simgan_cli.engine.networks import Discriminator, Refiner
 from simgan_cli.engine.noise import NoiseSource
 from simgan_cli.engine.psi import SelfRegularization
-from simgan_cli.engine.ranks import ALONE, Ranks
-from simgan_cli.engine.runtime import stream_number
+from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.settings.train import TrainConfig
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device

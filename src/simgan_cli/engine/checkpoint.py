@@ -17,9 +17,9 @@ from simgan_cli.engine.health import is_exportable
 from simgan_cli.engine.history import history_stream
 from simgan_cli.engine.metrics import RunningMeans, State, mean_of
 from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import STATE, settings_of, verify_checkpoint, write_manifest
+from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.errors import CheckpointError, is_out_of_memory
 
 

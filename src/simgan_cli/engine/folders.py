@@ -31,15 +31,15 @@ from simgan_cli.data.files import (
 from simgan_cli.data.images import Pixels, Preparation, read_pixels
 from simgan_cli.data.patterns import translate
 from simgan_cli.data.pictures import Picture, Reading, is_written_lossy, read_content, read_picture, write_picture
-from simgan_cli.data.pipeline import WriteBehind, read_ahead
 from simgan_cli.data.plan import Job, Plan, open_result
 from simgan_cli.data.selection import INCLUDE_EXCLUDE, refuse_many
 from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content, sidecar_kinds
-from simgan_cli.engine.ranks import Ranks
 from simgan_cli.engine.refining import ImageRefiner
-from simgan_cli.engine.stop import StopReason, StopRequest
+from simgan_cli.engine.runtime.ranks import Ranks
+from simgan_cli.engine.runtime.stop import StopReason, StopRequest
+from simgan_cli.engine.runtime.threads import WriteBehind, read_ahead
 from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage, is_shortage
 from simgan_cli.report.grid import before_and_after
 from simgan_cli.settings.refine import RefineConfig, file_of_part

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.sampler import on_device
-from simgan_cli.engine.ranks import Ranks
-from simgan_cli.engine.runtime import stream_number
+from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.engine.runtime.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from simgan_cli.engine.health import Finding, Health
 from simgan_cli.engine.metrics import State, means_of
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.probe import probe
-from simgan_cli.engine.ranks import by_first
 from simgan_cli.engine.realism import TRAINING, TRAINING_VALUES, Realism, at_most
 from simgan_cli.engine.run import RunFolder
-from simgan_cli.engine.runtime import peak_memory_mb, resolve_precision, stream_number
-from simgan_cli.engine.stop import StopReason, StopRequest
+from simgan_cli.engine.runtime.device import peak_memory_mb, resolve_precision, stream_number
+from simgan_cli.engine.runtime.ranks import by_first
+from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DivergedError
 from simgan_cli.report.page import BY_AGE

@@ -19,7 +19,7 @@ from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.health import FEWEST, SHARE
 from simgan_cli.engine.networks import build_discriminator
 from simgan_cli.engine.probe import diversity
-from simgan_cli.engine.runtime import stream_number
+from simgan_cli.engine.runtime.device import stream_number
 
 MOST = 256  # images in a sample, at most
 PATCH, PATCHES, DIRECTIONS = 7, 16_384, 128  # side, number in a set, and random directions they are projected on

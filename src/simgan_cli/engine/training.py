@@ -24,10 +24,9 @@ from simgan_cli.engine.history import HistoryBuffer, history_stream
 from simgan_cli.engine.loop import Listener, Loop
 from simgan_cli.engine.networks import Discriminator, Refiner, build_discriminator
 from simgan_cli.engine.psi import check_psi
-from simgan_cli.engine.ranks import ALONE, Ranks
 from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import RunFolder
-from simgan_cli.engine.runtime import (
+from simgan_cli.engine.runtime.device import (
     autocast,
     compiler,
     prepare_process,
@@ -35,7 +34,8 @@ from simgan_cli.engine.runtime import (
     resolve_precision,
     stream_number,
 )
-from simgan_cli.engine.stop import StopReason, StopRequest
+from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.settings.train import PSI_NAMES, TrainConfig, parse_psi

@@ -18,7 +18,7 @@ from simgan_cli.engine.estimator import Architecture, Estimator, can_read
 from simgan_cli.engine.export import CONFIG, load_network, read_json, save_network
 from simgan_cli.engine.model import RefinerModel, open_model
 from simgan_cli.engine.refining import ImageRefiner
-from simgan_cli.engine.runtime import prepare_process, resolve_device, resolve_precision
+from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.fitting import Schedule, constant_guess, fit, nearest_neighbours, predict

@@ -12,7 +12,7 @@ from torch import Tensor
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.estimator import Architecture, Estimator
 from simgan_cli.engine.realism import at_most
-from simgan_cli.engine.runtime import autocast, stream_number
+from simgan_cli.engine.runtime.device import autocast, stream_number
 from simgan_cli.errors import DataError, DivergedError
 from simgan_cli.gaze.geometry import unit
 from simgan_cli.gaze.labels import LabelledImages

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from simgan_cli.engine.history import history_stream
 from simgan_cli.engine.metrics import mean_of, means_of
-from simgan_cli.engine.ranks import ALONE, Ranks
-from simgan_cli.engine.runtime import resolve_device, stream_number
+from simgan_cli.engine.runtime.device import resolve_device, stream_number
+from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.errors import SettingsError
-from tests.engine.rank_worker import STEPS, built, tensors_of, train
+from tests.engine.runtime.distributed_worker import STEPS, built, tensors_of, train
 from tests.helpers import TORCHRUN
 
 
@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one = built("adam")
     train(one, STEPS)
     one.snapshot(one.gathered()).save(folder / "one")
-    command = [*TORCHRUN, "-m", "tests.engine.rank_worker", str(folder)]
+    command = [*TORCHRUN, "-m", "tests.engine.runtime.distributed_worker", str(folder)]
     result = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=300
     )

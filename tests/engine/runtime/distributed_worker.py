@@ -1,6 +1,6 @@
 """What each rank of test_ranks.py does: train a little, go on from a checkpoint of one rank, note how it went.
 
-torchrun --standalone --nproc-per-node=2 -m tests.engine.rank_worker FOLDER
+torchrun --standalone --nproc-per-node=2 -m tests.engine.runtime.distributed_worker FOLDER
 """
 
 import json
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.checkpoint import TrainState
-from simgan_cli.engine.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.engine.training import build_state
 from simgan_cli.errors import DataError, EndedElsewhere
 from simgan_cli.settings.train import TrainConfig

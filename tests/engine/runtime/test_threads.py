@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simgan_cli.data.pipeline import WriteBehind, read_ahead
+from simgan_cli.engine.runtime.threads import WriteBehind, read_ahead
 
 
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 20), st.integers(1, 4))

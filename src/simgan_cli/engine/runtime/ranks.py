@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from simgan_cli.engine.stop import StopReason
+from simgan_cli.engine.runtime.stop import StopReason
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EndedElsewhere, SettingsError
 
 if TYPE_CHECKING:

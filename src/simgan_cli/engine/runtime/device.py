@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from simgan_cli.engine.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.errors import SettingsError
 
 # Values in a feature map stack of R over all batches. At the paper's size compiled passes saved 0.5 ns for each on an

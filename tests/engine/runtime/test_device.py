@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from simgan_cli.engine.ranks import Ranks
-from simgan_cli.engine.runtime import COMPILING_PAYS, compiler, resolve_device
+from simgan_cli.engine.runtime.device import COMPILING_PAYS, compiler, resolve_device
+from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.errors import SettingsError
 
 CPU = torch.device("cpu")

@@ -1,0 +1,1 @@
+"""This process among others: device, ranks, stop requests, threads."""
