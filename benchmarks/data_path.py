@@ -34,7 +34,7 @@ UPDATE = [
 ]  # fmt: skip
 OPEN = (
     "import sys; from pathlib import Path; from simgan_cli.data.cache import Source, open_pixels;"
-    "from simgan_cli.data.images import Preparation;"
+    "from simgan_cli.data.decoding import Preparation;"
     "open_pixels(Source(Path(sys.argv[1])), Preparation(), sys.argv[2], int(sys.argv[3]), lambda done, total: None)"
 )
 # GNU time is not everywhere, so a small parent process reports what the child took.

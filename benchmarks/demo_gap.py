@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from simgan_cli.data.demo import AT_ONCE, camera_eyes, synthetic_eyes, write_images, write_labels
-from simgan_cli.data.demo import test_count as count_of_tests
-from simgan_cli.data.eye_world import CLEAN_LOOK, FACE, Eyes, render
+from simgan_cli.demo.dataset import AT_ONCE, camera_eyes, synthetic_eyes, write_images, write_labels
+from simgan_cli.demo.dataset import test_count as count_of_tests
+from simgan_cli.demo.eye_world import CLEAN_LOOK, FACE, Eyes, render
 
 SIZE = (35, 55)
 ESTIMATOR = "resnet"

@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from train_step import machine
 
-from simgan_cli.data.files import atomic_directory, atomic_file, write_atomic
 from simgan_cli.engine.estimator import Architecture
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run import RunFolder, step_of
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
+from simgan_cli.files import atomic_directory, atomic_file, write_atomic
 from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target

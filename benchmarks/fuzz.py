@@ -49,7 +49,7 @@ from simgan_cli.cli.console import printable
 from simgan_cli.cli.settings import gather, resolve, validated
 from simgan_cli.data.archives import open_archives
 from simgan_cli.data.cache import Source, open_pixels
-from simgan_cli.data.images import Preparation, read_pixels
+from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.patterns import ANY
 from simgan_cli.data.pictures import FORMATS, read_picture, write_picture
 from simgan_cli.data.plan import check_existing, check_inputs, make_plan

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.data.cache import AHEAD, PixelSet, Source, _key, _Work, decoded, open_pixels
-from simgan_cli.data.images import Preparation
+from simgan_cli.data.decoding import Preparation
 from simgan_cli.data.label_images import SAMPLES
 from simgan_cli.data.patterns import ANY
 from simgan_cli.data.plan import check_inputs, make_plan

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simgan_cli.data.demo import camera_eyes
-from simgan_cli.data.eye_world import CLEAN_LOOK, Eyes
+from simgan_cli.demo.dataset import camera_eyes
+from simgan_cli.demo.eye_world import CLEAN_LOOK, Eyes
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "demo_gap.py"
 

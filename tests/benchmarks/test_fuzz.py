@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from simgan_cli.data.images import Preparation, read_pixels
+from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.errors import UnreadableImage
 
 pytestmark = pytest.mark.slow  # hangs and swells are provoked

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.data.eye_world import UNIFORM_GAZE
+from simgan_cli.demo.eye_world import UNIFORM_GAZE
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
 from tests.helpers import SIMGAN, files_below, simgan

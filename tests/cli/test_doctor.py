@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from simgan_cli.cli.app import app
 from simgan_cli.cli.doctor import EXTRAS, PACKAGES
 from simgan_cli.data.cache import Source, open_pixels
-from simgan_cli.data.files import locked_file
-from simgan_cli.data.images import Preparation
+from simgan_cli.data.decoding import Preparation
 from simgan_cli.engine.runtime.device import resolve_device
 from simgan_cli.engine.selftest import self_test
+from simgan_cli.files import locked_file
 from tests.helpers import files_below, simgan, write_images
 
 

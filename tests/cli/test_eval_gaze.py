@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from simgan_cli.data.images import equalize
+from simgan_cli.data.decoding import equalize
 from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import load_network, read_json, save_network
 from simgan_cli.engine.model import open_model

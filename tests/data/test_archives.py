@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from simgan_cli.data.archives import Archive, Member, Renewal, open_archive, open_archives
 from simgan_cli.data.cache import PixelSet, Source, open_pixels
-from simgan_cli.data.images import Preparation, read_pixels
+from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError, UnreadableArchive, UnreadableImage
 from tests.helpers import members, pack, write_images

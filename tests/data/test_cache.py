@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from simgan_cli.data.cache import PixelSet, Source, _build, _Work, open_pixels
-from simgan_cli.data.files import locked_file
-from simgan_cli.data.images import Preparation
+from simgan_cli.data.decoding import Preparation
 from simgan_cli.errors import DataError
+from simgan_cli.files import locked_file
 from tests.helpers import pack, write_images
 
 
@@ -123,7 +123,7 @@ def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path) -> None:
     folder, cache = write_images(tmp_path / "images", 200, 1), tmp_path / "cache"
     script = (
         "import sys\nfrom pathlib import Path\nfrom simgan_cli.data.cache import Source, open_pixels\n"
-        "from simgan_cli.data.images import Preparation\n"
+        "from simgan_cli.data.decoding import Preparation\n"
         "said = []\nprint('ready', flush=True)\nsys.stdin.readline()\n"
         "source = Source(Path(sys.argv[1]))\n"
         "found = open_pixels(source, Preparation(), sys.argv[2], 1, lambda done, total: said.append(done))\n"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageOps
 
-from simgan_cli.data.images import Preparation, decode, decoding, read_pixels
+from simgan_cli.data.decoding import Preparation, decode, decoding, read_pixels
 from simgan_cli.data.pictures import FormatName, Picture, Reading, is_written_lossy, read_picture, write_picture
 from simgan_cli.errors import UnreadableImage
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from simgan_cli.data.images import Preparation, equalize, read_pixels, resize
+from simgan_cli.data.decoding import Preparation, equalize, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.errors import UnreadableImage
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as st_numpy
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from simgan_cli.data.images import decode
+from simgan_cli.data.decoding import decode
 from simgan_cli.data.pictures import Reading, read_picture, write_picture
 from simgan_cli.data.renders import Curve, NoColours, Render, from_display, read_render, to_display, write_render
 from simgan_cli.errors import UnreadableImage

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import simgan_cli
-from simgan_cli.data.images import luma
+from simgan_cli.data.decoding import luma
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.errors import DataError, SettingsError
@@ -228,7 +228,7 @@ import resource, sys
 import numpy as np, torch
 from pathlib import Path
 from simgan_cli.engine.model import open_model
-from simgan_cli.data.images import luma
+from simgan_cli.data.decoding import luma
 from simgan_cli.engine.refining import ImageRefiner
 
 model = open_model(Path(sys.argv[1]))

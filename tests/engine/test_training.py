@@ -14,8 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from simgan_cli.cli.settings import resolve
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.data.files import sha256_of
-from simgan_cli.data.images import Preparation, read_pixels
+from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine import realism
 from simgan_cli.engine.export import load_network
@@ -31,6 +30,7 @@ from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training import TrainResult, build_state, open_domains, train
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
+from simgan_cli.files import sha256_of
 from tests.helpers import files_below
 
 SIZE = (12, 14)

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from simgan_cli.cli.settings import resolve
-from simgan_cli.data.files import atomic_file
 from simgan_cli.engine.run import RunFolder, verify_checkpoint
 from simgan_cli.engine.runtime.ranks import ALONE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training import train
+from simgan_cli.files import atomic_file
 from tests.engine.runtime.distributed_worker import built
 from tests.engine.runtime.distributed_worker import train as train_steps
 from tests.engine.test_training import Quiet

@@ -4,7 +4,7 @@ from typing import Any
 
 from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import decoded, describe
-from simgan_cli.data.images import Pixels, Preparation
+from simgan_cli.data.decoding import Pixels, Preparation
 from simgan_cli.data.selection import Selection, foreign_note, odd_note
 from simgan_cli.data.tree import holds_images
 from simgan_cli.errors import DataError, UnreadableImage

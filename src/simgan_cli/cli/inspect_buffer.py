@@ -76,8 +76,8 @@ def _check(grid: Path | None, export: Path | None) -> None:
 
 
 def _draw(view: "BufferView", path: Path) -> None:
-    from simgan_cli.data.files import write_atomic
     from simgan_cli.engine.history import spread_by_age
+    from simgan_cli.files import write_atomic
     from simgan_cli.report.grid import history_sheet
 
     chosen = spread_by_age(view.made_at, IN_GRID)
@@ -87,7 +87,7 @@ def _draw(view: "BufferView", path: Path) -> None:
 
 
 def _export(view: "BufferView", folder: Path) -> None:
-    from simgan_cli.data.files import atomic_directory
+    from simgan_cli.files import atomic_directory
     from simgan_cli.report.grid import levels_of
 
     folder.parent.mkdir(parents=True, exist_ok=True)

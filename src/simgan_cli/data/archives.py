@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
-from simgan_cli.data.files import atomic_file, naming
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.tree import FIRST_BYTES, Tree, is_hidden, is_picture, walk_order
 from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
+from simgan_cli.files import atomic_file, naming
 
 # Renders that are packed well expand tenfold; flat ones, as plain bitmaps, a hundredfold. Deflate itself ends at 1,032.
 MOST_EXPANSION = 200

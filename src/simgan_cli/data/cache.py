@@ -22,16 +22,7 @@ import numpy as np
 import platformdirs
 
 from simgan_cli.data.archives import Readable, image_batches
-from simgan_cli.data.files import (
-    TEMPORARY_PREFIX,
-    atomic_directory,
-    locked_file,
-    naming,
-    parse_json,
-    remove_temporaries,
-    write_json,
-)
-from simgan_cli.data.images import Pixels, Preparation, decode, hidden_share, prepare
+from simgan_cli.data.decoding import Pixels, Preparation, decode, hidden_share, prepare
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.selection import (
     INCLUDE_EXCLUDE,
@@ -45,6 +36,15 @@ from simgan_cli.data.selection import (
 )
 from simgan_cli.data.tree import Tree, holds_images, read_tree
 from simgan_cli.errors import DataError, UnreadableImage
+from simgan_cli.files import (
+    TEMPORARY_PREFIX,
+    atomic_directory,
+    locked_file,
+    naming,
+    parse_json,
+    remove_temporaries,
+    write_json,
+)
 
 FORMAT = 3  # of the cache; raise it when the same files would give other pixels
 CHUNK = 1024  # images after which progress is told

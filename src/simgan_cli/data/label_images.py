@@ -15,7 +15,7 @@ from os.path import commonprefix
 import numpy as np
 
 from simgan_cli.data.archives import Readable
-from simgan_cli.data.images import Decoded, Pixels, decode
+from simgan_cli.data.decoding import Decoded, Pixels, decode
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.renders import NoColours
 from simgan_cli.data.tree import suffix_of

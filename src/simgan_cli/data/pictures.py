@@ -13,7 +13,17 @@ from PIL import Image
 from simgan_cli.data import metadata
 from simgan_cli.data.archives import Member, Readable
 from simgan_cli.data.codecs import Damage, webp_chunks, write_png, write_pnm
-from simgan_cli.data.images import Decoded, PixelCoding, Pixels, Preparation, decode, prepare, top_of, turned, unpacked
+from simgan_cli.data.decoding import (
+    Decoded,
+    PixelCoding,
+    Pixels,
+    Preparation,
+    decode,
+    prepare,
+    top_of,
+    turned,
+    unpacked,
+)
 from simgan_cli.data.renders import Curve, recoloured, write_render
 from simgan_cli.data.tiff import write_tiff_samples
 from simgan_cli.errors import UnreadableImage, is_shortage

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_cli.data.images import Pixels, top_of
+from simgan_cli.data.decoding import Pixels, top_of
 
 RESIDENT_SHARE = 0.4  # of the device's free memory that one domain's pixels may take
 

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from simgan_cli.data.archives import Archive, Member, Readable, open_archives
-from simgan_cli.data.images import Decoded
+from simgan_cli.data.decoding import Decoded
 from simgan_cli.data.label_images import MAX_ODD, ODD_SHARE, Domain, Group, find_label_images
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.tree import SUFFIXES_IN_WORDS, Tree, suffixes_found

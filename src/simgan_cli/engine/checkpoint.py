@@ -9,7 +9,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from simgan_cli.data.files import atomic_directory, write_atomic, write_json
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import Measures, SimGAN
 from simgan_cli.engine.export import fill, read_tensors, tensors_of
@@ -21,6 +20,7 @@ from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run import STATE, settings_of, verify_checkpoint, write_manifest
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.errors import CheckpointError, is_out_of_memory
+from simgan_cli.files import atomic_directory, write_atomic, write_json
 
 
 @dataclass(frozen=True)

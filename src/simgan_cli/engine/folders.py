@@ -20,15 +20,7 @@ import numpy as np
 import torch
 
 from simgan_cli.data.archives import Member, Readable
-from simgan_cli.data.files import (
-    atomic_file,
-    copy_atomic,
-    link_atomic,
-    parse_json,
-    write_atomic,
-    write_json,
-)
-from simgan_cli.data.images import Pixels, Preparation, read_pixels
+from simgan_cli.data.decoding import Pixels, Preparation, read_pixels
 from simgan_cli.data.patterns import translate
 from simgan_cli.data.pictures import Picture, Reading, is_written_lossy, read_content, read_picture, write_picture
 from simgan_cli.data.plan import Job, Plan, open_result
@@ -41,6 +33,14 @@ from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.runtime.threads import WriteBehind, read_ahead
 from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage, is_shortage
+from simgan_cli.files import (
+    atomic_file,
+    copy_atomic,
+    link_atomic,
+    parse_json,
+    write_atomic,
+    write_json,
+)
 from simgan_cli.report.grid import before_and_after
 from simgan_cli.settings.refine import RefineConfig, file_of_part
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ValidationError
 
-from simgan_cli.data.images import PixelCoding
+from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.renders import Curve
 from simgan_cli.engine.export import CONFIG, WEIGHTS, build_network, fill, parse_tensors, read_content, read_json
 from simgan_cli.engine.networks import Refiner

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_cli.data.images import Pixels, equalize, luma
+from simgan_cli.data.decoding import Pixels, equalize, luma
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.model import RefinerModel
 from simgan_cli.engine.networks import receptive_field

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simgan_cli import __version__
-from simgan_cli.data.files import (
+from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.files import (
     RETIRED,
     TEMPORARY_PREFIX,
     parse_json,
@@ -22,7 +23,6 @@ from simgan_cli.data.files import (
     write_atomic,
     write_json,
 )
-from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.settings.train import TrainConfig, is_changeable, key_of
 
 MANIFEST, STATE = "manifest.json", "state.json"

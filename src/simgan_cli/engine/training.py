@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from simgan_cli.data.cache import PixelSet, Source, describe, open_pixels
-from simgan_cli.data.files import sha256_of
-from simgan_cli.data.images import Pixels, Preparation
+from simgan_cli.data.decoding import Pixels, Preparation
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.algorithm import SimGAN
@@ -38,6 +37,7 @@ from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DataError, SettingsError
+from simgan_cli.files import sha256_of
 from simgan_cli.settings.train import PSI_NAMES, TrainConfig, parse_psi
 
 

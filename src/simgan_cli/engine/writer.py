@@ -8,8 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.data.files import write_atomic
-from simgan_cli.data.images import Pixels, top_of
+from simgan_cli.data.decoding import Pixels, top_of
 from simgan_cli.engine.checkpoint import Snapshot
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.health import conclude, why_unmeasured
@@ -19,6 +18,7 @@ from simgan_cli.engine.model_card import model_card
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.files import write_atomic
 from simgan_cli.report.grid import sample_grid
 from simgan_cli.report.page import write_page
 from simgan_cli.settings.train import TrainConfig

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from simgan_cli.data.files import atomic_directory, write_atomic, write_json
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.engine.drift import drift
 from simgan_cli.engine.estimator import Architecture, Estimator, can_read
@@ -20,6 +19,7 @@ from simgan_cli.engine.model import RefinerModel, open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
+from simgan_cli.files import atomic_directory, write_atomic, write_json
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.fitting import Schedule, constant_guess, fit, nearest_neighbours, predict
 from simgan_cli.gaze.labels import UNIT, Grey, LabelledImages, Options, apart_warnings, check_apart, digests_of

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan_cli.data.images import equalize, resize, top_of
+from simgan_cli.data.decoding import equalize, resize, top_of
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import Convention, Vectors, angles_from_vectors, unit

@@ -27,12 +27,12 @@ from PIL import Image, ImageOps
 
 from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED, image_batches
 from simgan_cli.data.cache import CHUNK, Source, decoded
-from simgan_cli.data.files import naming, parse_json
-from simgan_cli.data.images import Preparation, decoding, luma, pixel_array
+from simgan_cli.data.decoding import Preparation, decoding, luma, pixel_array
 from simgan_cli.data.selection import OddImage, odd_note
 from simgan_cli.data.texts import read_text
 from simgan_cli.data.tree import Tree, is_archive, is_image, natural, read_tree, suffixes_found
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
+from simgan_cli.files import naming, parse_json
 from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
 from simgan_cli.gaze.labels import Grey, LabelledImages, Options, Sample, collect, prepared
 

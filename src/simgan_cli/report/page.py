@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from simgan_cli.data.files import write_atomic
 from simgan_cli.engine.health import conclude, exported_line
 from simgan_cli.engine.history import Excerpt
 from simgan_cli.engine.run import RunFolder, by_step, settings_of, step_of
+from simgan_cli.files import write_atomic
 from simgan_cli.report.curves import Series, line_chart
 from simgan_cli.report.grid import history_sheet
 from simgan_cli.settings.train import TrainConfig

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-from simgan_cli.data.images import PixelCoding
+from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.pictures import FormatName
 from simgan_cli.data.renders import Curve
 from simgan_cli.settings.train import Device, Globs, PathSetting, PlainBackground, setting

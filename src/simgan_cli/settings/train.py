@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 
-from simgan_cli.data.images import PixelCoding
+from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.renders import Curve
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, is_archive
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from simgan_cli.data.images import Preparation, decode, equalize, hidden_share, read_pixels, resize
+from simgan_cli.data.decoding import Preparation, decode, equalize, hidden_share, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.errors import UnreadableImage
 
@@ -267,7 +267,7 @@ def test_jpegs_of_other_kinds_are_named(tmp_path: Path, place: int, value: int, 
 def test_damaged_tags_are_no_warning_of_the_decoder(tmp_path: Path) -> None:
     saved(Image.new("L", (9, 9)), tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\5\1\x12")
     program = (
-        "import sys; from pathlib import Path; from simgan_cli.data.images import decode;"
+        "import sys; from pathlib import Path; from simgan_cli.data.decoding import decode;"
         "print(decode(Path(sys.argv[1])).array.shape)"
     )
     result = subprocess.run([sys.executable, "-c", program, tmp_path / "a.jpg"], capture_output=True, text=True)

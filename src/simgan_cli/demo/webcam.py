@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simgan_cli.data.eye_world import CLEAN_LOOK, Floats, Ranges
+from simgan_cli.demo.eye_world import CLEAN_LOOK, Floats, Ranges
 
 MARGIN = 8  # pixels round an image while it is blurred
 # Other people in other light: darker skins and irises, a dull sclera deep in shadow, lashes that run into a dark line.

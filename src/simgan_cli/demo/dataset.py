@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simgan_cli.data import webcam
-from simgan_cli.data.eye_world import CLEAN_LOOK, FACE, UNIFORM_GAZE, Eyes, render
-from simgan_cli.data.files import atomic_directory, write_json
+from simgan_cli.demo import webcam
+from simgan_cli.demo.eye_world import CLEAN_LOOK, FACE, UNIFORM_GAZE, Eyes, render
+from simgan_cli.files import atomic_directory, write_json
 
 RECORD = "demo-data.json"  # says what wrote a folder, with which settings
 AT_ONCE = 64  # images; a larger batch leaves the caches

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from simgan_cli.data.files import (
+from simgan_cli.engine.run import RunFolder
+from simgan_cli.files import (
     atomic_directory,
     link_atomic,
     remove_temporaries,
     write_atomic,
 )
-from simgan_cli.engine.run import RunFolder
 from tests.helpers import UNPRIVILEGED, needs_permissions
 
 COPY = """
 import os, signal, sys
 from pathlib import Path
-from simgan_cli.data import files
+from simgan_cli import files
 
 if sys.argv[3] == "killed":
     files.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
@@ -47,7 +47,7 @@ def test_what_a_kill_left_of_a_read_only_copy_is_in_nobodys_way(tmp_path: Path) 
 LINK = """
 import os, signal, sys
 from pathlib import Path
-from simgan_cli.data import files
+from simgan_cli import files
 
 Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
 files.link_atomic(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -82,7 +82,7 @@ def test_a_link_that_cannot_take_its_place_leaves_nothing(tmp_path: Path) -> Non
 REPLACE = """
 import os, signal, sys
 from pathlib import Path
-from simgan_cli.data import files
+from simgan_cli import files
 
 rename = Path.rename
 def stop_after_retiring(self, target):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simgan_cli.data import webcam
-from simgan_cli.data.eye_world import CLEAN_LOOK, FACE, FIELD, IRIS_DISTANCE, UNIFORM_GAZE, Eyes, Floats, Ranges, render
+from simgan_cli.demo import webcam
+from simgan_cli.demo.eye_world import CLEAN_LOOK, FACE, FIELD, IRIS_DISTANCE, UNIFORM_GAZE, Eyes, Floats, Ranges, render
 from simgan_cli.gaze.geometry import vectors_from_angles
 
 SIZE = (70, 110)
