@@ -30,8 +30,8 @@ from simgan_cli.engine.model import RefinerModel, open_model
 from simgan_cli.engine.run import RunFolder, step_of
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.files import atomic_directory
+from simgan_cli.gaze.estimator_training import Schedule, fit, predict
 from simgan_cli.gaze.evaluation import refined_by
-from simgan_cli.gaze.fitting import Schedule, fit, predict
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.reweighting import weights_like
 

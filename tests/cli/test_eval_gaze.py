@@ -21,8 +21,8 @@ from simgan_cli.engine.export import load_network, read_json, save_network
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.gaze.estimator_training import held_out, predict
 from simgan_cli.gaze.evaluation import prepare, run
-from simgan_cli.gaze.fitting import held_out, predict
 from simgan_cli.gaze.geometry import angles_from_vectors
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read

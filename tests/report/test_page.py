@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from simgan_cli.engine.run import by_step, step_of
-from simgan_cli.report.curves import line_chart
+from simgan_cli.pictures.curves import line_chart
 from simgan_cli.report.page import _pictures
 from tests.helpers import TINY, simgan, write_images
 

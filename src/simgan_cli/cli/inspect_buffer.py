@@ -78,7 +78,7 @@ def _check(grid: Path | None, export: Path | None) -> None:
 def _draw(view: "BufferView", path: Path) -> None:
     from simgan_cli.engine.history import spread_by_age
     from simgan_cli.files import write_atomic
-    from simgan_cli.report.grid import history_sheet
+    from simgan_cli.pictures.grid import history_sheet
 
     chosen = spread_by_age(view.made_at, IN_GRID)
     title = f"history at step {view.step:,}, oldest first; the step that refined each image"
@@ -88,7 +88,7 @@ def _draw(view: "BufferView", path: Path) -> None:
 
 def _export(view: "BufferView", folder: Path) -> None:
     from simgan_cli.files import atomic_directory
-    from simgan_cli.report.grid import levels_of
+    from simgan_cli.pictures.grid import levels_of
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.is_dir():
@@ -158,7 +158,7 @@ def _print_previews(view: "BufferView") -> None:
 
 def half_blocks(images: Any, width: int) -> Text:
     """Return images N x C x H x W in [-1, 1] side by side, two pixels a character."""
-    from simgan_cli.report.grid import levels_of
+    from simgan_cli.pictures.grid import levels_of
 
     height = max(1, round(images.shape[2] * width / images.shape[3] / 2))
     small = [

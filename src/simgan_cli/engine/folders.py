@@ -41,7 +41,7 @@ from simgan_cli.files import (
     write_atomic,
     write_json,
 )
-from simgan_cli.report.grid import before_and_after
+from simgan_cli.pictures.grid import before_and_after
 from simgan_cli.settings.refine import RefineConfig, file_of_part
 
 STOCK = 64_000_000  # bytes of decoded images that may wait in front of the network, and as many behind it

@@ -19,7 +19,7 @@ from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.run import RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.files import write_atomic
-from simgan_cli.report.grid import sample_grid
+from simgan_cli.pictures.grid import sample_grid
 from simgan_cli.report.page import write_page
 from simgan_cli.settings.train import TrainConfig
 

@@ -21,12 +21,12 @@ from simgan_cli.engine.runtime.device import prepare_process, resolve_device, re
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.files import atomic_directory, write_atomic, write_json
 from simgan_cli.gaze import scores
-from simgan_cli.gaze.fitting import Schedule, constant_guess, fit, nearest_neighbours, predict
+from simgan_cli.gaze.estimator_training import Schedule, constant_guess, fit, nearest_neighbours, predict
 from simgan_cli.gaze.labels import UNIT, Grey, LabelledImages, Options, apart_warnings, check_apart, digests_of
+from simgan_cli.gaze.plots import curve, error_map, plots_available, worst_images
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.reweighting import weights_like
 from simgan_cli.gaze.scores import Row, errors_of
-from simgan_cli.report.gaze import curve, error_map, plots_available, worst_images
 from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
 
 REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"

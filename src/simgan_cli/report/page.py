@@ -14,8 +14,8 @@ from simgan_cli.engine.health import conclude, exported_line
 from simgan_cli.engine.history import Excerpt
 from simgan_cli.engine.run import RunFolder, by_step, settings_of, step_of
 from simgan_cli.files import write_atomic
-from simgan_cli.report.curves import Series, line_chart
-from simgan_cli.report.grid import history_sheet
+from simgan_cli.pictures.curves import Series, line_chart
+from simgan_cli.pictures.grid import history_sheet
 from simgan_cli.settings.train import TrainConfig
 
 PICTURES = 12  # steps on the slider; a run's samples are thinned out to them

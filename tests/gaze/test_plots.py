@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from simgan_cli.gaze.plots import _plain, curve, plots_available
 from simgan_cli.gaze.scores import Row
-from simgan_cli.report.gaze import _plain, curve, plots_available
 
 pytestmark = pytest.mark.slow  # whole commands
 

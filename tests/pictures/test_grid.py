@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from simgan_cli.report.grid import sheet
+from simgan_cli.pictures.grid import sheet
 
 
 def test_a_long_name_does_not_run_into_the_next_column() -> None:

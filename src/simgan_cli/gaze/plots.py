@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from simgan_cli.gaze.labels import UNIT, LabelledImages, Target
 from simgan_cli.gaze.scores import WITHIN, Row
-from simgan_cli.report.grid import sheet
+from simgan_cli.pictures.grid import sheet
 
 WORST, ENLARGED = 10, 4
 BINS, FEWEST = 14, 3  # cells along an axis of the map; images that make a cell worth showing

@@ -1,0 +1,1 @@
+"""Arrays in, PNG or SVG out."""
