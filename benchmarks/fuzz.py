@@ -56,12 +56,13 @@ from simgan_cli.data.plan import check_existing, check_inputs, make_plan
 from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.export import save_network
 from simgan_cli.engine.folders import FolderJob
-from simgan_cli.engine.health import Health, conclude
 from simgan_cli.engine.inspection import describe, open_buffer, scores_by_age
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.refining import ImageRefiner
-from simgan_cli.engine.run import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
+from simgan_cli.engine.run_folder.health import Health, conclude
+from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
+from simgan_cli.engine.run_folder.report_page import BY_AGE, write_page
 from simgan_cli.engine.runtime.ranks import ALONE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - imported before anything is measured
@@ -69,7 +70,6 @@ from simgan_cli.engine.training import build_state
 from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
-from simgan_cli.report.page import BY_AGE, write_page
 from simgan_cli.settings.refine import RefineConfig
 
 WALL = 10.0  # seconds of the processor a case may take; what waits is ended after HANG seconds of the clock

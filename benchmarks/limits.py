@@ -27,7 +27,7 @@ from train_step import machine
 
 from simgan_cli.engine.estimator import Architecture
 from simgan_cli.engine.model import RefinerModel, open_model
-from simgan_cli.engine.run import RunFolder, step_of
+from simgan_cli.engine.run_folder.layout import RunFolder, step_of
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.files import atomic_directory
 from simgan_cli.gaze.estimator_training import Schedule, fit, predict

@@ -17,8 +17,8 @@ import typer
 from PIL import Image
 
 from simgan_cli.cli.app import app
-from simgan_cli.engine.health import RULES
-from simgan_cli.engine.run import LAYOUT
+from simgan_cli.engine.run_folder.health import RULES
+from simgan_cli.engine.run_folder.layout import LAYOUT
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
 from tests.helpers import TINY, simgan, write_images

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.files import (
     atomic_directory,
     link_atomic,

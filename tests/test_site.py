@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from simgan_cli.cli.app import app
-from simgan_cli.engine.fields import METRICS
-from simgan_cli.engine.health import RULES
+from simgan_cli.engine.run_folder.health import RULES
+from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.errors import EXIT_CODES
 
 pytestmark = pytest.mark.slow  # whole commands

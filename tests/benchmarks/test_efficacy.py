@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from simgan_cli.cli.settings import resolve
-from simgan_cli.engine.run import settings_of
+from simgan_cli.engine.run_folder.layout import settings_of
 from tests.gaze.helpers import discs, write_csv
 from tests.warm import warm_simgan
 

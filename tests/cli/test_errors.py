@@ -23,7 +23,7 @@ from simgan_cli.cli.settings import COMMANDS, gather
 from simgan_cli.engine import realism
 from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import save_network
-from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.errors import SettingsError
 from tests.conftest import Domains
 from tests.helpers import TINY, UNPRIVILEGED, needs_permissions, simgan, write_images

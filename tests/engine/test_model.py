@@ -17,7 +17,7 @@ from simgan_cli.engine.export import build_network, fill, load_network, read_ten
 from simgan_cli.engine.inspection import open_buffer
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.networks import Discriminator, Refiner, eyes_layers
-from simgan_cli.engine.run import RunFolder, write_manifest
+from simgan_cli.engine.run_folder.layout import RunFolder, write_manifest
 from simgan_cli.errors import CheckpointError, SettingsError
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan, write_refiner

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from simgan_cli.cli.settings import resolve
-from simgan_cli.engine.run import RunFolder, verify_checkpoint
+from simgan_cli.engine.run_folder.layout import RunFolder, verify_checkpoint
 from simgan_cli.engine.runtime.ranks import ALONE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training import train

@@ -17,7 +17,7 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.pictures import QUALITY, Reading
 from simgan_cli.data.plan import Job, Plan, check_existing, check_inputs, folders_in, make_plan
 from simgan_cli.data.selection import foreign_note, odd_note
-from simgan_cli.engine.health import MOST_DRIFT
+from simgan_cli.engine.run_folder.health import MOST_DRIFT
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, Interrupted, SettingsError

@@ -6,7 +6,7 @@ the ratio of the two gradients, and how far labels moved. Between the bounds the
 stays as it is.
 """
 
-from simgan_cli.engine.health import MOST_DRIFT
+from simgan_cli.engine.run_folder.health import MOST_DRIFT
 
 START = 1.0  # the fixed default
 LEAST, MOST = START / 64, START * 64

@@ -13,18 +13,18 @@ from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.algorithm import Measures
 from simgan_cli.engine.balance import adapted
 from simgan_cli.engine.checkpoint import Gathered, TrainState
-from simgan_cli.engine.health import Finding, Health
 from simgan_cli.engine.metrics import State, means_of
 from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.probe import probe
 from simgan_cli.engine.realism import TRAINING, TRAINING_VALUES, Realism, at_most
-from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.run_folder.health import Finding, Health
+from simgan_cli.engine.run_folder.layout import RunFolder
+from simgan_cli.engine.run_folder.report_page import BY_AGE
 from simgan_cli.engine.runtime.device import peak_memory_mb, resolve_precision, stream_number
 from simgan_cli.engine.runtime.ranks import by_first
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.writer import Writer
 from simgan_cli.errors import DivergedError
-from simgan_cli.report.page import BY_AGE
 from simgan_cli.settings.train import TrainConfig
 
 PROBE_IMAGES = 12

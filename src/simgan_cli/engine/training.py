@@ -18,13 +18,13 @@ from simgan_cli.engine.algorithm import SimGAN
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.drift import SMALLEST_SIDE
 from simgan_cli.engine.export import WEIGHTS
-from simgan_cli.engine.health import FEWEST, SHARE
 from simgan_cli.engine.history import HistoryBuffer, history_stream
 from simgan_cli.engine.loop import Listener, Loop
 from simgan_cli.engine.networks import Discriminator, Refiner, build_discriminator
 from simgan_cli.engine.psi import check_psi
 from simgan_cli.engine.realism import HeldOut
-from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.run_folder.health import FEWEST, SHARE
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import (
     autocast,
     compiler,

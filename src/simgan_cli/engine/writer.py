@@ -11,16 +11,16 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, top_of
 from simgan_cli.engine.checkpoint import Snapshot
 from simgan_cli.engine.export import save_network
-from simgan_cli.engine.health import conclude, why_unmeasured
 from simgan_cli.engine.history import Excerpt
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.model_card import model_card
 from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.run import RunFolder
+from simgan_cli.engine.run_folder.health import conclude, why_unmeasured
+from simgan_cli.engine.run_folder.layout import RunFolder
+from simgan_cli.engine.run_folder.report_page import write_page
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.files import write_atomic
 from simgan_cli.pictures.grid import sample_grid
-from simgan_cli.report.page import write_page
 from simgan_cli.settings.train import TrainConfig
 
 AVERAGED = 1000  # images that a mean colour is of, at most

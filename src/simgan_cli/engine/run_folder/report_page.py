@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from simgan_cli.engine.health import conclude, exported_line
 from simgan_cli.engine.history import Excerpt
-from simgan_cli.engine.run import RunFolder, by_step, settings_of, step_of
+from simgan_cli.engine.run_folder.health import conclude, exported_line
+from simgan_cli.engine.run_folder.layout import RunFolder, by_step, settings_of, step_of
 from simgan_cli.files import write_atomic
 from simgan_cli.pictures.curves import Series, line_chart
 from simgan_cli.pictures.grid import history_sheet

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from simgan_cli.engine.run import by_step, step_of
+from simgan_cli.engine.run_folder.layout import by_step, step_of
+from simgan_cli.engine.run_folder.report_page import _pictures
 from simgan_cli.pictures.curves import line_chart
-from simgan_cli.report.page import _pictures
 from tests.helpers import TINY, simgan, write_images
 
 VOID = {"meta", "img", "input", "line", "circle", "polyline"}

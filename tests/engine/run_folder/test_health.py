@@ -1,6 +1,6 @@
 """Each rule of health is told from the lines of a real, tiny training; a healthy one provokes none.
 
-Rules read nothing but lines of metrics. Those of all trainings are recorded (`python -m tests.engine.test_health`), and
+Rules read nothing but lines of metrics. Those of all trainings are recorded (`python -m tests.engine.run_folder.test_health`), and
 some trainings are run again.
 """
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from simgan_cli.cli.settings import resolve
 from simgan_cli.engine import realism
-from simgan_cli.engine.health import RULES, Finding, Health, conclude, exported_line, why_unmeasured
+from simgan_cli.engine.run_folder.health import RULES, Finding, Health, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training import train
 from simgan_cli.settings.train import TrainConfig
