@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from train_step import both_clocks, clock_of, machine, spread
 
-from simgan_cli.engine.history import HistoryBuffer
+from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 from simgan_cli.settings.train import parse_size
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simgan_cli.engine.networks import eyes_layers
-from simgan_cli.engine.noise import MAPS, noise_maps, normal_of
-from simgan_cli.engine.psi import SelfRegularization
+from simgan_cli.engine.method.networks import eyes_layers
+from simgan_cli.engine.method.noise import MAPS, noise_maps, normal_of
+from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.settings.train import TrainConfig
 
 

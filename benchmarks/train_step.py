@@ -30,7 +30,7 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.checkpoint import TrainState
-from simgan_cli.engine.networks import Discriminator, Refiner
+from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.device import (
     autocast,
     peak_memory_mb,

@@ -22,8 +22,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from simgan_cli.cli import app
 from simgan_cli.engine import algorithm, training
-from simgan_cli.engine.algorithm import SimGAN, refined_log_odds
-from simgan_cli.engine.networks import Discriminator, Refiner
+from simgan_cli.engine.method.algorithm import SimGAN, refined_log_odds
+from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.settings.train import TrainConfig
 
 Loss = Callable[[Tensor], Tensor]

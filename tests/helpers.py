@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from simgan_cli.engine.export import save_network
-from simgan_cli.engine.networks import Refiner
+from simgan_cli.engine.method.networks import Refiner
 from tests.warm import ENVIRONMENT, warm_simgan
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from simgan_cli.cli import app
-from simgan_cli.engine import algorithm
-from tests.engine.test_algorithm import Images, tiny_config, tiny_gan
+from simgan_cli.engine.method import algorithm
+from tests.engine.method.test_algorithm import Images, tiny_config, tiny_gan
 from tests.gaze.helpers import write_csv
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "variants.py"

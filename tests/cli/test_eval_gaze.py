@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from simgan_cli.data.decoding import equalize
-from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import load_network, read_json, save_network
+from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.errors import CheckpointError, SettingsError

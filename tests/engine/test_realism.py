@@ -8,8 +8,8 @@ from scipy.stats import wasserstein_distance
 
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine import realism as realism_module
-from simgan_cli.engine.algorithm import Measures, refined_log_odds
 from simgan_cli.engine.drift import drift
+from simgan_cli.engine.method.algorithm import Measures, refined_log_odds
 from simgan_cli.engine.realism import (
     DIRECTIONS,
     HeldOut,

@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from simgan_cli.engine.networks import Padding, Refiner, receptive_field
+from simgan_cli.engine.method.networks import Padding, Refiner, receptive_field
 from simgan_cli.engine.tiling import cuts, cuts_needed, in_tiles
 
 

@@ -19,7 +19,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     """
     import torch
 
-    from simgan_cli.engine.networks import (
+    from simgan_cli.engine.method.networks import (
         Discriminator,
         Refiner,
         layer_table,
@@ -27,7 +27,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         parameter_count,
         receptive_field,
     )
-    from simgan_cli.engine.psi import check_psi
+    from simgan_cli.engine.method.psi import check_psi
     from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
     from simgan_cli.engine.training import build_networks, check_alike, held_out_of, preparation_of, sources_of
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from simgan_cli.data.sampler import Sampler
-from simgan_cli.engine.algorithm import Measures, SimGAN
 from simgan_cli.engine.export import fill, read_tensors, tensors_of
-from simgan_cli.engine.history import history_stream
+from simgan_cli.engine.method.algorithm import Measures, SimGAN
+from simgan_cli.engine.method.history import history_stream
+from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics import RunningMeans, State, mean_of
-from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run_folder.health import is_exportable
 from simgan_cli.engine.run_folder.layout import STATE, settings_of, verify_checkpoint, write_manifest

@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from simgan_cli import __version__
-from simgan_cli.engine.estimator import Estimator
-from simgan_cli.engine.networks import Discriminator, Refiner
+from simgan_cli.engine.method.gaze_estimator import Estimator
+from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.errors import CheckpointError
 from simgan_cli.files import naming, parse_json, write_atomic, write_json
 from simgan_cli.settings.train import LARGEST_SETTING

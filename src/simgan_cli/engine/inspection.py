@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from simgan_cli.engine.algorithm import refined_log_odds
 from simgan_cli.engine.export import fill, read_json, read_tensors
-from simgan_cli.engine.history import spread_by_age
-from simgan_cli.engine.networks import build_discriminator
+from simgan_cli.engine.method.algorithm import refined_log_odds
+from simgan_cli.engine.method.history import spread_by_age
+from simgan_cli.engine.method.networks import build_discriminator
 from simgan_cli.engine.run_folder.layout import STATE, RunFolder, checkpoint_of, step_of, stored_config
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.settings.train import TrainConfig

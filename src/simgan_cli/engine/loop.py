@@ -10,11 +10,11 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine.algorithm import Measures
 from simgan_cli.engine.balance import adapted
 from simgan_cli.engine.checkpoint import Gathered, TrainState
+from simgan_cli.engine.method.algorithm import Measures
+from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics import State, means_of
-from simgan_cli.engine.networks import Refiner
 from simgan_cli.engine.probe import probe
 from simgan_cli.engine.realism import TRAINING, TRAINING_VALUES, Realism, at_most
 from simgan_cli.engine.run_folder.health import Finding, Health

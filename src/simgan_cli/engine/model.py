@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.renders import Curve
 from simgan_cli.engine.export import CONFIG, WEIGHTS, build_network, fill, parse_tensors, read_content, read_json
-from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.noise import MAPS
+from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, checkpoint_of, stored_config, verify_checkpoint
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.settings.train import Globs, PlainBackground

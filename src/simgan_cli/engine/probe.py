@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from simgan_cli.engine.algorithm import Measures, SimGAN, loss_if_real, refined_log_odds
-from simgan_cli.engine.psi import normalized
+from simgan_cli.engine.method.algorithm import Measures, SimGAN, loss_if_real, refined_log_odds
+from simgan_cli.engine.method.psi import normalized
 
 SMALL = 1e-3  # a difference that nobody sees; equal originals must not make every refiner look collapsed
 FAINT = 0.15  # a deviation within an image, of pixels in [-1, 1]; dark infrared eyes have 0.10 to 0.26

@@ -14,14 +14,14 @@ from simgan_cli.data.cache import PixelSet, Source, describe, open_pixels
 from simgan_cli.data.decoding import Pixels, Preparation
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
-from simgan_cli.engine.algorithm import SimGAN
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.drift import SMALLEST_SIDE
 from simgan_cli.engine.export import WEIGHTS
-from simgan_cli.engine.history import HistoryBuffer, history_stream
 from simgan_cli.engine.loop import Listener, Loop
-from simgan_cli.engine.networks import Discriminator, Refiner, build_discriminator
-from simgan_cli.engine.psi import check_psi
+from simgan_cli.engine.method.algorithm import SimGAN
+from simgan_cli.engine.method.history import HistoryBuffer, history_stream
+from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator
+from simgan_cli.engine.method.psi import check_psi
 from simgan_cli.engine.realism import HeldOut
 from simgan_cli.engine.run_folder.health import FEWEST, SHARE
 from simgan_cli.engine.run_folder.layout import RunFolder

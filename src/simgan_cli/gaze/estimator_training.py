@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine.estimator import Architecture, Estimator
+from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
 from simgan_cli.engine.realism import at_most
 from simgan_cli.engine.runtime.device import autocast, stream_number
 from simgan_cli.errors import DataError, DivergedError

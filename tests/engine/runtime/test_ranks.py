@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from simgan_cli.engine.history import history_stream
+from simgan_cli.engine.method.history import history_stream
 from simgan_cli.engine.metrics import mean_of, means_of
 from simgan_cli.engine.runtime.device import resolve_device, stream_number
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from simgan_cli.engine.history import Excerpt
+from simgan_cli.engine.method.history import Excerpt
 from simgan_cli.engine.run_folder.health import conclude, exported_line
 from simgan_cli.engine.run_folder.layout import RunFolder, by_step, settings_of, step_of
 from simgan_cli.files import write_atomic

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_cli.engine.algorithm import loss_if_real, loss_if_refined, refined_log_odds
-from simgan_cli.engine.estimator import Estimator
 from simgan_cli.engine.export import load_network, save_network
-from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.psi import SelfRegularization, blur, channel_mean, check_psi, learned
+from simgan_cli.engine.method.algorithm import loss_if_real, loss_if_refined, refined_log_odds
+from simgan_cli.engine.method.gaze_estimator import Estimator
+from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.method.psi import SelfRegularization, blur, channel_mean, check_psi, learned
 from simgan_cli.errors import SettingsError
 from tests.helpers import write_refiner
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from simgan_cli.engine.networks import (
+from simgan_cli.engine.method.networks import (
     Discriminator,
     Refiner,
     build_discriminator,

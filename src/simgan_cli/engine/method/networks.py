@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simgan_cli.engine.fused import can_fuse, fused_block
-from simgan_cli.engine.noise import MAPS
+from simgan_cli.engine.method.fused_cpu import can_fuse, fused_block
+from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.errors import SettingsError
 
 Padding = Literal["zeros", "replicate"]

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simgan_cli.engine.export import Network, load_network
-from simgan_cli.engine.networks import Refiner
-from simgan_cli.engine.noise import MAPS
+from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.errors import SettingsError
 from simgan_cli.settings.train import PSI_NAMES, parse_psi
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simgan_cli.engine.algorithm import Network, SimGAN
-from simgan_cli.engine.history import HistoryBuffer
-from simgan_cli.engine.networks import Discriminator, Refiner
+from simgan_cli.engine.method.algorithm import Network, SimGAN
+from simgan_cli.engine.method.history import HistoryBuffer
+from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.settings.train import TrainConfig
 

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simgan_cli.engine.balance import START
-from simgan_cli.engine.history import HistoryBuffer
-from simgan_cli.engine.networks import Discriminator, Refiner
-from simgan_cli.engine.noise import NoiseSource
-from simgan_cli.engine.psi import SelfRegularization
+from simgan_cli.engine.method.history import HistoryBuffer
+from simgan_cli.engine.method.networks import Discriminator, Refiner
+from simgan_cli.engine.method.noise import NoiseSource
+from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.settings.train import TrainConfig

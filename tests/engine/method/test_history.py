@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from simgan_cli.engine.history import HistoryBuffer, history_stream, spread_by_age
+from simgan_cli.engine.method.history import HistoryBuffer, history_stream, spread_by_age
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import Ranks
 

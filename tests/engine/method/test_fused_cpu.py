@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simgan_cli.engine.fused import can_fuse
-from simgan_cli.engine.networks import Padding, ResidualBlock, repeat_edges
+from simgan_cli.engine.method.fused_cpu import can_fuse
+from simgan_cli.engine.method.networks import Padding, ResidualBlock, repeat_edges
 
 
 def fuses_in_bf16() -> bool:

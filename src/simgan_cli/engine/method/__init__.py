@@ -1,0 +1,1 @@
+"""The paper: networks, losses, history, Algorithm 1."""
