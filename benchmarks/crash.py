@@ -110,7 +110,7 @@ def build(world: Path) -> None:
 
     import torch
 
-    from simgan_cli.engine.export import save_network
+    from simgan_cli.engine.export.network_folder import save_network
     from simgan_cli.engine.method.networks import Refiner
 
     rng = np.random.default_rng(0)

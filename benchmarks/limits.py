@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from train_step import machine
 
+from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture
-from simgan_cli.engine.model import RefinerModel, open_model
 from simgan_cli.engine.run_folder.layout import RunFolder, step_of
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.files import atomic_directory

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from train_step import machine
 
-from simgan_cli.engine.model import open_model
+from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from simgan_cli.engine.export import save_network
+from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.method.networks import Refiner
 from tests.warm import ENVIRONMENT, warm_simgan
 

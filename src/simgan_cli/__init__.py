@@ -28,7 +28,7 @@ def load_refiner(
     `ImageRefiner.__call__`. Raises SettingsError for a path, device or precision that is not there and CheckpointError
     for weights that are damaged or do not fit.
     """
-    from simgan_cli.engine.model import open_model  # torch takes seconds to import
+    from simgan_cli.engine.export.refiner_model import open_model  # torch takes seconds to import
     from simgan_cli.engine.refining import ImageRefiner
     from simgan_cli.engine.runtime.device import resolve_device
     from simgan_cli.errors import SettingsError

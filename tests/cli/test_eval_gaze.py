@@ -16,9 +16,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from simgan_cli.data.decoding import equalize
-from simgan_cli.engine.export import load_network, read_json, save_network
+from simgan_cli.engine.export.network_folder import load_network, read_json, save_network
+from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.gaze_estimator import Estimator
-from simgan_cli.engine.model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.gaze.estimator_training import held_out, predict

@@ -422,7 +422,7 @@ def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path
     """A refiner whose first layer looks to the left moves content to the right."""
     import torch
 
-    from simgan_cli.engine.export import save_network
+    from simgan_cli.engine.export.network_folder import save_network
     from simgan_cli.engine.method.networks import Refiner
 
     network = Refiner(1, width=1, blocks=0, kernel=5, output="tanh")

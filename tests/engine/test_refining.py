@@ -17,7 +17,7 @@ from PIL import Image
 
 import simgan_cli
 from simgan_cli.data.decoding import luma
-from simgan_cli.engine.model import open_model
+from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.errors import DataError, SettingsError
 from tests.helpers import write_refiner
@@ -227,7 +227,7 @@ LITTLE_MEMORY = """
 import resource, sys
 import numpy as np, torch
 from pathlib import Path
-from simgan_cli.engine.model import open_model
+from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.data.decoding import luma
 from simgan_cli.engine.refining import ImageRefiner
 

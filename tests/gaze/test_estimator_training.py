@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from simgan_cli.engine.export import load_network, save_network
+from simgan_cli.engine.export.network_folder import load_network, save_network
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.estimator_training import Schedule, constant_guess, fit, held_out, nearest_neighbours, predict

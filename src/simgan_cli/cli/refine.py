@@ -24,8 +24,8 @@ from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, 
 from simgan_cli.settings.refine import RefineConfig, file_of_part
 
 if TYPE_CHECKING:
+    from simgan_cli.engine.export.refiner_model import RefinerModel
     from simgan_cli.engine.folders import Report
-    from simgan_cli.engine.model import RefinerModel
     from simgan_cli.engine.refining import ImageRefiner
 
 WARNINGS_SHOWN = 20
@@ -100,7 +100,7 @@ def _inputs(settings: RefineConfig) -> list[tuple[Path, Path]]:
 
 
 def _open_model(settings: RefineConfig) -> "RefinerModel":
-    from simgan_cli.engine.model import open_model  # torch takes seconds to import
+    from simgan_cli.engine.export.refiner_model import open_model  # torch takes seconds to import
 
     model = open_model(settings.model, settings.step)
     if settings.channels is not None and int(settings.channels) != model.channels:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from simgan_cli.data.sampler import Sampler
-from simgan_cli.engine.export import fill, read_tensors, tensors_of
+from simgan_cli.engine.export.network_folder import fill, read_tensors, tensors_of
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
 from simgan_cli.engine.method.history import history_stream
 from simgan_cli.engine.method.networks import Refiner

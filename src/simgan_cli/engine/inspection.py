@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from simgan_cli.engine.export import fill, read_json, read_tensors
+from simgan_cli.engine.export.network_folder import fill, read_json, read_tensors
 from simgan_cli.engine.method.algorithm import refined_log_odds
 from simgan_cli.engine.method.history import spread_by_age
 from simgan_cli.engine.method.networks import build_discriminator

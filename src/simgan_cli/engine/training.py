@@ -16,7 +16,7 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.drift import SMALLEST_SIDE
-from simgan_cli.engine.export import WEIGHTS
+from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.loop import Listener, Loop
 from simgan_cli.engine.method.algorithm import SimGAN
 from simgan_cli.engine.method.history import HistoryBuffer, history_stream

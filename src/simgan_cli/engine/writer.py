@@ -10,11 +10,11 @@ from torch import Tensor
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, top_of
 from simgan_cli.engine.checkpoint import Snapshot
-from simgan_cli.engine.export import save_network
+from simgan_cli.engine.export.model_card import model_card
+from simgan_cli.engine.export.network_folder import save_network
+from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.history import Excerpt
 from simgan_cli.engine.method.networks import Refiner
-from simgan_cli.engine.model import open_model
-from simgan_cli.engine.model_card import model_card
 from simgan_cli.engine.run_folder.health import conclude, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import write_page

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_cli.engine.export import load_network, save_network
+from simgan_cli.engine.export.network_folder import load_network, save_network
 from simgan_cli.engine.method.algorithm import loss_if_real, loss_if_refined, refined_log_odds
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import Refiner

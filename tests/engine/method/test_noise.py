@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import CELL, MAPS, NoiseSource, beside_their_own_noise, noise_maps, normal_of
-from simgan_cli.engine.model import RefinerModel
 from simgan_cli.engine.refining import ImageRefiner
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simgan_cli.engine.export import Network, load_network
+from simgan_cli.engine.export.network_folder import Network, load_network
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.errors import SettingsError

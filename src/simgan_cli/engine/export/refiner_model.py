@@ -12,7 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.renders import Curve
-from simgan_cli.engine.export import CONFIG, WEIGHTS, build_network, fill, parse_tensors, read_content, read_json
+from simgan_cli.engine.export.network_folder import (
+    CONFIG,
+    WEIGHTS,
+    build_network,
+    fill,
+    parse_tensors,
+    read_content,
+    read_json,
+)
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, checkpoint_of, stored_config, verify_checkpoint
