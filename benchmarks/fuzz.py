@@ -57,8 +57,8 @@ from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.folders import FolderJob
-from simgan_cli.engine.inspection import describe, open_buffer, scores_by_age
 from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.metrics.history_buffer import describe, open_buffer, scores_by_age
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.run_folder.health import Health, conclude
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest

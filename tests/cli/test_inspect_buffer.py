@@ -133,7 +133,7 @@ def test_a_training_that_goes_on_can_be_looked_at(tmp_path: Path) -> None:
     look = f"""
 import sys, time
 from pathlib import Path
-from simgan_cli.engine.inspection import describe, open_buffer
+from simgan_cli.engine.metrics.history_buffer import describe, open_buffer
 from simgan_cli.errors import SimganError
 run, steps = Path({str(tmp_path / "run")!r}), set()
 while len(steps) < 30:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from simgan_cli.cli.settings import resolve
-from simgan_cli.engine import realism
 from simgan_cli.engine.balance import LEAST, LEAST_PULL, MOST, MOST_PULL, START, adapted
+from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training import train
 from simgan_cli.errors import SettingsError

@@ -16,13 +16,12 @@ from simgan_cli.cli.settings import resolve
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine import realism
 from simgan_cli.engine.export.network_folder import load_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.loop import Loop
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import beside_their_own_noise
-from simgan_cli.engine.metrics import RunningMeans
+from simgan_cli.engine.metrics import RunningMeans, realism
 from simgan_cli.engine.run_folder.health import Finding, conclude, exported_line
 from simgan_cli.engine.run_folder.layout import RunFolder, find_checkpoint, resumed_config
 from simgan_cli.engine.run_folder.metric_fields import METRICS

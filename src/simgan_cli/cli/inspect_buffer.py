@@ -16,7 +16,7 @@ from simgan_cli.cli.options import Json
 from simgan_cli.errors import SettingsError
 
 if TYPE_CHECKING:
-    from simgan_cli.engine.inspection import BufferView
+    from simgan_cli.engine.metrics.history_buffer import BufferView
 
 BINS, BAR = 10, 40  # of the histogram; its longest bar in characters
 PREVIEWS, WIDEST = 3, 36  # images in a row of previews; columns of one
@@ -45,7 +45,11 @@ def inspect_buffer(
     """
     with exit_codes("the pictures", again="the same command", smaller="leave --score out"):
         _check(grid, export)
-        from simgan_cli.engine.inspection import describe, open_buffer, scores_by_age  # torch takes seconds to import
+        from simgan_cli.engine.metrics.history_buffer import (  # torch takes seconds to import
+            describe,
+            open_buffer,
+            scores_by_age,
+        )
 
         view = open_buffer(run, step)
         document = describe(view, scores_by_age(view) if score and view.filled else None)
@@ -134,7 +138,7 @@ def _numbers(view: "BufferView", document: dict[str, Any]) -> Table:
 
 
 def _print_histogram(view: "BufferView") -> None:
-    from simgan_cli.engine.inspection import expected_ages
+    from simgan_cli.engine.metrics.history_buffer import expected_ages
 
     counts, edges = np.histogram(view.ages, bins=min(BINS, int(view.ages.max()) + 1))
     ages, predicted = expected_ages(view.iterations, view.added, view.config.history_size)

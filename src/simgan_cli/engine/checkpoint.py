@@ -15,7 +15,7 @@ from simgan_cli.engine.method.algorithm import Measures, SimGAN
 from simgan_cli.engine.method.history import history_stream
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics import RunningMeans, State, mean_of
-from simgan_cli.engine.realism import HeldOut
+from simgan_cli.engine.metrics.realism import HeldOut
 from simgan_cli.engine.run_folder.health import is_exportable
 from simgan_cli.engine.run_folder.layout import STATE, settings_of, verify_checkpoint, write_manifest
 from simgan_cli.engine.runtime.ranks import Ranks

@@ -26,7 +26,7 @@ from simgan_cli.data.pictures import Picture, Reading, is_written_lossy, read_co
 from simgan_cli.data.plan import Job, Plan, open_result
 from simgan_cli.data.selection import INCLUDE_EXCLUDE, refuse_many
 from simgan_cli.data.tree import read_tree
-from simgan_cli.engine.drift import SMALLEST_SIDE, drift
+from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content, sidecar_kinds
 from simgan_cli.engine.refining import ImageRefiner
 from simgan_cli.engine.runtime.ranks import Ranks

@@ -15,8 +15,8 @@ from simgan_cli.engine.checkpoint import Gathered, TrainState
 from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics import State, means_of
-from simgan_cli.engine.probe import probe
-from simgan_cli.engine.realism import TRAINING, TRAINING_VALUES, Realism, at_most
+from simgan_cli.engine.metrics.realism import TRAINING, TRAINING_VALUES, Realism, at_most
+from simgan_cli.engine.metrics.statistics import probe
 from simgan_cli.engine.run_folder.health import Finding, Health
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import BY_AGE

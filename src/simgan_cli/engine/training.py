@@ -15,14 +15,14 @@ from simgan_cli.data.decoding import Pixels, Preparation
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.checkpoint import TrainState
-from simgan_cli.engine.drift import SMALLEST_SIDE
 from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.loop import Listener, Loop
 from simgan_cli.engine.method.algorithm import SimGAN
 from simgan_cli.engine.method.history import HistoryBuffer, history_stream
 from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator
 from simgan_cli.engine.method.psi import check_psi
-from simgan_cli.engine.realism import HeldOut
+from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE
+from simgan_cli.engine.metrics.realism import HeldOut
 from simgan_cli.engine.run_folder.health import FEWEST, SHARE
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import (

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
-from simgan_cli.engine.realism import at_most
+from simgan_cli.engine.metrics.realism import at_most
 from simgan_cli.engine.runtime.device import autocast, stream_number
 from simgan_cli.errors import DataError, DivergedError
 from simgan_cli.gaze.geometry import unit

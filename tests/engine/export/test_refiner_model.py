@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from simgan_cli.cli.app import app
 from simgan_cli.engine.export.network_folder import build_network, fill, load_network, read_tensors, save_network
 from simgan_cli.engine.export.refiner_model import open_model
-from simgan_cli.engine.inspection import open_buffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner, eyes_layers
+from simgan_cli.engine.metrics.history_buffer import open_buffer
 from simgan_cli.engine.run_folder.layout import RunFolder, write_manifest
 from simgan_cli.errors import CheckpointError, SettingsError
 from tests.conftest import Domains

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simgan_cli.cli.settings import resolve
-from simgan_cli.engine import realism
+from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.run_folder.health import RULES, Finding, Health, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training import train

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine import realism as realism_module
-from simgan_cli.engine.drift import drift
 from simgan_cli.engine.method.algorithm import Measures, refined_log_odds
-from simgan_cli.engine.realism import (
+from simgan_cli.engine.metrics import realism as realism_module
+from simgan_cli.engine.metrics.label_drift import drift
+from simgan_cli.engine.metrics.realism import (
     DIRECTIONS,
     HeldOut,
     PatchDistance,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine.drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.method.algorithm import Measures, loss_if_real, loss_if_refined, refined_log_odds
 from simgan_cli.engine.method.networks import build_discriminator
-from simgan_cli.engine.probe import diversity
+from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE, drift
+from simgan_cli.engine.metrics.statistics import diversity
 from simgan_cli.engine.run_folder.health import FEWEST, SHARE
 from simgan_cli.engine.runtime.device import stream_number
 

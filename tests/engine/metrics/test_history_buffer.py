@@ -9,8 +9,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from simgan_cli.engine.inspection import HISTORY, BufferView, describe, expected_ages, scores_by_age, verdicts
 from simgan_cli.engine.method.history import HistoryBuffer, spread_by_age
+from simgan_cli.engine.metrics.history_buffer import (
+    HISTORY,
+    BufferView,
+    describe,
+    expected_ages,
+    scores_by_age,
+    verdicts,
+)
 from simgan_cli.errors import CheckpointError
 from simgan_cli.settings.train import TrainConfig
 
