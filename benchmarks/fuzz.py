@@ -51,15 +51,15 @@ from simgan_cli.data.archives import open_archives
 from simgan_cli.data.cache import Source, open_pixels
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.patterns import ANY
-from simgan_cli.data.pictures import FORMATS, read_picture, write_picture
-from simgan_cli.data.plan import check_existing, check_inputs, make_plan
 from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
-from simgan_cli.engine.folders import FolderJob
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics.history_buffer import describe, open_buffer, scores_by_age
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_file import FORMATS, read_picture, write_picture
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.engine.refining.job import FolderJob
+from simgan_cli.engine.refining.plan import check_existing, check_inputs, make_plan
 from simgan_cli.engine.run_folder.health import Health, conclude
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
 from simgan_cli.engine.run_folder.report_page import BY_AGE, write_page

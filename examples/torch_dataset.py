@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import simgan_cli
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
 BATCH = 64
 

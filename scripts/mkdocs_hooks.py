@@ -160,7 +160,7 @@ def exit_codes_page() -> str:
 
 def python_page() -> str:
     """Return signatures and docstrings of what is public in Python."""
-    from simgan_cli.engine.refining import ImageRefiner
+    from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
     functions: list[tuple[str, Callable[..., Any]]] = [
         ("simgan_cli.load_refiner", simgan_cli.load_refiner),

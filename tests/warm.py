@@ -22,7 +22,7 @@ HEAVY = (
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "simgan_cli.cli.app",
-    "simgan_cli.engine.folders",
+    "simgan_cli.engine.refining.job",
     "simgan_cli.engine.metrics.history_buffer",
     "simgan_cli.engine.training",
     "simgan_cli.gaze.evaluation",

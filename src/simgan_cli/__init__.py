@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simgan_cli.engine.refining import ImageRefiner
+    from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_refiner"]
@@ -29,7 +29,7 @@ def load_refiner(
     for weights that are damaged or do not fit.
     """
     from simgan_cli.engine.export.refiner_model import open_model  # torch takes seconds to import
-    from simgan_cli.engine.refining import ImageRefiner
+    from simgan_cli.engine.refining.image_refiner import ImageRefiner
     from simgan_cli.engine.runtime.device import resolve_device
     from simgan_cli.errors import SettingsError
 

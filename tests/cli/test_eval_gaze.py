@@ -19,7 +19,7 @@ from simgan_cli.data.decoding import equalize
 from simgan_cli.engine.export.network_folder import load_network, read_json, save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.gaze_estimator import Estimator
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.gaze.estimator_training import held_out, predict
 from simgan_cli.gaze.evaluation import prepare, run

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import simgan_cli
 from simgan_cli.cli.app import app
-from simgan_cli.engine.folders import RECORD, Report
+from simgan_cli.engine.refining.job import RECORD, Report
 from tests.helpers import (
     TORCHRUN,
     UNPRIVILEGED,

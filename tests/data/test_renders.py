@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from simgan_cli.data.decoding import decode
-from simgan_cli.data.pictures import Reading, read_picture, write_picture
 from simgan_cli.data.renders import Curve, NoColours, Render, from_display, read_render, to_display, write_render
+from simgan_cli.engine.refining.image_file import Reading, read_picture, write_picture
 from simgan_cli.errors import UnreadableImage
 
 openexr: Any = pytest.importorskip("OpenEXR", reason="needs simgan-cli[renders]")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simgan_cli.data.plan import folders_in
 from simgan_cli.data.texts import decode_text, names_in, read_text
+from simgan_cli.engine.refining.plan import folders_in
 from simgan_cli.errors import SettingsError
 
 # Byte order marks by hand; the codecs named have none.

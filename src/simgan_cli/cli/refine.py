@@ -14,9 +14,9 @@ from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.patterns import Patterns
-from simgan_cli.data.pictures import QUALITY, Reading
-from simgan_cli.data.plan import Job, Plan, check_existing, check_inputs, folders_in, make_plan
 from simgan_cli.data.selection import foreign_note, odd_note
+from simgan_cli.engine.refining.image_file import QUALITY, Reading
+from simgan_cli.engine.refining.plan import Job, Plan, check_existing, check_inputs, folders_in, make_plan
 from simgan_cli.engine.run_folder.health import MOST_DRIFT
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
@@ -25,8 +25,8 @@ from simgan_cli.settings.refine import RefineConfig, file_of_part
 
 if TYPE_CHECKING:
     from simgan_cli.engine.export.refiner_model import RefinerModel
-    from simgan_cli.engine.folders import Report
-    from simgan_cli.engine.refining import ImageRefiner
+    from simgan_cli.engine.refining.image_refiner import ImageRefiner
+    from simgan_cli.engine.refining.job import Report
 
 WARNINGS_SHOWN = 20
 OTHER_SCALE = 1.5  # between the diagonals of images and of those that the refiner was trained on
@@ -158,8 +158,8 @@ def _open_refiner(
     settings: RefineConfig, model: "RefinerModel", plan: Plan, ranks: Ranks
 ) -> tuple["ImageRefiner", tuple[int, int] | None]:
     """Return the refiner, checked, and the size H, W of the first image."""
-    from simgan_cli.engine.folders import check_first_image, record_of
-    from simgan_cli.engine.refining import ImageRefiner
+    from simgan_cli.engine.refining.image_refiner import ImageRefiner
+    from simgan_cli.engine.refining.job import check_first_image, record_of
     from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
     device = resolve_device(settings.device, ranks)
@@ -188,7 +188,7 @@ def _run(
     quiet: bool,
     json: bool,
 ) -> "Report":
-    from simgan_cli.engine.folders import FolderJob, Report
+    from simgan_cli.engine.refining.job import FolderJob, Report
 
     with ProgressLine("refining", "images", settings.log_every, quiet=quiet) as progress, ranks.connected():
         job = FolderJob(settings, plan, refiner, _Listener(progress), stop)
@@ -241,7 +241,7 @@ def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
 
 def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: tuple[int, int] | None) -> list[str]:
     """Return what a person may not expect of this plan, for images of `size`, that of the first."""
-    from simgan_cli.engine.folders import look_by
+    from simgan_cli.engine.refining.job import look_by
 
     warnings = [warning for source in plan.sources for warning in source.selection.warnings(settings.pixels or "plain")]
     if foreign := plan.foreign_images():

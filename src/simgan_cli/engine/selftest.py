@@ -15,7 +15,7 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.training import build_state
 from simgan_cli.errors import SimganError
 from simgan_cli.settings.train import TrainConfig

@@ -16,7 +16,7 @@ from simgan_cli.engine.export.network_folder import CONFIG, load_network, read_j
 from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
 from simgan_cli.engine.metrics.label_drift import drift
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.files import atomic_directory, write_atomic, write_json

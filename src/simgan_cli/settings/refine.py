@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from simgan_cli.data.decoding import PixelCoding
-from simgan_cli.data.pictures import FormatName
 from simgan_cli.data.renders import Curve
+from simgan_cli.engine.refining.image_file import FormatName
 from simgan_cli.settings.train import Device, Globs, PathSetting, PlainBackground, setting
 
 

@@ -7,7 +7,7 @@ import torch
 from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import CELL, MAPS, NoiseSource, beside_their_own_noise, noise_maps, normal_of
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
 CPU = torch.device("cpu")
 

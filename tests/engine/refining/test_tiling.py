@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simgan_cli.engine.method.networks import Padding, Refiner, receptive_field
-from simgan_cli.engine.tiling import cuts, cuts_needed, in_tiles
+from simgan_cli.engine.refining.tiling import cuts, cuts_needed, in_tiles
 
 
 @given(st.integers(1, 400), st.integers(5, 120), st.integers(0, 20))

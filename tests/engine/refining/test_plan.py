@@ -8,11 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simgan_cli.data.patterns import ANY
-from simgan_cli.data.pictures import FormatName
-from simgan_cli.data.plan import Plan, Source, _ignores_case, check_existing, check_inputs, folders_in, output_name
-from simgan_cli.data.plan import make_plan as plan_of
 from simgan_cli.data.selection import Selection
 from simgan_cli.data.tree import Tree
+from simgan_cli.engine.refining.image_file import FormatName
+from simgan_cli.engine.refining.plan import (
+    Plan,
+    Source,
+    _ignores_case,
+    check_existing,
+    check_inputs,
+    folders_in,
+    output_name,
+)
+from simgan_cli.engine.refining.plan import make_plan as plan_of
 from simgan_cli.errors import DataError, SettingsError
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 import simgan_cli
 from simgan_cli.data.decoding import luma
 from simgan_cli.engine.export.refiner_model import open_model
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.errors import DataError, SettingsError
 from tests.helpers import write_refiner
 
@@ -229,7 +229,7 @@ import numpy as np, torch
 from pathlib import Path
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.data.decoding import luma
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
 model = open_model(Path(sys.argv[1]))
 small = ImageRefiner(model, torch.device("cpu"), tile=128)

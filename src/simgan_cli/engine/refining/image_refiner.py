@@ -15,8 +15,8 @@ from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.method.networks import receptive_field
 from simgan_cli.engine.method.noise import beside_their_own_noise
+from simgan_cli.engine.refining.tiling import in_tiles
 from simgan_cli.engine.runtime.device import autocast
-from simgan_cli.engine.tiling import in_tiles
 from simgan_cli.errors import DataError, is_out_of_memory
 
 SMALLEST_TILE = 64  # pixels; where even this does not fit into memory, nothing would

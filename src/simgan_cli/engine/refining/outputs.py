@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from simgan_cli.data.archives import Archive, Member, Readable, Renewal, open_archive
-from simgan_cli.data.pictures import FormatName
-from simgan_cli.data.plan import Job, output_name
+from simgan_cli.engine.refining.image_file import FormatName
+from simgan_cli.engine.refining.plan import Job, output_name
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
 from simgan_cli.files import sha256_of, sync_directory, write_atomic
 

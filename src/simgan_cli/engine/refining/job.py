@@ -22,13 +22,20 @@ import torch
 from simgan_cli.data.archives import Member, Readable
 from simgan_cli.data.decoding import Pixels, Preparation, read_pixels
 from simgan_cli.data.patterns import translate
-from simgan_cli.data.pictures import Picture, Reading, is_written_lossy, read_content, read_picture, write_picture
-from simgan_cli.data.plan import Job, Plan, open_result
 from simgan_cli.data.selection import INCLUDE_EXCLUDE, refuse_many
 from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE, drift
-from simgan_cli.engine.outputs import Outcome, Outputs, sha256_of_content, sidecar_kinds
-from simgan_cli.engine.refining import ImageRefiner
+from simgan_cli.engine.refining.image_file import (
+    Picture,
+    Reading,
+    is_written_lossy,
+    read_content,
+    read_picture,
+    write_picture,
+)
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.engine.refining.outputs import Outcome, Outputs, sha256_of_content, sidecar_kinds
+from simgan_cli.engine.refining.plan import Job, Plan, open_result
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.runtime.threads import WriteBehind, read_ahead

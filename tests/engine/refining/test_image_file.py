@@ -17,7 +17,14 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageOps
 
 from simgan_cli.data.decoding import Preparation, decode, decoding, read_pixels
-from simgan_cli.data.pictures import FormatName, Picture, Reading, is_written_lossy, read_picture, write_picture
+from simgan_cli.engine.refining.image_file import (
+    FormatName,
+    Picture,
+    Reading,
+    is_written_lossy,
+    read_picture,
+    write_picture,
+)
 from simgan_cli.errors import UnreadableImage
 
 RNG = np.random.default_rng(0)
