@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-HEAVY = ("simgan_cli.cli.app", "simgan_cli.engine.training", "simgan_cli.engine.refining.job", "torch._dynamo")
+HEAVY = ("simgan_cli.cli.app", "simgan_cli.engine.training.build", "simgan_cli.engine.refining.job", "torch._dynamo")
 MEMORY = "no more memory"
 PATIENCE = 300  # seconds for any command
 NOT_COMPARED = {"images_per_second", "peak_memory_mb"}

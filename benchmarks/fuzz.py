@@ -66,7 +66,7 @@ from simgan_cli.engine.run_folder.report_page import BY_AGE, write_page
 from simgan_cli.engine.runtime.ranks import ALONE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - imported before anything is measured
-from simgan_cli.engine.training import build_state
+from simgan_cli.engine.training.build import build_state
 from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read

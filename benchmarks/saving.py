@@ -22,11 +22,11 @@ import torch
 from PIL import Image
 from train_step import machine, random_images, spread
 
-from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import resolve_device
 from simgan_cli.engine.runtime.stop import StopRequest
-from simgan_cli.engine.training import build_state, open_domains, train
+from simgan_cli.engine.training.build import build_state, open_domains, train
+from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
 
 COLUMNS = (

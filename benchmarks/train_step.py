@@ -29,7 +29,6 @@ from plain_loop import plain_iteration
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.device import (
     autocast,
@@ -39,7 +38,8 @@ from simgan_cli.engine.runtime.device import (
     resolve_precision,
 )
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
-from simgan_cli.engine.training import build_networks, build_state
+from simgan_cli.engine.training.build import build_networks, build_state
+from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
 
 SIZE = (35, 55)

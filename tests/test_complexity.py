@@ -25,13 +25,13 @@ from simgan_cli.data.cache import AHEAD, PixelSet, Source, _key, _Work, decoded,
 from simgan_cli.data.decoding import Preparation
 from simgan_cli.data.label_images import SAMPLES
 from simgan_cli.data.patterns import ANY
-from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import check_first_image
 from simgan_cli.engine.refining.plan import check_inputs, make_plan
-from simgan_cli.engine.training import build_state
+from simgan_cli.engine.training.build import build_state
+from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.refine import RefineConfig
 from simgan_cli.settings.train import TrainConfig
 from tests.conftest import Domains

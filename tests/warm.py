@@ -24,7 +24,7 @@ HEAVY = (
     "simgan_cli.cli.app",
     "simgan_cli.engine.refining.job",
     "simgan_cli.engine.metrics.history_buffer",
-    "simgan_cli.engine.training",
+    "simgan_cli.engine.training.build",
     "simgan_cli.gaze.evaluation",
     "torch._dynamo",  # which optimizers import
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from simgan_cli.engine.training import build_networks
+from simgan_cli.engine.training.build import build_networks
 from simgan_cli.settings.train import TrainConfig
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"

@@ -10,9 +10,9 @@ import torch
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.sampler import Sampler
-from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.runtime.device import resolve_device
-from simgan_cli.engine.training import build_state
+from simgan_cli.engine.training.build import build_state
+from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan

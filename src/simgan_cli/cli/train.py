@@ -27,7 +27,7 @@ from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupt
 from simgan_cli.settings.train import TrainConfig
 
 if TYPE_CHECKING:
-    from simgan_cli.engine.training import TrainResult
+    from simgan_cli.engine.training.build import TrainResult
 
 SILENCE = 30.0  # seconds of reading images without a line, where there is no bar
 
@@ -108,7 +108,7 @@ def _resolve(
 
 
 def _print_plan(settings: TrainConfig, *, json: bool) -> None:
-    from simgan_cli.cli.dry_run import as_text, describe_run
+    from simgan_cli.engine.training.dry_run import as_text, describe_run
 
     document = describe_run(settings)
     print_json(document) if json else sys.stdout.write(printable(as_text(document)) + "\n")

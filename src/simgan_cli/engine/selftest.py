@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
-from simgan_cli.engine.training import build_state
+from simgan_cli.engine.training.build import build_state
+from simgan_cli.engine.training.state import TrainState
 from simgan_cli.errors import SimganError
 from simgan_cli.settings.train import TrainConfig
 

@@ -15,7 +15,7 @@ from simgan_cli.engine.method.networks import (
     parameter_count,
     receptive_field,
 )
-from simgan_cli.engine.training import build_networks
+from simgan_cli.engine.training.build import build_networks
 from simgan_cli.errors import SettingsError
 from simgan_cli.settings.train import TrainConfig, defaults_of
 

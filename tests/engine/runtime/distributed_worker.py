@@ -16,9 +16,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.engine.checkpoint import TrainState
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
-from simgan_cli.engine.training import build_state
+from simgan_cli.engine.training.build import build_state
+from simgan_cli.engine.training.state import TrainState
 from simgan_cli.errors import DataError, EndedElsewhere
 from simgan_cli.settings.train import TrainConfig
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from simgan_cli.engine.method.history import history_stream
-from simgan_cli.engine.metrics import mean_of, means_of
 from simgan_cli.engine.runtime.device import resolve_device, stream_number
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.training.running_means import mean_of, means_of
 from simgan_cli.errors import SettingsError
 from tests.engine.runtime.distributed_worker import STEPS, built, tensors_of, train
 from tests.helpers import TORCHRUN

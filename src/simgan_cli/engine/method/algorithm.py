@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simgan_cli.engine.balance import START
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.training.auto_lambda import START
 from simgan_cli.settings.train import TrainConfig
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device

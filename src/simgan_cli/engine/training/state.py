@@ -14,11 +14,11 @@ from simgan_cli.engine.export.network_folder import fill, read_tensors, tensors_
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
 from simgan_cli.engine.method.history import history_stream
 from simgan_cli.engine.method.networks import Refiner
-from simgan_cli.engine.metrics import RunningMeans, State, mean_of
 from simgan_cli.engine.metrics.realism import HeldOut
 from simgan_cli.engine.run_folder.health import is_exportable
 from simgan_cli.engine.run_folder.layout import STATE, settings_of, verify_checkpoint, write_manifest
 from simgan_cli.engine.runtime.ranks import Ranks
+from simgan_cli.engine.training.running_means import RunningMeans, State, mean_of
 from simgan_cli.errors import CheckpointError, is_out_of_memory
 from simgan_cli.files import atomic_directory, write_atomic, write_json
 

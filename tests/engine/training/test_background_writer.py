@@ -13,11 +13,11 @@ from simgan_cli.cli.settings import resolve
 from simgan_cli.engine.run_folder.layout import RunFolder, verify_checkpoint
 from simgan_cli.engine.runtime.ranks import ALONE
 from simgan_cli.engine.runtime.stop import StopRequest
-from simgan_cli.engine.training import train
+from simgan_cli.engine.training.build import train
 from simgan_cli.files import atomic_file
 from tests.engine.runtime.distributed_worker import built
 from tests.engine.runtime.distributed_worker import train as train_steps
-from tests.engine.test_training import Quiet
+from tests.engine.training.test_training import Quiet
 from tests.helpers import files_below, write_images
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simgan_cli.engine.metrics import RunningMeans, mean_of, means_of
+from simgan_cli.engine.training.running_means import RunningMeans, mean_of, means_of
 
 CPU = torch.device("cpu")
 

@@ -10,11 +10,8 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine.balance import adapted
-from simgan_cli.engine.checkpoint import Gathered, TrainState
 from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.method.networks import Refiner
-from simgan_cli.engine.metrics import State, means_of
 from simgan_cli.engine.metrics.realism import TRAINING, TRAINING_VALUES, Realism, at_most
 from simgan_cli.engine.metrics.statistics import probe
 from simgan_cli.engine.run_folder.health import Finding, Health
@@ -23,7 +20,10 @@ from simgan_cli.engine.run_folder.report_page import BY_AGE
 from simgan_cli.engine.runtime.device import peak_memory_mb, resolve_precision, stream_number
 from simgan_cli.engine.runtime.ranks import by_first
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
-from simgan_cli.engine.writer import Writer
+from simgan_cli.engine.training.auto_lambda import adapted
+from simgan_cli.engine.training.background_writer import Writer
+from simgan_cli.engine.training.running_means import State, means_of
+from simgan_cli.engine.training.state import Gathered, TrainState
 from simgan_cli.errors import DivergedError
 from simgan_cli.settings.train import TrainConfig
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from simgan_cli.cli.settings import resolve
-from simgan_cli.engine.balance import LEAST, LEAST_PULL, MOST, MOST_PULL, START, adapted
-from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.runtime.stop import StopRequest
-from simgan_cli.engine.training import train
+from simgan_cli.engine.training.auto_lambda import LEAST, LEAST_PULL, MOST, MOST_PULL, START, adapted
+from simgan_cli.engine.training.build import train
+from simgan_cli.engine.training.running_means import realism
 from simgan_cli.errors import SettingsError
-from tests.engine.test_training import Quiet
+from tests.engine.training.test_training import Quiet
 from tests.helpers import write_images
 
 

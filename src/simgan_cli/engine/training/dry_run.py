@@ -29,7 +29,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     )
     from simgan_cli.engine.method.psi import check_psi
     from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
-    from simgan_cli.engine.training import build_networks, check_alike, held_out_of, preparation_of, sources_of
+    from simgan_cli.engine.training.build import build_networks, check_alike, held_out_of, preparation_of, sources_of
 
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
     images = {}
