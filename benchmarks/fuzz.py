@@ -46,7 +46,7 @@ from PIL import Image, ImageCms
 from safetensors.torch import save as save_tensors
 
 from simgan_cli.cli.console import printable
-from simgan_cli.cli.settings import gather, resolve, validated
+from simgan_cli.cli.resolve import gather, resolve, validated
 from simgan_cli.data.archives import open_archives
 from simgan_cli.data.cache import Source, open_pixels
 from simgan_cli.data.decoding import Preparation, read_pixels

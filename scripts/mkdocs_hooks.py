@@ -21,7 +21,7 @@ from mkdocs.structure.pages import Page
 
 import simgan_cli
 from simgan_cli.cli.app import app
-from simgan_cli.cli.settings import COMMANDS, ENVIRONMENT_PREFIX
+from simgan_cli.cli.resolve import COMMANDS, ENVIRONMENT_PREFIX
 from simgan_cli.engine.run_folder.health import RULES, WARM_UP
 from simgan_cli.engine.run_folder.layout import LAYOUT
 from simgan_cli.engine.run_folder.metric_fields import METRICS

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simgan_cli.cli.settings import resolve
+from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.run_folder.layout import settings_of
 from tests.gaze.helpers import discs, write_csv
 from tests.warm import warm_simgan

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from simgan_cli.cli.settings import gather
+from simgan_cli.cli.resolve import gather
 from tests.conftest import Domains
 from tests.helpers import SIMGAN, TINY, UNPRIVILEGED, needs_permissions, simgan, write_images, write_refiner
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import simgan_cli.cli.train as command
 from simgan_cli.cli.app import app
-from simgan_cli.cli.settings import COMMANDS, gather
+from simgan_cli.cli.resolve import COMMANDS, gather
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.run_folder.layout import RunFolder

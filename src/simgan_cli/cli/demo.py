@@ -14,7 +14,7 @@ from rich.table import Table
 
 from simgan_cli.cli.console import exit_codes, hours, print_json, say, stdout
 from simgan_cli.cli.options import ConfigFile, Json, Quiet
-from simgan_cli.cli.settings import environment_of_process, gather, validated, with_settings
+from simgan_cli.cli.resolve import environment_of_process, gather, validated, with_settings
 from simgan_cli.settings.demo import DemoConfig
 
 # What the demonstration sets otherwise than the commands do by themselves, to be done in minutes on two cores.

@@ -9,7 +9,7 @@ import typer
 
 from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, say
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
+from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.demo.dataset import RECORD, record, test_count, write_demo_data
 from simgan_cli.errors import SettingsError

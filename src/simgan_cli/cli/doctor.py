@@ -12,7 +12,7 @@ import typer
 from simgan_cli import __version__
 from simgan_cli.cli.console import exit_codes, print_json, printable, say
 from simgan_cli.cli.options import ConfigFile, Json
-from simgan_cli.cli.settings import environment_of_process, gather, validated, with_settings
+from simgan_cli.cli.resolve import environment_of_process, gather, validated, with_settings
 from simgan_cli.data.cache import cache_bytes, cache_entries, cache_folder, clear_cache
 from simgan_cli.settings.doctor import DoctorConfig
 

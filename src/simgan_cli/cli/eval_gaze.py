@@ -9,7 +9,7 @@ from rich.table import Table
 
 from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printable, say, stdout
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
+from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
 

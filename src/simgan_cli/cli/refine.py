@@ -11,7 +11,7 @@ import typer
 
 from simgan_cli.cli.console import ProgressLine, ended_by, exit_codes, print_json, printable, say
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.settings import environment_of_process, gather, print_settings, validated, with_settings
+from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.selection import foreign_note, odd_note

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from simgan_cli.cli.console import ended_by, exit_codes, hours, print_json, printable, say, stderr
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.settings import (
+from simgan_cli.cli.resolve import (
     environment_of_process,
     gather,
     print_settings,

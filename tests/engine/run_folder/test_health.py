@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from simgan_cli.cli.settings import resolve
+from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.run_folder.health import RULES, Finding, Health, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.build import train

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simgan_cli.cli.settings import resolve
+from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.auto_lambda import LEAST, LEAST_PULL, MOST, MOST_PULL, START, adapted
 from simgan_cli.engine.training.build import train

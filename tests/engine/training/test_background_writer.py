@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from simgan_cli.cli.settings import resolve
+from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.run_folder.layout import RunFolder, verify_checkpoint
 from simgan_cli.engine.runtime.ranks import ALONE
 from simgan_cli.engine.runtime.stop import StopRequest

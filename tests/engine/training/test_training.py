@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from simgan_cli.cli.settings import resolve
+from simgan_cli.cli.resolve import resolve
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.sampler import to_network
