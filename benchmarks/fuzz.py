@@ -67,6 +67,7 @@ from simgan_cli.engine.runtime.ranks import ALONE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - imported before anything is measured
 from simgan_cli.engine.training.build import build_state
+from simgan_cli.engine.training.loop import excerpt_of
 from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import Options
 from simgan_cli.gaze.readers import read
@@ -743,7 +744,7 @@ def resume(run: RunFolder) -> None:
     run.go_on_from(state.step, checkpoint)
     lines = run.read_metrics()
     conclude(lines, config.select)
-    history = state.gan.history.excerpt(BY_AGE) if state.gan.history is not None else None
+    history = excerpt_of(state.gan.history, BY_AGE) if state.gan.history is not None else None
     write_page(run, config, Health(config, lines).verdicts(), history, state.step)
 
 

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from simgan_cli.cli import app
-from simgan_cli.engine import algorithm, training
+from simgan_cli.engine.method import algorithm
 from simgan_cli.engine.method.algorithm import SimGAN, refined_log_odds
 from simgan_cli.engine.method.networks import Discriminator, Refiner
+from simgan_cli.engine.training import build
 from simgan_cli.settings.train import TrainConfig
 
 Loss = Callable[[Tensor], Tensor]
@@ -203,7 +204,7 @@ def main() -> None:
     """Run `simgan` with the variant named first."""
     if len(sys.argv) < 3 or sys.argv[1] not in VARIANTS:
         raise SystemExit(f"{__doc__}\nvariants: {', '.join(VARIANTS)}")
-    with patch.object(training, "SimGAN", VARIANTS[sys.argv.pop(1)]):
+    with patch.object(build, "SimGAN", VARIANTS[sys.argv.pop(1)]):
         app.main()
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.helpers import write_images
-from tests.warm import SERVER
+from tests.simgan_server import SERVER
 
 # A busy machine is no failure.
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])

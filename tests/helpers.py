@@ -18,7 +18,7 @@ from PIL import Image
 
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.method.networks import Refiner
-from tests.warm import ENVIRONMENT, warm_simgan
+from tests.simgan_server import ENVIRONMENT, warm_simgan
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

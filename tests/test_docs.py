@@ -22,7 +22,7 @@ from simgan_cli.engine.run_folder.layout import LAYOUT
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
 from tests.helpers import TINY, simgan, write_images
-from tests.warm import warm_simgan
+from tests.simgan_server import warm_simgan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

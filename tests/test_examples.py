@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
 from tests.helpers import SIMGAN, files_below, write_images, write_refiner
-from tests.warm import warm_simgan
+from tests.simgan_server import warm_simgan
 
 pytestmark = pytest.mark.slow  # whole commands
 

@@ -17,7 +17,7 @@ from PIL import Image
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.run_folder.layout import settings_of
 from tests.gaze.helpers import discs, write_csv
-from tests.warm import warm_simgan
+from tests.simgan_server import warm_simgan
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -22,8 +22,8 @@ from simgan_cli.cli.app import app
 from simgan_cli.cli.resolve import COMMANDS, gather
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.method.gaze_estimator import Estimator
+from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.run_folder.layout import RunFolder
-from simgan_cli.engine.training.running_means import realism
 from simgan_cli.errors import SettingsError
 from tests.conftest import Domains
 from tests.helpers import TINY, UNPRIVILEGED, needs_permissions, simgan, write_images

@@ -13,7 +13,7 @@ import simgan_cli
 from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
 from tests.conftest import Domains
 from tests.helpers import SIMGAN, simgan
-from tests.warm import ENVIRONMENT
+from tests.simgan_server import ENVIRONMENT
 
 pytestmark = pytest.mark.slow  # whole commands
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from simgan_cli.data.tiff import read_directory, write_tiff
-from simgan_cli.engine.refining.image_file import FormatName, read_picture, write_picture
+from simgan_cli.engine.refining.image_file import read_picture, write_picture
+from simgan_cli.settings.refine import FormatName
 
 RNG = np.random.default_rng(0)
 COLOUR = Image.fromarray(RNG.integers(60, 200, (6, 9, 3), dtype=np.uint8))

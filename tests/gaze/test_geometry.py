@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simgan_cli.gaze.geometry import (
-    Convention,
     angles_from_vectors,
     angular_error,
     facing_camera,
     mirrored,
     vectors_from_angles,
 )
+from simgan_cli.settings.eval_gaze import Convention
 
 STRAIGHT, UP = (0.0, 0.0, -1.0), (0.0, -np.sin(0.3), -np.cos(0.3))
 # The subject's left is the image's right: x > 0.

@@ -80,7 +80,7 @@ def _check(grid: Path | None, export: Path | None) -> None:
 
 
 def _draw(view: "BufferView", path: Path) -> None:
-    from simgan_cli.engine.method.history import spread_by_age
+    from simgan_cli.engine.metrics.history_buffer import spread_by_age
     from simgan_cli.files import write_atomic
     from simgan_cli.pictures.grid import history_sheet
 

@@ -123,10 +123,10 @@ def _train(
     with stop_on_signals() as stop:
         stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
         try:
-            from simgan_cli.engine import training  # torch takes seconds to import
+            from simgan_cli.engine.training import build  # torch takes seconds to import
 
             with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
-                result = training.train(settings, checkpoint, listener, stop, ranks, seen)
+                result = build.train(settings, checkpoint, listener, stop, ranks, seen)
         except (Exception, Interrupted) as ended:
             if json:
                 _print_result(settings, ended_by(ended), None, time.monotonic() - started)

@@ -5,14 +5,14 @@ Inside, gaze is a unit vector in the camera's frame: x right, y down, z away fro
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simgan_cli.settings.eval_gaze import Convention
+
 Vectors = NDArray[np.float64]  # N x 3
 Angles = NDArray[np.float64]  # N x 2, in the order of their convention
-Convention = Literal["mpiigaze", "gazehub", "xgaze"]
 
 
 def vectors_from_angles(angles: Angles, convention: Convention) -> Vectors:

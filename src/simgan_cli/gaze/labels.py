@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from simgan_cli.data.decoding import equalize, resize, top_of
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.errors import DataError
-from simgan_cli.gaze.geometry import Convention, Vectors, angles_from_vectors, unit
+from simgan_cli.gaze.geometry import Vectors, angles_from_vectors, unit
+from simgan_cli.settings.eval_gaze import Convention
 
 Target = Literal["gaze", "pupil"]
 UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}

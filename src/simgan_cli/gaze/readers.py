@@ -35,8 +35,8 @@ from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.files import naming, parse_json
 from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
 from simgan_cli.gaze.labels import Grey, LabelledImages, Options, Sample, collect, prepared
+from simgan_cli.settings.eval_gaze import Layout
 
-Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
 Samples = tuple[list[Sample], list[str]]  # with what is worth a warning
 HDF5_SUFFIXES = {".h5", ".hdf5", ".hdf"}
 HDF5_SIGNATURE = b"\x89HDF"

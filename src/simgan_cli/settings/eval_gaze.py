@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-from simgan_cli.gaze.geometry import Convention
-from simgan_cli.gaze.readers import Layout
 from simgan_cli.settings.train import Device, Globs, PathSetting, Seed, Size, as_list, setting
 
 REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
+Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
+Convention = Literal["mpiigaze", "gazehub", "xgaze"]
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
 

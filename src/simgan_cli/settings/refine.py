@@ -8,8 +8,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.renders import Curve
-from simgan_cli.engine.refining.image_file import FormatName
 from simgan_cli.settings.train import Device, Globs, PathSetting, PlainBackground, setting
+
+FormatName = Literal["png", "jpeg", "tiff", "bmp", "webp", "pgm", "ppm"]
 
 
 def parse_shard(value: object) -> object:

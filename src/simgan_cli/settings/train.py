@@ -15,6 +15,7 @@ from simgan_cli.data.renders import Curve
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, is_archive
 
 Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
+LAMBDA_START = 1.0  # the default, and where auto begins
 LARGEST_SETTING = 4096  # layers, maps, pixels of a filter
 PSI_NAMES = ("identity", "derivatives", "channel-mean", "blur", "normalized")
 
@@ -167,7 +168,7 @@ class TrainConfig(BaseModel):
 
     recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the settings that the paper prints.", "Objective")
     adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the whole image at once.", "Objective")
-    lambda_reg: Lambda = setting(1.0, "Weight of self-regularization (Eq. 4), both losses reduced by mean; auto starts at 1 and at each --eval-every doubles it where labels moved by more than half a pixel or its gradient is below a twentieth of the adversarial one, halves it where that is above a fifth and labels moved by less than a quarter, and else keeps it.", "Objective", alias="lambda", metavar="NUMBER|auto")
+    lambda_reg: Lambda = setting(LAMBDA_START, "Weight of self-regularization (Eq. 4), both losses reduced by mean; auto starts at 1 and at each --eval-every doubles it where labels moved by more than half a pixel or its gradient is below a twentieth of the adversarial one, halves it where that is above a fifth and labels moved by less than a quarter, and else keeps it.", "Objective", alias="lambda", metavar="NUMBER|auto")
     psi: Psi = setting("normalized", "Feature transform of self-regularization: identity, derivatives, channel-mean, blur, normalized (each image by its mean and deviation), the folder of a trained network, or a weighted sum such as identity=1,derivatives=0.5.", "Objective", metavar="SPEC")
     history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 switches it off.", "Objective", ge=0)
 

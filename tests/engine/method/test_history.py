@@ -6,9 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from simgan_cli.engine.method.history import HistoryBuffer, history_stream, spread_by_age
+from simgan_cli.engine.method.history import HistoryBuffer
+from simgan_cli.engine.metrics.history_buffer import spread_by_age
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import Ranks
+from simgan_cli.engine.training.loop import excerpt_of
+from simgan_cli.engine.training.state import history_stream
 
 CPU = torch.device("cpu")
 SHAPE = (1, 2, 3)
@@ -138,7 +141,7 @@ def test_an_excerpt_is_a_copy_of_ages_and_images() -> None:
     buffer = HistoryBuffer(7, SHAPE, np.random.default_rng(0), CPU)
     for step, numbers in ((4, [40, 41]), (9, [90, 91, 92])):
         buffer.replace(numbered(numbers), step)
-    excerpt = buffer.excerpt(3)
+    excerpt = excerpt_of(buffer, 3)
     buffer.replace(numbered([100] * 7), 10)
     assert excerpt.capacity == 7
     assert excerpt.made_at.tolist() == [4, 4, 9, 9, 9]

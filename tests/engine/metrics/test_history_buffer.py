@@ -9,13 +9,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from simgan_cli.engine.method.history import HistoryBuffer, spread_by_age
+from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.metrics.history_buffer import (
     HISTORY,
     BufferView,
     describe,
     expected_ages,
     scores_by_age,
+    spread_by_age,
     verdicts,
 )
 from simgan_cli.errors import CheckpointError

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
+from simgan_cli.engine.metrics import label_drift as measure
 from simgan_cli.engine.metrics.label_drift import drift
-from simgan_cli.engine.training.running_means import label_drift as measure
 
 SIZE = (35, 55)
 

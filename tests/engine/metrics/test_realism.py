@@ -8,6 +8,7 @@ from scipy.stats import wasserstein_distance
 
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.method.algorithm import Measures, refined_log_odds
+from simgan_cli.engine.metrics import realism as realism_module
 from simgan_cli.engine.metrics.label_drift import drift
 from simgan_cli.engine.metrics.realism import (
     DIRECTIONS,
@@ -20,7 +21,6 @@ from simgan_cli.engine.metrics.realism import (
     laplacian_pyramid,
     wilson,
 )
-from simgan_cli.engine.training.running_means import realism as realism_module
 
 RNG = np.random.default_rng(0)
 EYE = (1, 35, 55)

@@ -18,7 +18,6 @@ from PIL import Image, ImageOps
 
 from simgan_cli.data.decoding import Preparation, decode, decoding, read_pixels
 from simgan_cli.engine.refining.image_file import (
-    FormatName,
     Picture,
     Reading,
     is_written_lossy,
@@ -26,6 +25,7 @@ from simgan_cli.engine.refining.image_file import (
     write_picture,
 )
 from simgan_cli.errors import UnreadableImage
+from simgan_cli.settings.refine import FormatName
 
 RNG = np.random.default_rng(0)
 SHAPES = {"L": (6, 9), "LA": (6, 9, 2), "RGB": (6, 9, 3), "RGBA": (6, 9, 4)}

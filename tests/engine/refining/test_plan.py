@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from simgan_cli.data.patterns import ANY
 from simgan_cli.data.selection import Selection
 from simgan_cli.data.tree import Tree
-from simgan_cli.engine.refining.image_file import FormatName
 from simgan_cli.engine.refining.plan import (
     Plan,
     Source,
@@ -22,6 +21,7 @@ from simgan_cli.engine.refining.plan import (
 )
 from simgan_cli.engine.refining.plan import make_plan as plan_of
 from simgan_cli.errors import DataError, SettingsError
+from simgan_cli.settings.refine import FormatName
 
 
 def folder(path: Path, *names: str) -> Path:

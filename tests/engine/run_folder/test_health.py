@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simgan_cli.cli.resolve import resolve
+from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.run_folder.health import RULES, Finding, Health, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.build import train
-from simgan_cli.engine.training.running_means import realism
 from simgan_cli.settings.train import TrainConfig
 from tests.engine.training.test_training import Quiet
 

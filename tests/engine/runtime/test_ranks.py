@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from simgan_cli.engine.method.history import history_stream
 from simgan_cli.engine.runtime.device import resolve_device, stream_number
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.engine.training.running_means import mean_of, means_of
+from simgan_cli.engine.training.state import history_stream
 from simgan_cli.errors import SettingsError
 from tests.engine.runtime.distributed_worker import STEPS, built, tensors_of, train
 from tests.helpers import TORCHRUN
@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one.snapshot(one.gathered()).save(folder / "one")
     command = [*TORCHRUN, "-m", "tests.engine.runtime.distributed_worker", str(folder)]
     result = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=300
+        command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False, timeout=300
     )
     assert result.returncode == 0, result.stderr
     return folder

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from simgan_cli.cli.resolve import resolve
+from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.runtime.stop import StopRequest
-from simgan_cli.engine.training.auto_lambda import LEAST, LEAST_PULL, MOST, MOST_PULL, START, adapted
+from simgan_cli.engine.training.auto_lambda import LEAST, LEAST_PULL, MOST, MOST_PULL, adapted
 from simgan_cli.engine.training.build import train
-from simgan_cli.engine.training.running_means import realism
 from simgan_cli.errors import SettingsError
+from simgan_cli.settings.train import LAMBDA_START
 from tests.engine.training.test_training import Quiet
 from tests.helpers import write_images
 
@@ -37,7 +38,7 @@ def test_the_rule(before: float, pull: float, drift: float, after: float) -> Non
 
 
 def test_its_numbers_are_those_that_the_documentation_gives() -> None:
-    assert (START, LEAST, MOST, LEAST_PULL, MOST_PULL) == (1.0, 1 / 64, 64.0, 0.05, 0.2)
+    assert (LAMBDA_START, LEAST, MOST, LEAST_PULL, MOST_PULL) == (1.0, 1 / 64, 64.0, 0.05, 0.2)
 
 
 def lambdas(run: Path) -> list[float]:

@@ -20,6 +20,7 @@ from simgan_cli.engine.export.network_folder import load_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import beside_their_own_noise
+from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.run_folder.health import Finding, conclude, exported_line
 from simgan_cli.engine.run_folder.layout import RunFolder, find_checkpoint, resumed_config
 from simgan_cli.engine.run_folder.metric_fields import METRICS
@@ -27,7 +28,7 @@ from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.background_writer import Writer
 from simgan_cli.engine.training.build import TrainResult, build_state, open_domains, train
 from simgan_cli.engine.training.loop import Loop
-from simgan_cli.engine.training.running_means import RunningMeans, realism
+from simgan_cli.engine.training.running_means import RunningMeans
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
 from simgan_cli.files import sha256_of
 from tests.helpers import files_below

@@ -18,8 +18,7 @@ from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
-from simgan_cli.engine.training.auto_lambda import START
-from simgan_cli.settings.train import TrainConfig
+from simgan_cli.settings.train import LAMBDA_START, TrainConfig
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device
 Network = Callable[[Tensor], Tensor]
@@ -72,7 +71,7 @@ class SimGAN:
         device = next(refiner.parameters()).device
         noisy = refiner.settings["noise"]
         self.noise = NoiseSource((config.seed, stream_number("noise"), ranks.rank), device) if noisy else None
-        self.lambda_reg = START if config.lambda_reg == "auto" else config.lambda_reg
+        self.lambda_reg = LAMBDA_START if config.lambda_reg == "auto" else config.lambda_reg
         self.regularization = SelfRegularization(config.psi, device)
         self.refiner_optimizer = self._optimizer(refiner, config.refiner_lr)
         self.discriminator_optimizer = self._optimizer(discriminator, config.discriminator_lr)

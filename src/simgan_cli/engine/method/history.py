@@ -1,27 +1,13 @@
 """The history of refined images that keeps the discriminator from forgetting (Sec. 2.3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.sampler import on_device
-from simgan_cli.engine.runtime.device import stream_number
-from simgan_cli.engine.runtime.ranks import Ranks
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """What a page shows of a buffer: copies on the CPU, which training does not change any more."""
-
-    capacity: int
-    made_at: NDArray[np.int64]  # of all images
-    images: NDArray[np.float32]  # of some, N x C x H x W in [-1, 1]
-    images_made_at: NDArray[np.int64]
 
 
 class HistoryBuffer:
@@ -61,13 +47,6 @@ class HistoryBuffer:
         self.draws[places] = 0
         self.filled += room
 
-    def excerpt(self, count: int) -> Excerpt:
-        """Return the ages of all images, and up to `count` images evenly spread over them, oldest first."""
-        made_at = self.made_at[: self.filled].copy()
-        chosen = spread_by_age(made_at, count)
-        images = self.images[on_device(chosen, self.images.device)].float().cpu().numpy()
-        return Excerpt(self.capacity, made_at, images, made_at[chosen])
-
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the filled part as tensors to save: images, made_at, draws."""
         return {
@@ -86,15 +65,3 @@ class HistoryBuffer:
 
     def _choose(self, count: int, among: int) -> np.ndarray:
         return self.rng.choice(among, size=count, replace=False) if count else np.empty(0, dtype=np.int64)
-
-
-def history_stream(seed: int, ranks: Ranks, step: int = 0) -> np.random.Generator:
-    """Return the random stream of a rank's buffer, which begins anew where buffers are dealt anew at `step`."""
-    place = (ranks.rank, step)
-    return np.random.default_rng([seed, stream_number("history"), *(place if any(place) else ())])
-
-
-def spread_by_age(made_at: np.ndarray, count: int) -> np.ndarray:
-    """Return the places of up to `count` images evenly spread over the ages, oldest first."""
-    order = np.argsort(made_at, kind="stable")
-    return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.int64))]

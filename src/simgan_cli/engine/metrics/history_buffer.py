@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 
 from simgan_cli.engine.export.network_folder import fill, read_json, read_tensors
 from simgan_cli.engine.method.algorithm import refined_log_odds
-from simgan_cli.engine.method.history import spread_by_age
 from simgan_cli.engine.method.networks import build_discriminator
 from simgan_cli.engine.run_folder.layout import STATE, RunFolder, checkpoint_of, step_of, stored_config
 from simgan_cli.errors import CheckpointError, SettingsError
@@ -219,3 +218,9 @@ def _quantile(ages: NDArray[np.int64], counts: NDArray[np.float64], q: float) ->
     """Return the age that a share q of the images has not passed; of older ones less than half an image is expected."""
     cumulative = np.cumsum(counts)
     return float(ages[np.searchsorted(cumulative, min(q * cumulative[-1], cumulative[-1] - 0.5))])
+
+
+def spread_by_age(made_at: np.ndarray, count: int) -> np.ndarray:
+    """Return the places of up to `count` images evenly spread over the ages, oldest first."""
+    order = np.argsort(made_at, kind="stable")
+    return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.int64))]

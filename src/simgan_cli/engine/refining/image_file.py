@@ -27,8 +27,8 @@ from simgan_cli.data.decoding import (
 from simgan_cli.data.renders import Curve, recoloured, write_render
 from simgan_cli.data.tiff import write_tiff_samples
 from simgan_cli.errors import UnreadableImage, is_shortage
+from simgan_cli.settings.refine import FormatName
 
-FormatName = Literal["png", "jpeg", "tiff", "bmp", "webp", "pgm", "ppm"]
 QUALITY = 95  # of lossy outputs
 OTHER_SPACES = frozenset({"CMYK", "HSV", "YCbCr"})  # than grey and RGB
 

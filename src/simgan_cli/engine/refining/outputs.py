@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from simgan_cli.data.archives import Archive, Member, Readable, Renewal, open_archive
-from simgan_cli.engine.refining.image_file import FormatName
 from simgan_cli.engine.refining.plan import Job, output_name
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
 from simgan_cli.files import sha256_of, sync_directory, write_atomic
+from simgan_cli.settings.refine import FormatName
 
 IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 ARRAYS = re.compile(r"\.(npz|h5|hdf5|tfrecord|lmdb|mdb|parquet)$", re.IGNORECASE)

@@ -15,8 +15,9 @@ from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.selection import Selection, no_image, path_in, select_pictures
 from simgan_cli.data.texts import names_in
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, Tree, holds_images, is_archive, part_of, read_tree
-from simgan_cli.engine.refining.image_file import FORMATS, FormatName
+from simgan_cli.engine.refining.image_file import FORMATS
 from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, is_shortage
+from simgan_cli.settings.refine import FormatName
 
 SHOWN = 5  # examples in a message
 

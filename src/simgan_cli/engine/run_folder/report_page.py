@@ -3,14 +3,15 @@
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from simgan_cli.engine.method.history import Excerpt
 from simgan_cli.engine.run_folder.health import conclude, exported_line
 from simgan_cli.engine.run_folder.layout import RunFolder, by_step, settings_of, step_of
 from simgan_cli.files import write_atomic
@@ -34,6 +35,16 @@ REALISM = (
     ("label_drift", "shift of labels, pixels", "{:.2f}"),
 )
 _TEMPLATE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What a page shows of a buffer: copies on the CPU, which training does not change any more."""
+
+    capacity: int
+    made_at: NDArray[np.int64]  # of all images
+    images: NDArray[np.float32]  # of some, N x C x H x W in [-1, 1]
+    images_made_at: NDArray[np.int64]
 
 
 def write_page(

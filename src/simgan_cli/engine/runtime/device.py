@@ -10,25 +10,28 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Literal
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.errors import SettingsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 # Values in a feature map stack of R over all batches. At the paper's size compiled passes saved 0.5 ns for each on an
 # H200, where compiling took 37 s (benchmarks/RESULTS.md); small trainings end before they have gained anything.
 COMPILING_PAYS = 10**11
 
 
-def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+def resolve_device(name: str, ranks: Ranks = ALONE) -> "torch.device":
     """Return the device called `name`; auto is the first GPU, else Apple's, else the CPU.
 
     Of several ranks each has the GPU of its number on its machine, or the CPU. Raises SettingsError when a device is
     not there: a training that silently runs on the CPU costs days.
     """
+    import torch
+
     if ranks.count > 1:
         name = _of_rank(name, ranks)
     if name == "auto":
@@ -48,6 +51,8 @@ def resolve_device(name: str, ranks: Ranks = ALONE) -> torch.device:
 
 
 def _of_rank(name: str, ranks: Ranks) -> str:
+    import torch
+
     if name not in ("auto", "cpu", "cuda"):
         raise SettingsError(
             f"--device {name}: there are {ranks.count} ranks; auto and cuda give each a GPU, or use cpu"
@@ -57,14 +62,14 @@ def _of_rank(name: str, ranks: Ranks) -> str:
     return f"cuda:{ranks.local_rank}"
 
 
-def resolve_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
+def resolve_precision(name: str, device: "torch.device") -> Literal["fp32", "bf16"]:
     """Return the arithmetic of the networks: auto is bf16 on a GPU or CPU that computes in it, else fp32."""
     if name == "auto":
         return "bf16" if _computes_in_bf16(device) else "fp32"
     return "bf16" if name == "bf16" else "fp32"
 
 
-def precision_reason(device: torch.device) -> str:
+def precision_reason(device: "torch.device") -> str:
     """Say in words why auto picks what it does on `device`."""
     kind = "CPU" if device.type == "cpu" else "GPU"
     if _computes_in_bf16(device):
@@ -72,28 +77,34 @@ def precision_reason(device: torch.device) -> str:
     return f"this {kind} has no instructions for bf16, and emulating them is slower than fp32"
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
+def _computes_in_bf16(device: "torch.device") -> bool:
     """Say whether the device has instructions for bf16; emulating it is slower than float32."""
+    import torch
+
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
     return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
 
 
-def autocast(precision: str, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+def autocast(precision: str, device: "torch.device") -> Callable[[], AbstractContextManager[object]]:
     """Return what to wrap the networks' forward passes in."""
+    import torch
+
     if precision == "bf16":
         return partial(torch.autocast, device.type, dtype=torch.bfloat16)
     return nullcontext
 
 
-def compiler(name: str, device: torch.device, values: int) -> Callable[[nn.Module], Callable[..., Any]]:
+def compiler(name: str, device: "torch.device", values: int) -> "Callable[[nn.Module], Callable[..., Any]]":
     """Return what networks pass through before a training on `values`: torch.compile, or nothing.
 
     auto compiles for a GPU where Triton and a C++ compiler are at hand and the training is long enough to gain by it:
     on CPUs compiled networks came out slower. `values` are those of one of R's layers in all steps (images x pixels x
     maps). Raises SettingsError where "on" cannot work.
     """
+    import torch
+
     program = next(filter(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++")), None)
     able = program is not None and (device.type == "cpu" or importlib.util.find_spec("triton") is not None)
     if name == "on" and not able:
@@ -107,8 +118,10 @@ def compiler(name: str, device: torch.device, values: int) -> Callable[[nn.Modul
     return lambda network: network
 
 
-def prepare_process(device: torch.device, *, deterministic: bool) -> None:
+def prepare_process(device: "torch.device", *, deterministic: bool) -> None:
     """Set the process's switches: TF32, deterministic kernels, and an allocator that keeps what it has."""
+    import torch
+
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = not deterministic
@@ -137,8 +150,10 @@ def stream_number(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def peak_memory_mb(device: torch.device) -> float:
+def peak_memory_mb(device: "torch.device") -> float:
     """Return the largest memory so far: of the GPU's tensors, or of this process, in MB of 10**6 bytes."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

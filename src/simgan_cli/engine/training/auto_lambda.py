@@ -7,9 +7,9 @@ stays as it is.
 """
 
 from simgan_cli.engine.run_folder.health import MOST_DRIFT
+from simgan_cli.settings.train import LAMBDA_START
 
-START = 1.0  # the fixed default
-LEAST, MOST = START / 64, START * 64
+LEAST, MOST = LAMBDA_START / 64, LAMBDA_START * 64
 FACTOR = 2.0  # at each measurement; a smaller one does not get out of a bad start within a training
 # On three pairs of domains the fixed default had a pull of 0.02 to 0.23, mostly 0.05 to 0.12, and labels within 0.2 px;
 # psi that let labels move by 0.3 px and more had 0.01 to 0.03, and ten times the lambda, which slows refining down, 0.4

@@ -12,11 +12,10 @@ from simgan_cli.data.decoding import Pixels, top_of
 from simgan_cli.engine.export.model_card import model_card
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
-from simgan_cli.engine.method.history import Excerpt
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.run_folder.health import conclude, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder
-from simgan_cli.engine.run_folder.report_page import write_page
+from simgan_cli.engine.run_folder.report_page import Excerpt, write_page
 from simgan_cli.engine.training.state import Snapshot
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.files import write_atomic

@@ -16,7 +16,7 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.method.algorithm import SimGAN
-from simgan_cli.engine.method.history import HistoryBuffer, history_stream
+from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator
 from simgan_cli.engine.method.psi import check_psi
 from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE
@@ -35,7 +35,7 @@ from simgan_cli.engine.runtime.ranks import ALONE, Ranks
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.training.background_writer import Writer
 from simgan_cli.engine.training.loop import Listener, Loop
-from simgan_cli.engine.training.state import TrainState
+from simgan_cli.engine.training.state import TrainState, history_stream
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import sha256_of
 from simgan_cli.settings.train import PSI_NAMES, TrainConfig, parse_psi

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.data.sampler import to_network
+from simgan_cli.data.sampler import on_device, to_network
 from simgan_cli.engine.method.algorithm import Measures
+from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.metrics.history_buffer import spread_by_age
 from simgan_cli.engine.metrics.realism import TRAINING, TRAINING_VALUES, Realism, at_most
 from simgan_cli.engine.metrics.statistics import probe
 from simgan_cli.engine.run_folder.health import Finding, Health
 from simgan_cli.engine.run_folder.layout import RunFolder
-from simgan_cli.engine.run_folder.report_page import BY_AGE
+from simgan_cli.engine.run_folder.report_page import BY_AGE, Excerpt
 from simgan_cli.engine.runtime.device import peak_memory_mb, resolve_precision, stream_number
 from simgan_cli.engine.runtime.ranks import by_first
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
@@ -205,7 +207,7 @@ class Loop:
     @by_first
     def _report(self) -> None:
         history = self.state.gan.history
-        self.writer.page(self.state.step, self.health.verdicts(), history.excerpt(BY_AGE) if history else None)
+        self.writer.page(self.state.step, self.health.verdicts(), excerpt_of(history, BY_AGE) if history else None)
 
     @by_first
     def _await_writer(self) -> None:
@@ -291,3 +293,11 @@ class Loop:
             f"({self.config.discriminator_lr:g}), or with --clip-gradient 1"
             + ("; or go on with --resume auto --precision fp32" if good and rounded else "")
         )
+
+
+def excerpt_of(history: HistoryBuffer, count: int) -> Excerpt:
+    """Return the ages of all images, and up to `count` images evenly spread over them, oldest first."""
+    made_at = history.made_at[: history.filled].copy()
+    chosen = spread_by_age(made_at, count)
+    images = history.images[on_device(chosen, history.images.device)].float().cpu().numpy()
+    return Excerpt(history.capacity, made_at, images, made_at[chosen])

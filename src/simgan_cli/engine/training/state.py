@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -12,11 +13,11 @@ from torch import Tensor
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.export.network_folder import fill, read_tensors, tensors_of
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
-from simgan_cli.engine.method.history import history_stream
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics.realism import HeldOut
 from simgan_cli.engine.run_folder.health import is_exportable
 from simgan_cli.engine.run_folder.layout import STATE, settings_of, verify_checkpoint, write_manifest
+from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.training.running_means import RunningMeans, State, mean_of
 from simgan_cli.errors import CheckpointError, is_out_of_memory
@@ -240,3 +241,9 @@ def _load_optimizers(gan: SimGAN, tensors: dict[str, Tensor]) -> None:
         states[network].setdefault(int(index), {})[name] = tensor
     for network, optimizer in optimizers.items():
         optimizer.load_state_dict(optimizer.state_dict() | {"state": states[network]})
+
+
+def history_stream(seed: int, ranks: Ranks, step: int = 0) -> np.random.Generator:
+    """Return the random stream of a rank's buffer, which begins anew where buffers are dealt anew at `step`."""
+    place = (ranks.rank, step)
+    return np.random.default_rng([seed, stream_number("history"), *(place if any(place) else ())])

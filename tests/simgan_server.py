@@ -1,6 +1,6 @@
 """`simgan` from a process that has imported torch already: real shells run real commands, without seconds of start.
 
-A server (`python -m tests.warm`) waits on a socket; a small program called `simgan` hands it its arguments, folder,
+A server (`python -m tests.simgan_server`) waits on a socket; a small program called `simgan` hands it its arguments, folder,
 environment, and its own stdin, stdout and stderr. For each the server forks a process, which runs the same `main` as
 the installed program does. It ends with the process that started it.
 """
@@ -46,7 +46,7 @@ def warm_simgan() -> Path:
     """Start the server, once for all tests of this process; return its program, whose folder goes into PATH."""
     server = SERVER.enter_context(
         subprocess.Popen(
-            [sys.executable, "-m", "tests.warm"],
+            [sys.executable, "-m", "tests.simgan_server"],
             cwd=Path(__file__).parents[1], env=os.environ | ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True,
         )

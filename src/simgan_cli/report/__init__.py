@@ -1,1 +1,0 @@
-"""Pictures of what happened: pure functions of arrays."""
