@@ -45,7 +45,7 @@ import torch
 from PIL import Image, ImageCms
 from safetensors.torch import save as save_tensors
 
-from simgan_cli.cli.console import printable
+from simgan_cli.cli.console import strip_control
 from simgan_cli.cli.resolve import gather, resolve, validated
 from simgan_cli.data.archives import open_archives
 from simgan_cli.data.cache import Source, open_pixels
@@ -58,12 +58,12 @@ from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics.history_buffer import describe, open_buffer, scores_by_age
 from simgan_cli.engine.refining.image_file import FORMATS, read_picture, write_picture
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
-from simgan_cli.engine.refining.job import FolderJob
+from simgan_cli.engine.refining.job import RefineJob
 from simgan_cli.engine.refining.plan import check_existing, check_inputs, make_plan
 from simgan_cli.engine.run_folder.health import Health, conclude
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
 from simgan_cli.engine.run_folder.report_page import BY_AGE, write_page
-from simgan_cli.engine.runtime.ranks import ALONE
+from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - imported before anything is measured
 from simgan_cli.engine.training.build import build_state
@@ -331,7 +331,7 @@ def folder_for_training(case: Case) -> None:
             Source(case.folder / "in"), Preparation(size, channels="1"), str(case.folder / "cache"), 1, lambda *_: None
         )
         for path, reason in found.skipped:
-            assert all(c.isprintable() or c == "\n" for c in printable(f"{path}: {reason}"))
+            assert all(c.isprintable() or c == "\n" for c in strip_control(f"{path}: {reason}"))
 
 
 def folder_for_refining(case: Case) -> None:
@@ -345,8 +345,8 @@ def folder_for_refining(case: Case) -> None:
     )  # fmt: skip
     plan = make_plan(check_inputs([*config.inputs], out), out, None, (0, 1), ANY)
     check_existing(plan, out, labels=True)
-    listener = types.SimpleNamespace(advanced=lambda done, total: None, warning=lambda text: printable(text))
-    FolderJob(config, plan, refiner(), listener, StopRequest()).run(ALONE)
+    listener = types.SimpleNamespace(advanced=lambda done, total: None, warning=lambda text: strip_control(text))
+    RefineJob(config, plan, refiner(), listener, StopRequest()).run(SINGLE)
     assert snapshot(folder) == before, "a source changed"
     for line in (case.folder / "m.jsonl").read_text().splitlines():
         json.loads(line)
@@ -687,7 +687,7 @@ def run_template() -> Path:
     for step in range(2):
         state.gan.step(step, state.samplers["synthetic"], state.samplers["real"])
     state.step = 2
-    state.snapshot(state.gathered()).save(run.checkpoint(2))
+    state.snapshot(state.gather_rank_states()).save(run.checkpoint(2))
     save_network(run.refiner, state.gan.exported_refiner, {"preprocess": "none", "size": [16, 20]}, {"step": "2"})
     line = {"step": 2, "phase": "adversarial", "loss_refiner": 1.0, "loss_discriminator": 1.0, "accuracy_real": 0.5,
             "accuracy_refined": 0.5, "correlation": 0.9, "change": 0.01, "swd_refined": 0.1, "swd_synthetic": 0.2,
@@ -741,7 +741,7 @@ def resume(run: RunFolder) -> None:
     domains = {name: PixelSet(Path(name), noise, [], name) for name in ("synthetic", "real")}
     state = build_state(config, domains, torch.device("cpu"))
     state.load(checkpoint)
-    run.go_on_from(state.step, checkpoint)
+    run.rewind_to(state.step, checkpoint)
     lines = run.read_metrics()
     conclude(lines, config.select)
     history = excerpt_of(state.gan.history, BY_AGE) if state.gan.history is not None else None

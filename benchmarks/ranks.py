@@ -62,9 +62,9 @@ def timed(
 ) -> float:
     """Return the seconds of one iteration of the slowest rank, or of the first one while the others wait."""
     torch.set_num_threads(threads)
-    ranks.gather(None)
+    ranks.gather_objects(None)
     mine = seconds(work, iterations, device) if ranks.is_first or not alone else 0.0
-    return float(max(ranks.gather(mine)))
+    return float(max(ranks.gather_objects(mine)))
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ def begun(config: TrainConfig, size: tuple[int, int] = (35, 55)) -> Path:
     assert state.gan.history is not None
     state.gan.history.replace(torch.rand(config.history_size, 1, *size, device=device) * 2 - 1, 0)
     checkpoint = RunFolder(config.out).checkpoint(0)
-    state.snapshot(state.gathered()).save(checkpoint)
+    state.snapshot(state.gather_rank_states()).save(checkpoint)
     return checkpoint
 
 

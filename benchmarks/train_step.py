@@ -37,7 +37,7 @@ from simgan_cli.engine.runtime.device import (
     resolve_device,
     resolve_precision,
 )
-from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.training.build import build_networks, build_state
 from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
@@ -63,7 +63,7 @@ def random_images(size: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def product_iteration(
-    config: TrainConfig, device: torch.device, size: tuple[int, int] = SIZE, ranks: Ranks = ALONE
+    config: TrainConfig, device: torch.device, size: tuple[int, int] = SIZE, ranks: Ranks = SINGLE
 ) -> Callable[[], None]:
     """Return one iteration of the product, its history filled beforehand."""
     domains = {name: PixelSet(Path(name), pixels, [], name) for name, pixels in random_images(size).items()}

@@ -22,7 +22,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from simgan_cli.cli import app
 from simgan_cli.engine.method import algorithm
-from simgan_cli.engine.method.algorithm import SimGAN, refined_log_odds
+from simgan_cli.engine.method.algorithm import SimGAN, patch_log_odds
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.training import build
 from simgan_cli.settings.train import TrainConfig
@@ -95,7 +95,7 @@ class R1(SimGAN):
 def penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     """Return the squared norm of the gradient of s, summed over patches, by an image; mean over images and patches."""
     seen = real.detach().requires_grad_()
-    odds = refined_log_odds(discriminator(seen))
+    odds = patch_log_odds(discriminator(seen))
     (gradient,) = torch.autograd.grad(odds.sum(), seen, create_graph=True)
     return gradient.square().sum() / odds.numel()
 

@@ -1,8 +1,8 @@
 """`simgan` from a process that has imported torch already: real shells run real commands, without seconds of start.
 
-A server (`python -m tests.simgan_server`) waits on a socket; a small program called `simgan` hands it its arguments, folder,
-environment, and its own stdin, stdout and stderr. For each the server forks a process, which runs the same `main` as
-the installed program does. It ends with the process that started it.
+A server (`python -m tests.simgan_server`) waits on a socket. A small program called `simgan` hands it its arguments,
+folder, environment, stdin, stdout and stderr. For each the server forks a process, which runs the same `main` as the
+installed program does. It ends with the process that started it.
 """
 
 import json

@@ -192,22 +192,6 @@ def test_pages_for_developers_name_what_exists(name: str) -> None:
     assert [cell for cell in cells if not names_are_defined(cell, r"(?:src|tests)/\S+")] == []
 
 
-def test_imports_run_one_way() -> None:
-    may = {
-        "errors": set[str](),
-        "data": {"errors"},
-        "engine": {"data", "report", "errors"},
-        "report": {"gaze", "engine", "data", "errors"},
-        "gaze": {"engine", "report", "data", "errors"},
-        "cli": {"gaze", "report", "engine", "data", "errors"},
-    }
-    root = ROOT / "src" / "simgan_cli"
-    for file in [root / "errors.py", *root.glob("*/*.py")]:
-        folder = file.relative_to(root).parts[0].removesuffix(".py")
-        found = re.findall(r"^\s*(?:from|import) simgan_cli\.(\w+)", file.read_text(), re.MULTILINE)
-        assert set(found) <= {folder} | may[folder], file
-
-
 def names_are_defined(cell: str, path: str) -> bool:
     """Return whether every name in backticks is defined in the file that is named before it."""
     file, defined = None, set()

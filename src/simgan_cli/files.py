@@ -63,12 +63,12 @@ def copy_atomic(source: Path, path: Path) -> None:
 
 
 def _read_part(file: BinaryIO, path: Path) -> bytes:
-    with naming(path):
+    with with_filename(path):
         return file.read(2**20)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def with_filename(path: Path) -> Iterator[None]:
     """Let an OSError name the file that it came of: that of a read, unlike that of an opening, names none."""
     try:
         yield

@@ -152,7 +152,7 @@ def test_what_nobody_reads_of_stdout_is_no_error_of_the_run(place: Path) -> None
 
 def test_a_second_ctrl_c_leaves_at_once_and_says_nothing_untrue(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as ended, exit_codes("results", "again", "less"), stop_on_signals() as stop:
-        stop.heeded = True
+        stop.is_listening = True
         signal.raise_signal(signal.SIGINT)
         assert stop.reason == "interrupt"  # work has been done, and would be saved
         signal.raise_signal(signal.SIGINT)

@@ -109,8 +109,8 @@ def equalized_by_hand(image: Any) -> list[list[int]]:
         return image.tolist()  # type: ignore[no-any-return]
 
     def new(value: int) -> int:
-        at_most = sum(other <= value for other in values)
-        return round((at_most - lowest) / (len(values) - lowest) * top)
+        cap_by_pixels = sum(other <= value for other in values)
+        return round((cap_by_pixels - lowest) / (len(values) - lowest) * top)
 
     return [[new(value) for value in row] for row in image.tolist()]
 

@@ -8,7 +8,7 @@ import torch
 from simgan_cli.engine.export.network_folder import load_network, save_network
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.errors import DataError
-from simgan_cli.gaze.estimator_training import Schedule, constant_guess, fit, held_out, nearest_neighbours, predict
+from simgan_cli.gaze.estimator_training import Schedule, fit, held_out, nearest_neighbours, predict, predict_mean
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.scores import errors_of
 from tests.gaze.helpers import discs
@@ -43,7 +43,7 @@ def test_a_short_training_beats_the_constant_guess(target: str) -> None:
     train, test = eyes(300, 1, target), eyes(60, 2, target)
     network = fit("resnet", train, 0, Schedule(60, 32, 2e-3, "fp32"), CPU)
     error = errors_of(predict(network, test.pixels, CPU, "fp32"), test.targets, test.target).mean()
-    guess = errors_of(constant_guess(train, 60), test.targets, test.target).mean()
+    guess = errors_of(predict_mean(train, 60), test.targets, test.target).mean()
     near = errors_of(nearest_neighbours(train, test.pixels, CPU), test.targets, test.target).mean()
     assert error < 0.6 * guess
     assert near < 0.6 * guess
@@ -64,7 +64,7 @@ def test_images_of_no_weight_teach_nothing() -> None:
     schedule = Schedule(60, 32, 2e-3, "fp32")
     weighted = replace(train, weights=np.tile([2.0, 0.0], 300))
     good, bad = (fit("resnet", images, 0, schedule, CPU) for images in (weighted, train))
-    guess = errors_of(constant_guess(test, 60), test.targets, test.target).mean()
+    guess = errors_of(predict_mean(test, 60), test.targets, test.target).mean()
     errors = [
         errors_of(predict(one, test.pixels, CPU, "fp32"), test.targets, test.target).mean() for one in (good, bad)
     ]

@@ -55,17 +55,17 @@ stderr = Console(file=cast("IO[str]", _Stderr()), highlight=False, soft_wrap=Tru
 stdout = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
-def printable(text: str) -> str:
+def strip_control(text: str) -> str:
     """Return `text` without what could steer a terminal: file names may hold anything."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def say(text: str, style: str = "") -> None:
+def echo_err(text: str, style: str = "") -> None:
     """Write a line to stderr."""
-    stderr.print(escape(printable(text)), style=style or None)
+    stderr.print(escape(strip_control(text)), style=style or None)
 
 
-def hours(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration as h:mm:ss."""
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
 
@@ -76,7 +76,7 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def ended_by(error: BaseException) -> str:
+def status_of(error: BaseException) -> str:
     """Return the status that --json tells of a job which `error` ended."""
     return "stopped" if isinstance(error, Interrupted) else "failed"
 
@@ -112,8 +112,8 @@ class ProgressLine:
         self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
         if not self._quiet and not stderr.is_terminal and done >= self._told + self._every:
             self._told = done
-            left = hours((total - done) / rate)
-            say(f"{self._verb} {done:,}/{total:,} {self._unit}, {rate:.0f}/s, ETA {left}")
+            left = format_duration((total - done) / rate)
+            echo_err(f"{self._verb} {done:,}/{total:,} {self._unit}, {rate:.0f}/s, ETA {left}")
 
 
 @contextmanager
@@ -129,32 +129,34 @@ def exit_codes(
         yield
     except SettingsError as error:
         for problem in error.problems:
-            say(f"error: {problem}", "bold red")
+            echo_err(f"error: {problem}", "bold red")
         raise typer.Exit(error.exit_code) from error
     except LabelImages as error:
-        say(f"error: {error}", "bold red")
+        echo_err(f"error: {error}", "bold red")
         for what, arguments in error.remedies.items():
-            say(f"to {what}: {shlex.join(['simgan', *sys.argv[1:], *arguments])}")
+            echo_err(f"to {what}: {shlex.join(['simgan', *sys.argv[1:], *arguments])}")
         raise typer.Exit(error.exit_code) from error
     except SimganError as error:
         if str(error):
-            say(f"error: {error}", "bold red")
+            echo_err(f"error: {error}", "bold red")
         raise typer.Exit(error.exit_code) from error
     except Interrupted as interruption:
-        say(interrupted)
+        echo_err(interrupted)
         raise typer.Exit(interruption.exit_code) from interruption
     except KeyboardInterrupt as interruption:
-        say("interrupted")
+        echo_err("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from interruption
     except BrokenPipeError:
         raise  # the reader of stdout has gone: Click ends with 1, and has nothing to say
     except OSError as error:
-        say(f"error: {_os_error(error, writing, again)}", "bold red")
+        echo_err(f"error: {_os_error(error, writing, again)}", "bold red")
         raise typer.Exit(1) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        say(f"error: out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); {smaller}", "bold red")
+        echo_err(
+            f"error: out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); {smaller}", "bold red"
+        )
         raise typer.Exit(1) from error
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from simgan_cli.cli.console import exit_codes, hours, print_json, say, stdout
+from simgan_cli.cli.console import echo_err, exit_codes, format_duration, print_json, stdout
 from simgan_cli.cli.options import ConfigFile, Json, Quiet
 from simgan_cli.cli.resolve import environment_of_process, gather, validated, with_settings
 from simgan_cli.settings.demo import DemoConfig
@@ -59,7 +59,7 @@ def demo(
         lines = commands(folder, settings)
         for number, line in enumerate(lines, 1):
             if not quiet or dry_run:
-                say(f"[{number}/{len(lines)}] simgan {shlex.join(line)}", "bold")
+                echo_err(f"[{number}/{len(lines)}] simgan {shlex.join(line)}", "bold")
             if not dry_run:
                 _run(context, [*line, "--quiet"] if quiet and line[0] in QUIETABLE else line, hidden=quiet or json)
         if dry_run:
@@ -116,7 +116,7 @@ def _run(context: typer.Context, line: list[str], *, hidden: bool) -> None:
     with contextlib.redirect_stdout(out):
         code = context.find_root().command.main(line, prog_name="simgan", standalone_mode=False)
     if code:
-        say(f"simgan {line[0]} ended with exit code {code}; run the demo again to go on", "yellow")
+        echo_err(f"simgan {line[0]} ended with exit code {code}; run the demo again to go on", "yellow")
         raise typer.Exit(code)
 
 
@@ -156,4 +156,4 @@ def _print(results: dict[str, Any], files: dict[str, Path], seconds: float) -> N
     stdout.print("\nto open:")
     for meaning, path in files.items():
         stdout.print(f"  {path}  {meaning}", markup=False)
-    say(f"done in {hours(seconds)}; all images are simulated: try your own with the commands above")
+    echo_err(f"done in {format_duration(seconds)}; all images are simulated: try your own with the commands above")

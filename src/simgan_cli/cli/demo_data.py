@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, say
+from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
@@ -61,7 +61,7 @@ def demo_data(
         document: dict[str, Any] = {"schema": "simgan.demo-data/1", "folder": str(folder), "images": images}
         height, width = settings.size
         counts = ", ".join(f"{name} {count:,}" for name, count in images.items())
-        say_if = (lambda _: None) if quiet else say
+        say_if = (lambda _: None) if quiet else echo_err
         say_if(f"simulated eyes of {height}x{width}: {counts} -> {folder}")
         if dry_run or there:
             status = "dry-run" if dry_run else "skipped"

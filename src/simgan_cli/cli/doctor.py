@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simgan_cli import __version__
-from simgan_cli.cli.console import exit_codes, print_json, printable, say
+from simgan_cli.cli.console import echo_err, exit_codes, print_json, strip_control
 from simgan_cli.cli.options import ConfigFile, Json
 from simgan_cli.cli.resolve import environment_of_process, gather, validated, with_settings
 from simgan_cli.data.cache import cache_bytes, cache_entries, cache_folder, clear_cache
@@ -109,9 +109,9 @@ def _print(document: dict[str, Any], checks: "list[Check]") -> None:
         (check.name, f"{'ok' if check.ok else 'FAILED'}: {check.found} ({check.seconds:.1f} s)") for check in checks
     ]
     for name, value in rows:
-        sys.stdout.write(printable(f"{name:>12}  {value or 'not installed'}") + "\n")
+        sys.stdout.write(strip_control(f"{name:>12}  {value or 'not installed'}") + "\n")
     if cache["entries"]:
-        say("--clear-cache empties the cache")
+        echo_err("--clear-cache empties the cache")
     for check in checks:
         if not check.ok:
-            say(f"error: {check.name}: {check.found}", "bold red")
+            echo_err(f"error: {check.name}: {check.found}", "bold red")

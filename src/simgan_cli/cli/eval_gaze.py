@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from simgan_cli.cli.console import ProgressLine, exit_codes, print_json, printable, say, stdout
+from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout, strip_control
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
@@ -44,7 +44,7 @@ def eval_gaze(
         with stop_on_signals():
             from simgan_cli.gaze.evaluation import plan, prepare, run  # torch takes seconds to import
 
-            evaluation = prepare(settings, lambda text: None if quiet else say(text))
+            evaluation = prepare(settings, lambda text: None if quiet else echo_err(text))
             if not quiet:
                 _describe(evaluation)
             _warn(evaluation.warnings)
@@ -60,7 +60,7 @@ def eval_gaze(
             print_json(document)
         elif not quiet:
             _print(document)
-            say(f"results: {settings.out}")
+            echo_err(f"results: {settings.out}")
 
 
 class _Listener:
@@ -80,22 +80,22 @@ class _Listener:
         if label != self._label:
             self._line.__exit__()
             self._label = label
-            self._line = ProgressLine(printable(label), "updates", self._every, quiet=self._quiet).__enter__()
+            self._line = ProgressLine(strip_control(label), "updates", self._every, quiet=self._quiet).__enter__()
         self._line.update(done, total)
 
 
 def _describe(evaluation: "Evaluation") -> None:
     for name, images in evaluation.sets.items():
-        say(f"{name}: {images.describe()}")
+        echo_err(f"{name}: {images.describe()}")
     if evaluation.test is not None:
-        say(f"test: {evaluation.test.describe()}")
+        echo_err(f"test: {evaluation.test.describe()}")
     if evaluation.unlabelled is not None:
-        say(f"to weigh labels by: {len(evaluation.unlabelled):,} images ({evaluation.config.reweight_to})")
+        echo_err(f"to weigh labels by: {len(evaluation.unlabelled):,} images ({evaluation.config.reweight_to})")
 
 
 def _warn(warnings: list[str]) -> None:
     for warning in warnings:
-        say(f"warning: {warning}", "yellow")
+        echo_err(f"warning: {warning}", "yellow")
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ def _print(document: dict[str, Any]) -> None:
         name = row["name"]
         if row["effective_images"] is not None:
             name = f"{name.removesuffix(REWEIGHTED)} {REWEIGHTED[1:]}"  # two lines where it is narrow
-        name = escape(printable(name))
+        name = escape(strip_control(name))
         errors.add_row(
             name,
             row["estimator"],
@@ -127,10 +127,10 @@ def _print(document: dict[str, Any]) -> None:
         low, high = pair["ci95"]
         difference = f"{pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f})"
         text = f"{second} - {first}, {pair['estimator']}: {difference}: {pair['verdict']}"
-        stdout.print(escape(printable(text)))
+        stdout.print(escape(strip_control(text)))
     for row in rows:
         if row["effective_images"] is not None:
-            stdout.print(escape(printable(_weighed(row))))
+            stdout.print(escape(strip_control(_weighed(row))))
     if document["preservation"] is not None:
         stdout.print(_moved(document["preservation"], unit))
 

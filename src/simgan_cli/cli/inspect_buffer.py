@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from simgan_cli.cli.console import exit_codes, print_json, printable, say, stdout
+from simgan_cli.cli.console import echo_err, exit_codes, print_json, stdout, strip_control
 from simgan_cli.cli.options import Json
 from simgan_cli.errors import SettingsError
 
@@ -54,7 +54,7 @@ def inspect_buffer(
         view = open_buffer(run, step)
         document = describe(view, scores_by_age(view) if score and view.filled else None)
         if grid is not None and not view.filled:
-            say(f"{grid}: not drawn, since the history holds no image yet", "yellow")
+            echo_err(f"{grid}: not drawn, since the history holds no image yet", "yellow")
             grid = None
         if grid is not None:
             _draw(view, grid)
@@ -66,7 +66,7 @@ def inspect_buffer(
         _print(view, document)
         for path in (grid, export):
             if path is not None:
-                say(f"written: {path}")
+                echo_err(f"written: {path}")
 
 
 def _check(grid: Path | None, export: Path | None) -> None:
@@ -115,7 +115,7 @@ def _print(view: "BufferView", document: dict[str, Any]) -> None:
     for age, probability in document.get("score", {}).items():
         stdout.print(f"age {age}: the discriminator says refined by {probability:.2f}")
     for verdict in document["verdicts"]:
-        stdout.print(Text(printable(verdict), style="green" if verdict.startswith("healthy") else "yellow"))
+        stdout.print(Text(strip_control(verdict), style="green" if verdict.startswith("healthy") else "yellow"))
 
 
 def _numbers(view: "BufferView", document: dict[str, Any]) -> Table:

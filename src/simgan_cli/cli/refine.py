@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simgan_cli.cli.console import ProgressLine, ended_by, exit_codes, print_json, printable, say
+from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, status_of, strip_control
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
@@ -18,7 +18,7 @@ from simgan_cli.data.selection import foreign_note, odd_note
 from simgan_cli.engine.refining.image_file import QUALITY, Reading
 from simgan_cli.engine.refining.plan import Job, Plan, check_existing, check_inputs, folders_in, make_plan
 from simgan_cli.engine.run_folder.health import MOST_DRIFT
-from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, Interrupted, SettingsError
 from simgan_cli.settings.refine import RefineConfig, file_of_part
@@ -63,15 +63,15 @@ def refine(
             is_recorded = not settings.include and not settings.exclude
             settings = _as_trained(settings, model)
             # A list is short work: the first rank gives it whole.
-            plan = _plan(settings, inputs, ALONE if dry_run else ranks, is_recorded=is_recorded)
+            plan = _plan(settings, inputs, SINGLE if dry_run else ranks, is_recorded=is_recorded)
             if not quiet:
                 print_settings(settings, everything=verbose)
             refiner, size = _open_refiner(settings, model, plan, ranks)
             if not quiet:
-                say(_about(refiner.model, plan, settings))
+                echo_err(_about(refiner.model, plan, settings))
             if ranks.is_first:
                 for warning in _warnings(plan, settings, refiner.model, size):
-                    say(f"warning: {warning}", "yellow")
+                    echo_err(f"warning: {warning}", "yellow")
             if dry_run:
                 if ranks.is_first:
                     _list(plan, settings, refiner.model, json=json)
@@ -188,17 +188,17 @@ def _run(
     quiet: bool,
     json: bool,
 ) -> "Report":
-    from simgan_cli.engine.refining.job import FolderJob, Report
+    from simgan_cli.engine.refining.job import RefineJob, Report
 
     with ProgressLine("refining", "images", settings.log_every, quiet=quiet) as progress, ranks.connected():
-        job = FolderJob(settings, plan, refiner, _Listener(progress), stop)
+        job = RefineJob(settings, plan, refiner, _Listener(progress), stop)
         try:
-            report = Report.total(ranks.gather(job.run(ranks)))
+            report = Report.total(ranks.gather_objects(job.run(ranks)))
             if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
                 job.note_whole()
         except (Exception, Interrupted) as ended:
             if json:
-                print_json(_document(job.report, refiner.model, ended_by(ended)))
+                print_json(_document(job.report, refiner.model, status_of(ended)))
             raise
     if json:
         print_json(_document(report, refiner.model, "stopped" if report.stopped else "finished"))
@@ -218,9 +218,9 @@ class _Listener:
     def warning(self, text: str) -> None:
         self._warnings += 1
         if self._warnings <= WARNINGS_SHOWN:
-            say(f"warning: {text}", "yellow")
+            echo_err(f"warning: {text}", "yellow")
         if self._warnings == WARNINGS_SHOWN:
-            say("warning: further ones are only counted; --json and --manifest list every failed image", "yellow")
+            echo_err("warning: further ones are only counted; --json and --manifest list every failed image", "yellow")
 
 
 def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
@@ -281,7 +281,7 @@ def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bo
         return
     for verb, jobs in (("refine", images), ("link" if settings.link else "copy", labels), ("copy", packed)):
         for source, output in jobs:
-            line = printable(f"{verb} {source} -> {output}").replace("\n", "\\n")  # a name may hold one
+            line = strip_control(f"{verb} {source} -> {output}").replace("\n", "\\n")  # a name may hold one
             sys.stdout.write(line + "\n")
 
 
@@ -311,34 +311,34 @@ def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str,
 
 
 def _summarize(report: "Report", settings: RefineConfig) -> None:
-    say(
+    echo_err(
         f"refined {report.refined:,} of {report.images:,} images in {report.seconds:.1f} s "
         f"({report.images_per_second:.1f} images/s), unchanged {report.unchanged:,}, skipped {report.skipped:,}, "
         f"failed {len(report.failed):,}; carried {report.labels:,} other files along"
     )
     if report.limit:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
-        say(
+        echo_err(
             f"limit: {report.limit}, at {report.images_per_second:.1f} images/s; time went to: {shares} "
             "(the network, or waiting for the others)"
         )
     if report.lossy:
-        say(f"{report.lossy:,} results are lossy, at quality {QUALITY}, as their inputs or as asked for")
+        echo_err(f"{report.lossy:,} results are lossy, at quality {QUALITY}, as their inputs or as asked for")
     for what, count in report.converted.items():
-        say(f"{count:,} {what} images became plain grey or colour")
+        echo_err(f"{count:,} {what} images became plain grey or colour")
     if report.lost:
-        say(f"lost of what files held beside pixels: {_counted(report.lost)}")
+        echo_err(f"lost of what files held beside pixels: {_counted(report.lost)}")
     if settings.comparison is not None:
-        say(f"before and after: {settings.comparison}")
+        echo_err(f"before and after: {settings.comparison}")
     if report.shifts:
-        say(
+        echo_err(
             f"drift of content: mean {report.mean_drift:.3f} px, 95th percentile {report.p95_drift:.3f} px "
             f"over {len(report.shifts):,} images"
         )
     if report.failed:
-        say(f"{len(report.failed):,} files failed; mend them and {settings.to_go_on}", "yellow")
+        echo_err(f"{len(report.failed):,} files failed; mend them and {settings.to_go_on}", "yellow")
     if report.stopped:
-        say(f"stopped ({report.stopped}); to go on, {settings.to_go_on}")
+        echo_err(f"stopped ({report.stopped}); to go on, {settings.to_go_on}")
 
 
 def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerModel") -> None:
@@ -363,7 +363,7 @@ def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerMo
             "that name places may be wrong: look at --compare, and train with a higher --lambda"
         )
     for warning in warnings:
-        say(f"warning: {warning}", "yellow")
+        echo_err(f"warning: {warning}", "yellow")
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from simgan_cli.cli.console import say
+from simgan_cli.cli.console import echo_err
 from simgan_cli.data.texts import read_text
 from simgan_cli.engine.run_folder.layout import resumed_config
 from simgan_cli.engine.runtime.ranks import Ranks
@@ -150,13 +150,13 @@ def print_settings(config: BaseModel, *, everything: bool) -> None:
         if everything or field.is_required() or getattr(config, name) != field.default:
             key = field.alias or name
             value = ", ".join(shown[key]) or "none" if isinstance(shown[key], list) else shown[key]
-            say(f"{key.replace('_', '-'):>24}  {value}")
+            echo_err(f"{key.replace('_', '-'):>24}  {value}")
 
 
 @functools.cache  # a demonstration runs other commands in the same process
 def _warn_of_platform(names: str) -> None:
     if Ranks.of_process().is_first:
-        say(
+        echo_err(
             f"warning: environment: {names} ignored: no settings of ours; container platforms and environment modules "
             "set such variables",
             "yellow",

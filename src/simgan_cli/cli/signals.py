@@ -19,7 +19,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     def handle(number: int, _: FrameType | None) -> None:
         interrupt = number == signal.SIGINT
-        if not stop.heeded or stop.reason == "interrupt":
+        if not stop.is_listening or stop.reason == "interrupt":
             raise Interrupted(EXIT_INTERRUPTED if interrupt else EXIT_STOPPED)
         stop.reason = "interrupt" if interrupt else "signal"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from simgan_cli.cli.console import ended_by, exit_codes, hours, print_json, printable, say, stderr
+from simgan_cli.cli.console import echo_err, exit_codes, format_duration, print_json, status_of, stderr, strip_control
 from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
 from simgan_cli.cli.resolve import (
     environment_of_process,
@@ -72,14 +72,16 @@ def train(
         ),
         Ranks.of_process().connected() as ranks,
     ):
-        with ranks.together():
+        with ranks.all_or_none():
             found = _resolve(flags, config, resume) if ranks.is_first else None
-        settings, checkpoint, seen = ranks.gather(found)[0]  # what others see of the run folder may be old already
+        settings, checkpoint, seen = ranks.gather_objects(found)[
+            0
+        ]  # what others see of the run folder may be old already
         quiet, json = quiet or not ranks.is_first, json and ranks.is_first
         if not quiet:
             print_settings(settings, everything=verbose or dry_run)
         if dry_run:
-            with ranks.together():
+            with ranks.all_or_none():
                 if ranks.is_first:
                     _print_plan(settings, json=json)
         else:
@@ -95,7 +97,7 @@ def _resolve(
     explicit = gather("train", flags, config, environment_of_process())
     out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
     run = RunFolder(out)
-    run.end_replacement()
+    run.finish_interrupted_replace()
     seen = run.existing_checkpoints()
     checkpoint = find_checkpoint(run, resume)
     if checkpoint and "out" not in explicit and not run.holds(checkpoint):
@@ -111,7 +113,7 @@ def _print_plan(settings: TrainConfig, *, json: bool) -> None:
     from simgan_cli.engine.training.dry_run import as_text, describe_run
 
     document = describe_run(settings)
-    print_json(document) if json else sys.stdout.write(printable(as_text(document)) + "\n")
+    print_json(document) if json else sys.stdout.write(strip_control(as_text(document)) + "\n")
 
 
 def _train(
@@ -121,7 +123,7 @@ def _train(
     started = time.monotonic()
     run = RunFolder(settings.out)
     with stop_on_signals() as stop:
-        stop.heeded = not ranks.is_first  # the others wait for the first one's word, even before training begins
+        stop.is_listening = not ranks.is_first  # the others wait for the first one's word, even before training begins
         try:
             from simgan_cli.engine.training import build  # torch takes seconds to import
 
@@ -129,7 +131,7 @@ def _train(
                 result = build.train(settings, checkpoint, listener, stop, ranks, seen)
         except (Exception, Interrupted) as ended:
             if json:
-                _print_result(settings, ended_by(ended), None, time.monotonic() - started)
+                _print_result(settings, status_of(ended), None, time.monotonic() - started)
             raise
     if json:
         _print_result(settings, result.status, result.step, result.seconds)
@@ -161,25 +163,25 @@ def _say_health(settings: TrainConfig, lines: list[Line]) -> None:
     verdicts = Health(settings, lines).verdicts()
     for verdict in verdicts:
         when = "still so at the end" if verdict["active"] else "no longer so"
-        say(f"health: {verdict['rule']} from step {verdict['step']}, {when}: {verdict['advice']}", "yellow")
+        echo_err(f"health: {verdict['rule']} from step {verdict['step']}, {when}: {verdict['advice']}", "yellow")
     if not verdicts:
-        say("health: no rule has fired")
+        echo_err("health: no rule has fired")
 
 
 def _say_conclusion(settings: TrainConfig, lines: list[Line], images: dict[str, int], *, quiet: bool) -> None:
     """Print whether refining brought the domains closer; `quiet` leaves only that it did not, or that none can tell."""
     conclusion, measured = conclude(lines, settings.select), exported_line(lines, settings.select)
     if conclusion is None or measured is None:
-        say(f"conclusion: {why_unmeasured(settings, images)}", "yellow")
+        echo_err(f"conclusion: {why_unmeasured(settings, images)}", "yellow")
         return
     if quiet and conclusion.closer:
         return
-    say(f"conclusion: {conclusion.in_one_line()}", "" if conclusion.closer else "yellow")
+    echo_err(f"conclusion: {conclusion.in_one_line()}", "" if conclusion.closer else "yellow")
     said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
     if "two_sample" in measured:
         said.append(f"a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)")
     if said and not quiet:
-        say(f"realism: {', '.join(said)}")
+        echo_err(f"realism: {', '.join(said)}")
 
 
 def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:
@@ -191,10 +193,10 @@ def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, 
     if quiet:
         return
     if result.status == "finished":
-        say(f"finished {result.step} steps in {result.seconds:.0f} s")
-        say(f"refiner: {run.refiner}, report: {run.report}")
+        echo_err(f"finished {result.step} steps in {result.seconds:.0f} s")
+        echo_err(f"refiner: {run.refiner}, report: {run.report}")
     else:
-        say(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
+        echo_err(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
             "the same command with --resume auto goes on")  # fmt: skip
 
 
@@ -243,7 +245,8 @@ class _ConsoleListener:
         shown = "  ".join(f"{label} {line[name]:.3f}" for label, name in numbers.items() if name in line)
         speed = f"{line.get('images_per_second', 0):.0f} img/s  {line['peak_memory_mb']:.0f} MB"
         self._write(
-            f"{line['step']:>7}/{total_steps} {line['phase']:<22}  {shown}  {speed}  ETA {hours(eta_seconds)}",
+            f"{line['step']:>7}/{total_steps} {line['phase']:<22}  {shown}  {speed}  "
+            f"ETA {format_duration(eta_seconds)}",
             shown=not self.quiet,
         )
 
@@ -259,6 +262,6 @@ class _ConsoleListener:
         if not self.heard:
             return
         if shown:
-            say(text, style)
+            echo_err(text, style)
         with self.run.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {printable(text)}\n")
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {strip_control(text)}\n")

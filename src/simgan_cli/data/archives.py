@@ -28,7 +28,7 @@ from typing import IO, BinaryIO, Literal, NamedTuple, cast
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.tree import FIRST_BYTES, Tree, is_hidden, is_picture, walk_order
 from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
-from simgan_cli.files import atomic_file, naming
+from simgan_cli.files import atomic_file, with_filename
 
 # Renders that are packed well expand tenfold; flat ones, as plain bitmaps, a hundredfold. Deflate itself ends at 1,032.
 MOST_EXPANSION = 200
@@ -287,7 +287,7 @@ class TarArchive(Archive):
         try:
             with gzip.GzipFile(fileobj=file) as packed:
                 while chunk := packed.read(1 << 20):
-                    with naming(Path(tempfile.gettempdir())):  # which may be full
+                    with with_filename(Path(tempfile.gettempdir())):  # which may be full
                         expanded.write(chunk)
                         expanded.flush()
                     if expanded.tell() > most:

@@ -40,9 +40,9 @@ from simgan_cli.files import (
     TEMPORARY_PREFIX,
     atomic_directory,
     locked_file,
-    naming,
     parse_json,
     remove_temporaries,
+    with_filename,
     write_json,
 )
 
@@ -121,7 +121,7 @@ def open_pixels(
     work = _Work(source, tree, preparation, workers, progress, photographs)
     if cache == "off":
         # Unnamed: gone with the process, even a killed one.
-        with tempfile.TemporaryFile() as file, naming(Path(tempfile.gettempdir())):
+        with tempfile.TemporaryFile() as file, with_filename(Path(tempfile.gettempdir())):
             return _open(source, file, _decode_to(file, work), tree)
     entry = cache_folder(cache) / _key(work)
     index = _index_of(entry)
@@ -151,7 +151,7 @@ def _build(entry: Path, work: _Work) -> Index:
     """Make a cache entry and return its index; its lock is ours."""
     remove_temporaries(entry.parent, of=entry)
     with atomic_directory(entry) as building:
-        with (building / PIXELS).open("w+b") as file, naming(building / PIXELS):
+        with (building / PIXELS).open("w+b") as file, with_filename(building / PIXELS):
             index = _decode_to(file, work)
             file.flush()
             os.fsync(file.fileno())

@@ -95,7 +95,7 @@ def _train(build: Callable[[], TrainState], made: list[TrainState]) -> str:
 
 
 def _save_and_load(build: Callable[[], TrainState], state: TrainState, folder: Path) -> str:
-    state.snapshot(state.gathered()).save(folder)
+    state.snapshot(state.gather_rank_states()).save(folder)
     loaded = build()
     loaded.load(folder)
     for name in ("refiner", "discriminator"):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
-from simgan_cli.engine.metrics.realism import at_most
+from simgan_cli.engine.metrics.realism import cap_by_pixels
 from simgan_cli.engine.runtime.device import autocast, stream_number
 from simgan_cli.errors import DataError, DivergedError
 from simgan_cli.gaze.geometry import unit
@@ -153,7 +153,7 @@ def nearest_neighbours(train: LabelledImages, pixels: NDArray[np.uint8], device:
     return _unit_if_gaze(mean, train)
 
 
-def constant_guess(train: LabelledImages, count: int) -> Targets:
+def predict_mean(train: LabelledImages, count: int) -> Targets:
     """Return the training targets' mean `count` times: what an estimator that sees nothing says."""
     return np.repeat(_unit_if_gaze(train.targets.mean(axis=0, keepdims=True), train), count, axis=0)
 
@@ -170,7 +170,7 @@ def _as_output(targets: Targets, images: LabelledImages) -> Targets:
 def _outputs(network: Estimator, pixels: Tensor, casting: Callable[[], AbstractContextManager[object]]) -> Tensor:
     network.eval()
     outputs = []
-    for part in torch.split(pixels, at_most(BATCH, BATCH_VALUES, pixels.shape[1:])):
+    for part in torch.split(pixels, cap_by_pixels(BATCH, BATCH_VALUES, pixels.shape[1:])):
         with casting():
             outputs.append(network(to_network(part).contiguous(memory_format=torch.channels_last)))
     return torch.cat(outputs)

@@ -21,7 +21,7 @@ from simgan_cli.engine.runtime.device import prepare_process, resolve_device, re
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.files import atomic_directory, write_atomic, write_json
 from simgan_cli.gaze import scores
-from simgan_cli.gaze.estimator_training import Schedule, constant_guess, fit, nearest_neighbours, predict
+from simgan_cli.gaze.estimator_training import Schedule, fit, nearest_neighbours, predict, predict_mean
 from simgan_cli.gaze.labels import UNIT, Grey, LabelledImages, Options, apart_warnings, check_apart, digests_of
 from simgan_cli.gaze.plots import curve, error_map, plots_available, worst_images
 from simgan_cli.gaze.readers import read, read_unlabelled
@@ -241,7 +241,7 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
     config, test = evaluation.config, evaluation.tested
     shown: list[NDArray[np.float64]] = []
     for name, images in evaluation.sets.items():
-        guess = constant_guess(images, len(test))
+        guess = predict_mean(images, len(test))
         if not any(np.allclose(guess[0], other) for other in shown):  # refined labels are the synthetic ones
             shown.append(guess[0])
             evaluation.rows.append(_row(name, MEAN, len(images), [guess], test))

@@ -32,7 +32,7 @@ from simgan_cli.data.selection import OddImage, odd_note
 from simgan_cli.data.texts import read_text
 from simgan_cli.data.tree import Tree, is_archive, is_image, natural, read_tree, suffixes_found
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
-from simgan_cli.files import naming, parse_json
+from simgan_cli.files import parse_json, with_filename
 from simgan_cli.gaze.geometry import Vectors, facing_camera, mirrored, vectors_from_angles
 from simgan_cli.gaze.labels import Grey, LabelledImages, Options, Sample, collect, prepared
 from simgan_cli.settings.eval_gaze import Layout
@@ -115,7 +115,7 @@ def _recognised(path: Path) -> Layout:
     if path.is_file():
         if zipfile.is_zipfile(path):
             return "npz"
-        with path.open("rb") as file, naming(path):
+        with path.open("rb") as file, with_filename(path):
             if file.read(4) == HDF5_SIGNATURE:
                 return "hdf5"
     elif (path / "labels.csv").is_file():

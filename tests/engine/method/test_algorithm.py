@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from simgan_cli.engine.method.algorithm import Network, SimGAN
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner
-from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.settings.train import TrainConfig
 
 SHAPE = (1, 6, 9)
@@ -30,7 +30,7 @@ def tiny_config(**settings: Any) -> TrainConfig:
 def tiny_gan(
     config: TrainConfig,
     compiled: Callable[[nn.Module], Network] = lambda network: network,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE,
     kind: type[SimGAN] = SimGAN,
 ) -> SimGAN:
     torch.manual_seed(5)
@@ -274,19 +274,19 @@ def test_measures_are_what_they_are_called() -> None:
     gan = tiny_gan(tiny_config())
     x, y, past = Images(1)(5), Images(2)(5), Images(3)(2)
 
-    def called_refined(images: Tensor) -> float:
+    def pred_refined(images: Tensor) -> float:
         return float(gan.discriminator(images).argmax(dim=1).float().mean())
 
     with torch.no_grad():
         refined = gan.refiner(x)
-        expected = called_refined(refined), called_refined(past), 1 - called_refined(y)
+        expected = pred_refined(refined), pred_refined(past), 1 - pred_refined(y)
     measures, _ = gan.discriminator_step(x, y, past)
     found = (measures["accuracy_refined"], measures["accuracy_history"], measures["accuracy_real"])
     assert [value.item() for value in found] == pytest.approx(expected)
     with torch.no_grad():
-        fooling = cross_entropy(gan.discriminator(refined), 0).item()
+        loss_adv = cross_entropy(gan.discriminator(refined), 0).item()
     measures = gan.refiner_step(x)
-    assert measures["loss_adversarial"].item() == pytest.approx(fooling, rel=1e-5)
+    assert measures["loss_adversarial"].item() == pytest.approx(loss_adv, rel=1e-5)
     assert measures["change"].item() == pytest.approx((refined - x).abs().mean().item() / 2, rel=1e-5)
 
 

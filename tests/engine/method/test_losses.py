@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.engine.export.network_folder import load_network, save_network
-from simgan_cli.engine.method.algorithm import loss_if_real, loss_if_refined, refined_log_odds
+from simgan_cli.engine.method.algorithm import loss_if_real, loss_if_refined, patch_log_odds
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.psi import SelfRegularization, blur, channel_mean, check_psi, learned
@@ -40,7 +40,7 @@ def test_adversarial_losses_are_the_cross_entropies_of_a_softmax_per_patch(
 ) -> None:
     logits = np.random.default_rng(seed).normal(0, 3, (images, 2, height, width))
     probability = softmax_probability_of_refined(logits)
-    log_odds = refined_log_odds(torch.from_numpy(logits))
+    log_odds = patch_log_odds(torch.from_numpy(logits))
     assert log_odds.shape == (images, height, width)
     assert loss_if_refined(log_odds).item() == pytest.approx(-np.log(probability).mean(), rel=1e-4)
     assert loss_if_real(log_odds).item() == pytest.approx(-np.log(1 - probability).mean(), rel=1e-4)
@@ -55,7 +55,7 @@ def test_losses_stay_finite_where_a_probability_would_round_to_zero() -> None:
 
 
 def test_losses_are_float32_whatever_the_networks_compute_in() -> None:
-    assert refined_log_odds(torch.zeros(1, 2, 3, 4, dtype=torch.bfloat16)).dtype == torch.float32
+    assert patch_log_odds(torch.zeros(1, 2, 3, 4, dtype=torch.bfloat16)).dtype == torch.float32
 
 
 def images_and_refined() -> tuple[NDArray[np.float32], NDArray[np.float32]]:

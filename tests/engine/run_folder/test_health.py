@@ -1,7 +1,8 @@
 """Each rule of health is told from the lines of a real, tiny training; a healthy one provokes none.
 
-Rules read nothing but lines of metrics. Those of all trainings are recorded (`python -m tests.engine.run_folder.test_health`), and
-some trainings are run again.
+Rules read nothing but lines of metrics. Those of all trainings are recorded, and some trainings are run again.
+
+    python -m tests.engine.run_folder.test_health    # records them
 """
 
 import json
@@ -71,7 +72,7 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
     "discriminator is blind": (blobs(1), GRAINY, {"discriminator_lr": 1e-9, "steps": 330}),
     "mode collapse": (blobs(1), 200 + RNG.normal(0, 2, SHAPE), FREE | {"steps": 280}),
     "saturated pixels": (blobs(1), np.where(GRAINY > 100, 250.0, 4.0), FREE | {"refiner_output": "tanh"}),
-    "one stamp for all": (
+    "same change everywhere": (
         60 + 0.2 * blobs(1), RIPPLES,
         FREE | {"refiner_lr": 1e-3, "refiner_padding": "zeros", "refiner_blocks": 3, "noise": False},
     ),
@@ -160,10 +161,13 @@ def test_what_a_line_does_not_measure_is_as_it_was() -> None:
 
 def test_a_line_of_measurements_alone_is_no_training() -> None:
     settings = TrainConfig(synthetic=Path("s"), real=Path("r"), pretrain_discriminator=0)
-    line = {"phase": "adversarial", "loss_adversarial": 0.7, "correlation": 0.999, "change": 0.1, "stamp": 0.1}
+    line = {"phase": "adversarial", "loss_adversarial": 0.7, "correlation": 0.999, "change": 0.1, "common_change": 0.1}
     health = Health(settings, [line | {"step": step} for step in (250, 500)])
     assert health.active == ["history not in use", "tone alone"]
-    assert health.judge({"step": 500, "phase": "adversarial", "correlation": 0.5, "stamp": 0.9, "label_drift": 0}) == []
+    assert (
+        health.judge({"step": 500, "phase": "adversarial", "correlation": 0.5, "common_change": 0.9, "label_drift": 0})
+        == []
+    )
     assert health.active == ["history not in use", "tone alone"]
 
 

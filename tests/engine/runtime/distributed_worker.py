@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.training.build import build_state
 from simgan_cli.engine.training.state import TrainState
 from simgan_cli.errors import DataError, EndedElsewhere
@@ -34,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def built(case: str, ranks: Ranks = ALONE) -> TrainState:
+def built(case: str, ranks: Ranks = SINGLE) -> TrainState:
     config = TrainConfig.model_validate({"synthetic": "a", "real": "b"} | PLAIN | CASES[case])
     rng = np.random.default_rng(0)
     domains = {
@@ -79,7 +79,7 @@ def main(folder: Path) -> None:
             state = built(case, ranks)
             train(state, STEPS)
             write(case, state)
-        gathered = state.gathered()
+        gathered = state.gather_rank_states()
         if ranks.is_first:
             state.snapshot(gathered).save(folder / "two")
         resumed = built("adam", ranks)
@@ -87,11 +87,17 @@ def main(folder: Path) -> None:
         write("resumed", resumed)
         train(resumed, 2)
         write("went on", resumed)
-        noted["agreed"] = [ranks.agree(None), ranks.agree("max-time"), ranks.agree("interrupt" if ranks.rank else None)]
+        noted["agreed"] = [
+            ranks.reduce_stop(None),
+            ranks.reduce_stop("max-time"),
+            ranks.reduce_stop("interrupt" if ranks.rank else None),
+        ]
         turns = folder / "turns"
-        noted["turn"] = ranks.in_turn(lambda: turns.write_bytes(b"0" if ranks.is_first else turns.read_bytes() + b"1"))
+        noted["turn"] = ranks.first_rank_then_others(
+            lambda: turns.write_bytes(b"0" if ranks.is_first else turns.read_bytes() + b"1")
+        )
         try:
-            with ranks.together():
+            with ranks.all_or_none():
                 if ranks.rank == 1:
                     raise DataError("bad")
         except (DataError, EndedElsewhere) as error:

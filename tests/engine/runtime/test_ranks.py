@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from simgan_cli.engine.runtime.device import resolve_device, stream_number
-from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.training.running_means import mean_of, means_of
 from simgan_cli.engine.training.state import history_stream
 from simgan_cli.errors import SettingsError
@@ -26,7 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     one = built("adam")
     train(one, STEPS)
-    one.snapshot(one.gathered()).save(folder / "one")
+    one.snapshot(one.gather_rank_states()).save(folder / "one")
     command = [*TORCHRUN, "-m", "tests.engine.runtime.distributed_worker", str(folder)]
     result = subprocess.run(
         command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False, timeout=300
@@ -152,7 +152,7 @@ def test_the_first_ranks_streams_are_those_of_one_rank() -> None:
 
     seed = 2**70 + 5
     plain = np.random.default_rng([seed, stream_number("history")])
-    assert numbers(history_stream(seed, ALONE)) == numbers(history_stream(seed, Ranks(0, 2))) == numbers(plain)
+    assert numbers(history_stream(seed, SINGLE)) == numbers(history_stream(seed, Ranks(0, 2))) == numbers(plain)
     places = [(0, 0), (1, 0), (2, 0), (0, 5), (1, 5), (0, 6)]
     assert len({tuple(numbers(history_stream(seed, Ranks(rank, 3), step))) for rank, step in places}) == len(places)
 

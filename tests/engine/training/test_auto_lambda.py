@@ -9,7 +9,7 @@ import pytest
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.runtime.stop import StopRequest
-from simgan_cli.engine.training.auto_lambda import LEAST, LEAST_PULL, MOST, MOST_PULL, adapted
+from simgan_cli.engine.training.auto_lambda import LEAST, MAX_GRADIENT_RATIO, MIN_GRADIENT_RATIO, MOST, next_lambda
 from simgan_cli.engine.training.build import train
 from simgan_cli.errors import SettingsError
 from simgan_cli.settings.train import LAMBDA_START
@@ -18,7 +18,7 @@ from tests.helpers import write_images
 
 
 @pytest.mark.parametrize(
-    ("before", "pull", "drift", "after"),
+    ("before", "gradient_ratio", "drift", "after"),
     [
         (1.0, 0.1, 0.0, 1.0),  # in balance, labels in place
         (1.0, 0.1, 0.6, 2.0),  # labels move
@@ -26,19 +26,19 @@ from tests.helpers import write_images
         (1.0, 0.3, 0.2, 0.5),  # it holds the refiner back
         (1.0, 0.3, 0.3, 1.0),  # and labels need that
         (1.0, 0.02, 0.0, 2.0),  # nothing holds the refiner
-        (1.0, LEAST_PULL, 0.5, 1.0),  # at each limit itself lambda stays
-        (1.0, MOST_PULL, 0.0, 1.0),
+        (1.0, MIN_GRADIENT_RATIO, 0.5, 1.0),  # at each limit itself lambda stays
+        (1.0, MAX_GRADIENT_RATIO, 0.0, 1.0),
         (1.0, 0.3, 0.25, 1.0),
         (MOST, 0.1, 0.6, MOST),
         (LEAST, 0.3, 0.0, LEAST),
     ],
 )
-def test_the_rule(before: float, pull: float, drift: float, after: float) -> None:
-    assert adapted(before, pull, drift) == after
+def test_the_rule(before: float, gradient_ratio: float, drift: float, after: float) -> None:
+    assert next_lambda(before, gradient_ratio, drift) == after
 
 
 def test_its_numbers_are_those_that_the_documentation_gives() -> None:
-    assert (LAMBDA_START, LEAST, MOST, LEAST_PULL, MOST_PULL) == (1.0, 1 / 64, 64.0, 0.05, 0.2)
+    assert (LAMBDA_START, LEAST, MOST, MIN_GRADIENT_RATIO, MAX_GRADIENT_RATIO) == (1.0, 1 / 64, 64.0, 0.05, 0.2)
 
 
 def lambdas(run: Path) -> list[float]:

@@ -11,7 +11,7 @@ import torch
 
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.run_folder.layout import RunFolder, verify_checkpoint
-from simgan_cli.engine.runtime.ranks import ALONE
+from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.build import train
 from simgan_cli.files import atomic_file
@@ -58,17 +58,17 @@ def weights_and_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def test_a_snapshot_does_not_change_when_training_goes_on(tmp_path: Path) -> None:
-    state = built("adam", ALONE)
+    state = built("adam", SINGLE)
     train_steps(state, 3)
-    state.snapshot(state.gathered()).save(tmp_path / "at once")
-    snapshot = state.snapshot(state.gathered())
+    state.snapshot(state.gather_rank_states()).save(tmp_path / "at once")
+    snapshot = state.snapshot(state.gather_rank_states())
     exported = {name: tensor.clone() for name, tensor in snapshot.exported[1].state_dict().items()}
     train_steps(state, 3)
     snapshot.save(tmp_path / "later")
     files, later = files_below(tmp_path / "at once"), files_below(tmp_path / "later")
     assert later == files
     assert "history.safetensors" in files
-    state.snapshot(state.gathered()).save(tmp_path / "trained")
+    state.snapshot(state.gather_rank_states()).save(tmp_path / "trained")
     assert all(files_below(tmp_path / "trained")[name] != files[name] for name in files if name != "manifest.json")
     assert all(torch.equal(tensor, exported[name]) for name, tensor in snapshot.exported[1].state_dict().items())
 

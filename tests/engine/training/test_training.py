@@ -125,7 +125,7 @@ def test_metrics_lines_have_the_documented_fields(folders: dict[str, Any]) -> No
     ]  # fmt: skip
     assert set(lines[0]) == speed | refiner
     assert set(lines[1]) == speed | discriminator
-    probed = {"correlation", "diversity", "stamp", "saturated", "pull", "lambda"}
+    probed = {"correlation", "diversity", "common_change", "saturated", "gradient_ratio", "lambda"}
     assert set(lines[3]) == speed | refiner | discriminator | {"loss_adversarial", "accuracy_history"} | probed
 
 
@@ -398,7 +398,7 @@ def test_a_kill_that_comes_as_a_checkpoint_is_replaced_loses_none(folders: dict[
     shutil.copytree(checkpoint, checkpoint.with_name(f".tmp-{checkpoint.name}-a1b2c3_4"))  # the new one, whole
     checkpoint.rename(checkpoint.with_name(f".tmp-{checkpoint.name}-a1b2c3_4-retired"))
     with found.locked():
-        found.end_replacement()  # nothing while another process has the run
+        found.finish_interrupted_replace()  # nothing while another process has the run
     assert found.existing_checkpoints() == [checkpoint]
     assert run(folders | {"steps": 6}, resume="auto").step == 7
     assert [path.name for path in found.existing_checkpoints()] == ["step-00000005", "step-00000007"]

@@ -12,7 +12,7 @@ from simgan_cli import __version__
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.errors import CheckpointError
-from simgan_cli.files import naming, parse_json, write_atomic, write_json
+from simgan_cli.files import parse_json, with_filename, write_atomic, write_json
 from simgan_cli.settings.train import LARGEST_SETTING
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -106,7 +106,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def read_content(path: Path) -> bytes:
     """Read a file of a model; raises CheckpointError that names it when it is missing, OSError that does otherwise."""
     try:
-        with naming(path):
+        with with_filename(path):
             return path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; the folder is incomplete") from error

@@ -17,7 +17,7 @@ from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.runtime.device import stream_number
-from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.settings.train import LAMBDA_START, TrainConfig
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device
@@ -25,7 +25,7 @@ Network = Callable[[Tensor], Tensor]
 Measures = dict[str, Tensor]
 
 
-def refined_log_odds(logits: Tensor) -> Tensor:
+def patch_log_odds(logits: Tensor) -> Tensor:
     """Return log D - log(1 - D) of each patch, N x h x w float32, from D's N x 2 x h x w logits.
 
     The softmax runs over the two maps at one location (Sec. 2.2), so only their difference matters.
@@ -58,7 +58,7 @@ class SimGAN:
         discriminator: Discriminator,
         history: HistoryBuffer | None,
         autocast: Callable[[], AbstractContextManager[object]],
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE,
         compiled: Callable[[nn.Module], Network] = lambda network: network,
     ) -> None:
         self.config = config
@@ -135,9 +135,9 @@ class SimGAN:
         loss = self.lambda_reg * regularization
         measures = {}
         if logits is not None:
-            fooling = loss_if_real(refined_log_odds(logits))
-            loss = loss + fooling
-            measures["loss_adversarial"] = fooling.detach()
+            loss_adv = loss_if_real(patch_log_odds(logits))
+            loss = loss + loss_adv
+            measures["loss_adversarial"] = loss_adv.detach()
         elif self.lambda_reg == 0:
             loss = regularization  # pretraining has no other term to weigh it against
         self._update(self.refiner, self.refiner_optimizer, loss)
@@ -167,18 +167,18 @@ class SimGAN:
         fakes = refined if past is None else torch.cat([refined, past])
         with self.autocast():  # one pass over all images: D has no batch norm, so they cannot influence each other
             logits = self._discriminator(torch.cat([fakes, real]))
-        log_odds = refined_log_odds(logits)
-        odds_of_fakes, odds_of_real = log_odds[: len(fakes)], log_odds[len(fakes) :]
-        loss = loss_if_refined(odds_of_fakes) + loss_if_real(odds_of_real)
+        log_odds = patch_log_odds(logits)
+        log_odds_refined, log_odds_real = log_odds[: len(fakes)], log_odds[len(fakes) :]
+        loss = loss_if_refined(log_odds_refined) + loss_if_real(log_odds_real)
         self._update(self.discriminator, self.discriminator_optimizer, loss)
-        called_refined = (odds_of_fakes.detach() > 0).float()
+        pred_refined = (log_odds_refined.detach() > 0).float()
         measures = {
             "loss_discriminator": loss.detach(),
-            "accuracy_real": (odds_of_real.detach() < 0).float().mean(),
-            "accuracy_refined": called_refined[: len(refined)].mean(),
+            "accuracy_real": (log_odds_real.detach() < 0).float().mean(),
+            "accuracy_refined": pred_refined[: len(refined)].mean(),
         }
         if past is not None and len(past):
-            measures["accuracy_history"] = called_refined[len(refined) :].mean()
+            measures["accuracy_history"] = pred_refined[len(refined) :].mean()
         return measures, refined
 
     def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

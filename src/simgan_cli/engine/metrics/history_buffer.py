@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from simgan_cli.engine.export.network_folder import fill, read_json, read_tensors
-from simgan_cli.engine.method.algorithm import refined_log_odds
+from simgan_cli.engine.method.algorithm import patch_log_odds
 from simgan_cli.engine.method.networks import build_discriminator
 from simgan_cli.engine.run_folder.layout import STATE, RunFolder, checkpoint_of, step_of, stored_config
 from simgan_cli.errors import CheckpointError, SettingsError
@@ -74,7 +74,7 @@ class BufferView:
         found = []
         with torch.no_grad():
             for part in np.array_split(places, -(-len(places) // AT_ONCE)):
-                log_odds = refined_log_odds(network(torch.from_numpy(self.images(part))))
+                log_odds = patch_log_odds(network(torch.from_numpy(self.images(part))))
                 found.append(log_odds.sigmoid().flatten(1).mean(1).double().numpy())
         return np.concatenate(found)
 

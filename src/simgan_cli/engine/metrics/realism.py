@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine.method.algorithm import Measures, loss_if_real, loss_if_refined, refined_log_odds
+from simgan_cli.engine.method.algorithm import Measures, loss_if_real, loss_if_refined, patch_log_odds
 from simgan_cli.engine.method.networks import build_discriminator
 from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE, drift
 from simgan_cli.engine.metrics.statistics import diversity
@@ -30,7 +30,7 @@ BINOMIAL = tuple(x / 16 for x in (1, 4, 6, 4, 1))
 Refine = Callable[[Tensor], Tensor]  # N x C x H x W -> the same, in [-1, 1]
 
 
-def at_most(count: int, values: int, shape: Sequence[int]) -> int:
+def cap_by_pixels(count: int, values: int, shape: Sequence[int]) -> int:
     """Return `count`, or fewer images C x H x W where so many have more than `values` in all; at least FEW."""
     return min(count, max(FEW, values // math.prod(shape)))
 
@@ -50,7 +50,7 @@ class HeldOut:
     @classmethod
     def of(cls, synthetic: int, real: int, shape: Sequence[int], seed: int) -> "HeldOut":
         """Choose from so many synthetic and real images, C x H x W."""
-        most = max(FEWEST, at_most(MOST, HELD_OUT_VALUES, shape))
+        most = max(FEWEST, cap_by_pixels(MOST, HELD_OUT_VALUES, shape))
         count = min(most, synthetic // SHARE, real // SHARE)
         if count < FEWEST:
             count = 0
@@ -194,12 +194,12 @@ def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], 
         network = build_discriminator("auto", "local", refined.shape[1], (refined.shape[2], refined.shape[3]))
     network.to(refined.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), RATE)
-    size = at_most(BATCH, BATCH_VALUES, refined.shape[1:])
+    size = cap_by_pixels(BATCH, BATCH_VALUES, refined.shape[1:])
     for _ in range(STEPS):
         batch = [
             images[torch.randint(len(images), (size,), generator=draws).to(images.device)] for images in (refined, real)
         ]
-        odds = refined_log_odds(network(torch.cat(batch).contiguous(memory_format=torch.channels_last)))
+        odds = patch_log_odds(network(torch.cat(batch).contiguous(memory_format=torch.channels_last)))
         loss = loss_if_refined(odds[:size]) + loss_if_real(odds[size:])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -207,7 +207,7 @@ def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], 
 
     @torch.no_grad()
     def is_refined(images: Tensor) -> Tensor:
-        parts = [refined_log_odds(network(part)).flatten(1).mean(1) for part in torch.split(images, size)]
+        parts = [patch_log_odds(network(part)).flatten(1).mean(1) for part in torch.split(images, size)]
         return torch.cat(parts) > 0
 
     return is_refined

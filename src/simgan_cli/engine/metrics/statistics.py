@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from simgan_cli.engine.method.algorithm import Measures, SimGAN, loss_if_real, refined_log_odds
+from simgan_cli.engine.method.algorithm import Measures, SimGAN, loss_if_real, patch_log_odds
 from simgan_cli.engine.method.psi import normalized
 
 SMALL = 1e-3  # a difference that nobody sees; equal originals must not make every refiner look collapsed
@@ -11,14 +11,14 @@ FAINT = 0.15  # a deviation within an image, of pixels in [-1, 1]; dark infrared
 LIMIT = 1 - 1 / 255  # beyond it a pixel of 8 bits is black or white
 
 
-def probe(gan: SimGAN, synthetic: Tensor, real: Tensor) -> Measures:
+def refiner_statistics(gan: SimGAN, synthetic: Tensor, real: Tensor) -> Measures:
     """Measure the training refiner on `synthetic`, beside `real`, N x C x H x W in [-1, 1], N at least 2.
 
     `correlation` of R(x) with x (mean over images); `diversity`, the mean difference between refined images over that
-    between their originals, brightness and contrast aside and under one noise; `stamp`, the share of the change that is
-    the same on all images, a common change of brightness and contrast aside; `saturated`, how much larger the share of
-    black and white pixels is than in either domain; `pull`, the norm of self-regularization's gradient at R(x) over
-    that of the adversarial loss.
+    between their originals, brightness and contrast aside and under one noise; `common_change`, the share of the change
+    that is the same on all images, a common change of brightness and contrast aside; `saturated`, how much larger the
+    share of black and white pixels is than in either domain; `gradient_ratio`, the norm of self-regularization's
+    gradient at R(x) over that of the adversarial loss.
     """
     gan.restart_noise()
     with torch.no_grad(), gan.autocast():
@@ -27,9 +27,9 @@ def probe(gan: SimGAN, synthetic: Tensor, real: Tensor) -> Measures:
     return {
         "correlation": _correlation(refined, synthetic),
         "diversity": diversity(alike, synthetic),
-        "stamp": _common_share(_without_tone(refined, synthetic)),
+        "common_change": _common_share(_without_tone(refined, synthetic)),
         "saturated": _extreme(refined) - torch.maximum(_extreme(synthetic), _extreme(real)),
-        "pull": _pull(gan, refined, synthetic),
+        "gradient_ratio": _gradient_ratio(gan, refined, synthetic),
     }
 
 
@@ -68,13 +68,13 @@ def _common_share(change: Tensor) -> Tensor:
     return change.mean(0).square().sum() / change.square().sum(dim=(1, 2, 3)).mean().clamp_min(1e-12)
 
 
-def _pull(gan: SimGAN, refined: Tensor, synthetic: Tensor) -> Tensor:
+def _gradient_ratio(gan: SimGAN, refined: Tensor, synthetic: Tensor) -> Tensor:
     at = refined.detach().requires_grad_()
     gan.discriminator.requires_grad_(False)
     with gan.autocast():
         logits = gan.discriminator(at)
     gan.discriminator.requires_grad_(True)
-    (fooling,) = torch.autograd.grad(loss_if_real(refined_log_odds(logits)), at)
-    (keeping,) = torch.autograd.grad(gan.lambda_reg * gan.regularization(at, synthetic), at)
-    pull: Tensor = keeping.norm() / fooling.norm().clamp_min(1e-12)
-    return pull.clamp_max(1e9)  # JSON has no infinity
+    (loss_adv,) = torch.autograd.grad(loss_if_real(patch_log_odds(logits)), at)
+    (grad_reg,) = torch.autograd.grad(gan.lambda_reg * gan.regularization(at, synthetic), at)
+    ratio: Tensor = grad_reg.norm() / loss_adv.norm().clamp_min(1e-12)
+    return ratio.clamp_max(1e9)  # JSON has no infinity

@@ -168,7 +168,7 @@ class Report:
         return whole
 
 
-class _Waiting:
+class SizeBuckets:
     """Pictures that wait for others of their size, so that the network gets full batches."""
 
     def __init__(self, refiner: ImageRefiner) -> None:
@@ -242,7 +242,7 @@ class _Manifest:
         self._file.write(json.dumps(line).encode() + b"\n")
 
 
-class FolderJob:
+class RefineJob:
     """One process's part of a refining job: read, refine and write at the same time, in bounded memory."""
 
     def __init__(
@@ -267,7 +267,7 @@ class FolderJob:
         started = time.monotonic()
         try:
             self._prepare_output()
-            self.stop.heeded = True
+            self.stop.is_listening = True
             self._note_unusable()
             with self._open_manifest():
                 self._refine_images()
@@ -342,7 +342,7 @@ class FolderJob:
             self.outputs.close()
 
     def _refine_as_read(self, read: Iterator[tuple[Job, Picture | list[Outcome]]]) -> None:
-        waiting = _Waiting(self.refiner)
+        waiting = SizeBuckets(self.refiner)
         while not self.stop.reason:
             with self._timed("reading"):
                 item = next(read, None)

@@ -35,7 +35,7 @@ class Outcome:
     labels: int = 0  # files carried along: this one, or the members of the archive of which this image was the last
 
 
-class _Packed:
+class _OpenArchive:
     """An archive in hand: what is to be written, or was by an earlier call, and the images that wait for that."""
 
     def __init__(self, job: Job, renewal: Renewal, earlier: Archive | None, *, is_whole: bool) -> None:
@@ -57,7 +57,7 @@ class Outputs:
     def __init__(self, wanted: FormatName | None, *, labels: bool, skip_existing: bool) -> None:
         self._format, self._labels, self._skip_existing = wanted, labels, skip_existing
         self._folders: set[Path] = set()  # written to
-        self._packed: dict[Path, _Packed] = {}  # archives in hand, by output
+        self._packed: dict[Path, _OpenArchive] = {}  # archives in hand, by output
         self._lock = threading.Lock()
 
     @property
@@ -77,7 +77,7 @@ class Outputs:
             return self._in_hand(job, job.source.archive).earlier.get(job.name)
         return job.output if self._skip_existing and job.output.exists() else None
 
-    def _in_hand(self, job: Job, archive: Archive) -> _Packed:
+    def _in_hand(self, job: Job, archive: Archive) -> _OpenArchive:
         """Return what is made of `archive`, to which a job belongs; begin with it where it is the first."""
         with self._lock:
             if job.file not in self._packed:
@@ -85,7 +85,7 @@ class Outputs:
                 self.make_folder(job.file.parent)
                 renewal = Renewal(archive, job.file, others=self._labels)
                 is_whole = earlier is not None and self._has_all(earlier, archive)
-                self._packed[job.file] = _Packed(job, renewal, earlier, is_whole=is_whole)
+                self._packed[job.file] = _OpenArchive(job, renewal, earlier, is_whole=is_whole)
             return self._packed[job.file]
 
     def _has_all(self, earlier: Archive, archive: Archive) -> bool:
@@ -114,7 +114,7 @@ class Outputs:
             certain += self._finish(packed)
         return certain
 
-    def _finish(self, packed: _Packed) -> list[Outcome]:
+    def _finish(self, packed: _OpenArchive) -> list[Outcome]:
         """Write an archive all of whose images are there."""
         outcomes = packed.outcomes
         try:

@@ -49,7 +49,7 @@ def _alike(line: Line) -> bool:
 
 
 def _dominated(line: Line) -> bool:
-    return bool(line.get("pull", 0) > 2 and _alike(line) and not _blind(line))
+    return bool(line.get("gradient_ratio", 0) > 2 and _alike(line) and not _blind(line))
 
 
 def _identity(line: Line) -> bool:
@@ -74,7 +74,7 @@ def _collapsed(line: Line) -> bool:
 
 
 def _stamped(line: Line) -> bool:
-    return bool(line["stamp"] > 0.85 and line["change"] > 0.02)
+    return bool(line["common_change"] > 0.85 and line["change"] > 0.02)
 
 
 def _saturated(line: Line) -> bool:
@@ -97,7 +97,8 @@ COLLAPSED = "refined images differ from each other by {diversity:.2f} of what th
 MOVES = "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true"
 
 # Thresholds come from runs on eyes of 9x15 to 64x64: in healthy ones the discriminator was right on 0.55 to 0.85 of
-# the patches, changes were 0.02 to 0.25, losses below 3 and the pull 0.05 to 0.3; with lambda 1000 it was 8 to 15.
+# the patches, changes were 0.02 to 0.25, losses below 3 and the gradient
+# ratio 0.05 to 0.3; with lambda 1000 it was 8 to 15.
 RULES = (
     Rule(
         "diverging", 0, ("loss_discriminator",), _diverging,
@@ -126,11 +127,12 @@ RULES = (
         "there is nothing to refine",
     ),
     Rule(
-        "self-regularization dominates", 100, ("pull", "correlation", "accuracy_real", "accuracy_refined"), _dominated,
+        "self-regularization dominates", 100,
+        ("gradient_ratio", "correlation", "accuracy_real", "accuracy_refined"), _dominated,
         "its gradient is above twice the adversarial one, R(x) correlates with x by 0.99 or more, and the "
         "discriminator is not blind",
-        "lambda pulls {pull:.0f} times as hard as the discriminator; refined images correlate with their originals by "
-        "{correlation:.3f}",
+        "the gradient of self-regularization is {gradient_ratio:.0f} times the adversarial one; refined images "
+        "correlate with their originals by {correlation:.3f}",
         "lower --lambda",
     ),
     Rule(
@@ -145,8 +147,8 @@ RULES = (
         "R(x) correlates with x by 0.99 or more, and the change is 0.012 or more: brightness and contrast alone",
         "refined images correlate with their originals by {correlation:.3f}, and pixels change by {change:.3f}: by "
         "brightness and contrast alone",
-        "where the domains differ in more, lower --lambda if its pull is above 1, train longer (--steps), or start "
-        "anew with another --seed",
+        "where the domains differ in more, lower --lambda if gradient_ratio is above 1, train longer (--steps), or "
+        "train again with another --seed",
     ),
     Rule(
         "mode collapse", 50, ("diversity",), _collapsed,
@@ -155,9 +157,9 @@ RULES = (
         "raise --lambda, lower --refiner-lr, and take an earlier checkpoint",
     ),
     Rule(
-        "one stamp for all", 100, ("stamp", "change"), _stamped,
+        "same change everywhere", 100, ("common_change", "change"), _stamped,
         "more than 85% of the change is the same on every image, and the change is above 0.02",
-        "{stamp:.0%} of the change is the same on every image",
+        "{common_change:.0%} of the change is the same on every image",
         "raise --lambda, lower --refiner-lr, or train longer",
     ),
     Rule(

@@ -60,7 +60,7 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def is_free(self) -> bool:
+    def is_empty_or_ours(self) -> bool:
         """Say whether no folder is there, or one with at most what a start killed before its config.json leaves."""
         ours = {".lock", self.log.name}
         return not self.root.is_dir() or all(
@@ -99,7 +99,7 @@ class RunFolder:
                 shutil.rmtree(path, ignore_errors=True)  # a process was killed while it deleted this one
             yield
 
-    def end_replacement(self) -> None:
+    def finish_interrupted_replace(self) -> None:
         """Put a checkpoint in its place that a killed process was about to replace by a new one."""
         if any(self.checkpoints.glob(f"{TEMPORARY_PREFIX}*{RETIRED}")):
             with suppress(SettingsError), self.locked():  # who trains into it now ends it, too
@@ -157,7 +157,7 @@ class RunFolder:
         lines = self.read_metrics(until)
         return lines[-1] if lines else {}
 
-    def go_on_from(self, step: int, checkpoint: Path | None, most: int | None = None) -> int:
+    def rewind_to(self, step: int, checkpoint: Path | None, most: int | None = None) -> int:
         """Leave the run as it was at `step`: what it holds of later ones is dropped, and written again.
 
         A `checkpoint` of another run brings the metrics of that run along. Of their lines the first `most` stay, those
@@ -200,7 +200,7 @@ def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
     None refuses to touch an existing run; "auto" goes on if there is something; "latest" and a path (of a
     checkpoint or a run) fail if there is nothing. Raises SettingsError or CheckpointError.
     """
-    if not run.is_run() and not run.is_free():
+    if not run.is_run() and not run.is_empty_or_ours():
         raise SettingsError(f"--out {run.root}: holds something else than a run of simgan; choose another folder")
     found = run.existing_checkpoints()
     if resume not in (None, "auto", "latest"):

@@ -33,13 +33,13 @@ METRICS = {
     "diversity": Field(
         _ADVERSARIAL, "difference between refined images over that between their originals, tone aside, under one noise"
     ),
-    "stamp": Field(
-        _ADVERSARIAL, "share of the change that is the same on every image, tone aside; 1 is one stamp for all"
+    "common_change": Field(
+        _ADVERSARIAL, "share of the change that is the same on every image, tone aside; 1 is same change everywhere"
     ),
     "saturated": Field(
         _ADVERSARIAL, "by how much the share of black and white pixels is above that of synthetic and of real images"
     ),
-    "pull": Field(_ADVERSARIAL, "norm of self-regularization's gradient over that of the adversarial loss"),
+    "gradient_ratio": Field(_ADVERSARIAL, "norm of self-regularization's gradient over that of the adversarial loss"),
     "lambda": Field(_ADVERSARIAL, "weight of self-regularization from here on; only --lambda auto changes it"),
     "swd_synthetic": Field(_EVALUATED, "sliced Wasserstein distance of patches, synthetic to real: before"),
     "swd_refined": Field(_EVALUATED, "the same, refined to real: after"),

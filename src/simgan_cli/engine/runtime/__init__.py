@@ -1,1 +1,1 @@
-"""This process among others: device, ranks, stop requests, threads."""
+"""The process among others: device, ranks, stop requests, threads."""

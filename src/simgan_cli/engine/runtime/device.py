@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMPILING_PAYS = 10**11
 
 
-def resolve_device(name: str, ranks: Ranks = ALONE) -> "torch.device":
+def resolve_device(name: str, ranks: Ranks = SINGLE) -> "torch.device":
     """Return the device called `name`; auto is the first GPU, else Apple's, else the CPU.
 
     Of several ranks each has the GPU of its number on its machine, or the CPU. Raises SettingsError when a device is

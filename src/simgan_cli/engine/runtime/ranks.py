@@ -131,10 +131,10 @@ class Ranks:
         if self.is_first and self.exit_code in FINAL:
             self._store.set(ENDED, str(self.exit_code))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self.gather(None)
+        self.gather_objects(None)
         dist.destroy_process_group()
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather_objects(self, value: Any) -> list[Any]:
         """Return everybody's `value`, by rank, to everybody; waits for the slowest."""
         if self.count == 1:
             return [value]
@@ -146,7 +146,7 @@ class Ranks:
         return values
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def all_or_none(self) -> Iterator[None]:
         """Do the block, then wait for the others; if it failed anywhere, it fails everywhere.
 
         The first rank whose block failed raises its exception, the others EndedElsewhere with the same exit code.
@@ -163,7 +163,7 @@ class Ranks:
             if self.exit_code is not None:
                 raise
             failure = error
-        codes = self.gather(None if failure is None else getattr(failure, "exit_code", 1))
+        codes = self.gather_objects(None if failure is None else getattr(failure, "exit_code", 1))
         failed = [rank for rank, code in enumerate(codes) if code is not None]
         if failed:
             self.exit_code = codes[failed[0]]
@@ -171,16 +171,16 @@ class Ranks:
                 raise failure
             raise EndedElsewhere(self.exit_code) from None
 
-    def in_turn(self, work: Callable[[], Result]) -> Result:
+    def first_rank_then_others(self, work: Callable[[], Result]) -> Result:
         """Let the first rank `work`, then the first of each other machine, then all: what one leaves others find."""
         mine = 0 if self.is_first else 1 if self.local_rank == 0 else 2
         for turn in range(3 if self.count > 1 else 1):
-            with self.together():
+            with self.all_or_none():
                 if turn == mine:
                     result = work()
         return result
 
-    def agree(self, reason: StopReason | None) -> StopReason | None:
+    def reduce_stop(self, reason: StopReason | None) -> StopReason | None:
         """Return why to stop, the same to everybody: the strongest of everybody's reasons, None if nobody has one."""
         if self.count == 1:
             return reason
@@ -192,7 +192,7 @@ class Ranks:
             dist.all_reduce(strongest, dist.ReduceOp.MAX)
         return REASONS[int(strongest)]
 
-    def share(self, network: "nn.Module") -> None:
+    def broadcast(self, network: "nn.Module") -> None:
         """Give everybody the first rank's weights: other processors may draw others from one seed."""
         if self.count == 1:
             return
@@ -221,7 +221,7 @@ class Ranks:
         parts = torch.split(flat.div_(self.count), [gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view(g.shape) for part, g in zip(parts, gradients, strict=True)])
 
-    def collect(self, tensors: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
+    def gather_tensors(self, tensors: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
         """Return everybody's tensors, of the same names, joined along their first axis by rank, to the first alone.
 
         Shapes may differ in that axis. The other ranks get nothing back. The result is a copy on the CPU.
@@ -231,7 +231,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        lengths = self.gather({name: len(tensor) for name, tensor in tensors.items()})
+        lengths = self.gather_objects({name: len(tensor) for name, tensor in tensors.items()})
         joined = {}
         with self._reaching_others():
             for name, tensor in tensors.items():
@@ -254,7 +254,7 @@ class Ranks:
             raise EndedElsewhere(1, LOST if self.is_first else "") from error
 
 
-ALONE = Ranks()
+SINGLE = Ranks()
 
 
 class HasRanks(Protocol):
@@ -266,14 +266,14 @@ class HasRanks(Protocol):
 Owner = TypeVar("Owner", bound=HasRanks)
 
 
-def by_first(
+def rank_zero_only(
     method: Callable[Concatenate[Owner, Parameters], None],
 ) -> Callable[Concatenate[Owner, Parameters], None]:
     """Let the first rank alone do what a method does, while the others wait. All of them must call it."""
 
     @functools.wraps(method)
     def wrapper(self: Owner, /, *arguments: Parameters.args, **named: Parameters.kwargs) -> None:
-        with self.ranks.together():
+        with self.ranks.all_or_none():
             if self.ranks.is_first:
                 method(self, *arguments, **named)
 

@@ -10,8 +10,8 @@ StopReason = Literal["signal", "interrupt", "max-time"]
 class StopRequest:
     """Set `reason` from anywhere, a signal handler too, to save and stop after the work at hand.
 
-    `heeded` says that the job has come so far as to look at it.
+    `is_listening` says that the job has come so far as to look at it.
     """
 
     reason: StopReason | None = None
-    heeded: bool = False
+    is_listening: bool = False

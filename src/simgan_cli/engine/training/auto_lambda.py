@@ -1,9 +1,8 @@
 """A lambda that looks after itself: set from what training sees, never from a label.
 
 A good lambda holds labels in place and leaves the refiner free to change looks. Its number says little: the features of
-another psi have another scale, and the discriminator's gradient grows as it learns. What can be compared is the pull,
-the ratio of the two gradients, and how far labels moved. Between the bounds there is nothing to choose by, so lambda
-stays as it is.
+another psi have another scale, and the discriminator's gradient grows as it learns. The ratio of
+the two gradients can be compared, and so can the shift of labels. Between the bounds lambda stays as it is.
 """
 
 from simgan_cli.engine.run_folder.health import MOST_DRIFT
@@ -11,20 +10,20 @@ from simgan_cli.settings.train import LAMBDA_START
 
 LEAST, MOST = LAMBDA_START / 64, LAMBDA_START * 64
 FACTOR = 2.0  # at each measurement; a smaller one does not get out of a bad start within a training
-# On three pairs of domains the fixed default had a pull of 0.02 to 0.23, mostly 0.05 to 0.12, and labels within 0.2 px;
-# psi that let labels move by 0.3 px and more had 0.01 to 0.03, and ten times the lambda, which slows refining down, 0.4
-# to 0.5 (benchmarks/RESULTS.md).
-LEAST_PULL, MOST_PULL = 0.05, 0.2
+# On three pairs of domains the fixed default had a ratio of 0.02 to 0.23, mostly 0.05 to 0.12, and labels within
+# 0.2 px. Psi that let labels move by 0.3 px and more had 0.01 to 0.03; ten times the lambda, which slows refining, had
+# 0.4 to 0.5 (benchmarks/RESULTS.md).
+MIN_GRADIENT_RATIO, MAX_GRADIENT_RATIO = 0.05, 0.2
 
 
-def adapted(lambda_reg: float, pull: float, drift: float) -> float:
-    """Return the lambda to go on with, from the `pull` that `probe` measures and the `drift` of labels in pixels.
+def next_lambda(lambda_reg: float, gradient_ratio: float, drift: float) -> float:
+    """Return the lambda to go on with, from the measured `gradient_ratio` and the `drift` of labels in pixels.
 
-    Twice as much where labels moved by half of what is too far or the pull is small, half as much where the pull is
+    Twice as much where labels moved by half of what is too far or the ratio is small, half as much where the ratio is
     large and labels stay in place to a quarter of it.
     """
-    if drift > MOST_DRIFT / 2 or pull < LEAST_PULL:
+    if drift > MOST_DRIFT / 2 or gradient_ratio < MIN_GRADIENT_RATIO:
         return min(MOST, lambda_reg * FACTOR)
-    if drift < MOST_DRIFT / 4 and pull > MOST_PULL:
+    if drift < MOST_DRIFT / 4 and gradient_ratio > MAX_GRADIENT_RATIO:
         return max(LEAST, lambda_reg / FACTOR)
     return lambda_reg

@@ -93,7 +93,7 @@ class Writer:
 
         self._give(write)
 
-    def mend_export(self, step: int, refiner: Refiner, *, now: int) -> None:
+    def complete_export(self, step: int, refiner: Refiner, *, now: int) -> None:
         """Export what the checkpoint of step `now` holds where that was not done: a kill may come between the two."""
         if _exported_step(self._run) != step:
             self._give(lambda: self._export(step, refiner, now=now))

@@ -31,7 +31,7 @@ from simgan_cli.engine.runtime.device import (
     resolve_precision,
     stream_number,
 )
-from simgan_cli.engine.runtime.ranks import ALONE, Ranks
+from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.training.background_writer import Writer
 from simgan_cli.engine.training.loop import Listener, Loop
@@ -57,7 +57,7 @@ def train(
     checkpoint: Path | None,
     listener: Listener,
     stop: StopRequest,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE,
     seen: Sequence[Path] | None = None,
 ) -> TrainResult:
     """Train a refiner as `config` says, from `checkpoint` where one is given, chosen when the run held those `seen`.
@@ -68,15 +68,15 @@ def train(
     started = time.monotonic()
     run = RunFolder(config.out)
     with ExitStack() as stack:
-        with ranks.together():
+        with ranks.all_or_none():
             if ranks.is_first:
                 stack.enter_context(run.locked(seen))
             device = resolve_device(config.device, ranks)
             prepare_process(device, deterministic=config.deterministic)
             if checkpoint is None and ranks.is_first:
                 run.create(config)  # before anything can fail, so that the next attempt knows the folder as a run
-        domains = ranks.in_turn(lambda: open_domains(config, listener))
-        with ranks.together():
+        domains = ranks.first_rank_then_others(lambda: open_domains(config, listener))
+        with ranks.all_or_none():
             if ranks.count > 1:
                 _check_same(domains, ranks)
                 share = config.batch_size // ranks.count
@@ -88,7 +88,7 @@ def train(
             if ranks.is_first:
                 if checkpoint is not None:
                     run.create(config)
-                state.lines = run.go_on_from(state.step, checkpoint, state.lines)
+                state.lines = run.rewind_to(state.step, checkpoint, state.lines)
         board = stack.enter_context(_tensorboard(run, state.step)) if config.tensorboard and ranks.is_first else None
         writer = stack.enter_context(Writer(run, config, domains))
         reason = Loop(config, run, state, domains, listener, stop, board, writer, started).run()
@@ -153,7 +153,7 @@ def preparation_of(config: TrainConfig, domain: str) -> Preparation:
 
 
 def build_state(
-    config: TrainConfig, domains: dict[str, PixelSet], device: torch.device, ranks: Ranks = ALONE
+    config: TrainConfig, domains: dict[str, PixelSet], device: torch.device, ranks: Ranks = SINGLE
 ) -> TrainState:
     """Build networks, optimizers, history and samplers, each from its own stream of the seed.
 
@@ -162,8 +162,8 @@ def build_state(
     channels, height, width = domains["synthetic"].shape
     check_psi(config.psi, (channels, height, width))
     refiner, discriminator = build_networks(config, channels, (height, width))
-    ranks.share(refiner)
-    ranks.share(discriminator)
+    ranks.broadcast(refiner)
+    ranks.broadcast(discriminator)
     layout = {"device": device, "memory_format": torch.channels_last}
     share = config.batch_size // ranks.count
     history = (
@@ -235,7 +235,7 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
 def _check_same(domains: dict[str, PixelSet], ranks: Ranks) -> None:
     """Raise DataError, the same to all ranks, unless they found the same images."""
     for name, domain in domains.items():
-        found = ranks.gather(domain.fingerprint)
+        found = ranks.gather_objects(domain.fingerprint)
         others = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
         if others:
             raise DataError(

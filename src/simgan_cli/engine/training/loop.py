@@ -14,18 +14,18 @@ from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics.history_buffer import spread_by_age
-from simgan_cli.engine.metrics.realism import TRAINING, TRAINING_VALUES, Realism, at_most
-from simgan_cli.engine.metrics.statistics import probe
+from simgan_cli.engine.metrics.realism import TRAINING, TRAINING_VALUES, Realism, cap_by_pixels
+from simgan_cli.engine.metrics.statistics import refiner_statistics
 from simgan_cli.engine.run_folder.health import Finding, Health
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import BY_AGE, Excerpt
 from simgan_cli.engine.runtime.device import peak_memory_mb, resolve_precision, stream_number
-from simgan_cli.engine.runtime.ranks import by_first
+from simgan_cli.engine.runtime.ranks import rank_zero_only
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
-from simgan_cli.engine.training.auto_lambda import adapted
+from simgan_cli.engine.training.auto_lambda import next_lambda
 from simgan_cli.engine.training.background_writer import Writer
 from simgan_cli.engine.training.running_means import State, means_of
-from simgan_cli.engine.training.state import Gathered, TrainState
+from simgan_cli.engine.training.state import RankStates, TrainState
 from simgan_cli.errors import DivergedError
 from simgan_cli.settings.train import TrainConfig
 
@@ -75,31 +75,31 @@ class Loop:
         started: float,
     ) -> None:
         self.config, self.run_folder, self.state, self.ranks = config, run, state, state.gan.ranks
-        self.listener, self.stop, self.board, self.writer = listener, stop, board, writer
+        self.listener, self.stop, self.tensorboard, self.writer = listener, stop, board, writer
         self.domains = domains
         lines = run.read_metrics()
         self.health = Health(config, lines)
         self.realism: Realism | None = None
         self.deadline = started + config.max_time if config.max_time else None
-        self.began_at = state.step
+        self.start_step = state.step
         saved_at = state.step if run.checkpoint(state.step) in run.existing_checkpoints() else None
-        concluded_at = next((line["step"] for line in reversed(lines) if "two_sample" in line), None)
+        two_sample_step = next((line["step"] for line in reversed(lines) if "two_sample" in line), None)
         # The first rank's word: what others see of the run folder may be old.
-        self.saved_at, self.concluded_at = self.ranks.gather((saved_at, concluded_at))[0]
+        self.saved_at, self.two_sample_step = self.ranks.gather_objects((saved_at, two_sample_step))[0]
         self.logged_at = state.step
         self.logged_time = time.monotonic()
 
     def run(self) -> StopReason | None:
         """Go on until all steps are done or a stop is requested; return its reason."""
         config, state = self.config, self.state
-        self.stop.heeded = True
+        self.stop.is_listening = True
         if self.saved_at is not None:
-            self._mend_export()
+            self._complete_export()
         while True:
             finished = state.step >= config.total_steps
             if self._out_of_time() and not self.stop.reason:
                 self.stop.reason = "max-time"
-            reason = self.ranks.agree(self.stop.reason)
+            reason = self.ranks.reduce_stop(self.stop.reason)
             done = finished or reason is not None
             measured = self._is_to_be_measured(finished=finished)
             if measured:
@@ -128,7 +128,7 @@ class Loop:
 
     def _out_of_time(self) -> bool:
         """Say whether `max_time` has passed, after one step at least: repeated, a command comes to its end."""
-        return self.deadline is not None and self.state.step > self.began_at and time.monotonic() >= self.deadline
+        return self.deadline is not None and self.state.step > self.start_step and time.monotonic() >= self.deadline
 
     def _due(self, every: int, *, finished: bool = False) -> bool:
         """Say whether this step is one of each `every`, or the last one; never where `every` is 0."""
@@ -139,14 +139,14 @@ class Loop:
         if not len(self.state.held_out) or not self.config.eval_every:
             return False
         if finished:
-            return bool(self.concluded_at != self.state.step)
-        return self.state.step > self.began_at and self._due(self.config.eval_every)
+            return bool(self.two_sample_step != self.state.step)
+        return self.state.step > self.start_step and self._due(self.config.eval_every)
 
     def _log(self) -> None:
-        self._write_line(self.ranks.gather(self.state.metrics.state()))
+        self._write_line(self.ranks.gather_objects(self.state.metrics.state()))
         self.state.metrics.clear()
 
-    @by_first
+    @rank_zero_only
     def _write_line(self, metrics: list[State]) -> None:
         self.writer.check()  # the next picture or checkpoint may be far
         state, means = self.state, means_of(metrics)
@@ -168,10 +168,10 @@ class Loop:
             line["health"] = self.health.active
         self.run_folder.append_metrics(line)
         state.lines = (state.lines or 0) + 1
-        if self.board is not None:
+        if self.tensorboard is not None:
             for name, value in line.items():
                 if isinstance(value, float):
-                    self.board.add_scalar(name, value, state.step)
+                    self.tensorboard.add_scalar(name, value, state.step)
         remaining = (self.config.total_steps - state.step) * elapsed / max(steps, 1)
         self.listener.log(line, self.config.total_steps, remaining)
         for finding in new:
@@ -189,7 +189,9 @@ class Loop:
         return batches * self.config.batch_size
 
     def _probe(self) -> Measures:
-        return probe(self.state.gan, *(self._fixed(name).to(self._device) for name in ("synthetic", "real")))
+        return refiner_statistics(
+            self.state.gan, *(self._fixed(name).to(self._device) for name in ("synthetic", "real"))
+        )
 
     def _fixed(self, name: str) -> Tensor:
         """Return the images of a domain that all pictures and probes show, N x C x H x W in [-1, 1], on the CPU."""
@@ -198,18 +200,18 @@ class Loop:
         chosen = rng.choice(len(pixels), size=PROBE_IMAGES, replace=len(pixels) < PROBE_IMAGES)
         return to_network(torch.from_numpy(pixels[chosen]))
 
-    @by_first
+    @rank_zero_only
     def _sample(self) -> None:
         synthetic, real = (self._fixed(name) for name in ("synthetic", "real"))
         refined = self._refine(synthetic.to(self._device), self.state.gan.exported_refiner).cpu()
         self.writer.picture(self.state.step, synthetic, refined, real)
 
-    @by_first
+    @rank_zero_only
     def _report(self) -> None:
         history = self.state.gan.history
         self.writer.page(self.state.step, self.health.verdicts(), excerpt_of(history, BY_AGE) if history else None)
 
-    @by_first
+    @rank_zero_only
     def _await_writer(self) -> None:
         self.writer.wait()
 
@@ -226,7 +228,7 @@ class Loop:
                 refined.append(gan.refine(part.contiguous(memory_format=torch.channels_last), refiner, alike=alike))
         return torch.cat(refined).float().clamp(-1, 1)
 
-    @by_first
+    @rank_zero_only
     def _evaluate(self, *, finished: bool) -> None:
         """Measure the refiner on held-out images; the numbers join the line of metrics of this step."""
         state, held_out = self.state, self.state.held_out
@@ -238,11 +240,11 @@ class Loop:
         if self.config.select == "best":
             state.keep_best(measures)
         # Not by where training ends, and at no step twice.
-        if self.config.lambda_reg == "auto" and self._due(self.config.eval_every) and state.step > self.began_at:
+        if self.config.lambda_reg == "auto" and self._due(self.config.eval_every) and state.step > self.start_step:
             self._adapt_lambda(float(measures.get("label_drift", 0.0)))
         if finished:
             rng = np.random.default_rng([self.config.seed, stream_number("two-sample")])
-            most = at_most(TRAINING, TRAINING_VALUES, self.domains["synthetic"].shape)
+            most = cap_by_pixels(TRAINING, TRAINING_VALUES, self.domains["synthetic"].shape)
             known = [
                 self._pixels(name, rng.choice(sampler.kept, min(most, len(sampler.kept)), replace=False))
                 for name, sampler in state.samplers.items()
@@ -254,27 +256,27 @@ class Loop:
     def _adapt_lambda(self, drift: float) -> None:
         gan = self.state.gan
         if self.config.phase(self.state.step - 1) == "adversarial":  # before, there is no balance to look at
-            gan.lambda_reg = adapted(gan.lambda_reg, float(self._probe()["pull"]), drift)
+            gan.lambda_reg = next_lambda(gan.lambda_reg, float(self._probe()["gradient_ratio"]), drift)
 
     def _share_lambda(self) -> None:
         if self.config.lambda_reg == "auto":
-            self.state.gan.lambda_reg = self.ranks.gather(self.state.gan.lambda_reg)[0]
+            self.state.gan.lambda_reg = self.ranks.gather_objects(self.state.gan.lambda_reg)[0]
 
     def _pixels(self, name: str, index: Any) -> Tensor:
         return torch.from_numpy(self.domains[name].pixels[index]).to(self._device)
 
-    @by_first
-    def _mend_export(self) -> None:
-        self.writer.mend_export(*self.state.copy_of_exported(), now=self.state.step)
+    @rank_zero_only
+    def _complete_export(self) -> None:
+        self.writer.complete_export(*self.state.copy_of_exported(), now=self.state.step)
 
     def _save(self) -> None:
         if self.saved_at == self.state.step:
             return
-        self._checkpoint(self.state.gathered())
+        self._checkpoint(self.state.gather_rank_states())
         self.saved_at = self.state.step
 
-    @by_first
-    def _checkpoint(self, gathered: Gathered) -> None:
+    @rank_zero_only
+    def _checkpoint(self, gathered: RankStates) -> None:
         self._check_finite(means_of(gathered.metrics))
         self.writer.checkpoint(self.state.snapshot(gathered))
 

@@ -52,7 +52,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class RankStates:
     """What differs between ranks, as the first one has it: `history` joined and `by_rank` as state.json holds it."""
 
     history: dict[str, Tensor]  # of images, made_at, draws; empty without a buffer
@@ -106,7 +106,7 @@ class TrainState:
         refiner = copy.deepcopy(refiner).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return step, refiner
 
-    def gathered(self) -> Gathered:
+    def gather_rank_states(self) -> RankStates:
         """Bring together copies of what differs between ranks; all must call it, the first one saves it."""
         history, ranks = self.gan.history, self.gan.ranks
         mine = {
@@ -114,9 +114,11 @@ class TrainState:
             "history_rng": history.rng.bit_generator.state if history is not None else None,
             "metrics": self.metrics.state(),
         }
-        return Gathered(ranks.collect(history.state_tensors() if history is not None else {}), ranks.gather(mine))
+        return RankStates(
+            ranks.gather_tensors(history.state_tensors() if history is not None else {}), ranks.gather_objects(mine)
+        )
 
-    def snapshot(self, gathered: Gathered) -> Snapshot:
+    def snapshot(self, gathered: RankStates) -> Snapshot:
         """Return a checkpoint of this moment. It takes as much memory as its files."""
         gan = self.gan
         parts = {
