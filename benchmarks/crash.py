@@ -274,7 +274,7 @@ class Harness:
                 how = "ended in C code" if died else "a clear error" if ended.code else "not reached"
                 kept = list((self.world / "out").rglob("manifest.json"))
             trials.landed[f"{job.name}, {name}", how] += 1
-            from simgan_cli.engine.run_folder.layout import verify_checkpoint
+            from simgan_cli.engine.run_folder.checkpoints import verify_checkpoint
 
             for path in kept:
                 if path.exists():

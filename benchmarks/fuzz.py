@@ -60,8 +60,9 @@ from simgan_cli.engine.refining.image_file import FORMATS, read_picture, write_p
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import RefineJob
 from simgan_cli.engine.refining.plan import check_existing, check_inputs, make_plan
+from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config, write_manifest
 from simgan_cli.engine.run_folder.health import Health, conclude
-from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, find_checkpoint, resumed_config, write_manifest
+from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
 from simgan_cli.engine.run_folder.report_page import BY_AGE, write_page
 from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest

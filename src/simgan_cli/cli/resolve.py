@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from simgan_cli.cli.console import echo_err
 from simgan_cli.data.texts import read_text
-from simgan_cli.engine.run_folder.layout import resumed_config
+from simgan_cli.engine.run_folder.checkpoints import resumed_config
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.errors import SettingsError
 from simgan_cli.settings.demo import DemoConfig, DemoDataConfig

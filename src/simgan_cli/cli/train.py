@@ -20,8 +20,9 @@ from simgan_cli.cli.resolve import (
     with_settings,
 )
 from simgan_cli.cli.signals import stop_on_signals
+from simgan_cli.engine.run_folder.checkpoints import find_checkpoint
 from simgan_cli.engine.run_folder.health import Finding, Health, Line, conclude, exported_line, why_unmeasured
-from simgan_cli.engine.run_folder.layout import RunFolder, find_checkpoint
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted, SettingsError
 from simgan_cli.settings.train import TrainConfig

@@ -17,7 +17,8 @@ from simgan_cli.engine.export.network_folder import build_network, fill, load_ne
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import Discriminator, Refiner, eyes_layers
 from simgan_cli.engine.metrics.history_buffer import open_buffer
-from simgan_cli.engine.run_folder.layout import RunFolder, write_manifest
+from simgan_cli.engine.run_folder.checkpoints import write_manifest
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan, write_refiner

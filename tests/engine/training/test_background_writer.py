@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from simgan_cli.cli.resolve import resolve
-from simgan_cli.engine.run_folder.layout import RunFolder, verify_checkpoint
+from simgan_cli.engine.run_folder.checkpoints import verify_checkpoint
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.build import train

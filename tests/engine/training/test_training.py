@@ -21,8 +21,10 @@ from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import beside_their_own_noise
 from simgan_cli.engine.metrics import realism
+from simgan_cli.engine.metrics.patch_distance import PatchDistance
+from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config
 from simgan_cli.engine.run_folder.health import Finding, conclude, exported_line
-from simgan_cli.engine.run_folder.layout import RunFolder, find_checkpoint, resumed_config
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.background_writer import Writer
@@ -213,9 +215,7 @@ def test_sixteen_bits_of_colour_train_are_measured_and_drawn(spacious: dict[str,
     # 255 and 65535 are the same white, so that 16 bits which are 257 times 8 bits lie as far apart.
     eight = [torch.from_numpy((pixels[:8] // 257).astype(np.uint8)) for pixels in values]
     deep = [torch.from_numpy(image.numpy().astype(np.uint16) * 257) for image in eight]
-    distances = [
-        float(realism.PatchDistance(to_network(real))(to_network(synthetic))) for synthetic, real in (eight, deep)
-    ]
+    distances = [float(PatchDistance(to_network(real))(to_network(synthetic))) for synthetic, real in (eight, deep)]
     assert distances[0] == pytest.approx(distances[1], rel=1e-4)
     for step in (10, 20):
         with Image.open(run_folder.samples / f"step-{step:08d}.png") as sheet:

@@ -23,7 +23,8 @@ from simgan_cli.engine.export.network_folder import (
 )
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import MAPS
-from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, checkpoint_of, stored_config, verify_checkpoint
+from simgan_cli.engine.run_folder.checkpoints import checkpoint_of, stored_config, verify_checkpoint
+from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.settings.train import Globs, PlainBackground
 

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from simgan_cli.engine.export.network_folder import fill, read_json, read_tensors
 from simgan_cli.engine.method.algorithm import patch_log_odds
 from simgan_cli.engine.method.networks import build_discriminator
-from simgan_cli.engine.run_folder.layout import STATE, RunFolder, checkpoint_of, step_of, stored_config
+from simgan_cli.engine.run_folder.checkpoints import STATE, checkpoint_of, stored_config
+from simgan_cli.engine.run_folder.layout import RunFolder, step_of
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.settings.train import TrainConfig
 

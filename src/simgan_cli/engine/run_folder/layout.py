@@ -1,4 +1,4 @@
-"""The run folder: what lies where, who may write, and which checkpoints exist. Imports no torch."""
+"""The run folder: what lies where, who may write, and which checkpoints exist."""
 
 import json
 import os
@@ -7,25 +7,22 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from simgan_cli import __version__
-from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.errors import SettingsError
 from simgan_cli.files import (
     RETIRED,
     TEMPORARY_PREFIX,
     parse_json,
     remove_temporaries,
-    sha256_of,
     take_lock,
     write_atomic,
     write_json,
 )
-from simgan_cli.settings.train import TrainConfig, is_changeable, key_of
+from simgan_cli.settings.train import TrainConfig
 
-MANIFEST, STATE = "manifest.json", "state.json"
+MANIFEST = "manifest.json"
 RUN_SCHEMA = "simgan.run/1"
 
 # What a person finds in a run folder; the reference shows this table.
@@ -34,7 +31,7 @@ LAYOUT = {
     "metrics.jsonl": "a line of numbers every --log-every steps",
     "log.txt": "what the terminal said",
     "samples/step-00000250.png": "synthetic | refined | difference | real, every --sample-every steps",
-    "checkpoints/step-00000100/": "everything to go on from, every file with its SHA-256; the newest --keep stay",
+    "checkpoints/step-00000100/": "everything to resume from, every file with its SHA-256; the newest --keep stay",
     "refiner/": "the refiner alone: config.json, model.safetensors, README.md, as a Hugging Face Hub folder has them",
     "report.html": "one page: conclusion, health, realism, pictures by step, curves, history, settings",
 }
@@ -54,14 +51,14 @@ class RunFolder:
         self.report = root / "report.html"
 
     def is_run(self) -> bool:
-        """Say whether the folder holds a run of ours, if only one that failed before its first checkpoint."""
+        """Return whether the folder holds a run of ours, if only one that failed before its first checkpoint."""
         try:
             return bool(parse_json(self.config.read_bytes())["schema"] == RUN_SCHEMA)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def is_empty_or_ours(self) -> bool:
-        """Say whether no folder is there, or one with at most what a start killed before its config.json leaves."""
+        """Return whether no folder is there, or one with at most what a start killed before its config.json leaves."""
         ours = {".lock", self.log.name}
         return not self.root.is_dir() or all(
             entry.name in ours or entry.name.startswith(TEMPORARY_PREFIX) for entry in self.root.iterdir()
@@ -74,11 +71,11 @@ class RunFolder:
             folder.mkdir(exist_ok=True)
 
     @contextmanager
-    def locked(self, seen: Sequence[Path] | None = None) -> Iterator[None]:
+    def locked(self, expected: Sequence[Path] | None = None) -> Iterator[None]:
         """Hold the run for this process alone and clear what a killed one left half written.
 
-        `seen` are its checkpoints as they were when this process settled what to go on from. Raises SettingsError when
-        another process trains into it, or has since then.
+        `expected` are its checkpoints as they were when this process settled what to resume from. Raises SettingsError
+        when another process trains into it, or has since then.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
@@ -90,7 +87,7 @@ class RunFolder:
                 ) from error
             for folder in (self.root, self.samples, self.checkpoints, self.refiner):
                 remove_temporaries(folder)
-            if seen is not None and self.existing_checkpoints() != list(seen):
+            if expected is not None and self.existing_checkpoints() != list(expected):
                 raise SettingsError(
                     f"{self.root}: another process has trained into it while this one started; run it again, with "
                     "--resume auto to go on from there"
@@ -121,7 +118,7 @@ class RunFolder:
                 return complete  # else a training has replaced all that we listed by newer ones
 
     def holds(self, checkpoint: Path) -> bool:
-        """Say whether a checkpoint lies in this run, through whatever links."""
+        """Return whether a checkpoint lies in this run, through whatever links."""
         return self.root.resolve() in checkpoint.resolve().parents
 
     def prune(self, keep: int) -> None:
@@ -182,7 +179,7 @@ def _delete_checkpoint(path: Path) -> None:
 
 
 def _is_line(value: object) -> bool:
-    """Say whether a JSON value is a line of metrics: numbers by name, beside the phase and the names of rules."""
+    """Return whether a JSON value is a line of metrics: numbers by name, beside the phase and the names of rules."""
     return isinstance(value, dict) and all(
         isinstance(number, str if name == "phase" else list if name == "health" else int | float)
         for name, number in value.items()
@@ -194,58 +191,6 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", by_alias=True)
 
 
-def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
-    """Return the checkpoint to go on from, None to start anew.
-
-    None refuses to touch an existing run; "auto" goes on if there is something; "latest" and a path (of a
-    checkpoint or a run) fail if there is nothing. Raises SettingsError or CheckpointError.
-    """
-    if not run.is_run() and not run.is_empty_or_ours():
-        raise SettingsError(f"--out {run.root}: holds something else than a run of simgan; choose another folder")
-    found = run.existing_checkpoints()
-    if resume not in (None, "auto", "latest"):
-        return _checkpoint_at(Path(resume), run)
-    if resume is None and found:
-        raise SettingsError(
-            f"--out {run.root}: holds a run at step {step_of(found[-1])}; --resume auto goes on with it, "
-            "or choose another folder"
-        )
-    if resume == "latest" and not found:
-        raise CheckpointError(f"--resume latest: no complete checkpoint in {run.checkpoints}; start with --resume auto")
-    return found[-1] if found else None
-
-
-def _checkpoint_at(path: Path, run: RunFolder) -> Path:
-    found = [path] if (path / MANIFEST).is_file() else RunFolder(path).existing_checkpoints()
-    if not found:
-        raise CheckpointError(
-            f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run"
-        )
-    ours = run.existing_checkpoints()
-    if ours and not run.holds(found[-1]):
-        raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
-    # Going back would drop later ones, again each time that a command is repeated.
-    if ours and step_of(ours[-1]) > verify_checkpoint(found[-1])["step"]:  # whatever its name
-        raise SettingsError(
-            f"--resume {path}: its run has checkpoints up to step {step_of(ours[-1])}, and --resume auto goes on from "
-            "there; to train from this one again, give another --out, or delete the later ones first"
-        )
-    return found[-1]
-
-
-def checkpoint_of(run: RunFolder, step: int | None) -> Path:
-    """Return the run's checkpoint at `step`, or its newest. Raises CheckpointError where it does not exist."""
-    existing = run.existing_checkpoints()
-    if not existing:
-        raise CheckpointError(f"{run.root}: this run has no checkpoint yet; train on to its first (--save-every)")
-    if step is None:
-        return existing[-1]
-    if run.checkpoint(step) not in existing:
-        steps = ", ".join(str(step_of(path)) for path in existing)
-        raise CheckpointError(f"{run.root}: no checkpoint at step {step}; it has {steps} (train --keep 0 keeps all)")
-    return run.checkpoint(step)
-
-
 def step_of(path: Path) -> int:
     """Return the step that a checkpoint's folder or a picture is named after."""
     return int(path.stem.removeprefix("step-"))
@@ -255,95 +200,3 @@ def by_step(folder: Path, suffix: str = "") -> list[Path]:
     """Return what lies in a folder under a name of ours, such as step-00001000 and `suffix`, by step."""
     ours = re.compile(rf"step-\d{{8,}}{re.escape(suffix)}")
     return sorted((path for path in folder.glob("step-*") if ours.fullmatch(path.name)), key=step_of)
-
-
-def write_manifest(folder: Path) -> None:
-    """List every file of a new checkpoint with its size and SHA-256: the last thing written to it."""
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
-    write_json(folder / MANIFEST, {"schema": "simgan.checkpoint/1", "files": files})
-
-
-_Count = Annotated[int, Field(ge=0, lt=2**53)]  # what JSON keeps exactly
-
-
-class _Rank(BaseModel):
-    """What state.json says of one rank."""
-
-    history: _Count
-    history_rng: dict[str, Any] | None
-    metrics: dict[str, tuple[float, int]]
-
-
-class _State(BaseModel):
-    """What state.json must hold; `ranks` and the rest are absent in older checkpoints."""
-
-    model_config = ConfigDict(extra="allow")
-
-    step: _Count
-    settings: dict[str, Any]
-    fingerprints: dict[str, str]
-    positions: dict[str, _Count]
-    ranks: list[_Rank] = []
-    lambda_reg: float | None = Field(None, alias="lambda")
-    best: tuple[_Count, float] | None = None
-    lines: _Count | None = None
-
-
-def verify_checkpoint(folder: Path) -> dict[str, Any]:
-    """Check every file of a checkpoint against its manifest and return its state.json.
-
-    Raises CheckpointError that names the first file which is missing, cut or edited.
-    """
-    advice = (
-        f"use an older checkpoint of {folder.parent} (delete this one, and simgan train --resume auto does), or start "
-        "anew in another --out"
-    )
-    try:
-        files = parse_json((folder / MANIFEST).read_bytes())["files"]
-        for name, expected in files.items():
-            path = folder / Path(name).name
-            if not path.is_file():
-                raise CheckpointError(f"{path}: missing from the checkpoint; {advice}")
-            if path.stat().st_size != expected["bytes"]:
-                raise CheckpointError(
-                    f"{path}: {path.stat().st_size} bytes, the manifest says {expected['bytes']}; {advice}"
-                )
-            if sha256_of(path) != expected["sha256"]:
-                raise CheckpointError(f"{path}: its content does not match the manifest's SHA-256; {advice}")
-        return _State.model_validate(parse_json((folder / STATE).read_bytes())).model_dump(by_alias=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder}: not a readable checkpoint ({error}); {advice}") from error
-
-
-def stored_config(settings: dict[str, Any], source: Path) -> TrainConfig:
-    """Return the settings that `source` holds. Raises CheckpointError where they are not valid in this version."""
-    try:
-        return TrainConfig.model_validate(settings)
-    except ValidationError as error:
-        raise CheckpointError(f"{source}: its settings are not valid here ({error})") from error
-
-
-def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
-    """Return the checkpoint's settings with those given now on top.
-
-    Raises SettingsError that lists every setting which differs and would change results, and pydantic's
-    ValidationError for values given now that are wrong by themselves.
-    """
-    stored = verify_checkpoint(checkpoint)["settings"]
-    stored.pop("max_time", None)  # it limits one invocation, not the run
-    before = stored_config(stored, checkpoint)
-    now = TrainConfig.model_validate(stored | explicit)
-    old, new = settings_of(before), settings_of(now)
-    different = [
-        f"--{key.replace('_', '-')}: the run has {_said(old[key])}, now {_said(new[key])}; "
-        "leave it out to go on, or choose another --out"
-        for name, key in ((name, key_of(name)) for name in TrainConfig.model_fields)
-        if not is_changeable(name) and old[key] != new[key]
-    ]
-    if different:
-        raise SettingsError(*different)
-    return now
-
-
-def _said(value: object) -> object:
-    return "none" if value is None else value

@@ -15,8 +15,9 @@ from simgan_cli.engine.export.network_folder import fill, read_tensors, tensors_
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics.realism import HeldOut
+from simgan_cli.engine.run_folder.checkpoints import STATE, verify_checkpoint, write_manifest
 from simgan_cli.engine.run_folder.health import is_exportable
-from simgan_cli.engine.run_folder.layout import STATE, settings_of, verify_checkpoint, write_manifest
+from simgan_cli.engine.run_folder.layout import settings_of
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.training.running_means import RunningMeans, State, mean_of

@@ -1,0 +1,158 @@
+"""The checkpoints of a run: find one, verify it, and read the settings that it holds."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, settings_of, step_of
+from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.files import parse_json, sha256_of, write_json
+from simgan_cli.settings.train import TrainConfig, is_changeable, key_of
+
+STATE = "state.json"
+
+
+def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
+    """Return the checkpoint to resume from, None for a new run.
+
+    None refuses to touch an existing run; "auto" resumes if there is something; "latest" and a path (of a
+    checkpoint or a run) fail if there is nothing. Raises SettingsError or CheckpointError.
+    """
+    if not run.is_run() and not run.is_empty_or_ours():
+        raise SettingsError(f"--out {run.root}: holds something else than a run of simgan; choose another folder")
+    existing = run.existing_checkpoints()
+    if resume not in (None, "auto", "latest"):
+        return _checkpoint_at(Path(resume), run)
+    if resume is None and existing:
+        raise SettingsError(
+            f"--out {run.root}: holds a run at step {step_of(existing[-1])}; --resume auto goes on with it, "
+            "or choose another folder"
+        )
+    if resume == "latest" and not existing:
+        raise CheckpointError(f"--resume latest: no complete checkpoint in {run.checkpoints}; start with --resume auto")
+    return existing[-1] if existing else None
+
+
+def _checkpoint_at(path: Path, run: RunFolder) -> Path:
+    candidates = [path] if (path / MANIFEST).is_file() else RunFolder(path).existing_checkpoints()
+    if not candidates:
+        raise CheckpointError(
+            f"--resume {path}: found no complete checkpoint (with {MANIFEST}) there; wanted a checkpoint or a run"
+        )
+    checkpoint = candidates[-1]
+    existing = run.existing_checkpoints()
+    if existing and not run.holds(checkpoint):
+        raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
+    # Going back would drop later ones, again each time that a command is rerun.
+    if existing and step_of(existing[-1]) > verify_checkpoint(checkpoint)["step"]:  # whatever its name
+        raise SettingsError(
+            f"--resume {path}: its run has checkpoints up to step {step_of(existing[-1])}, and --resume auto goes on "
+            "from there; to train from this one again, give another --out, or delete the later ones first"
+        )
+    return checkpoint
+
+
+def checkpoint_of(run: RunFolder, step: int | None) -> Path:
+    """Return the run's checkpoint at `step`, or its newest. Raises CheckpointError where it does not exist."""
+    existing = run.existing_checkpoints()
+    if not existing:
+        raise CheckpointError(f"{run.root}: this run has no checkpoint yet; train on to its first (--save-every)")
+    if step is None:
+        return existing[-1]
+    if run.checkpoint(step) not in existing:
+        steps = ", ".join(str(step_of(path)) for path in existing)
+        raise CheckpointError(f"{run.root}: no checkpoint at step {step}; it has {steps} (train --keep 0 keeps all)")
+    return run.checkpoint(step)
+
+
+def write_manifest(folder: Path) -> None:
+    """List every file of a new checkpoint with its size and SHA-256: the last thing written to it."""
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
+    write_json(folder / MANIFEST, {"schema": "simgan.checkpoint/1", "files": files})
+
+
+_Count = Annotated[int, Field(ge=0, lt=2**53)]  # what JSON keeps exactly
+
+
+class _Rank(BaseModel):
+    """What state.json says of one rank."""
+
+    history: _Count
+    history_rng: dict[str, Any] | None
+    metrics: dict[str, tuple[float, int]]
+
+
+class _State(BaseModel):
+    """What state.json must hold."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: _Count
+    settings: dict[str, Any]
+    fingerprints: dict[str, str]
+    positions: dict[str, _Count]
+    ranks: list[_Rank]
+    lambda_reg: float = Field(alias="lambda")
+    best: tuple[_Count, float] | None
+    lines: _Count
+
+
+def verify_checkpoint(folder: Path) -> dict[str, Any]:
+    """Check every file of a checkpoint against its manifest and return its state.json.
+
+    Raises CheckpointError that names the first file which is missing, cut or edited.
+    """
+    advice = (
+        f"use an older checkpoint of {folder.parent} (delete this one, and simgan train --resume auto does), or start "
+        "anew in another --out"
+    )
+    try:
+        files = parse_json((folder / MANIFEST).read_bytes())["files"]
+        for name, expected in files.items():
+            path = folder / Path(name).name
+            if not path.is_file():
+                raise CheckpointError(f"{path}: missing from the checkpoint; {advice}")
+            if path.stat().st_size != expected["bytes"]:
+                raise CheckpointError(
+                    f"{path}: {path.stat().st_size} bytes, the manifest says {expected['bytes']}; {advice}"
+                )
+            if sha256_of(path) != expected["sha256"]:
+                raise CheckpointError(f"{path}: its content does not match the manifest's SHA-256; {advice}")
+        return _State.model_validate(parse_json((folder / STATE).read_bytes())).model_dump(by_alias=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: not a readable checkpoint ({error}); {advice}") from error
+
+
+def stored_config(settings: dict[str, Any], source: Path) -> TrainConfig:
+    """Return the settings that `source` holds. Raises CheckpointError where they are not valid in this version."""
+    try:
+        return TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        raise CheckpointError(f"{source}: its settings are not valid here ({error})") from error
+
+
+def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
+    """Return the checkpoint's settings with those given now on top.
+
+    Raises SettingsError that lists every setting which differs and would change results, and pydantic's
+    ValidationError for values given now that are wrong by themselves.
+    """
+    stored = verify_checkpoint(checkpoint)["settings"]
+    stored.pop("max_time", None)  # it limits one invocation, not the run
+    before = settings_of(stored_config(stored, checkpoint))
+    config = TrainConfig.model_validate(stored | explicit)
+    now = settings_of(config)
+    different = [
+        f"--{key.replace('_', '-')}: the run has {_shown(before[key])}, now {_shown(now[key])}; "
+        "leave it out to go on, or choose another --out"
+        for name, key in ((name, key_of(name)) for name in TrainConfig.model_fields)
+        if not is_changeable(name) and before[key] != now[key]
+    ]
+    if different:
+        raise SettingsError(*different)
+    return config
+
+
+def _shown(value: object) -> object:
+    return "none" if value is None else value
