@@ -59,7 +59,7 @@ HARMLESS: dict[tuple[str, str], str] = {
         "algorithm",
         "return torch.optim.Adam(network.parameters(), lr=rate, betas=(self.config.beta1, 0.999), fused=False)",
     ): "the same update, only slower",
-    ("drift", "SMALLEST_SIDE = 9"): "test_realism.py looks after it",
+    ("drift", "MIN_SIDE_PIXELS = 9"): "test_realism.py looks after it",
     (
         "drift",
         "mean = strength.mean(dim=(1, 2), keepdim=True) - 1e-12",

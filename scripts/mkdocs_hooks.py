@@ -22,7 +22,7 @@ from mkdocs.structure.pages import Page
 import simgan_cli
 from simgan_cli.cli.app import app
 from simgan_cli.cli.resolve import COMMANDS, ENVIRONMENT_PREFIX
-from simgan_cli.engine.run_folder.health import RULES, WARM_UP
+from simgan_cli.engine.run_folder.health import RULES, WARM_UP_STEPS
 from simgan_cli.engine.run_folder.layout import LAYOUT
 from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.errors import EXIT_CODES
@@ -141,7 +141,7 @@ def health_page() -> str:
         "Each line of [metrics](metrics.md) is judged by these rules. One that held for so long fires once, says what "
         "it saw and what to change, and stands in `health` of the line and of `--json`, in the summary and in "
         "`report.html`. "
-        f"All but the first wait for {WARM_UP} iterations of Algorithm 1."
+        f"All but the first wait for {WARM_UP_STEPS} iterations of Algorithm 1."
     )
     return f"# Rules of health\n\n{intro}\n\n{_table(('verdict', 'seen', 'for', 'what to change'), rows)}"
 

@@ -17,7 +17,7 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.selection import foreign_note, odd_note
 from simgan_cli.engine.refining.image_file import QUALITY, Reading
 from simgan_cli.engine.refining.plan import Job, Plan, check_existing, check_inputs, folders_in, make_plan
-from simgan_cli.engine.run_folder.health import MOST_DRIFT
+from simgan_cli.engine.run_folder.health import MAX_DRIFT_PIXELS
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, Interrupted, SettingsError
@@ -357,9 +357,9 @@ def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerMo
             f"files carried along hold what renders were before refining: {_counted(report.sidecars)}; write them "
             "again from the refined images where you use them"
         )
-    if report.shifts and max(report.mean_drift, report.p95_drift) > MOST_DRIFT:
+    if report.shifts and max(report.mean_drift, report.p95_drift) > MAX_DRIFT_PIXELS:
         warnings.append(
-            f"content moved by more than {MOST_DRIFT:g} px (95th percentile {report.p95_drift:.1f}); labels "
+            f"content moved by more than {MAX_DRIFT_PIXELS:g} px (95th percentile {report.p95_drift:.1f}); labels "
             "that name places may be wrong: look at --compare, and train with a higher --lambda"
         )
     for warning in warnings:

@@ -122,7 +122,7 @@ def test_large_images_are_measured_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     before = torch.cat([drawing()] * 5)
     after = torch.cat([drawing(dx) for dx in (0, 1, 2, 3, 1.5)])
     whole = drift(before, after)
-    monkeypatch.setattr(measure, "AT_ONCE", 2 * SIZE[0] * SIZE[1])
+    monkeypatch.setattr(measure, "MAX_BATCH_PIXELS", 2 * SIZE[0] * SIZE[1])
     assert torch.allclose(drift(before, after), whole, atol=1e-4)
     assert whole.tolist() == pytest.approx([0, 1, 2, 3, 1.5], abs=0.15)
 

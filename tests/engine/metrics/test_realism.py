@@ -10,17 +10,8 @@ from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.method.algorithm import Measures, patch_log_odds
 from simgan_cli.engine.metrics import realism as realism_module
 from simgan_cli.engine.metrics.label_drift import drift
-from simgan_cli.engine.metrics.realism import (
-    DIRECTIONS,
-    HeldOut,
-    PatchDistance,
-    Realism,
-    Refine,
-    _directions,
-    cap_by_pixels,
-    laplacian_pyramid,
-    wilson,
-)
+from simgan_cli.engine.metrics.patch_distance import N_DIRECTIONS, PatchDistance, _directions, laplacian_pyramid
+from simgan_cli.engine.metrics.realism import HeldOut, Realism, Refine, cap_by_pixels, wilson
 
 RNG = np.random.default_rng(0)
 EYE = (1, 35, 55)
@@ -66,7 +57,7 @@ def test_the_distance_is_a_mean_of_wasserstein_distances() -> None:
     scaled = [(images.reshape(40, 49) - a.reshape(40, 49).mean(0)) / a.std(ddof=1) for images in (a, b)]
     directions = _directions(49).double().numpy()
     assert np.allclose(np.linalg.norm(directions, axis=0), 1, atol=1e-6)
-    wanted = np.mean([wasserstein_distance(*(s @ directions[:, k] for s in scaled)) for k in range(DIRECTIONS)])
+    wanted = np.mean([wasserstein_distance(*(s @ directions[:, k] for s in scaled)) for k in range(N_DIRECTIONS)])
     found = PatchDistance(torch.from_numpy(a).float())(torch.from_numpy(b).float())
     assert float(found) == pytest.approx(wanted, rel=1e-3)
 
@@ -150,7 +141,7 @@ def test_a_classifier_is_asked_about_large_images_in_parts(monkeypatch: pytest.M
         seen.append(len(answers))
         return patch_log_odds(answers)
 
-    monkeypatch.setattr(realism_module, "BATCH_VALUES", 5 * 12 * 14)
+    monkeypatch.setattr(realism_module, "MAX_BATCH_VALUES", 5 * 12 * 14)
     monkeypatch.setattr(realism_module, "STEPS", 1)
     monkeypatch.setattr(realism_module, "patch_log_odds", watched)
     images = [textures(12, 12, seed, (12, 14)) for seed in range(3)]
@@ -165,12 +156,12 @@ def test_the_interval_is_wilsons() -> None:
 
 
 def test_held_out_images_are_apart_and_small_domains_keep_theirs() -> None:
-    chosen = HeldOut.of(5000, 160, EYE, seed=3)
+    chosen = HeldOut.choose(5000, 160, EYE, seed=3)
     assert [len(part) for part in (chosen.synthetic, chosen.real, chosen.other_real)] == [16, 16, 16]
     assert not set(chosen.real) & set(chosen.other_real)
-    assert len(HeldOut.of(10**6, 10**6, EYE, 0)) == 256
-    assert len(HeldOut.of(79, 10**6, EYE, 0)) == 0
-    assert len(HeldOut.of(10**6, 10**6, (3, 1024, 1024), 0)) == 10  # 126 MB of floats, and not 3.2 GB
-    assert len(HeldOut.of(10**6, 10**6, (3, 1200, 1200), 0)) == 8  # the fewest that measure anything
-    assert np.array_equal(HeldOut.of(5000, 160, EYE, seed=3).synthetic, chosen.synthetic)
-    assert not np.array_equal(HeldOut.of(5000, 160, EYE, seed=4).synthetic, chosen.synthetic)
+    assert len(HeldOut.choose(10**6, 10**6, EYE, 0)) == 256
+    assert len(HeldOut.choose(79, 10**6, EYE, 0)) == 0
+    assert len(HeldOut.choose(10**6, 10**6, (3, 1024, 1024), 0)) == 10  # 126 MB of floats, and not 3.2 GB
+    assert len(HeldOut.choose(10**6, 10**6, (3, 1200, 1200), 0)) == 8  # the fewest that measure anything
+    assert np.array_equal(HeldOut.choose(5000, 160, EYE, seed=3).synthetic, chosen.synthetic)
+    assert not np.array_equal(HeldOut.choose(5000, 160, EYE, seed=4).synthetic, chosen.synthetic)

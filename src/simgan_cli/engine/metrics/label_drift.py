@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-SMALLEST_SIDE = 8  # of images that are worth measuring, in pixels
-LARGEST_SHARE = 4  # shifts beyond 1/4 of the shorter side are not looked for
-AT_ONCE = 2**22  # pixels: four images of 1024x1024, whose transforms take some 350 MB
+MIN_SIDE_PIXELS = 8  # of images that are worth measuring
+MAX_SHIFT_FRACTION = 0.25  # of the shorter side; larger shifts are not looked for
+MAX_BATCH_PIXELS = 2**22  # four images of 1024x1024, whose transforms take some 350 MB
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R 601)
 
 
@@ -18,7 +18,7 @@ def drift(before: Tensor, after: Tensor) -> Tensor:
     to fractions of a pixel by a parabola. Images without any edge have no shift. It sees the image as a whole: of a
     part that moves alone, only a share.
     """
-    count = max(1, AT_ONCE // (before.shape[2] * before.shape[3]))
+    count = max(1, MAX_BATCH_PIXELS // (before.shape[2] * before.shape[3]))
     fields = (
         [_gradients(_grey(part)) for part in pair]
         for pair in zip(torch.split(before, count), torch.split(after, count), strict=True)
@@ -61,7 +61,7 @@ def _shift(first: Tensor, second: Tensor) -> Tensor:
     strength = cross.abs()
     floor = strength.amax(dim=(1, 2), keepdim=True) * 1e-3 + 1e-12
     surface = torch.fft.ifft2(cross / (strength + floor)).real
-    reach = max(1, min(surface.shape[1:]) // LARGEST_SHARE)
+    reach = max(1, int(min(surface.shape[1:]) * MAX_SHIFT_FRACTION))
     near = torch.roll(surface, (reach, reach), dims=(1, 2))[:, : 2 * reach + 1, : 2 * reach + 1]
     return _peak_distance(near, reach)
 

@@ -9,30 +9,31 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.method.algorithm import Measures, loss_if_real, loss_if_refined, patch_log_odds
 from simgan_cli.engine.method.networks import build_discriminator
-from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE, drift
+from simgan_cli.engine.metrics.label_drift import MIN_SIDE_PIXELS, drift
+from simgan_cli.engine.metrics.patch_distance import PatchDistance
 from simgan_cli.engine.metrics.statistics import diversity
-from simgan_cli.engine.run_folder.health import FEWEST, SHARE
+from simgan_cli.engine.run_folder.health import HELD_OUT_FRACTION, MIN_HELD_OUT
 from simgan_cli.engine.runtime.device import stream_number
 
-MOST = 256  # images in a sample, at most
-PATCH, PATCHES, DIRECTIONS = 7, 16_384, 128  # side, number in a set, and random directions they are projected on
-TRAINING, STEPS, BATCH, RATE = 2000, 200, 32, 1e-3  # of the two-sample classifier: images and batch of each class
-TRAINING_VALUES, BATCH_VALUES, FEW = 2**26, 2**19, 4  # of large images fewer: 32 of 128x128 in a batch, 8 of 256x256
-HELD_OUT_VALUES = 2**25  # likewise: 170 images of 256x256 in colour, 10 of 1024x1024, and 8 of what is larger still
-BINOMIAL = tuple(x / 16 for x in (1, 4, 6, 4, 1))
+MAX_HELD_OUT = 256  # images in a sample
+MAX_TRAINING_IMAGES = 2000  # of each class, for the two-sample classifier
+STEPS, BATCH_SIZE, LEARNING_RATE = 200, 32, 1e-3  # of that classifier; the batch is of each class
+# Of large images fewer, at least MIN_IMAGES: 32 of 128x128 in a batch, 8 of 256x256; 170 of 256x256 in colour are held
+# out, 10 of 1024x1024, and MIN_HELD_OUT of larger ones.
+MAX_TRAINING_VALUES, MAX_BATCH_VALUES, MAX_HELD_OUT_VALUES = 2**26, 2**19, 2**25
+MIN_IMAGES = 4
 Refine = Callable[[Tensor], Tensor]  # N x C x H x W -> the same, in [-1, 1]
 
 
 def cap_by_pixels(count: int, values: int, shape: Sequence[int]) -> int:
-    """Return `count`, or fewer images C x H x W where so many have more than `values` in all; at least FEW."""
-    return min(count, max(FEW, values // math.prod(shape)))
+    """Return `count`, or fewer images C x H x W where so many have more than `values` in all; at least MIN_IMAGES."""
+    return min(count, max(MIN_IMAGES, values // math.prod(shape)))
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class HeldOut:
     other_real: NDArray[np.int64]
 
     @classmethod
-    def of(cls, synthetic: int, real: int, shape: Sequence[int], seed: int) -> "HeldOut":
+    def choose(cls, synthetic: int, real: int, shape: Sequence[int], seed: int) -> "HeldOut":
         """Choose from so many synthetic and real images, C x H x W."""
-        most = max(FEWEST, cap_by_pixels(MOST, HELD_OUT_VALUES, shape))
-        count = min(most, synthetic // SHARE, real // SHARE)
-        if count < FEWEST:
+        limit = max(MIN_HELD_OUT, cap_by_pixels(MAX_HELD_OUT, MAX_HELD_OUT_VALUES, shape))
+        count = min(limit, int(min(synthetic, real) * HELD_OUT_FRACTION))
+        if count < MIN_HELD_OUT:
             count = 0
         rng = np.random.default_rng([seed, stream_number("held-out-images")])
         chosen = rng.choice(synthetic, count, replace=False)
@@ -89,7 +90,7 @@ class Realism:
         refined = refine(self._synthetic)
         measures = {"swd_refined": self.distance(refined)} | self._fixed
         measures["diversity_held_out"] = diversity(refine_alike(self._synthetic), self._synthetic)
-        if min(refined.shape[2:]) >= SMALLEST_SIDE:
+        if min(refined.shape[2:]) >= MIN_SIDE_PIXELS:
             measures["label_drift"] = drift(self._synthetic, refined).mean()
         return measures
 
@@ -109,81 +110,12 @@ class Realism:
         return {name: torch.tensor(value, device=self._real.device) for name, value in numbers.items()}
 
 
-class PatchDistance:
-    """The sliced Wasserstein distance of patches on a Laplacian pyramid from those of reference images.
-
-    As in Karras et al. (ICLR 2018, Sec. 5), but scaled by mean and deviation of the reference alone, so that a
-    difference in brightness or contrast counts. The unit is one such deviation, averaged over levels.
-    """
-
-    def __init__(self, reference: Tensor) -> None:
-        self._levels = []
-        for patches in _patches(reference):
-            mean, deviation = patches.mean(0), patches.std() + 1e-6
-            directions = _directions(patches.shape[1]).to(patches.device)
-            self._levels.append((mean, deviation, directions, _projected(patches, mean, deviation, directions)))
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the distance of as many images as the reference has, a scalar."""
-        distances = [
-            (_projected(patches, mean, deviation, directions) - projected).abs().mean()
-            for patches, (mean, deviation, directions, projected) in zip(_patches(images), self._levels, strict=True)
-        ]
-        return torch.stack(distances).mean()
-
-
-def laplacian_pyramid(images: Tensor) -> list[Tensor]:
-    """Return N x C x H x W images as bands of detail, finest first, and what is left at the coarsest.
-
-    After Burt and Adelson (1983), but enlarged bilinearly with edges, not pixel centres, aligned: half a pixel off, so
-    that a little of a coarse band stays in the finer one, the same in all images. Recorded distances are of it. Halving
-    ends before the shorter side is smaller than two patches.
-    """
-    bands = []
-    while min(images.shape[2:]) >= 4 * PATCH:
-        coarser = _halved(images)
-        bands.append(images - F.interpolate(coarser, images.shape[2:], mode="bilinear", align_corners=False))
-        images = coarser
-    return [*bands, images]
-
-
 def wilson(right: int, total: int) -> tuple[float, float, float]:
     """Return a share with its 95% interval (Wilson 1927)."""
     share, z = right / total, 1.959964
     middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
     return share, middle - half, middle + half
-
-
-def _halved(images: Tensor) -> Tensor:
-    channels = images.shape[1]
-    row = torch.tensor(BINOMIAL, device=images.device)
-    kernel = torch.outer(row, row).expand(channels, 1, 5, 5)
-    return F.conv2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), kernel, stride=2, groups=channels)
-
-
-def _patches(images: Tensor) -> list[Tensor]:
-    """Return patches P x (C * side**2) of each band, at places that depend on its shape alone."""
-    found = []
-    for band in laplacian_pyramid(images.float()):
-        count, _, height, width = band.shape
-        side = min(PATCH, height, width)
-        generator = torch.Generator().manual_seed(0)
-        each = max(1, PATCHES // count)
-        rows = torch.randint(height - side + 1, (count * each, 1, 1), generator=generator) + torch.arange(side)[:, None]
-        columns = torch.randint(width - side + 1, (count * each, 1, 1), generator=generator) + torch.arange(side)
-        numbers = torch.arange(count).repeat_interleave(each)[:, None, None]
-        places = [index.to(band.device) for index in (numbers, rows, columns)]
-        found.append(band.movedim(1, -1)[places[0], places[1], places[2]].reshape(count * each, -1))
-    return found
-
-
-def _directions(dimensions: int) -> Tensor:
-    return F.normalize(torch.randn(dimensions, DIRECTIONS, generator=torch.Generator().manual_seed(1)), dim=0)
-
-
-def _projected(patches: Tensor, mean: Tensor, deviation: Tensor, directions: Tensor) -> Tensor:
-    return ((patches - mean) / deviation @ directions).sort(dim=0).values
 
 
 def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
@@ -193,8 +125,8 @@ def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], 
         torch.manual_seed(seed)
         network = build_discriminator("auto", "local", refined.shape[1], (refined.shape[2], refined.shape[3]))
     network.to(refined.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(network.parameters(), RATE)
-    size = cap_by_pixels(BATCH, BATCH_VALUES, refined.shape[1:])
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    size = cap_by_pixels(BATCH_SIZE, MAX_BATCH_VALUES, refined.shape[1:])
     for _ in range(STEPS):
         batch = [
             images[torch.randint(len(images), (size,), generator=draws).to(images.device)] for images in (refined, real)

@@ -6,9 +6,9 @@ from torch import Tensor
 from simgan_cli.engine.method.algorithm import Measures, SimGAN, loss_if_real, patch_log_odds
 from simgan_cli.engine.method.psi import normalized
 
-SMALL = 1e-3  # a difference that nobody sees; equal originals must not make every refiner look collapsed
-FAINT = 0.15  # a deviation within an image, of pixels in [-1, 1]; dark infrared eyes have 0.10 to 0.26
-LIMIT = 1 - 1 / 255  # beyond it a pixel of 8 bits is black or white
+MIN_DIFFERENCE = 1e-3  # that is visible; equal originals must not make every refiner look collapsed
+MIN_DEVIATION = 0.15  # within an image, of pixels in [-1, 1]; dark infrared eyes have 0.10 to 0.26
+MAX_UNSATURATED = 1 - 1 / 255  # beyond it a pixel of 8 bits is black or white
 
 
 def refiner_statistics(gan: SimGAN, synthetic: Tensor, real: Tensor) -> Measures:
@@ -34,7 +34,7 @@ def refiner_statistics(gan: SimGAN, synthetic: Tensor, real: Tensor) -> Measures
 
 
 def _extreme(images: Tensor) -> Tensor:
-    return (images.abs() > LIMIT).float().mean()
+    return (images.abs() > MAX_UNSATURATED).float().mean()
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -45,16 +45,16 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
 
 def diversity(refined: Tensor, synthetic: Tensor) -> Tensor:
     """Return the mean difference between refined images over that between their originals, tone aside, a scalar."""
-    return (_spread(refined) + SMALL) / (_spread(synthetic) + SMALL)
+    return (_spread(refined) + MIN_DIFFERENCE) / (_spread(synthetic) + MIN_DIFFERENCE)
 
 
 def _spread(images: Tensor) -> Tensor:
     """Return the mean absolute difference of neighbours in the batch, the last one's being the first.
 
     Each image counts by its own mean and deviation: where the target is dark, refined images differ by fewer grey
-    levels than their originals and are none the poorer. Below the deviation FAINT they do become blank.
+    levels than their originals and are none the poorer. Below MIN_DEVIATION they do become blank.
     """
-    toned = normalized(images, FAINT)
+    toned = normalized(images, MIN_DEVIATION)
     return (toned - toned.roll(1, 0)).abs().mean()
 
 

@@ -24,7 +24,7 @@ from simgan_cli.data.decoding import Pixels, Preparation, read_pixels
 from simgan_cli.data.patterns import translate
 from simgan_cli.data.selection import INCLUDE_EXCLUDE, refuse_many
 from simgan_cli.data.tree import read_tree
-from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE, drift
+from simgan_cli.engine.metrics.label_drift import MIN_SIDE_PIXELS, drift
 from simgan_cli.engine.refining.image_file import (
     Picture,
     Reading,
@@ -406,7 +406,7 @@ class RefineJob:
         group, pixels, future = self.refining.popleft()
         with self._timed("network"):
             refined = future.result()
-        if self.config.check_labels and min(pixels.shape[2:]) >= SMALLEST_SIDE:
+        if self.config.check_labels and min(pixels.shape[2:]) >= MIN_SIDE_PIXELS:
             self.report.shifts += drift(torch.from_numpy(pixels), torch.from_numpy(refined)).tolist()
         with self._timed("writing"):
             for (job, picture), result in zip(group, refined, strict=True):

@@ -1,7 +1,6 @@
-"""What goes wrong in adversarial training, told from the numbers of a run by one table of rules.
+"""What goes wrong in adversarial training, read from the numbers of a run by one table of rules.
 
 Rules read the lines of metrics.jsonl and nothing else, so that a resumed run judges as an undisturbed one does.
-Imports no torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,9 +10,14 @@ from typing import Any
 from simgan_cli.settings.train import TrainConfig
 
 Line = dict[str, Any]
-LEAST_DIVERSITY = 0.3  # of refined images, as a share of that of their originals
-FEWEST, SHARE = 8, 10  # images to measure on: at least so many, and one in so many of a domain
-WARM_UP = 100  # iterations of Algorithm 1 before networks are judged: until then a refiner may well be the identity
+HELD_OUT_FRACTION = 0.1  # of a domain, which training leaves to measurements
+MIN_HELD_OUT = 8  # images that a measurement needs
+MIN_MEASURED_IMAGES = round(MIN_HELD_OUT / HELD_OUT_FRACTION)  # in a domain, to hold out any
+WARM_UP_STEPS = 100  # of Algorithm 1 before networks are judged: until then a refiner may well be the identity
+MIN_DIVERSITY = 0.3  # of refined images, as a share of that of their originals
+MAX_DRIFT_PIXELS = 1.0  # that labels may move; the paper's annotators saw 1.1 (Sec. 3.1)
+# A gain of less than a tenth is not called one: eyes under lambda 1000, which leaves only their tone free, gained 6 %.
+MAX_DISTANCE_RATIO = 0.9  # of the patch distance after refining to that before
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Rule:
 
     name: str
     steps: int
-    needs: tuple[str, ...]  # fields without which a line does not tell
+    needs: tuple[str, ...]  # fields without which a line is not judged
     holds: Callable[[Line], bool]
     when: str  # `holds` in words, for the documentation
     saw: str  # formatted with the line
@@ -44,83 +48,56 @@ class Finding:
         return f"{self.rule}: {self.saw}; {self.advice}"
 
 
-def _alike(line: Line) -> bool:
+def _correlates(line: Line) -> bool:
     return bool(line["correlation"] >= 0.99)
 
 
-def _dominated(line: Line) -> bool:
-    return bool(line.get("gradient_ratio", 0) > 2 and _alike(line) and not _blind(line))
+def _changes_little(line: Line) -> bool:
+    return bool(line["change"] < 0.012)
 
 
-def _identity(line: Line) -> bool:
-    return _alike(line) and line["change"] < 0.012 and not _dominated(line) and not _blind(line)
-
-
-def _tone(line: Line) -> bool:
-    return _alike(line) and line["change"] >= 0.012
-
-
-def _won(line: Line) -> bool:
-    return bool(min(line["accuracy_real"], line["accuracy_refined"]) >= 0.97)
-
-
-def _blind(line: Line) -> bool:
+def _discriminator_is_blind(line: Line) -> bool:
     mean = (line["accuracy_real"] + line["accuracy_refined"]) / 2
     return bool(abs(mean - 0.5) < 0.02)
 
 
-def _collapsed(line: Line) -> bool:
-    return bool(line["diversity"] < LEAST_DIVERSITY)
+def _regularization_dominates(line: Line) -> bool:
+    return line.get("gradient_ratio", 0) > 2 and _correlates(line) and not _discriminator_is_blind(line)
 
 
-def _stamped(line: Line) -> bool:
-    return bool(line["common_change"] > 0.85 and line["change"] > 0.02)
-
-
-def _saturated(line: Line) -> bool:
-    return bool(line["saturated"] > 0.2)
-
-
-def _without_history(line: Line) -> bool:
-    return "accuracy_history" not in line
-
-
-def _moved(line: Line) -> bool:
-    return not is_in_place(line)
-
-
-def _diverging(line: Line) -> bool:
-    return bool(line["loss_discriminator"] > 5)
+def _refiner_is_identity(line: Line) -> bool:
+    learns = not _regularization_dominates(line) and not _discriminator_is_blind(line)
+    return _correlates(line) and _changes_little(line) and learns
 
 
 COLLAPSED = "refined images differ from each other by {diversity:.2f} of what their originals do"
 MOVES = "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true"
 
-# Thresholds come from runs on eyes of 9x15 to 64x64: in healthy ones the discriminator was right on 0.55 to 0.85 of
-# the patches, changes were 0.02 to 0.25, losses below 3 and the gradient
-# ratio 0.05 to 0.3; with lambda 1000 it was 8 to 15.
+# Thresholds come from runs on eyes of 9x15 to 64x64. In healthy ones the discriminator was right on 0.55 to 0.85 of the
+# patches, changes were 0.02 to 0.25, losses below 3, gradient ratios 0.05 to 0.3; with lambda 1000 these were 8 to 15.
 RULES = (
     Rule(
-        "diverging", 0, ("loss_discriminator",), _diverging,
+        "diverging", 0, ("loss_discriminator",), lambda line: line["loss_discriminator"] > 5,
         "the discriminator's loss is above 5 (guessing has 1.4)",
         "the discriminator's loss is {loss_discriminator:.1f}, where guessing has 1.4",
         "lower --discriminator-lr, or clip with --clip-gradient 1",
         from_start=True,
     ),
     Rule(
-        "history not in use", 50, ("loss_adversarial",), _without_history,
+        "history not in use", 50, ("loss_adversarial",), lambda line: "accuracy_history" not in line,
         "no image from history is among the discriminator's",
         "the discriminator sees the current refiner alone and forgets earlier artefacts",
         "set --history-size to 100 batches (the paper: 7.8 degrees with history, 12.2 without)",
     ),
     Rule(
-        "discriminator has won", 100, ("loss_adversarial", "accuracy_real", "accuracy_refined"), _won,
+        "discriminator has won", 100, ("loss_adversarial", "accuracy_real", "accuracy_refined"),
+        lambda line: min(line["accuracy_real"], line["accuracy_refined"]) >= 0.97,
         "it is right on 97% or more of real and of refined patches",
         "it is right on {accuracy_real:.0%} of real and {accuracy_refined:.0%} of refined patches",
         "lower --discriminator-lr, raise --refiner-updates or lower --lambda, so that the refiner can follow",
     ),
     Rule(
-        "discriminator is blind", 200, ("accuracy_real", "accuracy_refined"), _blind,
+        "discriminator is blind", 200, ("accuracy_real", "accuracy_refined"), _discriminator_is_blind,
         "it is right on 48 to 52%, in the mean of real and refined patches",
         "it is right on {accuracy_real:.0%} of real and {accuracy_refined:.0%} of refined patches, as by chance",
         "change --discriminator-lr (lower if its loss jumps, higher if it never learned); if both domains look alike, "
@@ -128,7 +105,7 @@ RULES = (
     ),
     Rule(
         "self-regularization dominates", 100,
-        ("gradient_ratio", "correlation", "accuracy_real", "accuracy_refined"), _dominated,
+        ("gradient_ratio", "correlation", "accuracy_real", "accuracy_refined"), _regularization_dominates,
         "its gradient is above twice the adversarial one, R(x) correlates with x by 0.99 or more, and the "
         "discriminator is not blind",
         "the gradient of self-regularization is {gradient_ratio:.0f} times the adversarial one; refined images "
@@ -136,14 +113,15 @@ RULES = (
         "lower --lambda",
     ),
     Rule(
-        "refiner is the identity", 100, ("correlation", "change", "accuracy_real", "accuracy_refined"), _identity,
+        "refiner is the identity", 100,
+        ("correlation", "change", "accuracy_real", "accuracy_refined"), _refiner_is_identity,
         "R(x) correlates with x by 0.99 or more, the change is below 0.012, the discriminator is not blind, and "
         "self-regularization does not dominate",
         "refined images correlate with their originals by {correlation:.3f}; pixels change by {change:.4f}",
         "train longer (--steps), lower --lambda, or choose a --psi that leaves the difference of the domains free",
     ),
     Rule(
-        "tone alone", 200, ("correlation", "change"), _tone,
+        "tone alone", 200, ("correlation", "change"), lambda line: _correlates(line) and not _changes_little(line),
         "R(x) correlates with x by 0.99 or more, and the change is 0.012 or more: brightness and contrast alone",
         "refined images correlate with their originals by {correlation:.3f}, and pixels change by {change:.3f}: by "
         "brightness and contrast alone",
@@ -151,25 +129,26 @@ RULES = (
         "train again with another --seed",
     ),
     Rule(
-        "mode collapse", 50, ("diversity",), _collapsed,
+        "mode collapse", 50, ("diversity",), lambda line: line["diversity"] < MIN_DIVERSITY,
         "refined images differ by less than 0.3 of what their originals do",
         COLLAPSED,
         "raise --lambda, lower --refiner-lr, and take an earlier checkpoint",
     ),
     Rule(
-        "same change everywhere", 100, ("common_change", "change"), _stamped,
+        "same change everywhere", 100, ("common_change", "change"),
+        lambda line: line["common_change"] > 0.85 and line["change"] > 0.02,
         "more than 85% of the change is the same on every image, and the change is above 0.02",
         "{common_change:.0%} of the change is the same on every image",
         "raise --lambda, lower --refiner-lr, or train longer",
     ),
     Rule(
-        "saturated pixels", 100, ("saturated",), _saturated,
+        "saturated pixels", 100, ("saturated",), lambda line: line["saturated"] > 0.2,
         "more than 20% more of the pixels are black or white than in synthetic and in real images",
         "{saturated:.0%} more of the pixels are black or white than in synthetic and in real images",
         "raise --lambda or lower --refiner-lr",
     ),
     Rule(
-        "labels move", 0, ("label_drift",), _moved,
+        "labels move", 0, ("label_drift",), lambda line: not is_in_place(line),
         "refining moves image content by a pixel or more, as measured every `--eval-every` steps",
         MOVES,
         "raise --lambda, or leave it to --lambda auto",
@@ -181,7 +160,7 @@ class Health:
     """Judges a run line by line; lines of an earlier part of it come first."""
 
     def __init__(self, config: TrainConfig, lines: Iterable[Line] = ()) -> None:
-        self._warm_from = config.pretraining_steps + WARM_UP
+        self._warm_from = config.pretraining_steps + WARM_UP_STEPS
         self._since: dict[str, int] = {}  # the step at which a condition that holds began to
         self._found: dict[str, Finding] = {}
         self._seen = self._warm_from  # the step of the last line, from the warm-up on
@@ -219,11 +198,6 @@ class Health:
         return [asdict(finding) | {"active": finding.rule in self._since} for finding in self._found.values()]
 
 
-# A gain of less than a tenth is not called one: eyes under lambda 1000, which leaves only their tone free, gained 6 %.
-NOTICEABLE = 0.9
-MOST_DRIFT = 1.0  # pixels that labels may move; the paper's annotators saw 1.1 (Sec. 3.1)
-
-
 @dataclass(frozen=True)
 class Conclusion:
     """Whether refining brought the domains closer with labels in place, in words, and what to do if not."""
@@ -238,13 +212,13 @@ class Conclusion:
 
 
 def is_in_place(measures: Mapping[str, Any]) -> bool:
-    """Say whether labels moved by less than is too far, as far as that could be measured."""
-    return float(measures.get("label_drift", 0)) < MOST_DRIFT
+    """Return whether labels moved by less than is too far, as far as that could be measured."""
+    return float(measures.get("label_drift", 0)) < MAX_DRIFT_PIXELS
 
 
 def is_diverse(measures: Mapping[str, Any]) -> bool:
-    """Say whether held-out images that are refined still differ from each other: a blank has no label."""
-    return float(measures.get("diversity_held_out", 1)) >= LEAST_DIVERSITY
+    """Return whether held-out images that are refined still differ from each other: a blank has no label."""
+    return float(measures.get("diversity_held_out", 1)) >= MIN_DIVERSITY
 
 
 def is_trained(measures: Mapping[str, Any]) -> bool:
@@ -283,7 +257,7 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
         return Conclusion(False, f"mode collapse: {saw}", f"raise --lambda, lower --refiner-lr{earlier}")
     if not is_in_place(line):
         return Conclusion(False, MOVES.format(**line), f"raise --lambda{earlier}")
-    if after > NOTICEABLE * before:
+    if after > MAX_DISTANCE_RATIO * before:
         return _no_closer(before, after, floor)
     labels = "with labels in place" if "label_drift" in line else "(images are too small to tell whether labels moved)"
     return Conclusion(
@@ -298,20 +272,23 @@ def why_unmeasured(config: TrainConfig, counts: Mapping[str, int]) -> str:
     """Return in one line why a run of so many images, by domain, has no conclusion."""
     if not config.eval_every:
         return "nothing was measured: --eval-every is 0"
-    if min(counts.values()) < FEWEST * SHARE:
-        found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        return f"nothing was measured: fewer than {FEWEST * SHARE} images in a domain leave none to hold out ({found})"
+    if min(counts.values()) < MIN_MEASURED_IMAGES:
+        images = ", ".join(f"{name} {count}" for name, count in counts.items())
+        return (
+            f"nothing was measured: fewer than {MIN_MEASURED_IMAGES} images in a domain leave none to hold out "
+            f"({images})"
+        )
     return f"nothing was measured yet: it is due every {config.eval_every} steps (--eval-every) and at the end"
 
 
 def _no_closer(before: float, after: float, floor: float) -> Conclusion:
-    if before * NOTICEABLE <= floor:
+    if before * MAX_DISTANCE_RATIO <= floor:
         return Conclusion(
             False,
             "synthetic images are as close to real ones as other real ones are: there is nothing to refine",
             "use the synthetic images as they are",
         )
-    if before < NOTICEABLE * after:
+    if before < MAX_DISTANCE_RATIO * after:
         return Conclusion(
             False,
             f"refined images are further from real ones ({after:.3f}) than the synthetic ones are ({before:.3f})",
@@ -328,7 +305,7 @@ def _no_closer(before: float, after: float, floor: float) -> Conclusion:
 
 
 def _what_came_later(lines: Sequence[Line], line: Line, select: str) -> str:
-    """Say what a person should know of the steps after the refiner that a conclusion is about; "" for nothing."""
+    """Return what a person should know of the steps after the refiner that a conclusion is about; "" for nothing."""
     if select == "last":
         return ", the last that was measured" if line["step"] < lines[-1]["step"] else ""
     if 2 * line["step"] >= lines[-1]["step"]:

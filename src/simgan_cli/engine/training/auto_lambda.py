@@ -5,7 +5,7 @@ another psi have another scale, and the discriminator's gradient grows as it lea
 the two gradients can be compared, and so can the shift of labels. Between the bounds lambda stays as it is.
 """
 
-from simgan_cli.engine.run_folder.health import MOST_DRIFT
+from simgan_cli.engine.run_folder.health import MAX_DRIFT_PIXELS
 from simgan_cli.settings.train import LAMBDA_START
 
 LEAST, MOST = LAMBDA_START / 64, LAMBDA_START * 64
@@ -22,8 +22,8 @@ def next_lambda(lambda_reg: float, gradient_ratio: float, drift: float) -> float
     Twice as much where labels moved by half of what is too far or the ratio is small, half as much where the ratio is
     large and labels stay in place to a quarter of it.
     """
-    if drift > MOST_DRIFT / 2 or gradient_ratio < MIN_GRADIENT_RATIO:
+    if drift > MAX_DRIFT_PIXELS / 2 or gradient_ratio < MIN_GRADIENT_RATIO:
         return min(MOST, lambda_reg * FACTOR)
-    if drift < MOST_DRIFT / 4 and gradient_ratio > MAX_GRADIENT_RATIO:
+    if drift < MAX_DRIFT_PIXELS / 4 and gradient_ratio > MAX_GRADIENT_RATIO:
         return max(LEAST, lambda_reg / FACTOR)
     return lambda_reg

@@ -19,9 +19,9 @@ from simgan_cli.engine.method.algorithm import SimGAN
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator
 from simgan_cli.engine.method.psi import check_psi
-from simgan_cli.engine.metrics.label_drift import SMALLEST_SIDE
+from simgan_cli.engine.metrics.label_drift import MIN_SIDE_PIXELS
 from simgan_cli.engine.metrics.realism import HeldOut
-from simgan_cli.engine.run_folder.health import FEWEST, SHARE
+from simgan_cli.engine.run_folder.health import MIN_MEASURED_IMAGES
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import (
     autocast,
@@ -210,16 +210,16 @@ def held_out_of(config: TrainConfig, counts: dict[str, int], shape: tuple[int, i
 
     Raises SettingsError where lambda is to adapt and they are too few or too small to measure on.
     """
-    held_out = HeldOut.of(counts["synthetic"], counts["real"], shape, config.seed)
+    held_out = HeldOut.choose(counts["synthetic"], counts["real"], shape, config.seed)
     if config.lambda_reg == "auto" and not len(held_out):
         raise SettingsError(
             f"--lambda auto measures on held-out images, and {min(counts.values())} in a domain are too few to hold "
-            f"any out (wanted: {FEWEST * SHARE}); give a number"
+            f"any out (wanted: {MIN_MEASURED_IMAGES}); give a number"
         )
-    if config.lambda_reg == "auto" and min(shape[1:]) < SMALLEST_SIDE:
+    if config.lambda_reg == "auto" and min(shape[1:]) < MIN_SIDE_PIXELS:
         raise SettingsError(
             f"--lambda auto looks at how far labels move, and images of {shape[1]}x{shape[2]} are too small to tell "
-            f"(wanted: sides of {SMALLEST_SIDE} or more); give a number"
+            f"(wanted: sides of {MIN_SIDE_PIXELS} or more); give a number"
         )
     return held_out
 

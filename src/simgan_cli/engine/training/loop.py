@@ -14,7 +14,7 @@ from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics.history_buffer import spread_by_age
-from simgan_cli.engine.metrics.realism import TRAINING, TRAINING_VALUES, Realism, cap_by_pixels
+from simgan_cli.engine.metrics.realism import MAX_TRAINING_IMAGES, MAX_TRAINING_VALUES, Realism, cap_by_pixels
 from simgan_cli.engine.metrics.statistics import refiner_statistics
 from simgan_cli.engine.run_folder.health import Finding, Health
 from simgan_cli.engine.run_folder.layout import RunFolder
@@ -244,7 +244,7 @@ class Loop:
             self._adapt_lambda(float(measures.get("label_drift", 0.0)))
         if finished:
             rng = np.random.default_rng([self.config.seed, stream_number("two-sample")])
-            most = cap_by_pixels(TRAINING, TRAINING_VALUES, self.domains["synthetic"].shape)
+            most = cap_by_pixels(MAX_TRAINING_IMAGES, MAX_TRAINING_VALUES, self.domains["synthetic"].shape)
             known = [
                 self._pixels(name, rng.choice(sampler.kept, min(most, len(sampler.kept)), replace=False))
                 for name, sampler in state.samplers.items()
