@@ -63,7 +63,7 @@ from simgan_cli.engine.refining.plan import check_existing, check_inputs, make_p
 from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config, write_manifest
 from simgan_cli.engine.run_folder.health import Health, conclude
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
-from simgan_cli.engine.run_folder.report_page import BY_AGE, write_page
+from simgan_cli.engine.run_folder.report_page import N_HISTORY_IMAGES, write_page
 from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - imported before anything is measured
@@ -745,8 +745,9 @@ def resume(run: RunFolder) -> None:
     run.rewind_to(state.step, checkpoint)
     lines = run.read_metrics()
     conclude(lines, config.select)
-    history = excerpt_of(state.gan.history, BY_AGE) if state.gan.history is not None else None
-    write_page(run, config, Health(config, lines).verdicts(), history, state.step)
+    history = excerpt_of(state.gan.history, N_HISTORY_IMAGES) if state.gan.history is not None else None
+    images = {name: len(domain.pixels) for name, domain in domains.items()}
+    write_page(run, config, images, Health(config, lines).verdicts(), history, state.step)
 
 
 KINDS: dict[Callable[[Case], None], int] = {  # with how many of each round

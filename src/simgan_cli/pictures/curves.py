@@ -5,13 +5,11 @@ from html import escape
 
 Series = Mapping[str, Sequence[tuple[float, float]]]  # name -> (x, y), x rising
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 320, 180, 40, 18, 8  # pixels; the margins hold the axes' numbers
-MOST_POINTS = 300
+MAX_POINTS = 300
 
 
 def line_chart(title: str, series: Series) -> str:
-    """Return a figure with a line for each of up to three series; "" where there is none."""
-    if not series:
-        return ""
+    """Return an SVG with a line for each of one to three series, of the classes s0 to s2."""
     points = [point for line in series.values() for point in line]
     (x0, x1), (y0, y1) = (_range([point[axis] for point in points]) for axis in (0, 1))
 
@@ -27,20 +25,13 @@ def line_chart(title: str, series: Series) -> str:
     for value, anchor in ((x0, "start"), (x1, "end")):
         parts.append(f'<text x="{place(value, y0)[0]:.1f}" y="{HEIGHT - 4}" text-anchor="{anchor}">{value:,.0f}</text>')
     for index, line in enumerate(series.values()):
-        thinned = line[:: max(1, -(-len(line) // MOST_POINTS))]
+        thinned = line[:: max(1, -(-len(line) // MAX_POINTS))]
         path = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in thinned)
         parts.append(f'<polyline class="s{index}" points="{path}"/>')
         if len(line) == 1:
             x, y = place(*line[0])
             parts.append(f'<circle class="s{index}" fill="currentColor" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>')
-    keys = "".join(
-        f'<span class="key s{index}">&#9632; {escape(name)} {line[-1][1]:.3g}</span>'
-        for index, (name, line) in enumerate(series.items())
-    )
-    body = "".join(parts)
-    picture = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{body}</svg>'
-    caption = f"<figcaption>{escape(title)}</figcaption>"
-    return f'<figure>{caption}{picture}<div class="keys">{keys}</div></figure>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -81,7 +81,7 @@ class Writer:
 
     def page(self, step: int, verdicts: Sequence[Mapping[str, Any]], history: Excerpt | None) -> None:
         """Write report.html as of `step`."""
-        self._give(lambda: write_page(self._run, self._config, verdicts, history, step))
+        self._give(lambda: write_page(self._run, self._config, self._images, verdicts, history, step))
 
     def checkpoint(self, snapshot: Snapshot) -> None:
         """Write a checkpoint, delete those that are too many, export the refiner with its model card."""

@@ -18,7 +18,7 @@ from simgan_cli.engine.metrics.realism import MAX_TRAINING_IMAGES, MAX_TRAINING_
 from simgan_cli.engine.metrics.statistics import refiner_statistics
 from simgan_cli.engine.run_folder.health import Finding, Health
 from simgan_cli.engine.run_folder.layout import RunFolder
-from simgan_cli.engine.run_folder.report_page import BY_AGE, Excerpt
+from simgan_cli.engine.run_folder.report_page import N_HISTORY_IMAGES, Excerpt
 from simgan_cli.engine.runtime.device import peak_memory_mb, resolve_precision, stream_number
 from simgan_cli.engine.runtime.ranks import rank_zero_only
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
@@ -209,7 +209,9 @@ class Loop:
     @rank_zero_only
     def _report(self) -> None:
         history = self.state.gan.history
-        self.writer.page(self.state.step, self.health.verdicts(), excerpt_of(history, BY_AGE) if history else None)
+        self.writer.page(
+            self.state.step, self.health.verdicts(), excerpt_of(history, N_HISTORY_IMAGES) if history else None
+        )
 
     @rank_zero_only
     def _await_writer(self) -> None:
