@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.style import Style
@@ -14,18 +15,20 @@ from rich.text import Text
 from simgan_cli.cli.console import echo_err, exit_codes, print_json, stdout, strip_control
 from simgan_cli.cli.options import Json
 from simgan_cli.errors import SettingsError
+from simgan_cli.files import atomic_directory, write_atomic
+from simgan_cli.pictures.grid import history_sheet, levels_of
 
 if TYPE_CHECKING:
     from simgan_cli.engine.metrics.history_buffer import BufferView
 
-BINS, BAR = 10, 40  # of the histogram; its longest bar in characters
-PREVIEWS, WIDEST = 3, 36  # images in a row of previews; columns of one
-IN_GRID = 64
+MAX_BINS, MAX_BAR_CHARACTERS = 10, 40  # of the histogram
+N_PREVIEWS, MAX_PREVIEW_CHARACTERS = 3, 36  # images in a row of previews; width of one
+N_GRID_IMAGES = 64
 HALF_BLOCK = "\N{UPPER HALF BLOCK}"
 
 
 def inspect_buffer(
-    run: Annotated[Path, typer.Argument(help="Run folder, also of a training that goes on.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="Run folder, also of a training that still runs.", show_default=False)],
     *,
     step: Annotated[int | None, typer.Option("--step", help="Checkpoint to look at; by default the newest.")] = None,
     grid: Annotated[
@@ -56,7 +59,7 @@ def inspect_buffer(
         if grid is not None and not view.filled:
             echo_err(f"{grid}: not drawn, since the history holds no image yet", "yellow")
             grid = None
-        if grid is not None:
+        elif grid is not None:
             _draw(view, grid)
         if export is not None:
             _export(view, export)
@@ -81,22 +84,14 @@ def _check(grid: Path | None, export: Path | None) -> None:
 
 def _draw(view: "BufferView", path: Path) -> None:
     from simgan_cli.engine.metrics.history_buffer import spread_by_age
-    from simgan_cli.files import write_atomic
-    from simgan_cli.pictures.grid import history_sheet
 
-    chosen = spread_by_age(view.made_at, IN_GRID)
+    chosen = spread_by_age(view.made_at, N_GRID_IMAGES)
     title = f"history at step {view.step:,}, oldest first; the step that refined each image"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, history_sheet(view.images(chosen), view.made_at[chosen], title))
 
 
 def _export(view: "BufferView", folder: Path) -> None:
-    from simgan_cli.files import atomic_directory
-    from simgan_cli.pictures.grid import levels_of
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.is_dir():
-        folder.rmdir()  # it is empty
     with atomic_directory(folder) as building:
         lines = ["file,step,age,draws"]
         for place in np.argsort(view.made_at, kind="stable"):
@@ -119,7 +114,6 @@ def _print(view: "BufferView", document: dict[str, Any]) -> None:
 
 
 def _numbers(view: "BufferView", document: dict[str, Any]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_header=False, pad_edge=False)
     rows = {
         "step": f"{view.step:,}",
         "filled": f"{view.filled:,} of {document['capacity']:,} images, {document['memory_mb']} MB on the device",
@@ -128,42 +122,37 @@ def _numbers(view: "BufferView", document: dict[str, Any]) -> Table:
     }
     if view.filled:
         for name, key in (("ages, steps", "ages"), ("expected ages", "expected_ages")):
-            numbers = document[key]
-            rows[name] = ", ".join(f"{what} {numbers[what]:,.0f}" for what in numbers)
+            rows[name] = ", ".join(f"{quantile} {age:,.0f}" for quantile, age in document[key].items())
         draws = document["draws"]
         rows["draws per image"] = f"mean {draws['mean']:.1f}, max {draws['max']:,}"
+    table = Table(box=SIMPLE_HEAD, show_header=False, pad_edge=False)
     for name, value in rows.items():
         table.add_row(name, value)
     return table
 
 
 def _print_histogram(view: "BufferView") -> None:
-    from simgan_cli.engine.metrics.history_buffer import expected_ages
-
-    counts, edges = np.histogram(view.ages, bins=min(BINS, int(view.ages.max()) + 1))
-    ages, predicted = expected_ages(view.iterations, view.added, view.config.history_size)
+    counts, edges = np.histogram(view.ages, bins=min(MAX_BINS, int(view.ages.max()) + 1))
+    ages, predicted = view.expected
     expected, _ = np.histogram(ages, bins=edges, weights=predicted)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("age, steps", "images", "expected"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for count, wanted, low, high in zip(counts, expected, edges, edges[1:], strict=False):
-        bar = "\N{FULL BLOCK}" * round(BAR * count / counts.max())
+    table = Table("age, steps", "images", "expected", "", box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[:3]:
+        column.justify, column.no_wrap = "right", True
+    for count, wanted, low, high in zip(counts, expected, edges[:-1], edges[1:], strict=True):
+        bar = "\N{FULL BLOCK}" * round(MAX_BAR_CHARACTERS * count / counts.max())
         table.add_row(f"{np.ceil(low):,.0f}-{high:,.0f}", f"{count:,}", f"{wanted:,.0f}", bar)
     stdout.print(table)
 
 
 def _print_previews(view: "BufferView") -> None:
     order = np.argsort(view.made_at, kind="stable")
-    for name, places in (("oldest", order[:PREVIEWS]), ("newest", order[-PREVIEWS:])):
+    for name, places in (("oldest", order[:N_PREVIEWS]), ("newest", order[-N_PREVIEWS:])):
         stdout.print(f"{name}: steps {', '.join(f'{step:,}' for step in view.made_at[places])}")
-        stdout.print(half_blocks(view.images(places), min(WIDEST, stdout.width // PREVIEWS - 1)))
+        stdout.print(half_blocks(view.images(places), min(MAX_PREVIEW_CHARACTERS, stdout.width // N_PREVIEWS - 1)))
 
 
-def half_blocks(images: Any, width: int) -> Text:
+def half_blocks(images: NDArray[np.float32], width: int) -> Text:
     """Return images N x C x H x W in [-1, 1] side by side, two pixels a character."""
-    from simgan_cli.pictures.grid import levels_of
-
     height = max(1, round(images.shape[2] * width / images.shape[3] / 2))
     small = [
         np.asarray(Image.fromarray(levels_of(image)).convert("RGB").resize((width, 2 * height))) for image in images

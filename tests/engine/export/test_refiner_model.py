@@ -24,9 +24,11 @@ from tests.conftest import Domains
 from tests.helpers import TINY, simgan, write_refiner
 
 
-def test_an_exported_folder_is_loaded_whole(tmp_path: Path) -> None:
+def test_an_exported_folder_is_loaded_with_defaults_for_what_it_does_not_say(tmp_path: Path) -> None:
     model = open_model(write_refiner(tmp_path / "refiner", channels=3))
     assert (model.step, model.channels, model.trained_size, model.preprocess) == (7, 3, (16, 20), "none")
+    assert (model.include, model.exclude, model.conclusion) == ((), (), None)
+    assert (model.pixels, model.background, model.tone_curve) == ("plain", "#000000", "srgb")
     content = (tmp_path / "refiner" / "model.safetensors").read_bytes()
     assert model.sha256 == hashlib.sha256(content).hexdigest()
     stored = safetensors.torch.load(content)
@@ -100,18 +102,13 @@ def test_a_network_takes_no_memory_before_its_weights_are_known_to_fit(tmp_path:
     assert all(parameter.is_meta for parameter in network.parameters())
 
 
-def test_an_export_that_says_nothing_of_its_images_has_the_defaults(tmp_path: Path) -> None:
-    model = open_model(write_refiner(tmp_path / "refiner"))
-    assert (model.include, model.exclude, model.conclusion) == ((), (), None)
-    assert (model.pixels, model.background, model.tone_curve) == ("plain", "#000000", "srgb")
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("include", 7), ("include", None), ("include", [""]), ("exclude", {"*.png": 1}), ("exclude", [1]),
         ("pixels", "packed8"), ("background", "real"), ("background", "#12345"), ("background", None),
         ("tone_curve", "gamma"), ("conclusion", ["good"]), ("preprocess", "magic"),
+        ("size", ["a", 2]), ("size", [1]), ("size", [1, 2, 3]), ("size", {}), ("size", [[1], 2]),
     ],
 )  # fmt: skip
 def test_a_bad_fact_is_named(tmp_path: Path, name: str, value: object) -> None:
@@ -120,14 +117,6 @@ def test_a_bad_fact_is_named(tmp_path: Path, name: str, value: object) -> None:
     (folder / "config.json").write_text(json.dumps(config | {name: value}))
     with pytest.raises(CheckpointError, match=rf"config\.json: {name}"):
         open_model(folder)
-
-
-@pytest.mark.parametrize("size", ['["a", 2]', "[1]", "[1, 2, 3]", "{}", "[[1], 2]"])
-def test_a_size_that_is_none_is_not_told(tmp_path: Path, size: str) -> None:
-    folder = write_refiner(tmp_path / "refiner")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"size": json.loads(size)}))
-    assert open_model(folder).trained_size is None
 
 
 STATE_DAMAGES: list[Callable[[dict[str, Any]], Any]] = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.renders import Curve
@@ -90,7 +90,6 @@ def _from_export(folder: Path) -> RefinerModel:
         weights=folder / WEIGHTS,
         sha256=hashlib.sha256(content).hexdigest(),
         step=int(step) if re.fullmatch("[0-9]{1,15}", step) else None,
-        trained_size=_size(config.get("size")),
         **_facts(config, folder / CONFIG),
     )
 
@@ -131,17 +130,10 @@ def _filled(network: Any, content: bytes, source: Path) -> Refiner:
     return network.eval().requires_grad_(False)
 
 
-def _size(value: object) -> tuple[int, int] | None:
-    """Return (H, W) where a config.json says it; it is only told to people."""
-    match value:
-        case [int(height), int(width)]:
-            return height, width
-    return None
-
-
 class _Facts(BaseModel):
-    """What a config.json says of the images."""
+    """What a config.json says of the images, by the names of `RefinerModel`."""
 
+    trained_size: tuple[int, int] | None = Field(None, alias="size")
     preprocess: Literal["none", "equalize"] = "none"
     include: Globs = ()
     exclude: Globs = ()
@@ -152,7 +144,7 @@ class _Facts(BaseModel):
 
 
 def _facts(config: dict[str, Any], source: Path) -> dict[str, Any]:
-    """Return the fields of `RefinerModel` that a config.json tells. Raises CheckpointError for a bad value."""
+    """Return the fields of `RefinerModel` that a config.json holds. Raises CheckpointError for a bad value."""
     try:
         return _Facts.model_validate(config).model_dump()
     except ValidationError as error:

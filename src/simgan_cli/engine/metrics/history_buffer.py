@@ -1,4 +1,4 @@
-"""Look into the history buffer of a run, reading from its checkpoint no more than what is asked for."""
+"""The history buffer in a checkpoint: ages, draws and faults. No more of the file is read than what is asked for."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,11 +22,11 @@ from simgan_cli.settings.train import TrainConfig
 
 HISTORY, DISCRIMINATOR = "history.safetensors", "discriminator.safetensors"
 QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
-SCORED, AT_ONCE = 2000, 256  # images that are scored, evenly spread over ages; and in a pass
-GROUPS = 4  # of ages, in scores
-SMALL_LIFETIME = 20  # iterations that an image stays on average, below which history hardly is one
-FAR = 0.2  # largest distance of the ages' distribution from the expected one (Kolmogorov-Smirnov)
-FORGOTTEN = 0.1  # by which the oldest images may look less refined than the newest
+MAX_SCORED_IMAGES, MAX_BATCH_IMAGES = 2000, 256  # evenly spread over ages; and in a forward pass
+N_AGE_GROUPS = 4  # in scores
+MIN_LIFETIME_STEPS = 20  # that an image stays on average; below it history hardly is one
+MAX_AGE_DISTANCE = 0.2  # of the ages' distribution from the expected one (Kolmogorov-Smirnov)
+MAX_FORGETTING = 0.1  # by which the oldest images may look less refined than the newest
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class BufferView:
         """Steps since each image was made."""
         return self.step - self.made_at
 
+    @property
+    def expected(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What `expected_ages` says of this buffer."""
+        return expected_ages(self.iterations, self.added, self.config.history_size)
+
     def images(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read images at `places`: N x C x H x W in [-1, 1]."""
         with _opened(self.checkpoint / HISTORY) as file:
@@ -72,12 +77,12 @@ class BufferView:
         channels, *size = self.shape
         network = build_discriminator(self.config.preset, self.config.adversarial, channels, (size[0], size[1]))
         fill(network, read_tensors(path), path)
-        found = []
+        scores = []
         with torch.no_grad():
-            for part in np.array_split(places, -(-len(places) // AT_ONCE)):
+            for part in np.array_split(places, -(-len(places) // MAX_BATCH_IMAGES)):
                 log_odds = patch_log_odds(network(torch.from_numpy(self.images(part))))
-                found.append(log_odds.sigmoid().flatten(1).mean(1).double().numpy())
-        return np.concatenate(found)
+                scores.append(log_odds.sigmoid().flatten(1).mean(1).double().numpy())
+        return np.concatenate(scores)
 
 
 def open_buffer(path: Path, step: int | None) -> BufferView:
@@ -139,9 +144,8 @@ def describe(view: BufferView, scores: Mapping[str, float] | None = None) -> dic
         "memory_mb": round(config.history_size * int(np.prod(view.shape)) * 2 / 1e6, 1),
     }
     if view.filled:
-        ages, counts = expected_ages(view.iterations, view.added, config.history_size)
         document["ages"] = {name: float(np.quantile(view.ages, q)) for name, q in QUANTILES.items()}
-        document["expected_ages"] = {name: _quantile(ages, counts, q) for name, q in QUANTILES.items()}
+        document["expected_ages"] = {name: _quantile(*view.expected, q) for name, q in QUANTILES.items()}
         document["draws"] = {"mean": float(view.draws.mean()), "max": int(view.draws.max())}
     if scores is not None:
         document["score"] = dict(scores)
@@ -167,52 +171,52 @@ def scores_by_age(view: BufferView) -> dict[str, float]:
 
     Groups of the same ages are one.
     """
-    places = spread_by_age(view.made_at, SCORED)
+    places = spread_by_age(view.made_at, MAX_SCORED_IMAGES)
     scores, ages = view.score(places), view.ages[places]
-    groups = [part for part in np.array_split(np.arange(len(places)), GROUPS) if len(part)]
-    of_ages: dict[str, list[NDArray[np.float64]]] = {}
-    for part in groups:
-        of_ages.setdefault(f"{ages[part].min()}-{ages[part].max()}", []).append(scores[part])
-    return {name: float(np.concatenate(parts).mean()) for name, parts in of_ages.items()}
+    groups: dict[str, list[float]] = {}
+    for part in np.array_split(np.arange(len(places)), min(N_AGE_GROUPS, len(places))):
+        groups.setdefault(f"{ages[part].min()}-{ages[part].max()}", []).extend(scores[part])
+    return {name: float(np.mean(group)) for name, group in groups.items()}
 
 
 def verdicts(view: BufferView, scores: Mapping[str, float] | None = None) -> list[str]:
-    """Say in words what is wrong with a buffer, or that nothing is."""
-    config, iterations, half = view.config, view.iterations, view.added
+    """Return in words what is wrong with a buffer, or that nothing is."""
+    capacity, added = view.config.history_size, view.added
     if not view.filled:
         return ["empty: no iteration of Algorithm 1 is done yet"]
-    found = []
-    renewed_whole = half >= config.history_size  # by each iteration: of one age, and gone before anyone draws again
-    if view.filled < config.history_size:
-        missing = -(-(config.history_size - view.filled) // max(1, half))
-        found.append(f"not filled yet: {view.filled:,} of {config.history_size:,}; {missing:,} more iterations fill it")
-    if iterations > 1 and not view.draws.any() and not renewed_whole:
-        found.append("never sampled: the discriminator has not seen any of these images again")
-    distance = _distance(view)
-    if view.ages.min() == view.ages.max() and iterations > 1 and not renewed_whole:
-        found.append("all of one age: images are not replaced one by one, or training has only begun")
-    elif distance > FAR and view.filled >= 4 * half:
-        found.append(f"ages do not follow uniform random replacement (distance {distance:.2f}): replacement is broken")
-    lifetime = config.history_size / max(1, half)
-    if lifetime < SMALL_LIFETIME and config.steps > 2 * lifetime:
-        wanted = SMALL_LIFETIME * half
-        found.append(f"too small: an image stays for {lifetime:.0f} iterations; use --history-size {wanted:,} or more")
-    if scores is not None:
-        oldest, newest = next(iter(scores.values())), list(scores.values())[-1]
-        if oldest < 0.5 and oldest < newest - FORGOTTEN:
-            found.append(
+    faults = []
+    is_aging = view.iterations > 1 and added < capacity  # else all are of one age, and gone before anyone draws again
+    if view.filled < capacity:
+        missing = -(-(capacity - view.filled) // max(1, added))
+        faults.append(f"not filled yet: {view.filled:,} of {capacity:,}; {missing:,} more iterations fill it")
+    if is_aging and not view.draws.any():
+        faults.append("never sampled: the discriminator has not seen any of these images again")
+    distance = _age_distance(view)
+    if is_aging and view.ages.min() == view.ages.max():
+        faults.append("all of one age: images are not replaced one by one, or training has only begun")
+    elif distance > MAX_AGE_DISTANCE and view.filled >= 4 * added:
+        faults.append(f"ages do not follow uniform random replacement (distance {distance:.2f}): replacement is broken")
+    lifetime = capacity / max(1, added)
+    if lifetime < MIN_LIFETIME_STEPS and view.config.steps > 2 * lifetime:
+        wanted = MIN_LIFETIME_STEPS * added
+        faults.append(f"too small: an image stays for {lifetime:.0f} iterations; use --history-size {wanted:,} or more")
+    if scores:
+        by_age = list(scores.values())
+        oldest, newest = by_age[0], by_age[-1]
+        if oldest < 0.5 and oldest < newest - MAX_FORGETTING:
+            faults.append(
                 f"the discriminator has forgotten: it calls the oldest images refined by {oldest:.2f}, the newest by "
                 f"{newest:.2f}; use a larger --history-size"
             )
-    return found or ["healthy: filled, sampled, and of the ages that random replacement predicts"]
+    return faults or ["healthy: filled, sampled, and of the ages that random replacement predicts"]
 
 
-def _distance(view: BufferView) -> float:
-    """Return the largest difference of the cumulative distributions of found and expected ages."""
-    ages, counts = expected_ages(view.iterations, view.added, view.config.history_size)
+def _age_distance(view: BufferView) -> float:
+    """Return the largest difference of the cumulative distributions of the ages and the expected ones."""
+    ages, counts = view.expected
     expected = np.cumsum(counts) / counts.sum()
-    found = np.searchsorted(np.sort(view.ages), ages, side="right") / view.filled
-    return float(np.abs(found - expected).max())
+    actual = np.searchsorted(np.sort(view.ages), ages, side="right") / view.filled
+    return float(np.abs(actual - expected).max())
 
 
 def _quantile(ages: NDArray[np.int64], counts: NDArray[np.float64], q: float) -> float:
@@ -221,7 +225,7 @@ def _quantile(ages: NDArray[np.int64], counts: NDArray[np.float64], q: float) ->
     return float(ages[np.searchsorted(cumulative, min(q * cumulative[-1], cumulative[-1] - 0.5))])
 
 
-def spread_by_age(made_at: np.ndarray, count: int) -> np.ndarray:
+def spread_by_age(made_at: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return the places of up to `count` images evenly spread over the ages, oldest first."""
     order = np.argsort(made_at, kind="stable")
     return order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.int64))]
