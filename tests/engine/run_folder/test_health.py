@@ -134,7 +134,7 @@ def _short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_short_trainings")
 @pytest.mark.parametrize(
-    ("rule", "steps"), [("history not in use", 70), ("mode collapse", 150), ("labels move", 40), ("diverging", 30)]
+    ("rule", "steps"), [("history not in use", 90), ("mode collapse", 150), ("labels move", 40), ("diverging", 30)]
 )
 def test_a_real_training_provokes_what_its_lines_say(rule: str, steps: int, tmp_path: Path) -> None:
     synthetic, real, settings = PROVOCATIONS[rule]
