@@ -58,8 +58,8 @@ def _tile(levels: Levels, label: str) -> Levels:
 
 def sheet(columns: Sequence[str], rows: Sequence[Sequence[Levels]], title: str) -> bytes:
     """Return a PNG of `rows` of pictures under the names of their `columns`; small ones are enlarged in whole steps."""
-    least = MIN_WIDTH if len(columns) < 6 else TILE_WIDTH
-    pictures = [[_scaled(Image.fromarray(levels), least) for levels in row] for row in rows]
+    min_width = MIN_WIDTH if len(columns) < 6 else TILE_WIDTH
+    pictures = [[_scaled(Image.fromarray(levels), min_width) for levels in row] for row in rows]
     width = max(picture.width for row in pictures for picture in row) + GAP
     heights = [max(picture.height for picture in row) + GAP for row in pictures]
     page = Image.new("RGB", (len(columns) * width + GAP, sum(heights) + GAP + 2 * HEADER), "white")
@@ -83,8 +83,8 @@ def _cut(name: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
     return name
 
 
-def _scaled(picture: Image.Image, least: int) -> Image.Image:
-    scale = max(1, -(-least // picture.width))
+def _scaled(picture: Image.Image, min_width: int) -> Image.Image:
+    scale = max(1, -(-min_width // picture.width))
     if scale > 1:
         return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
     if picture.width > MAX_WIDTH:

@@ -221,17 +221,10 @@ def is_diverse(measures: Mapping[str, Any]) -> bool:
     return float(measures.get("diversity_held_out", 1)) >= MIN_DIVERSITY
 
 
-def is_trained(measures: Mapping[str, Any]) -> bool:
-    """Return whether the refiner has learned from real images: before Algorithm 1 it is as it began, or the identity.
-
-    Without a `phase` it counts as trained.
-    """
-    return bool(measures.get("phase", "adversarial") == "adversarial")
-
-
 def is_exportable(measures: Mapping[str, Any]) -> bool:
     """Return whether `--select best` may export the refiner of these measures: trained, and true to its labels."""
-    return is_trained(measures) and is_in_place(measures) and is_diverse(measures)
+    is_trained = measures.get("phase", "adversarial") == "adversarial"  # before, it is as it began, or the identity
+    return is_trained and is_in_place(measures) and is_diverse(measures)
 
 
 def exported_line(lines: Sequence[Line], select: str) -> Line | None:

@@ -154,11 +154,11 @@ class RunFolder:
         lines = self.read_metrics(until)
         return lines[-1] if lines else {}
 
-    def rewind_to(self, step: int, checkpoint: Path | None, most: int | None = None) -> int:
+    def rewind_to(self, step: int, checkpoint: Path | None, max_lines: int | None = None) -> int:
         """Leave the run as it was at `step`: what it holds of later ones is dropped, and written again.
 
-        A `checkpoint` of another run brings the metrics of that run along. Of their lines the first `most` stay, those
-        that the checkpoint knows of; of one that does not tell, all up to `step`. Returns their number.
+        A `checkpoint` of another run brings the metrics of that run along. Of their lines up to `step` the first
+        `max_lines` stay, those that the checkpoint knows of. Returns their number.
         """
         for path in self.existing_checkpoints():
             if step_of(path) > step:
@@ -167,7 +167,7 @@ class RunFolder:
             if step_of(path) > step:
                 path.unlink()
         source = RunFolder(checkpoint.resolve().parent.parent) if checkpoint is not None else self
-        lines = (source if source.is_run() else self).read_metrics(step)[:most]
+        lines = (source if source.is_run() else self).read_metrics(step)[:max_lines]
         if lines or self.metrics.exists():
             write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
         return len(lines)
