@@ -4,11 +4,13 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from simgan_cli.engine.run_folder.layout import by_step, step_of
-from simgan_cli.engine.run_folder.report_page import thin_out
+from simgan_cli.engine.run_folder.layout import RunFolder, by_step, step_of
+from simgan_cli.engine.run_folder.report_page import Excerpt, thin_out, write_page
 from simgan_cli.pictures.curves import line_chart
+from simgan_cli.settings.train import TrainConfig
 from tests.helpers import TINY, simgan, write_images
 
 VOID = {"meta", "img", "input", "line", "circle", "polyline"}
@@ -84,6 +86,28 @@ def test_it_tells_what_the_run_found(page: Reader) -> None:
         assert text in page.text
     assert ("input", "max", "3") in page.attributes  # four steps on the slider
     assert len([1 for tag, name, _ in page.attributes if (tag, name) == ("img", "hidden")]) == 3
+
+
+def test_what_was_measured_and_what_history_holds_is_shown(tmp_path: Path) -> None:
+    run, config = RunFolder(tmp_path), TrainConfig(synthetic=Path("s"), real=Path("r"), history_size=64)
+    distances = {"swd_synthetic": 0.5, "swd_refined": 0.25, "swd_real": 0.125, "label_drift": 0.25}
+    run.append_metrics({"step": 9} | distances | {"two_sample": 0.75, "two_sample_low": 0.5, "two_sample_high": 1.0})
+    verdict = {"rule": "tone alone", "step": 1500, "active": False, "saw": "a < b", "advice": "train longer"}
+    history = Excerpt(32, np.array([1, 7]), np.zeros((1, 1, 8, 8), np.float32), np.array([7]))
+    write_page(run, config, {"synthetic": 500, "real": 500}, [verdict], history, 9)
+    text = " ".join(run.report.read_text().split())
+    for shown in (
+        "refined images are closer to real ones", "at step 1,500, not now): a &lt; b. train longer.", "at step 9.",
+        "<td>0.5000</td>", "<td>0.2500</td>", "<td>0.1250</td>", "<td>0.25</td>", "<td>75% (50% to 100%)</td>",
+        "2 of 32 images; ages 2 to 8 steps. It is the first rank's part of 64;", "<td>stable</td>",
+    ):  # fmt: skip
+        assert shown in text
+    empty = Excerpt(64, np.zeros(0, np.int64), np.zeros((0, 1, 8, 8), np.float32), np.zeros(0, np.int64))
+    write_page(run, config, {"synthetic": 500, "real": 500}, [], empty, 5)
+    assert "<p>Empty.</p>" in run.report.read_text()
+    assert "nothing was measured yet: it is due every 250 steps" in run.report.read_text()
+    write_page(run, config.model_copy(update={"history_size": 0}), {"synthetic": 500, "real": 500}, [], None, 9)
+    assert "Switched off (--history-size 0)" in run.report.read_text()
 
 
 def test_the_picture_of_the_exported_refiner_is_there_and_shown_first() -> None:
