@@ -59,6 +59,7 @@ from simgan_cli.engine.metrics.history_buffer import describe, open_buffer, scor
 from simgan_cli.engine.refining.image_file import FORMATS, read_picture, write_picture
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import RefineJob
+from simgan_cli.engine.refining.outputs import write_archive
 from simgan_cli.engine.refining.plan import check_existing, check_inputs, make_plan
 from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config, write_manifest
 from simgan_cli.engine.run_folder.health import Health, conclude
@@ -345,7 +346,7 @@ def folder_for_refining(case: Case) -> None:
                        "manifest": str(case.folder / "m.jsonl"), "link": case.rng.random() < 0.3},
     )  # fmt: skip
     plan = make_plan(check_inputs([*config.inputs], out), out, None, (0, 1), ANY)
-    check_existing(plan, out, labels=True)
+    check_existing(plan, out, others=True)
     listener = types.SimpleNamespace(advanced=lambda done, total: None, warning=lambda text: strip_control(text))
     RefineJob(config, plan, refiner(), listener, StopRequest()).run(SINGLE)
     assert snapshot(folder) == before, "a source changed"
@@ -420,7 +421,7 @@ def archive(case: Case) -> None:
             with contextlib.suppress(SimganError):
                 read_pixels(member, Preparation())
         with (case.folder / f"again.{kind}").open("wb") as file:
-            found.rewrite(file, lambda number: ("a.png", b"x"), others=True)
+            write_archive(found, file, lambda number: ("a.png", b"x"), others=True)
         found.close()
     if not archives:
         make_plan(check_inputs([path], case.folder / "out"), case.folder / "out", None, (0, 1), ANY)

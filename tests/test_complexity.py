@@ -194,7 +194,7 @@ def test_planning_to_refine_takes_the_same_few_calls_for_each_image(image: Path,
         folder = linked(image, tmp_path / str(count), count)
         with calls() as made:
             plan = make_plan(check_inputs([folder], tmp_path / "out"), tmp_path / "out", None, (0, 1), ANY)
-            assert sum(1 for _ in plan.image_jobs()) == plan.images == count
+            assert sum(1 for _ in plan.image_tasks()) == plan.images == count
         totals.append(made.total())
     _, few, more, most = totals
     assert most - more == pytest.approx(2 * (more - few), rel=0.01)  # a look at the content of some calls a decoder

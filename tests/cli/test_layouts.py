@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simgan_cli.engine.refining.job import RECORD
+from simgan_cli.engine.refining.record import RECORD
 from tests.helpers import files_below, members, pack, simgan, write_refiner
 from tests.layouts import LAYOUTS, Writer, labelme, solo, unityeyes
 

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 import simgan_cli
 from simgan_cli.cli.app import app
-from simgan_cli.engine.refining.job import RECORD, Report
+from simgan_cli.engine.refining.outcome import Report
+from simgan_cli.engine.refining.record import RECORD
 from tests.helpers import (
     TORCHRUN,
     UNPRIVILEGED,

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from simgan_cli.cli.app import app
-from simgan_cli.engine.refining.job import RECORD
+from simgan_cli.engine.refining.record import RECORD
 from tests.conftest import Domains
 from tests.helpers import SIMGAN, TINY, files_below, members, pack, write_images, write_refiner, write_renders
 

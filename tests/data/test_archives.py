@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from simgan_cli.data.archives import Archive, Member, Renewal, open_archive, open_archives
+from simgan_cli.data.archives import Member, open_archive, open_archives
 from simgan_cli.data.cache import PixelSet, Source, open_pixels
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError, UnreadableArchive, UnreadableImage
-from tests.helpers import members, pack, write_images
+from tests.helpers import pack, write_images
 
 KINDS = ["a.tar", "a.tar.gz", "a.tgz", "a.zip"]
 
@@ -263,157 +263,7 @@ def test_damage_anywhere_is_an_error_of_ours(
             member.read_bytes()
         except UnreadableImage as error:
             assert str(path) in str(error)
-    try:
-        archive.rewrite(io.BytesIO(), lambda number: (f"new-{number}.png", b"new"), others=True)
-    except UnreadableArchive:
-        pass
-    finally:
-        archive.close()
-
-
-# What is written
-
-
-def renewed(archive: Archive, output: Path, results: dict[str, tuple[str, bytes]], *, others: bool = True) -> Path:
-    renewal = Renewal(archive, output, others=others)
-    for index, member in enumerate(archive.members()):
-        name, content = results.get(member.entry.name, ("", None))
-        assert renewal.put(member.entry.number, name, content) == (index == len(archive.images) - 1)
-    renewal.write()
-    renewal.close()
-    return output
-
-
-NAMES = ["./a/1.png", "a/" + "long" * 60 + ".png", "ä€.png", "latin-\udce4.png", "plain.png"]
-
-
-@pytest.mark.parametrize("layout", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
-def test_a_tar_is_written_again_with_all_that_is_no_image(tmp_path: Path, layout: int, name: str) -> None:
-    source, seconds = tmp_path / name, 1_500_000_000
-    with tarfile.open(source, "w:gz" if name.endswith("gz") else "w", format=layout) as tar:
-        for number, path in enumerate([*NAMES, "./a", "a/1.json", ".a.png", "b/labels.csv"]):
-            item = info(
-                path, tarfile.DIRTYPE if path == "./a" else tarfile.REGTYPE, 0 if path == "./a" else 700 + number
-            )
-            item.mtime, item.mode, item.uid, item.uname = seconds + number, 0o640, 3_000_000, "größe"
-            tar.addfile(item, io.BytesIO(bytes([number]) * item.size))
-    archive = open_archive(source)
-    assert sorted(entry.name for entry in archive.images) == sorted(["a/1.png", *NAMES[1:]])
-    results = {entry.name: (entry.name, b"new" * (entry.number + 1) * 300) for entry in archive.images}
-    del results["plain.png"]
-    before, after = members(source), members(renewed(archive, tmp_path / f"out-{name}", results))
-    for path, content in before.items():
-        plain = path.removeprefix("./")
-        if plain == "plain.png":
-            assert path not in after
-        else:
-            assert after[path] == (results[plain][1] if plain in results else content)
-    with tarfile.open(source) as old, tarfile.open(tmp_path / f"out-{name}") as new:
-        kept = [item for item in old if item.name != "plain.png"]
-        for left, right in zip(kept, new, strict=True):  # in the same order
-            for field in ("name", "mode", "mtime", "uid", "uname", "type"):
-                assert getattr(left, field) == getattr(right, field)
-    assert len(opened_bytes(tmp_path / f"out-{name}")) % tarfile.RECORDSIZE == 0
-
-
-def opened_bytes(path: Path) -> bytes:
-    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-
-
-def test_a_tar_whose_images_stay_is_the_same_file(renders: Path, tmp_path: Path) -> None:
-    source = pack(renders, tmp_path / "a.tar")
-    archive = open_archive(source)
-    results = {member.entry.name: (member.entry.name, member.read_bytes()) for member in archive.members()}
-    assert renewed(archive, tmp_path / "b.tar", results).read_bytes() == source.read_bytes()
-
-
-def test_a_zip_is_written_again_with_all_that_is_no_image(renders: Path, tmp_path: Path) -> None:
-    source = pack(renders, tmp_path / "a.zip")
-    with zipfile.ZipFile(source, "a") as zipped:
-        zipped.comment = b"a remark"
-        stored = zipfile.ZipInfo("ä/stored.png", (1999, 12, 31, 23, 59, 58))
-        stored.external_attr = 0o100640 << 16
-        zipped.writestr(stored, b"x" * 10)
-        zipped.mkdir("empty folder")
-    archive = open_archive(source)
-    results = {entry.name: (entry.name, b"new" * (entry.number + 1)) for entry in archive.images}
-    output = renewed(archive, tmp_path / "b.zip", results)
-    before, after = members(source), members(output)
-    assert after == before | {name: content for name, (_, content) in results.items()}
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(output) as new:
-        assert new.testzip() is None
-        assert new.comment == b"a remark"
-        for left, right in zip(old.infolist(), new.infolist(), strict=True):
-            for field in ("filename", "date_time", "compress_type", "external_attr"):
-                assert getattr(left, field) == getattr(right, field)
-
-
-@pytest.mark.parametrize("name", ["a.tar", "a.zip"])
-def test_names_may_change_and_others_stay_behind(renders: Path, tmp_path: Path, name: str) -> None:
-    archive = open_archive(pack(renders, tmp_path / name))
-    results = {entry.name: (entry.name.replace(".png", ".jpg"), b"new") for entry in archive.images}
-    output = renewed(archive, tmp_path / f"out-{name}", results, others=False)
-    assert members(output) == {name: b"new" for name, _ in results.values()}
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_the_same_results_in_another_order_give_the_same_bytes(renders: Path, tmp_path: Path, name: str) -> None:
-    archive = open_archive(pack(renders, tmp_path / name))
-    contents = []
-    for place, order in (("1", archive.members()), ("2", archive.members()[::-1])):
-        (tmp_path / place).mkdir()
-        renewal = Renewal(archive, tmp_path / place / name, others=True)
-        for member in order:
-            renewal.put(member.entry.number, member.entry.name, member.entry.name.encode())
-        renewal.write()
-        renewal.close()
-        contents.append((tmp_path / place / name).read_bytes())
-    assert contents[0] == contents[1]
-
-
-RAW_NAMES = st.binary(min_size=1, max_size=30).filter(lambda name: not set(name) & set(b"\0/\\:") and name[:1] != b".")
-
-
-@settings(max_examples=30)
-@given(RAW_NAMES, RAW_NAMES, st.sampled_from(["zip", "gnu", "ustar"]))
-def test_names_in_archives_stay_byte_for_byte(
-    tmp_path_factory: pytest.TempPathFactory, image: bytes, label: bytes, kind: str
-) -> None:
-    """Names in any encoding, as tools of other systems write them."""
-    folder = tmp_path_factory.mktemp("names")
-    image, label = image + b".png", label + b".txt"
-    if kind == "zip":
-        path, spots = folder / "a.zip", (b"1" * len(image), b"2" * len(label))
-        with zipfile.ZipFile(path, "w") as zipped:
-            for spot in spots:
-                zipped.writestr(spot.decode(), b"content")
-        content = path.read_bytes().replace(spots[0], image).replace(spots[1], label)
-    else:
-        path = folder / "a.tar"
-        names = [name.decode("utf-8", "surrogateescape") for name in (image, label)]
-        content = tar_of(*map(info, names), layout=tarfile.GNU_FORMAT if kind == "gnu" else tarfile.USTAR_FORMAT)
-    path.write_bytes(content)
-    archive = open_archive(path)
-    results = {entry.name: (entry.name, b"new") for entry in archive.images}
-    output = renewed(archive, folder / f"out{path.suffix}", results)
-    found = output.read_bytes()
-    assert found.count(image) == content.count(image)
-    assert found.count(label) == content.count(label)
-
-
-def test_a_damaged_companion_leaves_nothing_half_written(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
-        zipped.writestr("a.png", b"x" * 600)
-        zipped.writestr("a.json", b"label")
-    content = (tmp_path / "a.zip").read_bytes()
-    (tmp_path / "a.zip").write_bytes(content.replace(b"label", b"lable"))
-    archive = open_archive(tmp_path / "a.zip")
-    (tmp_path / "out").mkdir()
-    with pytest.raises(UnreadableArchive, match="Bad CRC-32"):
-        renewed(archive, tmp_path / "out" / "a.zip", {})
     archive.close()
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_member_prints_as_a_path(tmp_path: Path) -> None:

@@ -15,8 +15,6 @@ from simgan_cli.cli.resolve import environment_of_process, gather, print_setting
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.selection import foreign_note, odd_note
-from simgan_cli.engine.refining.image_file import QUALITY, Reading
-from simgan_cli.engine.refining.plan import Job, Plan, check_existing, check_inputs, folders_in, make_plan
 from simgan_cli.engine.run_folder.health import MAX_DRIFT_PIXELS
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
@@ -26,10 +24,11 @@ from simgan_cli.settings.refine import RefineConfig, file_of_part
 if TYPE_CHECKING:
     from simgan_cli.engine.export.refiner_model import RefinerModel
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
-    from simgan_cli.engine.refining.job import Report
+    from simgan_cli.engine.refining.outcome import Report
+    from simgan_cli.engine.refining.plan import Plan, RefineTask
 
-WARNINGS_SHOWN = 20
-OTHER_SCALE = 1.5  # between the diagonals of images and of those that the refiner was trained on
+MAX_WARNINGS = 20
+MAX_SCALE_RATIO = 1.5  # between the diagonals of images and of those that the refiner was trained on
 
 
 @with_settings(RefineConfig)
@@ -49,8 +48,8 @@ def refine(
     Settings: TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags. Under torchrun the ranks share the work.
 
     Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 3 some images failed, the rest are done; 4 no image, bad model
-    or --fail-fast; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C: --skip-existing goes on. What is
-    written is whole in every case.
+    or --fail-fast; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C: --skip-existing resumes. What is
+    written is complete in every case.
     """
     again = "--skip-existing (or, if it had --overwrite, as it was)"
     with exit_codes(writing="the results", again=again, smaller="lower --batch-size or --tile"):
@@ -89,6 +88,8 @@ def refine(
 
 def _inputs(settings: RefineConfig) -> list[tuple[Path, Path]]:
     """Return each input and where its results go. Raises SettingsError before anything slow begins."""
+    from simgan_cli.engine.refining.plan import check_inputs, folders_in
+
     if settings.skip_existing and settings.overwrite:
         raise SettingsError("--skip-existing and --overwrite contradict each other; give one of them")
     if settings.look_by not in ("image", "folder"):
@@ -110,6 +111,8 @@ def _open_model(settings: RefineConfig) -> "RefinerModel":
 
 def _as_trained(settings: RefineConfig, model: "RefinerModel") -> RefineConfig:
     """Return the settings with those of the training where none were given."""
+    from simgan_cli.engine.refining.image_file import Reading
+
     trained: dict[str, object] = {
         name: getattr(model, name)
         for name in ("pixels", "background", "tone_curve")
@@ -120,20 +123,22 @@ def _as_trained(settings: RefineConfig, model: "RefinerModel") -> RefineConfig:
     return settings.model_copy(update=trained)
 
 
-def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks, *, is_recorded: bool) -> Plan:
-    """Settle all files. Raises SettingsError or DataError before anything is written."""
+def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks, *, is_recorded: bool) -> "Plan":
+    """List all files. Raises SettingsError or DataError before anything is written."""
+    from simgan_cli.engine.refining.plan import check_existing, make_plan
+
     part, parts = settings.shard or (1, 1)
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
     wanted = None if settings.format == "same" else settings.format
     patterns = Patterns(settings.include, settings.exclude)
     plan = make_plan(inputs, settings.out, wanted, share, patterns, is_recorded=is_recorded)
     if not (settings.skip_existing or settings.overwrite):
-        check_existing(plan, settings.out, labels=settings.copy_others)
+        check_existing(plan, settings.out, others=settings.copy_others)
     _check_files(settings, plan)
     return plan
 
 
-def _check_files(settings: RefineConfig, plan: Plan) -> None:
+def _check_files(settings: RefineConfig, plan: "Plan") -> None:
     """Raise SettingsError where what tells of the job cannot be written, or would replace a file unasked."""
     part, parts = plan.part
     manifest = settings.manifest and file_of_part(settings.manifest, part + 1, parts)
@@ -149,17 +154,18 @@ def _check_files(settings: RefineConfig, plan: Plan) -> None:
             raise SettingsError(f"--{flag} {file}: a file that is read or made here; choose another name")
         if file.exists() and not (settings.skip_existing or settings.overwrite):
             raise SettingsError(
-                f"--{flag} {file}: exists, as after an interruption, where --skip-existing goes on; choose another "
+                f"--{flag} {file}: exists, as after an interruption, where --skip-existing resumes; choose another "
                 "name, or replace it, and all results, with --overwrite"
             )
 
 
 def _open_refiner(
-    settings: RefineConfig, model: "RefinerModel", plan: Plan, ranks: Ranks
+    settings: RefineConfig, model: "RefinerModel", plan: "Plan", ranks: Ranks
 ) -> tuple["ImageRefiner", tuple[int, int] | None]:
     """Return the refiner, checked, and the size H, W of the first image."""
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
-    from simgan_cli.engine.refining.job import check_first_image, record_of
+    from simgan_cli.engine.refining.job import check_first_image
+    from simgan_cli.engine.refining.record import record_of
     from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
     device = resolve_device(settings.device, ranks)
@@ -180,7 +186,7 @@ def _open_refiner(
 
 def _run(
     settings: RefineConfig,
-    plan: Plan,
+    plan: "Plan",
     refiner: "ImageRefiner",
     stop: StopRequest,
     ranks: Ranks,
@@ -188,14 +194,16 @@ def _run(
     quiet: bool,
     json: bool,
 ) -> "Report":
-    from simgan_cli.engine.refining.job import RefineJob, Report
+    from simgan_cli.engine.refining.job import RefineJob
+    from simgan_cli.engine.refining.outcome import Report
+    from simgan_cli.engine.refining.record import complete_record
 
     with ProgressLine("refining", "images", settings.log_every, quiet=quiet) as progress, ranks.connected():
         job = RefineJob(settings, plan, refiner, _Listener(progress), stop)
         try:
             report = Report.total(ranks.gather_objects(job.run(ranks)))
             if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
-                job.note_whole()
+                complete_record(settings, refiner, plan)
         except (Exception, Interrupted) as ended:
             if json:
                 print_json(_document(job.report, refiner.model, status_of(ended)))
@@ -217,19 +225,19 @@ class _Listener:
 
     def warning(self, text: str) -> None:
         self._warnings += 1
-        if self._warnings <= WARNINGS_SHOWN:
+        if self._warnings <= MAX_WARNINGS:
             echo_err(f"warning: {text}", "yellow")
-        if self._warnings == WARNINGS_SHOWN:
+        if self._warnings == MAX_WARNINGS:
             echo_err("warning: further ones are only counted; --json and --manifest list every failed image", "yellow")
 
 
-def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
+def _about(model: "RefinerModel", plan: "Plan", settings: RefineConfig) -> str:
     """Return what goes through which weights."""
     size = f", trained at {model.trained_size[0]}x{model.trained_size[1]}" if model.trained_size else ""
     step = f"step {model.step:,}" if model.step is not None else "of unknown step"
     shape = ", ".join(f"{name} {value}" for name, value in model.network.settings.items())
     inputs = ", ".join(str(source.place) for source in plan.sources)
-    others = sum(1 for _ in chain(plan.label_jobs(), plan.packed_label_jobs())) if settings.copy_others else 0
+    others = sum(1 for _ in chain(plan.other_tasks(), plan.packed_other_tasks())) if settings.copy_others else 0
     part = f" (part {plan.part[0] + 1} of {plan.part[1]})" if plan.part[1] > 1 else ""
     return (
         f"model: {model.weights}, {step}{size}, preprocess {model.preprocess}\n"
@@ -239,7 +247,7 @@ def _about(model: "RefinerModel", plan: Plan, settings: RefineConfig) -> str:
     )
 
 
-def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: tuple[int, int] | None) -> list[str]:
+def _warnings(plan: "Plan", settings: RefineConfig, model: "RefinerModel", size: tuple[int, int] | None) -> list[str]:
     """Return what a person may not expect of this plan, for images of `size`, that of the first."""
     from simgan_cli.engine.refining.job import look_by
 
@@ -250,12 +258,12 @@ def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: t
         warnings.append(
             f"--look-by {settings.look_by}: this refiner was trained without noise, and has one look for all"
         )
-    if settings.format != "same" and any(True for _ in chain(plan.label_jobs(), plan.packed_label_jobs())):
+    if settings.format != "same" and any(True for _ in chain(plan.other_tasks(), plan.packed_other_tasks())):
         warnings.append(f"--format {settings.format} may change suffixes; label files that name images do not follow")
-    if settings.look_by not in ("image", "folder") and not any(map(look_by(settings.look_by), plan.image_jobs())):
+    if settings.look_by not in ("image", "folder") and not any(map(look_by(settings.look_by), plan.image_tasks())):
         warnings.append(f"--look-by {settings.look_by!r} matches no image: each has a look of its own")
     trained = model.trained_size
-    if size and trained and not 1 / OTHER_SCALE < math.hypot(*size) / math.hypot(*trained) < OTHER_SCALE:
+    if size and trained and not 1 / MAX_SCALE_RATIO < math.hypot(*size) / math.hypot(*trained) < MAX_SCALE_RATIO:
         warnings.append(
             f"images of {size[0]}x{size[1]} (the first), and the refiner was trained at {trained[0]}x{trained[1]}: if "
             "things in them are larger or smaller than it has seen, resize the images, or train at their size"
@@ -263,24 +271,24 @@ def _warnings(plan: Plan, settings: RefineConfig, model: "RefinerModel", size: t
     return warnings
 
 
-def _list(plan: Plan, settings: RefineConfig, model: "RefinerModel", *, json: bool) -> None:
+def _list(plan: "Plan", settings: RefineConfig, model: "RefinerModel", *, json: bool) -> None:
     """Write what would be made of what to stdout."""
 
-    def listed(jobs: Iterable[Job]) -> list[list[str]]:
+    def listed(tasks: Iterable["RefineTask"]) -> list[list[str]]:
         """Leave out files that would be skipped; members of archives are, too, but that takes reading them."""
-        left = (job for job in jobs if not (settings.skip_existing and job.archive is None and job.output.exists()))
-        return [[str(job.source), str(job.output)] for job in left]
+        left = (task for task in tasks if not (settings.skip_existing and not task.archive and task.output.exists()))
+        return [[str(task.source), str(task.output)] for task in left]
 
-    images = listed(job for job in plan.image_jobs() if job.odd is None)
-    odd = (job for job in plan.image_jobs() if job.odd is not None)
-    packed = listed(chain(plan.packed_label_jobs(), odd)) if settings.copy_others else []
-    labels = listed(plan.label_jobs()) if settings.copy_others else []
+    images = listed(task for task in plan.image_tasks() if task.odd is None)
+    odd = (task for task in plan.image_tasks() if task.odd is not None)
+    packed = listed(chain(plan.packed_other_tasks(), odd)) if settings.copy_others else []
+    others = listed(plan.other_tasks()) if settings.copy_others else []
     if json:
-        document = {"images": len(images), "labels": len(labels) + len(packed), "model_sha256": model.sha256}
-        print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": labels + packed})
+        document = {"images": len(images), "labels": len(others) + len(packed), "model_sha256": model.sha256}
+        print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": others + packed})
         return
-    for verb, jobs in (("refine", images), ("link" if settings.link else "copy", labels), ("copy", packed)):
-        for source, output in jobs:
+    for verb, pairs in (("refine", images), ("link" if settings.link else "copy", others), ("copy", packed)):
+        for source, output in pairs:
             line = strip_control(f"{verb} {source} -> {output}").replace("\n", "\\n")  # a name may hold one
             sys.stdout.write(line + "\n")
 
@@ -293,10 +301,10 @@ def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str,
         "schema": "simgan.refine/1",
         "status": status,
         "images": report.images,
-        "refined": report.refined,
-        "unchanged": report.unchanged,
+        "refined": report.counts["refined"],
+        "unchanged": report.counts["unchanged"],
         "looked_like_labels": len(report.odd),
-        "skipped": report.skipped,
+        "skipped": report.counts["skipped"],
         "failed": report.failed,
         "labels": report.labels,
         "lost": dict(report.lost),
@@ -311,9 +319,12 @@ def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str,
 
 
 def _summarize(report: "Report", settings: RefineConfig) -> None:
+    from simgan_cli.engine.refining.image_file import QUALITY
+
+    counts = report.counts
     echo_err(
-        f"refined {report.refined:,} of {report.images:,} images in {report.seconds:.1f} s "
-        f"({report.images_per_second:.1f} images/s), unchanged {report.unchanged:,}, skipped {report.skipped:,}, "
+        f"refined {counts['refined']:,} of {report.images:,} images in {report.seconds:.1f} s "
+        f"({report.images_per_second:.1f} images/s), unchanged {counts['unchanged']:,}, skipped {counts['skipped']:,}, "
         f"failed {len(report.failed):,}; carried {report.labels:,} other files along"
     )
     if report.limit:
@@ -336,18 +347,19 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
             f"over {len(report.shifts):,} images"
         )
     if report.failed:
-        echo_err(f"{len(report.failed):,} files failed; mend them and {settings.to_go_on}", "yellow")
+        echo_err(f"{len(report.failed):,} files failed; fix them and {settings.resume_hint}", "yellow")
     if report.stopped:
-        echo_err(f"stopped ({report.stopped}); to go on, {settings.to_go_on}")
+        echo_err(f"stopped ({report.stopped}); to resume, {settings.resume_hint}")
 
 
 def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerModel") -> None:
     """Say what a person should know of the results, whether quiet or not."""
     warnings = []
-    if report.unchanged and not report.refined:
+    unchanged = report.counts["unchanged"]
+    if unchanged and not report.counts["refined"]:
         concluded = f"; its training concluded: {model.conclusion}" if model.conclusion else ""
         warnings.append(
-            f"{report.unchanged:,} of {report.images:,} images came out unchanged: this refiner does nothing at this "
+            f"{unchanged:,} of {report.images:,} images came out unchanged: this refiner does nothing at this "
             f"scale and --strength {settings.strength:g}{concluded}"
         )
     if report.odd:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from simgan_cli.data.archives import MOST_EXPANSION, UNSUSPECTED, image_batches
+from simgan_cli.data.archives import MAX_EXPANSION, MAX_TRUSTED_BYTES, image_batches
 from simgan_cli.data.cache import CHUNK, Source, decoded
 from simgan_cli.data.decoding import Preparation, decoding, luma, pixel_array
 from simgan_cli.data.selection import OddImage, odd_note
@@ -679,13 +679,13 @@ def _read_texts(data: Any, file: Path) -> NDArray[Any]:
 
 def _most_expanded(path: Path) -> int:
     """Return the bytes that a file may expand to: more cannot be packed into it if it holds such data."""
-    return max(UNSUSPECTED, MOST_EXPANSION * path.stat().st_size)
+    return max(MAX_TRUSTED_BYTES, MAX_EXPANSION * path.stat().st_size)
 
 
 def _refuse_bomb(path: Path, size: int) -> None:
     """Raise DataError for a file whose content would take far more memory than such data can be packed into it."""
     if size > _most_expanded(path):
-        raise DataError(f"{path}: expands to {size:,} bytes, more than {MOST_EXPANSION} times its own; pack it anew")
+        raise DataError(f"{path}: expands to {size:,} bytes, more than {MAX_EXPANSION} times its own; pack it anew")
 
 
 def _grey_batch(images: NDArray[Any], path: Path) -> NDArray[Any]:

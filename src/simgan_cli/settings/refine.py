@@ -62,7 +62,7 @@ class RefineConfig(BaseModel):
     link: bool = setting(False, "Hard-link those files instead of copying them; not those in archives.", "Labels")
     check_labels: bool = setting(False, "Measure how far refining moves image content, in pixels.", "Labels")
 
-    skip_existing: bool = setting(False, "Leave results that exist: goes on after an interruption.", "Job")
+    skip_existing: bool = setting(False, "Leave results that exist: resumes after an interruption. An archive that lacks a member is made again as a whole.", "Job")
     overwrite: bool = setting(False, "Replace results that exist.", "Job")
     fail_fast: bool = setting(False, "Stop at the first image that fails (exit code 4).", "Job")
     shard: Shard | None = setting(None, "Do part I of N, such as 1/8: the parts together are the whole.", "Job", metavar="I/N")
@@ -84,6 +84,6 @@ class RefineConfig(BaseModel):
         return self.compare and file_of_part(self.compare, part, parts)
 
     @property
-    def to_go_on(self) -> str:
-        """What to do after a failure or a stop: after --overwrite nothing tells which of the results are new."""
+    def resume_hint(self) -> str:
+        """How to resume after a failure or a stop: after --overwrite nothing tells which of the results are new."""
         return "run the same command again" + ("" if self.overwrite else ", with --skip-existing")

@@ -36,7 +36,7 @@ def make_plan(inputs: list[Path], out: Path, wanted: FormatName | None, part: tu
 
 
 def outputs(plan: Plan) -> list[Path]:
-    return [job.output for job in plan.image_jobs()]
+    return [task.output for task in plan.image_tasks()]
 
 
 def test_one_folder_goes_to_out_and_several_to_folders_of_their_names(tmp_path: Path) -> None:
@@ -117,11 +117,11 @@ def test_a_file_system_that_ignores_case_is_asked(tmp_path: Path) -> None:
 
 def test_existing_results_need_a_word(tmp_path: Path) -> None:
     plan = make_plan([folder(tmp_path / "a", "1.png", "2.png", "labels.csv")], tmp_path / "out", None, (0, 1))
-    check_existing(plan, tmp_path / "out", labels=True)
+    check_existing(plan, tmp_path / "out", others=True)
     folder(tmp_path / "out", "labels.csv")
-    check_existing(plan, tmp_path / "out", labels=False)
+    check_existing(plan, tmp_path / "out", others=False)
     with pytest.raises(SettingsError, match=r"1 of the results exist.*--skip-existing.*--overwrite"):
-        check_existing(plan, tmp_path / "out", labels=True)
+        check_existing(plan, tmp_path / "out", others=True)
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(1, 6))
@@ -134,9 +134,9 @@ def test_parts_of_a_plan_make_up_the_whole_and_count_from_0(sizes: list[int], pa
         )
         for n, size in enumerate(sizes)
     ]
-    whole = [job.output for job in Plan(sources, None).image_jobs()]
+    whole = [task.output for task in Plan(sources, None).image_tasks()]
     split = [Plan(sources, None, (index, parts)) for index in range(parts)]
     assert sorted(output for plan in split for output in outputs(plan)) == sorted(whole)
-    assert sum(len(list(plan.label_jobs())) for plan in split) == len(sizes)
+    assert sum(len(list(plan.other_tasks())) for plan in split) == len(sizes)
     for plan in split:
-        assert [job.number for job in plan.image_jobs()] == list(range(plan.images))
+        assert [task.number for task in plan.image_tasks()] == list(range(plan.images))

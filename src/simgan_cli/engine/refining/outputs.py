@@ -1,136 +1,81 @@
 """Where results of a refining job go: files of their own, or archives that are written once all of theirs are there."""
 
+import copy
+import gzip
 import hashlib
+import os
 import re
+import shutil
+import struct
+import tarfile
+import tempfile
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, cast
 
-from simgan_cli.data.archives import Archive, Member, Readable, Renewal, open_archive
-from simgan_cli.engine.refining.plan import Job, output_name
+from simgan_cli.data.archives import Archive, Member, Readable, TarArchive, ZipArchive, open_archive
+from simgan_cli.engine.refining.outcome import Outcome
+from simgan_cli.engine.refining.plan import RefineTask, output_name
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
-from simgan_cli.files import sha256_of, sync_directory, write_atomic
+from simgan_cli.files import atomic_file, sha256_of, sync_directory, write_atomic
 from simgan_cli.settings.refine import FormatName
 
+UTF8_NAME, UNICODE_NAME = 0x800, 0x7075  # flag of a zip member, tag in its extra field
 IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 ARRAYS = re.compile(r"\.(npz|h5|hdf5|tfrecord|lmdb|mdb|parquet)$", re.IGNORECASE)
 CHECKSUMS = re.compile(r"(md5|sha\d+)(sums?)?(\.txt)?$", re.IGNORECASE)
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one image, or of a file beside them."""
-
-    job: Job
-    status: str  # refined, unchanged, skipped, carried (along), left out or failed
-    reason: str = ""
-    source_sha256: str | None = None
-    output_sha256: str | None = None
-    converted: str | None = None
-    lossy: bool = False
-    lost: tuple[str, ...] = ()  # what of the source's file the result does not have
-    sidecars: tuple[str, ...] = ()  # what among the files carried along holds the render's own pixels
-    labels: int = 0  # files carried along: this one, or the members of the archive of which this image was the last
-
-
-class _OpenArchive:
-    """An archive in hand: what is to be written, or was by an earlier call, and the images that wait for that."""
-
-    def __init__(self, job: Job, renewal: Renewal, earlier: Archive | None, *, is_whole: bool) -> None:
-        self.renewal, self.output, self.is_whole = renewal, job.file, is_whole
-        self.outcomes: list[Outcome] = []
-        entries = [*earlier.images, *earlier.others] if earlier else []
-        self.earlier = {entry.name: Member(earlier, entry) for entry in entries if earlier}
-        self._open: list[Renewal | Archive] = [renewal, *([earlier] if earlier else [])]
-
-    def close(self) -> None:
-        """Give the files back."""
-        for archive in self._open:
-            archive.close()
+Results = Callable[[int], tuple[str, bytes] | None]  # new name and content of the image of this number; None: left out
 
 
 class Outputs:
     """The results of one process's part of a job; its methods may be called by several threads at once."""
 
-    def __init__(self, wanted: FormatName | None, *, labels: bool, skip_existing: bool) -> None:
-        self._format, self._labels, self._skip_existing = wanted, labels, skip_existing
+    def __init__(self, wanted: FormatName | None, *, others: bool, skip_existing: bool) -> None:
+        self._format, self._others, self._skip_existing = wanted, others, skip_existing
         self._folders: set[Path] = set()  # written to
-        self._packed: dict[Path, _OpenArchive] = {}  # archives in hand, by output
+        self._archives: dict[Path, _OpenArchive] = {}  # in hand, by output
         self._lock = threading.Lock()
 
     @property
     def archives_in_hand(self) -> int:
         """Archives that are read or written."""
-        return len(self._packed)
+        return len(self._archives)
 
     @property
     def waiting(self) -> int:
         """Images that are done but for their archives."""
         with self._lock:
-            return sum(len(packed.outcomes) for packed in self._packed.values())
+            return sum(len(archive.outcomes) for archive in self._archives.values())
 
-    def earlier(self, job: Job) -> Readable | None:
-        """Return the result that an earlier call wrote, where it may stay."""
-        if isinstance(job.source, Member):
-            return self._in_hand(job, job.source.archive).earlier.get(job.name)
-        return job.output if self._skip_existing and job.output.exists() else None
-
-    def _in_hand(self, job: Job, archive: Archive) -> _OpenArchive:
-        """Return what is made of `archive`, to which a job belongs; begin with it where it is the first."""
-        with self._lock:
-            if job.file not in self._packed:
-                earlier = _archive_at(job.file) if self._skip_existing else None
-                self.make_folder(job.file.parent)
-                renewal = Renewal(archive, job.file, others=self._labels)
-                is_whole = earlier is not None and self._has_all(earlier, archive)
-                self._packed[job.file] = _OpenArchive(job, renewal, earlier, is_whole=is_whole)
-            return self._packed[job.file]
-
-    def _has_all(self, earlier: Archive, archive: Archive) -> bool:
-        """Say whether an earlier output has all that is to be made of `archive`."""
-        wanted = {output_name(entry.name, self._format) for entry in archive.images}
-        if self._labels:
-            wanted |= {entry.name for entry in archive.others}
-        return wanted <= {entry.name for entry in (*earlier.images, *earlier.others)}
+    def existing(self, task: RefineTask) -> Readable | None:
+        """Return the result of an earlier call where it stays: a file, or a member of an archive that has all."""
+        if isinstance(task.source, Member):
+            return self._in_hand(task, task.source.archive).finished.get(task.name)
+        return task.output if self._skip_existing and task.output.exists() else None
 
     def keep(self, outcome: Outcome, content: bytes | None) -> list[Outcome]:
         """Keep the result of an image; return what is certain by now: for a member, once its archive is written."""
-        job = outcome.job
-        if not isinstance(job.source, Member):
+        task = outcome.task
+        if not isinstance(task.source, Member):
             if content is not None:
-                self.make_folder(job.output.parent)
-                write_atomic(job.output, content, synced=False)
+                self.make_folder(task.output.parent)
+                write_atomic(task.output, content, synced=False)
             return [outcome]
-        packed = self._in_hand(job, job.source.archive)
+        archive = self._in_hand(task, task.source.archive)
         certain = []
         if outcome.status == "failed":
             certain.append(outcome)
         else:
-            packed.outcomes.append(outcome)
-        result = packed.earlier[job.name] if outcome.status == "skipped" else content
-        if packed.renewal.put(job.source.entry.number, job.name, result):
-            certain += self._finish(packed)
+            archive.outcomes.append(outcome)
+        if archive.put(task.source.entry.number, task.name, content):
+            certain += self._finish(archive)
         return certain
-
-    def _finish(self, packed: _OpenArchive) -> list[Outcome]:
-        """Write an archive all of whose images are there."""
-        outcomes = packed.outcomes
-        try:
-            if not packed.is_whole:
-                packed.renewal.write()
-            if outcomes and self._labels:
-                archive = packed.renewal.archive
-                others = [(entry.name, partial(archive.read, entry)) for entry in archive.others]
-                outcomes[-1] = replace(outcomes[-1], labels=len(others), sidecars=sidecar_kinds(others))
-        except (UnreadableArchive, UnreadableImage) as error:
-            outcomes = [Outcome(outcome.job, "failed", error.reason) for outcome in outcomes]
-        finally:
-            packed.close()
-        with self._lock:
-            del self._packed[packed.output]
-        return outcomes
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder for results, unless it is there."""
@@ -144,17 +89,198 @@ class Outputs:
             sync_directory(folder)
 
     def close(self) -> None:
-        """Give the files back of archives that were not finished; nothing of them is written."""
-        for packed in self._packed.values():
-            packed.close()
+        """Close the files of archives that were not finished; nothing of them is written."""
+        for archive in self._archives.values():
+            archive.close()
+
+    def _in_hand(self, task: RefineTask, source: Archive) -> "_OpenArchive":
+        """Return what is made of the archive of a task; begin with it where the task is the first."""
+        with self._lock:
+            if task.file not in self._archives:
+                self.make_folder(task.file.parent)
+                self._archives[task.file] = _OpenArchive(source, task.file, self._finished(task, source))
+            return self._archives[task.file]
+
+    def _finished(self, task: RefineTask, source: Archive) -> Archive | None:
+        """Return the archive that an earlier call made of `source`, if it may stay and has every member."""
+        if not self._skip_existing:
+            return None
+        try:
+            earlier = open_archive(task.file)
+        except UnreadableArchive:
+            return None  # not there, or of another hand: this program leaves no halves
+        oddity = task.origin.selection.oddity
+        odd = {entry.name for entry in source.images if oddity(Member(source, entry))}
+        wanted = {output_name(entry.name, self._format) for entry in source.images if entry.name not in odd}
+        if self._others:
+            wanted |= odd | {entry.name for entry in source.others}
+        return earlier if wanted <= {entry.name for entry in (*earlier.images, *earlier.others)} else None
+
+    def _finish(self, archive: "_OpenArchive") -> list[Outcome]:
+        """Write an archive all of whose images are there."""
+        outcomes, source = archive.outcomes, archive.source
+        try:
+            if not archive.finished:
+                archive.write(others=self._others)
+            if outcomes and self._others:
+                others = [(entry.name, partial(source.read, entry)) for entry in source.others]
+                outcomes[-1] = replace(outcomes[-1], labels=len(others), sidecars=sidecar_kinds(others))
+        except (UnreadableArchive, UnreadableImage) as error:
+            outcomes = [Outcome(outcome.task, "failed", error.reason) for outcome in outcomes]
+        finally:
+            archive.close()
+        with self._lock:
+            del self._archives[archive.output]
+        return outcomes
 
 
-def _archive_at(path: Path) -> Archive | None:
-    """Return the archive that an earlier call wrote; None where there is none that can be read."""
-    try:
-        return open_archive(path)
-    except UnreadableArchive:
-        return None
+class _OpenArchive:
+    """An archive in hand: takes results in any order, spooled on disk, until the last one is there."""
+
+    def __init__(self, source: Archive, output: Path, finished: Archive | None) -> None:
+        self.source, self.output = source, output
+        self.outcomes: list[Outcome] = []
+        # What an earlier call wrote, by name; {} where this one writes the archive.
+        entries = [*finished.images, *finished.others] if finished else []
+        self.finished = {entry.name: Member(finished, entry) for entry in entries if finished}
+        self._missing = len(source.images)
+        self._spool: BinaryIO | None = None
+        self._places: dict[int, tuple[str, int, int]] = {}  # by number: name, offset and size in the spool
+        self._lock = threading.Lock()
+        self._files = ExitStack()
+        for archive in filter(None, (source, finished)):
+            self._files.callback(archive.close)
+
+    def put(self, number: int, name: str, content: bytes | None) -> bool:
+        """Keep what becomes of an image, None for nothing; return whether it was the last. Raises OSError."""
+        with self._lock:
+            if content is not None:
+                if self._spool is None:
+                    spool = tempfile.TemporaryFile(dir=self.output.parent)  # noqa: SIM115 - `close` closes it
+                    self._spool = cast("BinaryIO", self._files.enter_context(spool))
+                self._places[number] = name, self._spool.tell(), len(content)
+                self._spool.write(content)
+            self._missing -= 1
+            return not self._missing
+
+    def write(self, *, others: bool) -> None:
+        """Make the output, whole or not at all. Raises UnreadableArchive and OSError."""
+        if self._spool is not None:
+            self._spool.flush()
+        with atomic_file(self.output, synced=False) as file:
+            write_archive(self.source, file, self._result, others=others)
+
+    def close(self) -> None:
+        """Close all files."""
+        self._files.close()
+
+    def _result(self, number: int) -> tuple[str, bytes] | None:
+        if self._spool is None or number not in self._places:
+            return None
+        name, offset, size = self._places[number]
+        return name, os.pread(self._spool.fileno(), size, offset)
+
+
+def write_archive(source: Archive, file: BinaryIO, results: Results, *, others: bool) -> None:
+    """Write an archive like `source` to `file`, with other images; with `others`, all other members as they are.
+
+    The same input gives the same bytes; of a zip's members, extra fields are not kept. Raises UnreadableArchive where
+    a member cannot be carried along, OSError where the result cannot be written.
+    """
+    images = {entry.number for entry in source.images}
+    with source.reported():
+        if isinstance(source, ZipArchive):
+            _write_zip(source, file, results, images, others=others)
+        elif isinstance(source, TarArchive) and source.is_compressed:
+            with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as target:  # no name, no time of day
+                _write_tar(source, cast("IO[bytes]", target), results, images, others=others)
+        elif isinstance(source, TarArchive):
+            _write_tar(source, file, results, images, others=others)
+
+
+def _write_tar(source: TarArchive, target: IO[bytes], results: Results, images: set[int], *, others: bool) -> None:
+    copied = 0  # everything up to here in the source is dealt with
+    for number, (member, end) in enumerate(source.headers()):
+        if number not in images:
+            continue
+        if others:
+            _copy(source, copied, member.offset, target)
+        result = results(number)
+        if result is not None:
+            name, content = result
+            target.write(_tar_header(member, _raw_name(member.name, name), len(content)))
+            target.write(content)
+            target.write(bytes(-len(content) % tarfile.BLOCKSIZE))
+        copied = end
+    if others:
+        _copy(source, copied, source.opened().seek(0, os.SEEK_END), target)
+    else:
+        target.write(bytes(2 * tarfile.BLOCKSIZE))
+    target.write(bytes(-target.tell() % tarfile.RECORDSIZE))
+
+
+def _copy(source: TarArchive, start: int, stop: int, target: IO[bytes]) -> None:
+    for offset in range(start, stop, 1 << 20):
+        target.write(source.read_at(offset, min(1 << 20, stop - offset)))
+
+
+def _tar_header(member: tarfile.TarInfo, name: str, size: int) -> bytes:
+    """Return a member's header blocks for another name and size."""
+    header = copy.copy(member)
+    header.name, header.size, header.type = name, size, tarfile.REGTYPE
+    header.pax_headers = {key: value for key, value in member.pax_headers.items() if key not in {"path", "size"}}
+    # Any bytes make a name in either.
+    return header.tobuf(tarfile.PAX_FORMAT if header.pax_headers else tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _write_zip(source: ZipArchive, file: BinaryIO, results: Results, images: set[int], *, others: bool) -> None:
+    zipped = source.zipped()
+    with zipfile.ZipFile(file, "w") as target:
+        target.comment = zipped.comment
+        for number, member in enumerate(zipped.infolist()):
+            if number in images:
+                result = results(number)
+                if result is not None:
+                    name, content = result
+                    target.writestr(_zip_header(member, _raw_name(member.filename, name)), content)
+            elif others:
+                header = _zip_header(member, member.filename)
+                with zipped.open(member) as original, target.open(header, "w") as written:
+                    shutil.copyfileobj(original, written)
+
+
+class _ZipHeader(zipfile.ZipInfo):
+    """A header whose name is written in the bytes given; `zipfile` turns every name that is not ASCII into UTF-8."""
+
+    raw_name: tuple[bytes, int]  # and its flag
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - where zipfile lets subclasses in
+        return self.raw_name[0], self.flag_bits | self.raw_name[1]
+
+
+def _zip_header(member: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
+    header = _ZipHeader(name, member.date_time)
+    is_utf8 = member.flag_bits & UTF8_NAME
+    raw = member.orig_filename if name == member.filename else name
+    header.raw_name = raw.encode("utf-8" if is_utf8 else "cp437"), is_utf8
+    header.extra = b"".join(_unicode_names(member.extra)) if name == member.filename else b""
+    for kept in ("compress_type", "comment", "create_system", "external_attr", "internal_attr", "file_size"):
+        setattr(header, kept, getattr(member, kept))
+    return header
+
+
+def _unicode_names(extra: bytes) -> Iterator[bytes]:
+    """Yield those fields of a zip member's extra that repeat its name in UTF-8, as Info-ZIP writes them."""
+    while len(extra) >= 4:
+        tag, size = struct.unpack("<HH", extra[:4])
+        if tag == UNICODE_NAME:
+            yield extra[: 4 + size]
+        extra = extra[4 + size :]
+
+
+def _raw_name(raw: str, name: str) -> str:
+    """Return a member's name as it was spelled, such as "./1.png", unless it has another one now."""
+    return raw if str(PurePosixPath(raw)) == name else name
 
 
 def sidecar_kinds(files: Iterable[tuple[str, Callable[[], bytes]]]) -> tuple[str, ...]:

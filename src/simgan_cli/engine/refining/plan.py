@@ -1,4 +1,4 @@
-"""Which files a refining job reads and writes, settled and checked before it touches anything."""
+"""Which files a refining job reads and writes, known and checked before it touches anything."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from simgan_cli.engine.refining.image_file import FORMATS
 from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, is_shortage
 from simgan_cli.settings.refine import FormatName
 
-SHOWN = 5  # examples in a message
+MAX_EXAMPLES = 5  # in a message
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,13 @@ class Source:
         return self.selection.archives
 
     @property
-    def labels(self) -> list[str]:
+    def others(self) -> list[str]:
         """All files that are no pictures."""
         return [*self.tree.others, *self.tree.hidden]
 
-    def output_of(self, archive: Archive) -> Path:
-        """Return the archive to make of one."""
-        return self.destination / archive.path.relative_to(self.tree.root)
-
 
 @dataclass(frozen=True)
-class Job:
+class RefineTask:
     """One file to make, of a file or an archive's member: `number` counts within this process's part."""
 
     number: int
@@ -61,15 +57,10 @@ class Job:
     archive: Path | None = None  # to write `output` into
     odd: str | None = None  # why the image is carried along unrefined
 
-    def carried(self, why: str) -> "Job":
-        """Return the job to carry the image along: under its own name, which --format may have changed."""
+    def carried(self, why: str) -> "RefineTask":
+        """Return the task to carry the image along, under its own name, which --format may have changed."""
         source = self.source.entry.name if isinstance(self.source, Member) else str(self.source)
         return replace(self, output=self.output.with_name(PurePosixPath(source).name), odd=why)
-
-    @property
-    def is_known_odd(self) -> bool:
-        """Whether the look at the folder told that the image looks like a label."""
-        return self.origin.selection.oddity(self.source) is not None
 
     @property
     def path(self) -> str:
@@ -78,7 +69,7 @@ class Job:
 
     @property
     def file(self) -> Path:
-        """What there is on the disk when the job is done."""
+        """The file on the disk that the result is, or is in."""
         return self.archive or self.output
 
     @property
@@ -105,28 +96,28 @@ class Plan:
         """Return the archives of this part that hold images."""
         return part_of([(source, archive) for source in self.sources for archive in source.archives], *self.part)
 
-    def image_jobs(self) -> Iterator[Job]:
+    def image_tasks(self) -> Iterator[RefineTask]:
         """Yield the images of this part, in order: files, then archive by archive."""
-        for job in self._image_jobs():
-            why = job.origin.selection.oddity(job.source)
-            yield job.carried(why) if why else job
+        for task in self._image_tasks():
+            why = task.origin.selection.oddity(task.source)
+            yield task.carried(why) if why else task
 
-    def _image_jobs(self) -> Iterator[Job]:
+    def _image_tasks(self) -> Iterator[RefineTask]:
         number = -1
         for number, (source, path) in enumerate(self._loose([source.tree.images for source in self.sources])):
             output = source.destination / output_name(path, self.format)
-            yield Job(number, source.tree.root / path, output, source)
+            yield RefineTask(number, source.tree.root / path, output, source)
         packed = ((archive.images, archive, source, self.format) for source, archive in self.archives())
-        yield from _packed_jobs(number + 1, packed)
+        yield from _packed_tasks(number + 1, packed)
 
-    def label_jobs(self) -> Iterator[Job]:
+    def other_tasks(self) -> Iterator[RefineTask]:
         """Yield the files of this part that are no images, in order; those in archives go with their images."""
-        for number, (source, path) in enumerate(self._loose([source.labels for source in self.sources])):
-            yield Job(number, source.tree.root / path, source.destination / path, source)
+        for number, (source, path) in enumerate(self._loose([source.others for source in self.sources])):
+            yield RefineTask(number, source.tree.root / path, source.destination / path, source)
 
-    def packed_label_jobs(self) -> Iterator[Job]:
+    def packed_other_tasks(self) -> Iterator[RefineTask]:
         """Yield the other members of this part's archives."""
-        yield from _packed_jobs(0, ((archive.others, archive, source, None) for source, archive in self.archives()))
+        yield from _packed_tasks(0, ((archive.others, archive, source, None) for source, archive in self.archives()))
 
     def empty_folders(self) -> list[Path]:
         """Return the folders to make that nothing goes into."""
@@ -134,12 +125,12 @@ class Plan:
 
     def unusable(self) -> list[tuple[str, str, bool]]:
         """Return what can be neither refined nor carried along: (path, reason, whether images are lost by that)."""
-        found = [
+        everything = [
             (str(source.tree.root / path), reason, holds_images(path))
             for source in self.sources
             for path, reason in source.tree.unusable
         ]
-        return list(part_of(found, *self.part))
+        return list(part_of(everything, *self.part))
 
     def foreign_images(self) -> Counter[str]:
         """Return how many files there are of each kind of image, video or archive that is carried along as it is."""
@@ -151,10 +142,10 @@ class Plan:
         return counts
 
     def has(self, file: Path) -> bool:
-        """Say whether `file` is one of those that the job, all parts of it, reads or makes."""
+        """Return whether `file` is one of those that the job, all parts of it, reads or makes."""
         place = file.resolve()
         for source in self.sources:
-            kept = [*source.tree.archives, *source.labels]
+            kept = [*source.tree.archives, *source.others]
             read = [*source.tree.images, *kept]
             made = [*(output_name(name, self.format) for name in source.tree.images), *kept]
             for folder, names in ((source.tree.root.resolve(), read), (source.destination.resolve(), made)):
@@ -191,14 +182,14 @@ def make_plan(
     return plan
 
 
-def check_existing(plan: Plan, out: Path, *, labels: bool) -> None:
+def check_existing(plan: Plan, out: Path, *, others: bool) -> None:
     """Raise SettingsError where a result exists already."""
-    jobs = chain(plan.image_jobs(), plan.label_jobs() if labels else ())
-    existing = [file for file, _ in groupby(jobs, attrgetter("file")) if file.exists()]
+    tasks = chain(plan.image_tasks(), plan.other_tasks() if others else ())
+    existing = [file for file, _ in groupby(tasks, attrgetter("file")) if file.exists()]
     if existing:
         raise SettingsError(
             f"--out {out}: {len(existing):,} of the results exist, such as {existing[0]}; "
-            "--skip-existing goes on after an interruption, --overwrite replaces them"
+            "--skip-existing resumes after an interruption, --overwrite replaces them"
         )
 
 
@@ -226,18 +217,18 @@ def output_name(path: str, wanted: FormatName | None) -> str:
     return str(PurePosixPath(path).with_suffix(FORMATS[wanted].suffixes[0]))
 
 
-def open_result(job: Job) -> Readable:
-    """Return the result of a job, to be read; its archive is the caller's to close.
+def open_result(task: RefineTask) -> Readable:
+    """Return the result of a task, to be read; its archive is the caller's to close.
 
     Raises UnreadableArchive where the archive cannot be read or does not hold it.
     """
-    if job.archive is None:
-        return job.output
-    archive = open_archive(job.archive)
+    if task.archive is None:
+        return task.output
+    archive = open_archive(task.archive)
     for entry in (*archive.images, *archive.others):
-        if entry.name == job.name:
+        if entry.name == task.name:
             return Member(archive, entry)
-    raise UnreadableArchive(job.archive, f"holds no {job.name}")
+    raise UnreadableArchive(task.archive, f"holds no {task.name}")
 
 
 def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
@@ -278,25 +269,25 @@ def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
 
 def _read(place: Path, destination: Path, patterns: Patterns, *, is_recorded: bool) -> Source:
     try:
-        found = select_pictures(read_tree(place, patterns), patterns, is_recorded=is_recorded)
-        if is_recorded and patterns and not found.count:  # patterns for other names
-            found = select_pictures(read_tree(place))
+        selection = select_pictures(read_tree(place, patterns), patterns, is_recorded=is_recorded)
+        if is_recorded and patterns and not selection.count:  # patterns for other names
+            selection = select_pictures(read_tree(place))
     except OSError as error:
         if is_shortage(error):
             raise
         raise DataError(
             f"{error.filename or place}: cannot be read ({error.strerror}); check its permissions"
         ) from error
-    return Source(place, destination, found)
+    return Source(place, destination, selection)
 
 
-def _packed_jobs(
+def _packed_tasks(
     number: int, packed: Iterable[tuple[list[Entry], Archive, Source, FormatName | None]]
-) -> Iterator[Job]:
+) -> Iterator[RefineTask]:
     for entries, archive, source, wanted in packed:
-        output = source.output_of(archive)
+        output = source.destination / archive.path.relative_to(source.tree.root)
         for entry in entries:
-            yield Job(number, Member(archive, entry), output / output_name(entry.name, wanted), source, output)
+            yield RefineTask(number, Member(archive, entry), output / output_name(entry.name, wanted), source, output)
             number += 1
 
 
@@ -308,7 +299,7 @@ def _check_collisions(plan: Plan, out: Path) -> None:
     problems = []
     for source in plan.sources:
         tree = source.tree
-        kept = [*tree.archives, *source.labels]
+        kept = [*tree.archives, *source.others]
         loose = _collisions(tree.images, kept, plan.format, ignores_case=ignores_case)
         problems += [f"{tree.root / first} and {tree.root / second}" for first, second in loose]
         for archive in source.archives:
@@ -316,10 +307,11 @@ def _check_collisions(plan: Plan, out: Path) -> None:
             inside = _collisions(images, others, plan.format, ignores_case=False)
             problems += [f"{archive.path}/{first} and {second}" for first, second in inside]
     if problems:
-        more = f" (and {len(problems) - SHOWN} more pairs)" if len(problems) > SHOWN else ""
+        more = f" (and {len(problems) - MAX_EXAMPLES} more pairs)" if len(problems) > MAX_EXAMPLES else ""
         why = "the file system of --out ignores case" if ignores_case else f"--format {plan.format}"
         raise SettingsError(
-            f"results would collide ({why}): {'; '.join(problems[:SHOWN])}{more}; rename them, or keep --format same"
+            f"results would collide ({why}): {'; '.join(problems[:MAX_EXAMPLES])}{more}; "
+            "rename them, or keep --format same"
         )
 
 
@@ -335,7 +327,7 @@ def _collisions(
 
 
 def _ignores_case(folder: Path) -> bool:
-    """Say whether names in `folder` differ only in case in vain, by asking for an existing one in other letters."""
+    """Return whether the file system of `folder` ignores case, by asking for an existing name in other letters."""
     place = folder.resolve()
     while not place.exists():
         place = place.parent

@@ -1,0 +1,116 @@
+"""What became of images: of each, and of all in a job."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simgan_cli.engine.refining.plan import RefineTask
+from simgan_cli.engine.runtime.stop import StopReason
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image, or of a file beside them."""
+
+    task: RefineTask
+    status: str  # refined, unchanged, skipped, carried (along), left out or failed
+    reason: str = ""  # why it failed, or looks like a label
+    source_sha256: str | None = None
+    output_sha256: str | None = None
+    converted: str | None = None
+    lossy: bool = False
+    lost: tuple[str, ...] = ()  # what of the source's file the result does not have
+    sidecars: tuple[str, ...] = ()  # what among the files carried along holds the render's own pixels
+    labels: int = 0  # files carried along: this one, or the members of the archive of which this image was the last
+
+
+@dataclass
+class Report:
+    """What a job did; those of several ranks add up."""
+
+    images: int = 0
+    counts: Counter[str] = field(default_factory=Counter)  # images refined, unchanged and skipped
+    odd: dict[str, str] = field(default_factory=dict)  # images carried along since they look like labels, and why
+    failed: list[dict[str, str]] = field(default_factory=list)
+    labels: int = 0
+    lossy: int = 0
+    converted: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)  # what results do not have of their sources' files
+    sidecars: Counter[str] = field(default_factory=Counter)  # files carried along that hold the render's own pixels
+    shifts: list[float] = field(default_factory=list)  # pixels, of each image measured
+    seconds: float = 0.0
+    waited: dict[str, float] = field(default_factory=dict)  # seconds of the network, of waiting to read and to write
+    stopped: StopReason | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one image, and what came with it, or one file beside them."""
+        self.labels += outcome.labels
+        self.lossy += outcome.lossy
+        self.lost.update(outcome.lost)
+        self.sidecars.update(outcome.sidecars)
+        self.converted.update([outcome.converted] if outcome.converted else [])
+        if outcome.status == "failed":
+            self.failed.append({"path": str(outcome.task.source), "reason": outcome.reason})
+        elif outcome.reason:
+            self.odd[str(outcome.task.source)] = outcome.reason
+        elif outcome.status != "carried":
+            self.counts[outcome.status] += 1
+
+    @property
+    def through_network(self) -> int:
+        """Images that the network saw."""
+        return self.counts["refined"] + self.counts["unchanged"]
+
+    @property
+    def images_per_second(self) -> float:
+        """Images that went through the network in a second of the whole job."""
+        return self.through_network / self.seconds if self.seconds else 0.0
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the time that went to the network, and to waiting for reading and writing; {} without any."""
+        total = sum(self.waited.values())
+        return {name: seconds / total for name, seconds in self.waited.items()} if total else {}
+
+    @property
+    def limit(self) -> str | None:
+        """What most of the time went to, so that `images_per_second` is its rate: network, reading or writing."""
+        return max(self.shares, key=self.shares.__getitem__) if self.through_network and self.shares else None
+
+    @property
+    def mean_drift(self) -> float:
+        """Mean shift of the measured images, in pixels."""
+        return float(np.mean(self.shifts))
+
+    @property
+    def p95_drift(self) -> float:
+        """95th percentile of the shifts, in pixels."""
+        return float(np.percentile(self.shifts, 95))
+
+    @property
+    def done(self) -> int:
+        """Images that need nothing more."""
+        return self.counts.total() + len(self.odd) + len(self.failed)
+
+    @classmethod
+    def total(cls, parts: list["Report"]) -> "Report":
+        """Add the parts of all ranks; the time is that of the slowest."""
+        waited: dict[str, float] = {}
+        for name, seconds in (item for part in parts for item in part.waited.items()):
+            waited[name] = waited.get(name, 0.0) + seconds
+        return cls(
+            images=sum(part.images for part in parts),
+            counts=sum((part.counts for part in parts), Counter()),
+            odd={path: why for part in parts for path, why in part.odd.items()},
+            failed=[failure for part in parts for failure in part.failed],
+            labels=sum(part.labels for part in parts),
+            lossy=sum(part.lossy for part in parts),
+            converted=sum((part.converted for part in parts), Counter()),
+            lost=sum((part.lost for part in parts), Counter()),
+            sidecars=sum((part.sidecars for part in parts), Counter()),
+            shifts=[shift for part in parts for shift in part.shifts],
+            seconds=max(part.seconds for part in parts),
+            waited=waited,
+            stopped=next((part.stopped for part in parts if part.stopped), None),
+        )
