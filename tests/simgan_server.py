@@ -90,6 +90,8 @@ def _run(connection: socket.socket) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    if "PID_FILE" in os.environ:  # for tests that kill it
+        Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
     sys.argv = ["simgan", *request["arguments"]]
 
     from simgan_cli.cli.app import main

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import resource
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tests.helpers import (
     UNPRIVILEGED,
     files_below,
     needs_permissions,
+    pack,
     simgan,
     write_images,
     write_refiner,
@@ -29,6 +32,14 @@ from tests.helpers import (
 )
 
 Refine = Callable[..., Result]
+
+
+def invoke(*arguments: str | Path, code: int = 0, env: dict[str, str] | None = None) -> Result:
+    """Run `simgan` in this process."""
+    result = CliRunner().invoke(app, [str(word) for word in arguments], env={"COLUMNS": "200"} | (env or {}))
+    assert result.exit_code == code, result.stderr
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +57,7 @@ def refine(model: Path, renders: Path, tmp_path: Path) -> Refine:
     """Run `simgan refine` in this process, by default on `renders` into `out`."""
 
     def run(*arguments: str | Path, inputs: tuple[Path, ...] = (renders,), out: str = "out", code: int = 0) -> Result:
-        command = ["refine", *inputs, "--model", model, "--out", tmp_path / out, *arguments]
-        result = CliRunner().invoke(app, [str(word) for word in command], env={"COLUMNS": "200"})
-        assert result.exit_code == code, result.stderr
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
+        return invoke("refine", *inputs, "--model", model, "--out", tmp_path / out, *arguments, code=code)
 
     return run
 
@@ -128,6 +135,24 @@ def test_failing_images_are_reported_and_the_rest_are_done(refine: Refine, rende
     assert ended["seconds"] > 0
 
 
+def test_a_disk_that_fills_leaves_nothing_half_written(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 3, 1)
+    write_images(images / "large", 3, 1, shape=(90, 110))
+    pack(renders, images / "shard.tar")
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))  # a file of at most 9 kB
+    try:
+        result = refine(inputs=(images,), code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert "--skip-existing" in result.stderr
+    refine(inputs=(images,), out="whole")
+    whole = files_below(tmp_path / "whole")
+    assert all(whole[name] == content for name, content in files_below(tmp_path / "out").items())
+    refine("--skip-existing", inputs=(images,))
+    assert files_below(tmp_path / "out") == whole
+
+
 def test_existing_results_are_kept_replaced_or_an_error(refine: Refine, renders: Path, tmp_path: Path) -> None:
     refine()
     whole = files_below(tmp_path / "out")
@@ -143,17 +168,20 @@ def test_existing_results_are_kept_replaced_or_an_error(refine: Refine, renders:
     assert "contradict" in refine("--overwrite", "--skip-existing", code=2).stderr
 
 
-def test_results_of_two_models_are_not_mixed_unasked(refine: Refine, model: Path, tmp_path: Path) -> None:
+def test_results_of_two_settings_are_not_mixed_unasked(refine: Refine, tmp_path: Path) -> None:
     refine()
     (tmp_path / "out" / "3.png").unlink()
-    assert "strength 1.0, now 0.5" in refine("--skip-existing", "--strength", "0.5", code=2).stderr
-    other = write_refiner(tmp_path / "other", width=4)
-    assert "model_sha256" in refine("--skip-existing", "--model", other, code=2).stderr
-    refine("--overwrite", "--model", other)
-    refine("--skip-existing", "--model", other)
+    for dry_run in ((), ("--dry-run",)):
+        assert "strength 1.0, now 0.5" in refine("--skip-existing", "--strength", "0.5", *dry_run, code=2).stderr
+    refine("--skip-existing", "--seed", "7")  # which changes nothing without noise
+    noisy = write_refiner(tmp_path / "noisy", noise=True)
+    assert "model_sha256" in refine("--skip-existing", "--model", noisy, code=2).stderr
+    refine("--overwrite", "--model", noisy)
+    refine("--skip-existing", "--model", noisy)
+    assert "seed 0, now 7" in refine("--skip-existing", "--seed", "7", "--model", noisy, code=2).stderr
 
 
-def test_a_damaged_record_is_not_taken_for_none(refine: Refine, model: Path, tmp_path: Path) -> None:
+def test_a_damaged_record_is_not_taken_for_none(refine: Refine, tmp_path: Path) -> None:
     refine()
     (tmp_path / "out" / RECORD).write_text("{")
     assert f"{RECORD} is damaged" in refine("--skip-existing", code=2).stderr
@@ -163,71 +191,36 @@ def test_a_damaged_record_is_not_taken_for_none(refine: Refine, model: Path, tmp
     refine("--skip-existing")
 
 
-def test_a_dry_run_tells_what_the_call_would_do(refine: Refine, tmp_path: Path) -> None:
-    refine()
-    (tmp_path / "out" / "3.png").unlink()
-    (tmp_path / "out" / "labels.csv").unlink()
-    planned = json.loads(refine("--skip-existing", "--dry-run", "--json").stdout)
-    listed = [Path(output).name for _, output in planned["refine"] + planned["carry"]]
-    assert (planned["images"], listed) == (1, ["3.png", "labels.csv"])
-    assert "strength 1.0, now 0.5" in refine("--skip-existing", "--strength", "0.5", "--dry-run", code=2).stderr
-
-
-def test_a_seed_sets_results_apart_only_where_there_is_noise(refine: Refine, tmp_path: Path) -> None:
-    refine()
-    refine("--skip-existing", "--seed", "7")
-    noisy = write_refiner(tmp_path / "noisy", noise=True)
-    refine("--model", noisy, out="noisy-out")
-    assert "seed 0, now 7" in refine("--skip-existing", "--seed", "7", "--model", noisy, out="noisy-out", code=2).stderr
-
-
-def test_an_overwrite_of_a_part_is_not_taken_for_the_whole(refine: Refine, model: Path, tmp_path: Path) -> None:
-    refine()
-    other = write_refiner(tmp_path / "other", width=4)
-    refine("--overwrite", "--model", other, "--shard", "1/2")
-    mixed = files_below(tmp_path / "out")
-    for resumed in (other, model):
-        assert "results of two settings" in refine("--skip-existing", "--model", resumed, code=2).stderr
-    assert files_below(tmp_path / "out") == mixed
-    refine("--overwrite", "--model", other)
-    refine("--skip-existing", "--model", other)
-    refine("--model", other, out="fresh")
-    assert files_below(tmp_path / "out") == files_below(tmp_path / "fresh")
-
-
-def test_results_of_another_model_that_an_overwrite_left_are_never_taken_for_its_own(
-    refine: Refine, renders: Path, tmp_path: Path
+def test_an_overwrite_that_leaves_earlier_results_is_not_taken_for_all(
+    refine: Refine, model: Path, tmp_path: Path
 ) -> None:
     refine()
     other = write_refiner(tmp_path / "other", width=4)
-    refine("--overwrite", "--model", other, inputs=(write_images(tmp_path / "more", 2, 3),))  # 0.png and 1.png alone
-    assert "results of two settings" in refine("--skip-existing", "--model", other, code=2).stderr
-    refine("--overwrite", "--model", other)
-    refine("--skip-existing", "--model", other)
+    more = write_images(tmp_path / "more", 2, 3)  # 0.png and 1.png alone
+    for part, inputs in ((("--shard", "1/2"), ()), ((), (more,))):
+        refine("--overwrite", "--model", other, *part, **({"inputs": inputs} if inputs else {}))
+        mixed = files_below(tmp_path / "out")
+        for resumed in (other, model):
+            assert "results of two settings" in refine("--skip-existing", "--model", resumed, code=2).stderr
+        assert files_below(tmp_path / "out") == mixed
+        refine("--overwrite", "--model", other)
+        refine("--skip-existing", "--model", other)
+        refine("--overwrite")
+    refine(out="fresh")
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "fresh")
 
 
 def test_what_failed_in_an_overwrite_is_not_skipped_by_the_advice(refine: Refine, renders: Path) -> None:
     refine()
     (renders / "0.png").write_bytes(b"no image")
-    assert "mend them and run the same command again\n" in refine("--overwrite", code=3).stderr
+    assert "fix them and run the same command again\n" in refine("--overwrite", code=3).stderr
     assert "again, with --skip-existing" in refine("--skip-existing", out="other", code=3).stderr
     assert "same command again\n" in refine("--overwrite", "--fail-fast", code=4).stderr
 
 
-def test_parts_of_a_job_have_a_manifest_and_a_sheet_each(refine: Refine, tmp_path: Path) -> None:
-    for part in ("1/2", "2/2"):
-        refine("--shard", part, "--manifest", tmp_path / "m.jsonl", "--compare", tmp_path / "c.png")
-    assert all((tmp_path / f"c-part-{part}-of-2.png").exists() for part in (1, 2))
-    parts = [(tmp_path / f"m-part-{part}-of-2.jsonl").read_text().splitlines() for part in (1, 2)]
-    assert [len(lines) for lines in parts] == [4, 3]
-    assert not (tmp_path / "m.jsonl").exists()
-
-
 @pytest.mark.parametrize("flag", ["--manifest", "--compare"])
 @pytest.mark.parametrize("place", ["renders/labels.csv", "renders/0.png", "out/deep er/1.png", "out/labels.csv"])
-def test_what_is_told_of_the_job_goes_into_none_of_its_files(
-    refine: Refine, tmp_path: Path, flag: str, place: str
-) -> None:
+def test_manifest_and_sheet_go_into_no_file_of_the_job(refine: Refine, tmp_path: Path, flag: str, place: str) -> None:
     before = files_below(tmp_path)
     assert (
         f"{flag} {tmp_path / place}: a file that is read or made here" in refine(flag, tmp_path / place, code=2).stderr
@@ -304,8 +297,8 @@ def test_the_manifest_and_the_json_tell_all(refine: Refine, renders: Path, model
 
 
 def test_the_report_names_the_limit() -> None:
-    one = Report(refined=30, waited={"reading": 6.0, "network": 1.0, "writing": 1.0}, seconds=10.0)
-    other = Report(refined=10, waited={"reading": 2.0, "network": 9.0, "writing": 1.0}, seconds=8.0)
+    one = Report(counts=Counter(refined=30), waited={"reading": 6.0, "network": 1.0, "writing": 1.0}, seconds=10.0)
+    other = Report(counts=Counter(refined=10), waited={"reading": 2.0, "network": 9.0, "writing": 1.0}, seconds=8.0)
     assert (one.limit, other.limit) == ("reading", "network")
     both = Report.total([one, other])
     assert (both.limit, both.images_per_second) == ("network", 4.0)
@@ -320,9 +313,15 @@ def test_a_dry_run_lists_and_writes_nothing(refine: Refine, renders: Path, tmp_p
     assert f"copy {renders / 'labels.csv'} -> {tmp_path / 'out' / 'labels.csv'}" in lines
     document = json.loads(refine("-n", "--json").stdout)
     assert (document["images"], document["labels"]) == (7, 3)
+    assert not (tmp_path / "out").exists()
+    refine()
+    (tmp_path / "out" / "3.png").unlink()
+    (tmp_path / "out" / "labels.csv").unlink()
+    planned = json.loads(refine("--skip-existing", "--dry-run", "--json").stdout)
+    listed = [Path(output).name for _, output in planned["refine"] + planned["carry"]]
+    assert (planned["images"], listed) == (1, ["3.png", "labels.csv"])
     Image.linear_gradient("L").save(renders / "0.jpg")
     assert "collide" in refine("-n", "--format", "png", code=2).stderr
-    assert not (tmp_path / "out").exists()
 
 
 def test_of_several_ranks_the_first_lists_everything(
@@ -339,11 +338,16 @@ def test_of_several_ranks_the_first_lists_everything(
             assert as_text == as_json == ""
 
 
-def test_parts_together_are_the_whole(refine: Refine, tmp_path: Path) -> None:
+def test_parts_together_are_the_whole_with_a_manifest_and_a_sheet_each(refine: Refine, tmp_path: Path) -> None:
     refine()
+    files = ("--manifest", tmp_path / "m.jsonl", "--compare", tmp_path / "c.png")
     for part in (1, 2, 3):
-        refine("--shard", f"{part}/3", out="parts")
+        refine("--shard", f"{part}/3", *files, out="parts")
+        assert (tmp_path / f"c-part-{part}-of-3.png").exists()
     assert files_below(tmp_path / "parts") == files_below(tmp_path / "out")
+    manifests = [tmp_path / f"m-part-{part}-of-3.jsonl" for part in (1, 2, 3)]
+    assert [len(manifest.read_text().splitlines()) for manifest in manifests] == [3, 2, 2]
+    assert not (tmp_path / "m.jsonl").exists()
     assert "0/3" in refine("--shard", "0/3", out="x", code=2).stderr
     (tmp_path / "job.toml").write_text("[refine]\nshard = [3, 2]\n")
     assert "[3, 2] is not I/N" in refine("--config", tmp_path / "job.toml", out="x", code=2).stderr
@@ -384,22 +388,17 @@ def test_a_sheet_compares_before_and_after(refine: Refine, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("flag", ["--manifest", "--compare"])
-def test_a_folder_where_a_file_is_to_be_is_said_before_the_work(refine: Refine, tmp_path: Path, flag: str) -> None:
-    assert f"{flag} {tmp_path}: a folder" in refine(flag, tmp_path, code=2).stderr
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("flag", ["--manifest", "--compare"])
-def test_what_is_told_of_the_job_replaces_nothing_unasked(refine: Refine, tmp_path: Path, flag: str) -> None:
+def test_manifest_and_sheet_replace_nothing_unasked(refine: Refine, tmp_path: Path, flag: str) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
     assert f"{flag} {mine}: exists" in refine(flag, mine, code=2).stderr
+    for part in ((), ("--shard", "1/2")):
+        assert f"{flag} {tmp_path}: a folder" in refine(flag, tmp_path, *part, code=2).stderr
     assert not (tmp_path / "out").exists()
     assert mine.read_text() == "mine"
     refine(flag, mine, "--overwrite")
     assert mine.read_bytes() != b"mine"
-    assert "--skip-existing goes on after an interruption" in refine(flag, mine, code=2).stderr
-    assert f"{flag} {tmp_path}: a folder" in refine("--shard", "1/2", flag, tmp_path, out="part", code=2).stderr
+    assert "--skip-existing resumes after an interruption" in refine(flag, mine, code=2).stderr
 
 
 def test_files_that_look_like_images_are_pointed_out(refine: Refine, renders: Path) -> None:
@@ -440,17 +439,14 @@ def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path
     assert "moved by more than 1 px" in result.stderr
 
 
-@pytest.mark.slow
 def test_settings_come_from_file_environment_and_flags(model: Path, renders: Path, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(
         f'[train]\nsteps = 3\n[refine]\ninputs = ["{renders}"]\nmodel = "{model}"\nstrength = 0.1\nbatch-size = 3\n'
     )
-    result = simgan(
-        "refine", "--config", file, "--out", tmp_path / "out", "--dry-run", "--strength", "0.3",
-        env={"SIMGAN_STRENGTH": "0.2", "SIMGAN_BATCH_SIZE": "5", "SIMGAN_STEPS": "9"},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    environment = {"SIMGAN_STRENGTH": "0.2", "SIMGAN_BATCH_SIZE": "5", "SIMGAN_STEPS": "9"}
+    flags = ("--config", file, "--out", tmp_path / "out")
+    result = invoke("refine", *flags, "--dry-run", "--strength", "0.3", env=environment)
     shown = dict(line.split(maxsplit=1) for line in result.stderr.splitlines()[:6])
     assert (shown["strength"], shown["batch-size"]) == ("0.3", "5")
     for bad, words in (
@@ -458,6 +454,5 @@ def test_settings_come_from_file_environment_and_flags(model: Path, renders: Pat
         ({"SIMGAN_MODEL": ""}, "--model: it is empty"),
         ({"SIMGAN_SHARD": "3/2"}, "--shard:"),
     ):
-        result = simgan("refine", renders, "--out", tmp_path / "out", env={"SIMGAN_MODEL": str(model)} | bad)
-        assert result.returncode == 2, result.stderr
+        result = invoke("refine", renders, "--out", tmp_path / "out", code=2, env={"SIMGAN_MODEL": str(model)} | bad)
         assert words in result.stderr

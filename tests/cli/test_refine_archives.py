@@ -1,21 +1,18 @@
 """`simgan refine` and `simgan train` with tar and zip files in the place of folders."""
 
 import json
-import signal
-import subprocess
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from simgan_cli.cli.app import app
 from simgan_cli.engine.refining.record import RECORD
+from tests.cli.test_refine import invoke
 from tests.conftest import Domains
-from tests.helpers import SIMGAN, TINY, files_below, members, pack, write_images, write_refiner, write_renders
+from tests.helpers import TINY, files_below, members, pack, write_images, write_refiner, write_renders
 
 Run = Callable[..., Result]
 
@@ -37,11 +34,7 @@ def refine(model: Path, tmp_path: Path) -> Run:
     """Run `simgan refine` in this process into `out`."""
 
     def run(*arguments: str | Path, model: Path = model, out: str = "out", code: int = 0) -> Result:
-        command = ["refine", *arguments, "--model", model, "--out", tmp_path / out]
-        result = CliRunner().invoke(app, [str(word) for word in command], env={"COLUMNS": "200"})
-        assert result.exit_code == code, result.stderr
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
+        return invoke("refine", *arguments, "--model", model, "--out", tmp_path / out, code=code)
 
     return run
 
@@ -123,34 +116,28 @@ def test_existing_archives_need_a_word_and_are_skipped_whole(refine: Run, render
 
 
 @pytest.mark.parametrize("name", ["r.tar", "r.zip"])
-def test_labels_that_an_earlier_call_left_behind_are_carried_by_the_next(
+def test_an_archive_that_lacks_an_image_or_a_label_is_made_again(
     refine: Run, renders: Path, tmp_path: Path, name: str
 ) -> None:
-    archive = pack(renders, tmp_path / name)
-    refine(archive, "--no-copy-others")
-    refine(archive, "--skip-existing")
-    assert members(tmp_path / "out" / name).keys() == members(archive).keys()
-
-
-@pytest.mark.parametrize("name", ["r.tar", "r.zip"])
-def test_failing_images_are_counted_and_tried_again(refine: Run, renders: Path, tmp_path: Path, name: str) -> None:
     broken = renders / "deep er" / "1.png"
     good = broken.read_bytes()
     broken.write_bytes(b"this is no image")
-    archive = pack(renders, tmp_path / name)
-    for more, done in (([], "refined"), (["--skip-existing"], "skipped")):  # what is there is copied, not refined again
-        document = json.loads(refine(archive, "--json", *more, code=3).stdout)
+    archive, output = pack(renders, tmp_path / name), tmp_path / "out" / name
+    for flags in ([], ["--skip-existing"]):
+        document = json.loads(refine(archive, "--json", *flags, code=3).stdout)
         assert [failed["path"] for failed in document["failed"]] == [f"{archive}/deep er/1.png"]
-        assert (document["images"], document[done]) == (7, 6)
-        assert "deep er/1.png" not in members(tmp_path / "out" / name)
-        assert "deep er/0.png" in members(tmp_path / "out" / name)
+        assert (document["images"], document["refined"], document["skipped"]) == (7, 6, 0)
+        assert members(output).keys() == members(archive).keys() - {"deep er/1.png"}
     assert "--fail-fast" in refine(archive, "--fail-fast", out="fast", code=4).stderr
     assert below(tmp_path / "fast") == {}
     broken.write_bytes(good)
     pack(renders, archive)
-    refine(archive, "--skip-existing")
+    refine(archive, "--skip-existing", "--no-copy-others")
+    assert members(output).keys() == {path for path in members(archive) if path.endswith(".png")}
     refine(renders, out="folder")
-    assert members(tmp_path / "out" / name) == below(tmp_path / "folder")
+    for refined in (7, 0):
+        assert json.loads(refine(archive, "--skip-existing", "--json").stdout)["refined"] == refined
+        assert members(output) == below(tmp_path / "folder")
 
 
 def test_hostile_archives_are_reported_and_write_nowhere(refine: Run, renders: Path, tmp_path: Path) -> None:
@@ -186,72 +173,21 @@ def test_an_archive_is_no_place_to_write_to(refine: Run, renders: Path, tmp_path
     assert "a file, not a folder or an archive (.tar" in refine(renders / "labels.csv", out="x", code=2).stderr
 
 
-@pytest.mark.slow
-def test_killed_within_an_archive_and_restarted_the_result_is_that_of_an_undisturbed_run(
-    refine: Run, tmp_path: Path
-) -> None:
-    shards, slow = tmp_path / "shards", write_refiner(tmp_path / "slow", width=32, blocks=2)
-    for number in range(4):
-        folder = write_images(tmp_path / f"s{number}", 20, number, shape=(60, 90))
-        for label in range(20):
-            (folder / f"{label}.json").write_text(str(label) * 100)
-        pack(folder, shards / f"{number}{'.zip' if number == 1 else '.tar'}")
-    flags = ["--batch-size", "8", "--workers", "1", "--skip-existing", "--quiet"]
-    refine(shards, *flags, model=slow, out="whole")
-    whole, out = files_below(tmp_path / "whole"), tmp_path / "out"
-    command = [SIMGAN, "refine", shards, *flags, "--model", slow, "--out", out]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE)
-    while process.poll() is None and not list(out.glob("0*")):
-        time.sleep(0.005)
-    process.kill()
-    assert process.communicate()[1].startswith(
-        b"warning: images of 60x90 (the first), and the refiner was trained at 16x20"
-    )
-    assert process.returncode == -signal.SIGKILL
-    there = below(out)
-    finished = {name for name in there if not name.startswith(".")}
-    assert 1 <= len(finished) < 4
-    assert all(there[name] == whole[name] for name in finished)  # whole archives, or none
-    refine(shards, *flags, model=slow)
-    assert files_below(out) == whole
-
-
-def test_training_goes_on_from_folders_to_their_archives(domains: Domains, tmp_path: Path) -> None:
+def test_training_resumes_from_folders_to_their_archives(domains: Domains, tmp_path: Path) -> None:
     """Images may move, but must be the same: the run's fingerprints are those of the archives, too."""
     tar, zipped = pack(domains.synthetic, tmp_path / "synthetic.tar"), pack(domains.real, tmp_path / "in" / "real.zip")
-    places = [(domains.synthetic, domains.real, 3), (tar, zipped.parent, 4)]
+    places = [(domains.synthetic, domains.real, "3"), (tar, zipped.parent, "4")]
     for synthetic, real, steps in places:
-        flags = [
-            "--synthetic",
-            synthetic,
-            "--real",
-            real,
-            "--out",
-            domains.out,
-            *TINY,
-            "--eval-every",
-            0,
-            "--steps",
-            steps,
-        ]
-        result = CliRunner().invoke(app, ["train", "--resume", "auto", *map(str, flags)])
-        assert result.exit_code == 0, result.stderr
+        domain = ("--synthetic", synthetic, "--real", real, "--out", domains.out)
+        result = invoke("train", "--resume", "auto", *domain, *TINY, "--eval-every", "0", "--steps", steps)
     assert "resumed" in result.stderr
 
 
 def test_a_dry_run_counts_what_archives_hold_and_names_broken_ones(domains: Domains, tmp_path: Path) -> None:
     pack(domains.synthetic, tmp_path / "in" / "1.tar")
     (tmp_path / "in" / "2.tar").write_bytes(b"x")
-    flags = [
-        "--synthetic",
-        str(tmp_path / "in"),
-        "--real",
-        str(domains.real),
-        "--out",
-        str(tmp_path / "run"),
-        "--dry-run",
-    ]
-    result = CliRunner().invoke(app, ["train", *flags])
+    domain = ("--synthetic", tmp_path / "in", "--real", domains.real, "--out", tmp_path / "run")
+    result = invoke("train", *domain, "--dry-run")
     assert "synthetic: 12 files" in result.stdout
     assert f"unusable: {tmp_path}/in/2.tar: damaged" in result.stdout
-    assert CliRunner().invoke(app, ["train", *flags[:-1], "--strict", *TINY]).exit_code == 4
+    invoke("train", *domain, "--strict", *TINY, code=4)
