@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from simgan_cli.engine.refining.outcome import Report
     from simgan_cli.engine.refining.plan import Plan, RefineTask
 
+LOG_EVERY = 1000  # images between lines of progress where there is no terminal
 MAX_WARNINGS = 20
 MAX_SCALE_RATIO = 1.5  # between the diagonals of images and of those that the refiner was trained on
 
@@ -198,7 +199,7 @@ def _run(
     from simgan_cli.engine.refining.outcome import Report
     from simgan_cli.engine.refining.record import complete_record
 
-    with ProgressLine("refining", "images", settings.log_every, quiet=quiet) as progress, ranks.connected():
+    with ProgressLine("refining", "images", LOG_EVERY, quiet=quiet) as progress, ranks.connected():
         job = RefineJob(settings, plan, refiner, _Listener(progress), stop)
         try:
             report = Report.total(ranks.gather_objects(job.run(ranks)))

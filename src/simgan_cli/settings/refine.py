@@ -74,7 +74,6 @@ class RefineConfig(BaseModel):
     workers: int | None = setting(None, "Threads that read, and as many that write; by default one per core, at most 16.", "Runtime", ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", metavar="DEVICE")
     precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the network; auto is fp32 (TF32 on GPUs that have it).", "Runtime")
-    log_every: int = setting(1000, "Images between lines of progress where there is no terminal.", "Runtime", ge=1)
     # fmt: on
 
     @property
