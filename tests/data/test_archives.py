@@ -11,10 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from simgan_cli.data.archives import Member, open_archive, open_archives
+from simgan_cli.data.archives import open_archive, open_archives
 from simgan_cli.data.cache import PixelSet, Source, open_pixels
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.tree import read_tree
@@ -213,6 +211,7 @@ def test_hostile_archives_are_refused_by_name(tmp_path: Path, case: str) -> None
 def test_a_zip_member_of_another_size_than_it_says_is_unreadable(tmp_path: Path, size: int) -> None:
     (tmp_path / "a.zip").write_bytes(patched(GOOD_ZIP, CENTRAL, 24, struct.pack("<L", size)))
     archive = open_archive(tmp_path / "a.zip")
+    assert str(archive.members()[0]) == f"{tmp_path}/a.zip/a.png"
     with pytest.raises(UnreadableImage, match=r"a\.zip/a\.png: damaged in its archive"):
         archive.members()[0].read_bytes()
     archive.close()
@@ -243,31 +242,3 @@ def test_an_archive_that_changes_after_it_was_listed_is_not_read(tmp_path: Path)
     path.unlink()
     with pytest.raises(UnreadableImage, match="No such file"):
         archive.members()[0].read_bytes()
-
-
-@given(data=st.data(), kind=st.sampled_from(["tar", "zip"]))
-def test_damage_anywhere_is_an_error_of_ours(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, kind: str
-) -> None:
-    content = bytearray(GOOD_TAR[:3072] if kind == "tar" else GOOD_ZIP)
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("damaged") / f"a.{kind}"
-    path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
-    try:
-        archive = open_archive(path)
-    except UnreadableArchive:
-        return
-    for member in archive.members():
-        try:
-            member.read_bytes()
-        except UnreadableImage as error:
-            assert str(path) in str(error)
-    archive.close()
-
-
-def test_a_member_prints_as_a_path(tmp_path: Path) -> None:
-    archive = open_archive(pack(write_images(tmp_path / "a", 1, 1), tmp_path / "a.zip"))
-    member = archive.members()[0]
-    assert isinstance(member, Member)
-    assert str(member) == str(tmp_path / "a.zip" / "0.png")

@@ -1,6 +1,5 @@
 """One image file in full, to be written again with other pixels: all else of the file stays as it was."""
 
-import hashlib
 import io
 import os
 from dataclasses import dataclass, field
@@ -88,11 +87,6 @@ class Picture:
     lossy: bool
     converted: str | None  # what the output cannot keep, such as a palette
 
-    @property
-    def sha256(self) -> str:
-        """The hash of the file's content."""
-        return hashlib.sha256(self.content).hexdigest()
-
 
 class Written(NamedTuple):
     """An image file, and the names of what of its source did not arrive in it."""
@@ -110,7 +104,7 @@ def read_picture(path: Readable, reading: Reading = Reading()) -> Picture:
     decoded = decode(path, content, single=True, curve=reading.tone_curve)
     pixels = prepare(decoded, _preparation(reading.pixels, reading.background))
     if reading.pixels == "plain" and decoded.alpha is None:  # the same pixels: once in memory
-        decoded = decoded._replace(array=_last(pixels))
+        decoded = decoded._replace(array=_channels_last(pixels))
     name = _format_of(decoded)
     return Picture(
         path=path,
@@ -120,7 +114,7 @@ def read_picture(path: Readable, reading: Reading = Reading()) -> Picture:
         reading=reading,
         format=name,
         lossy=_is_lossy(decoded, content),
-        converted=_conversion(decoded, name),
+        converted=_name_conversion(decoded, name),
     )
 
 
@@ -140,14 +134,14 @@ def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -
     if name == picture.format and (name or render) and np.array_equal(pixels, picture.pixels):
         return Written(picture.content, ())
     _refuse_loss(picture, wanted)
-    new = _in_file(picture, pixels)
+    new = _merge_into_file(picture, pixels)
     if name is None:
         if render is None:
             raise UnreadableImage(picture.path, "of a format that is not written; pass --format png")
         values = recoloured(render, new, picture.decoded.array, picture.reading.tone_curve)
         return Written(write_render(render, values), ())
     try:
-        return _in_format(picture, new, name)
+        return _encode_as(picture, new, name)
     except UnreadableImage:
         raise
     except Damage as damage:
@@ -167,20 +161,22 @@ def _refuse_loss(picture: Picture, wanted: FormatName | None) -> None:
         raise UnreadableImage(picture.path, f"{names} needs a lossless format; pass --format png")
 
 
-def _in_format(picture: Picture, new: Pixels, name: FormatName) -> Written:
+def _encode_as(picture: Picture, new: Pixels, name: FormatName) -> Written:
     decoded = picture.decoded
     array = new if decoded.alpha is None else np.dstack([new, decoded.alpha])
     bands = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[1 if array.ndim == 2 else array.shape[2]]
     mode = bands if array.itemsize == 1 else f"{bands};16"
     if mode not in FORMATS[name].modes:
-        raise UnreadableImage(picture.path, f"{name.upper()} cannot hold its {_unheld(name, mode)}; pass --format png")
-    content, lost = _encoded(picture, array, name)
+        raise UnreadableImage(
+            picture.path, f"{name.upper()} cannot hold its {_describe_unheld(name, mode)}; pass --format png"
+        )
+    content, lost = _encode(picture, array, name)
     if (render := decoded.render) is not None:
         lost += (*_OF_RENDERS[render.kind], *(["linear light"] * render.is_linear))
     return Written(content, lost)
 
 
-def _unheld(name: FormatName, mode: str) -> str:
+def _describe_unheld(name: FormatName, mode: str) -> str:
     """Return what of a mode the format is the first to lack."""
     bands, _, deep = mode.partition(";")
     if deep and not FORMATS[name].modes & _DEEP:
@@ -190,31 +186,31 @@ def _unheld(name: FormatName, mode: str) -> str:
     return "transparency" if bands.endswith("A") else "grey" if bands == "L" else "colour"
 
 
-def _in_file(picture: Picture, pixels: Pixels) -> Pixels:
+def _merge_into_file(picture: Picture, pixels: Pixels) -> Pixels:
     """Return new pixels, H x W (x 3), as the file of `picture` is to hold them, but upright.
 
     Colours under full transparency stay, and so do pixels that are kept for their value.
     """
     decoded, reading = picture.decoded, picture.reading
     is_packed = reading.pixels == "packed16"
-    new, old = _last(pixels), unpacked(decoded) if is_packed else decoded.array
+    new, old = _channels_last(pixels), unpacked(decoded) if is_packed else decoded.array
     if decoded.alpha is not None:
-        change = new.astype(np.int32) - _last(picture.pixels)
+        change = new.astype(np.int32) - _channels_last(picture.pixels)
         new = np.clip(old + change, 0, top_of(old.dtype)).astype(old.dtype)
         hidden = decoded.alpha == 0
         new[hidden] = old[hidden]
     if reading.keep_value is not None:
-        new = _kept(new, old, reading.keep_value, 65535 if is_packed else decoded.maxval)
+        new = _keep_value(new, old, reading.keep_value, 65535 if is_packed else decoded.maxval)
     if is_packed:
         new = np.stack([decoded.array[..., 0], new >> 8, new & 255], axis=-1).astype(np.uint8)
     return new
 
 
-def _kept(new: Pixels, old: Pixels, value: int, maxval: int) -> Pixels:
+def _keep_value(new: Pixels, old: Pixels, value: int, maxval: int) -> Pixels:
     """Return `new` with the pixels of `old` that are `value`, in samples of 0 to `maxval`, and no others of it."""
     was, now = (
         equal if equal.ndim == 2 else equal.all(axis=2)
-        for equal in (_scaled(array, maxval) == value for array in (old, new))
+        for equal in (_scale(array, maxval) == value for array in (old, new))
     )
     new = new.copy()
     new[was] = old[was]
@@ -223,7 +219,7 @@ def _kept(new: Pixels, old: Pixels, value: int, maxval: int) -> Pixels:
     return new
 
 
-def _encoded(picture: Picture, array: Pixels, name: FormatName) -> Written:
+def _encode(picture: Picture, array: Pixels, name: FormatName) -> Written:
     """Return a file of these pixels, H x W (x 1 to 4), with what stands in the source beside its pixels."""
     decoded, same = picture.decoded, name == picture.format
     other_space = decoded.mode in OTHER_SPACES
@@ -239,10 +235,10 @@ def _encoded(picture: Picture, array: Pixels, name: FormatName) -> Written:
     maxval, bits = decoded.maxval, decoded.maxval.bit_length()
     if not (name in ("pgm", "ppm") or (bits in (1, 2, 4) and name in _FEW_BITS and array.ndim == 2)):
         maxval, bits = top_of(array.dtype), 8 * array.itemsize
-    samples = _scaled(array, maxval)
+    samples = _scale(array, maxval)
     if decoded.bits != bits and not decoded.is_palette and decoded.bits < 32 and picture.converted is None:
         lost = lost | {f"{decoded.bits} of {bits} bits"}
-    content = _bare(picture, samples, name, maxval, options)
+    content = _encode_pixels(picture, samples, name, maxval, options)
     if same:
         content, left = metadata.carry(name, picture.content, content, other_space=other_space)
         return Written(content, tuple(sorted(lost | left | notes.lost)))
@@ -250,7 +246,7 @@ def _encoded(picture: Picture, array: Pixels, name: FormatName) -> Written:
     return Written(content, tuple(sorted(lost | left | notes.lost | notes.unheld(name))))
 
 
-def _bare(picture: Picture, samples: Pixels, name: FormatName, maxval: int, options: dict[str, Any]) -> bytes:
+def _encode_pixels(picture: Picture, samples: Pixels, name: FormatName, maxval: int, options: dict[str, Any]) -> bytes:
     """Return a file of pixels alone; `options` are Pillow's."""
     decoded, same = picture.decoded, name == picture.format
     if name in ("pgm", "ppm"):
@@ -271,13 +267,13 @@ def _bare(picture: Picture, samples: Pixels, name: FormatName, maxval: int, opti
     return file.getvalue()
 
 
-def _scaled(array: Pixels, maxval: int) -> Pixels:
+def _scale(array: Pixels, maxval: int) -> Pixels:
     """Return pixels of the full range of their type as samples of 0 to `maxval`."""
     top = top_of(array.dtype)
     return array if maxval == top else np.rint(array * (maxval / top)).astype(array.dtype)
 
 
-def _last(pixels: Pixels) -> Pixels:
+def _channels_last(pixels: Pixels) -> Pixels:
     """Return C x H x W pixels as H x W, or H x W x 3: a view."""
     return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
 
@@ -329,7 +325,7 @@ def _format_of(decoded: Decoded) -> FormatName | None:
     return next((name for name, way in FORMATS.items() if way.pillow == decoded.format), None)
 
 
-def _conversion(decoded: Decoded, name: FormatName | None) -> str | None:
+def _name_conversion(decoded: Decoded, name: FormatName | None) -> str | None:
     """Return words for a mode that is written as another one."""
     mode = decoded.mode
     if mode in {"L", "LA", "RGB", "RGBA", "I"} or mode.startswith("I;16") or (mode == "1" and name in _FEW_BITS):

@@ -19,10 +19,10 @@ from simgan_cli.engine.refining.tiling import in_tiles
 from simgan_cli.engine.runtime.device import autocast
 from simgan_cli.errors import DataError, is_out_of_memory
 
-SMALLEST_TILE = 64  # pixels; where even this does not fit into memory, nothing would
+MIN_TILE = 64  # pixels; where even this does not fit into memory, nothing would
 # One core refines a part of a batch alone: several at one convolution wait for each other whenever one of them is
 # needed to read or write a file. From 16 images on, PyTorch takes another kernel on a single core.
-IMAGES_ON_A_CORE = 8
+IMAGES_PER_CORE = 8
 
 
 class ImageRefiner:
@@ -47,12 +47,12 @@ class ImageRefiner:
         self._network = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._autocast: Callable[[], AbstractContextManager[object]] = autocast(precision, device)
         self._margin = receptive_field(model.network) // 2
-        self._smallest_tile = max(SMALLEST_TILE, 4 * self._margin)
-        self._tile = max(tile, self._smallest_tile)
+        self._min_tile = max(MIN_TILE, 4 * self._margin)
+        self._tile = max(tile, self._min_tile)
         self._pixels_in_a_pass = (16 if device.type == "cuda" else 1) * self._tile**2
         self._streams = torch.get_num_threads() if device.type == "cpu" else 1
-        self.batch_size = batch_size or (IMAGES_ON_A_CORE * 4 * self._streams if device.type == "cpu" else 512)
-        self._images_in_a_pass = IMAGES_ON_A_CORE if device.type == "cpu" else self.batch_size
+        self.batch_size = batch_size or (IMAGES_PER_CORE * 4 * self._streams if device.type == "cpu" else 512)
+        self._images_in_a_pass = IMAGES_PER_CORE if device.type == "cpu" else self.batch_size
         self._pool = (
             ThreadPoolExecutor(self._streams, initializer=torch.set_num_threads, initargs=(1,))
             if self._streams > 1
@@ -110,7 +110,7 @@ class ImageRefiner:
         """
         channels, wanted = pixels.shape[1], self.model.channels
         seen = pixels if channels == wanted else luma(pixels) if wanted == 1 else np.repeat(pixels, 3, axis=1)
-        prepared = _equalized(seen) if self.model.preprocess == "equalize" else seen
+        prepared = _equalize(seen) if self.model.preprocess == "equalize" else seen
         refined = to_pixels(self._blend(to_network(torch.from_numpy(prepared)), looks), pixels.dtype)
         if channels == wanted:
             return refined
@@ -133,17 +133,17 @@ class ImageRefiner:
             try:
                 noisy = self.model.network.settings["noise"]
                 seen = beside_their_own_noise(x, self.seed, looks) if noisy else x
-                refined = in_tiles(self._in_passes, seen, self._tile, self._margin)
+                refined = in_tiles(self._run_in_passes, seen, self._tile, self._margin)
                 return refined if self.strength == 1 else x + self.strength * (refined - x)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or self._tile <= self._smallest_tile:
+                if not is_out_of_memory(error) or self._tile <= self._min_tile:
                     raise
             self._pixels_in_a_pass //= 2  # out here, where the failed attempt's tensors are gone
-            self._tile = max(self._smallest_tile, min(self._tile, int(self._pixels_in_a_pass**0.5)))
+            self._tile = max(self._min_tile, min(self._tile, int(self._pixels_in_a_pass**0.5)))
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _in_passes(self, x: Tensor) -> Tensor:
+    def _run_in_passes(self, x: Tensor) -> Tensor:
         """Return R(x) in [-1, 1] on the CPU, a part at a time on a GPU, a part on each core at a time on a CPU."""
         part = max(1, min(self._images_in_a_pass, self._pixels_in_a_pass // (x.shape[2] * x.shape[3])))
         # Kernels are chosen by shape: on a GPU any batch size may take another one, on a CPU a single image does.
@@ -151,13 +151,13 @@ class ImageRefiner:
         filled = part if self.device.type == "cuda" else min(2, part)
         parts = [(images, filled) for images in torch.split(x, part)]
         if self._pool is None:
-            return torch.cat([self._pass(*images) for images in parts])
-        results = list(self._pool.map(lambda images: self._pass(*images), parts))
+            return torch.cat([self._run_pass(*images) for images in parts])
+        results = list(self._pool.map(lambda images: self._run_pass(*images), parts))
         torch.set_num_threads(self._streams)  # what the pool's threads set is the default of later ones, too
         return torch.cat(results)
 
     @torch.no_grad()
-    def _pass(self, x: Tensor, filled: int) -> Tensor:
+    def _run_pass(self, x: Tensor, filled: int) -> Tensor:
         count = len(x)
         if count < filled:
             x = torch.cat([x, x[-1:].expand(filled - count, -1, -1, -1)])
@@ -174,6 +174,6 @@ def _tensor_of(array: NDArray[Any]) -> Tensor:
         raise DataError(f"images of type {array.dtype}; wanted uint8, uint16 or floating point") from error
 
 
-def _equalized(pixels: Pixels) -> Pixels:
+def _equalize(pixels: Pixels) -> Pixels:
     images = [image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)) for image in pixels]
     return np.stack([np.moveaxis(np.atleast_3d(equalize(image)), -1, 0) for image in images])

@@ -23,7 +23,7 @@ class Manifest:
 
     def add_unusable(self, path: str, reason: str) -> None:
         """Write the line of what could not be opened, an image or an archive of them: nothing is made of it."""
-        self._write_line(path, None, "failed", None, None, reason)
+        self._write_line(path, None, "failed", reason)
 
     def close(self) -> None:
         """Write what still waits for images that were not reached."""
@@ -32,23 +32,19 @@ class Manifest:
 
     def _write(self, outcome: Outcome) -> None:
         source, output = str(outcome.task.source), str(outcome.task.output)
-        self._write_line(source, output, outcome.status, outcome.source_sha256, outcome.output_sha256, outcome.reason)
+        hashes = (outcome.source_sha256, outcome.output_sha256)
+        self._write_line(source, output, outcome.status, outcome.reason, *hashes)
 
     def _write_line(
         self,
         source: str,
         output: str | None,
         status: str,
-        source_sha256: str | None,
-        output_sha256: str | None,
         reason: str,
+        source_sha256: str | None = None,
+        output_sha256: str | None = None,
     ) -> None:
-        line = {
-            "source": source,
-            "output": output,
-            "status": status,
-            "source_sha256": source_sha256,
-            "output_sha256": output_sha256,
-            "model_sha256": self._model,
-        }
-        self._file.write(json.dumps(line | ({"reason": reason} if reason else {})).encode() + b"\n")
+        line = {"source": source, "output": output, "status": status}
+        line |= {"source_sha256": source_sha256, "output_sha256": output_sha256, "model_sha256": self._model}
+        line |= {"reason": reason} if reason else {}
+        self._file.write(json.dumps(line).encode() + b"\n")
