@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import resource
+import socket
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,17 +21,8 @@ import simgan_cli
 from simgan_cli.cli.app import app
 from simgan_cli.engine.refining.outcome import Report
 from simgan_cli.engine.refining.record import RECORD
-from tests.helpers import (
-    TORCHRUN,
-    UNPRIVILEGED,
-    files_below,
-    needs_permissions,
-    pack,
-    simgan,
-    write_images,
-    write_refiner,
-    write_renders,
-)
+from tests.helpers import files_below, pack, write_images, write_refiner, write_renders
+from tests.simgan_server import ENVIRONMENT, warm_simgan
 
 Refine = Callable[..., Result]
 
@@ -228,17 +221,15 @@ def test_manifest_and_sheet_go_into_no_file_of_the_job(refine: Refine, tmp_path:
     assert files_below(tmp_path) == before
 
 
-@pytest.mark.slow
-@needs_permissions
-def test_a_label_that_cannot_be_read_keeps_no_other_back(renders: Path, model: Path, tmp_path: Path) -> None:
-    (renders / "labels.csv").chmod(0)
-    command: list[str | Path] = ["refine", renders, "--model", model, "--out", tmp_path / "out", "--json"]
-    result = simgan(*command, prefix=UNPRIVILEGED)
-    assert result.returncode == 3, result.stderr
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file of /proc that nobody can read")
+def test_a_label_that_cannot_be_read_keeps_no_other_back(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    (renders / "labels.csv").unlink()
+    (renders / "labels.csv").symlink_to("/proc/self/mem")  # whose first page is not there
+    result = refine("--json", code=3)
     document = json.loads(result.stdout)
     assert [failed["path"] for failed in document["failed"]] == [str(renders / "labels.csv")]
     assert (document["refined"], document["labels"]) == (7, 2)
-    assert "labels.csv: Permission denied; not carried along" in result.stderr
+    assert "labels.csv: Input/output error; not carried along" in result.stderr
     assert (tmp_path / "out" / "deep er" / "1.json").exists()
 
 
@@ -359,14 +350,24 @@ def test_ranks_share_the_work_and_the_first_one_talks(
 ) -> None:
     refine()
     (renders / "bad.png").write_bytes(b"bad")
-    arguments = ["refine", renders, "--model", model, "--out", tmp_path / "ranks", "--json"]
-    command = [*TORCHRUN, "-m", "simgan_cli", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    document = json.loads(result.stdout)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [warm_simgan(), "refine", renders, "--model", model, "--out", tmp_path / "ranks", "--json"]
+    environment = os.environ | ENVIRONMENT | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            list(map(str, command)), env=environment | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    (first, talk), (other, others_talk) = (process.communicate() for process in processes)
+    document = json.loads(first)
     assert (document["images"], document["refined"], len(document["failed"])) == (8, 7, 1)
-    assert result.returncode != 0
-    assert "exitcode  : 3" in result.stderr
-    assert result.stderr.count("model:") == 1
+    assert [process.returncode for process in processes] == [3, 3]
+    assert talk.count("model:") == 1
+    assert (other, others_talk.count("model:")) == ("", 0)
     assert files_below(tmp_path / "ranks") == files_below(tmp_path / "out")
 
 
