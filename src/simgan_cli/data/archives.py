@@ -115,6 +115,10 @@ class Archive(ABC):
         """Return the images from `start` to `stop`, to be read."""
         return [Member(self, entry) for entry in self.images[start:stop]]
 
+    def by_name(self) -> dict[str, Member]:
+        """Return all members, images and others, by their names."""
+        return {entry.name: Member(self, entry) for entry in (*self.images, *self.others)}
+
     @abstractmethod
     def read(self, entry: Entry) -> bytes:
         """Return a member's content; raises UnreadableArchive, or one of DAMAGE."""

@@ -101,20 +101,20 @@ class Outputs:
                 self._archives[task.file] = _OpenArchive(source, task.file, self._finished(task, source))
             return self._archives[task.file]
 
-    def _finished(self, task: RefineTask, source: Archive) -> Archive | None:
-        """Return the archive that an earlier call made of `source`, if it may stay and has every member."""
+    def _finished(self, task: RefineTask, source: Archive) -> dict[str, Member]:
+        """Return the members of what an earlier call made of `source`, by name; {} unless it may stay and has all."""
         if not self._skip_existing:
-            return None
+            return {}
         try:
-            earlier = open_archive(task.file)
+            members = open_archive(task.file).by_name()
         except UnreadableArchive:
-            return None  # not there, or of another hand: this program leaves no halves
+            return {}  # not there, or of another hand: this program leaves no halves
         oddity = task.origin.selection.oddity
         odd = {entry.name for entry in source.images if oddity(Member(source, entry))}
         wanted = {output_name(entry.name, self._format) for entry in source.images if entry.name not in odd}
         if self._others:
             wanted |= odd | {entry.name for entry in source.others}
-        return earlier if wanted <= {entry.name for entry in (*earlier.images, *earlier.others)} else None
+        return members if wanted <= members.keys() else {}
 
     def _finish(self, archive: "_OpenArchive") -> list[Outcome]:
         """Write an archive all of whose images are there."""
@@ -137,18 +137,16 @@ class Outputs:
 class _OpenArchive:
     """An archive in hand: takes results in any order, spooled on disk, until the last one is there."""
 
-    def __init__(self, source: Archive, output: Path, finished: Archive | None) -> None:
+    def __init__(self, source: Archive, output: Path, finished: dict[str, Member]) -> None:
         self.source, self.output = source, output
+        self.finished = finished  # what an earlier call wrote, by name; {} where this one writes the archive
         self.outcomes: list[Outcome] = []
-        # What an earlier call wrote, by name; {} where this one writes the archive.
-        entries = [*finished.images, *finished.others] if finished else []
-        self.finished = {entry.name: Member(finished, entry) for entry in entries if finished}
         self._missing = len(source.images)
         self._spool: BinaryIO | None = None
         self._places: dict[int, tuple[str, int, int]] = {}  # by number: name, offset and size in the spool
         self._lock = threading.Lock()
         self._files = ExitStack()
-        for archive in filter(None, (source, finished)):
+        for archive in {source, *(member.archive for member in finished.values())}:
             self._files.callback(archive.close)
 
     def put(self, number: int, name: str, content: bytes | None) -> bool:

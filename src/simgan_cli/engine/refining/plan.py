@@ -224,11 +224,10 @@ def open_result(task: RefineTask) -> Readable:
     """
     if task.archive is None:
         return task.output
-    archive = open_archive(task.archive)
-    for entry in (*archive.images, *archive.others):
-        if entry.name == task.name:
-            return Member(archive, entry)
-    raise UnreadableArchive(task.archive, f"holds no {task.name}")
+    member = open_archive(task.archive).by_name().get(task.name)
+    if member is None:
+        raise UnreadableArchive(task.archive, f"holds no {task.name}")
+    return member
 
 
 def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
