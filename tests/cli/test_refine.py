@@ -149,7 +149,8 @@ def test_a_disk_that_fills_leaves_nothing_half_written(refine: Refine, renders: 
 def test_existing_results_are_kept_replaced_or_an_error(refine: Refine, renders: Path, tmp_path: Path) -> None:
     refine()
     whole = files_below(tmp_path / "out")
-    assert "--skip-existing" in refine(code=2).stderr
+    said = refine(code=2).stderr
+    assert all(words in said for words in ("10 of the results exist", "--skip-existing", "--overwrite"))
     (tmp_path / "out" / "3.png").unlink()
     (tmp_path / "out" / "labels.csv").unlink()
     (tmp_path / "out" / "1.png").write_bytes(b"mine")
@@ -234,7 +235,11 @@ def test_a_label_that_cannot_be_read_keeps_no_other_back(refine: Refine, renders
 
 
 def test_labels_can_be_left_or_linked(refine: Refine, renders: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "labels.csv").touch()
+    assert "1 of the results exist" in refine(code=2).stderr
     refine("--no-copy-others")
+    (tmp_path / "out" / "labels.csv").unlink()
     assert set(files_below(tmp_path / "out")) == {RECORD, *(n for n in files_below(renders) if n.endswith("png"))}
     for extra in ((), ("--overwrite",)):
         refine("--link", *extra, out="linked")

@@ -14,7 +14,6 @@ from simgan_cli.engine.refining.plan import (
     Plan,
     Source,
     _ignores_case,
-    check_existing,
     check_inputs,
     folders_in,
     output_name,
@@ -113,15 +112,6 @@ def test_a_file_system_that_ignores_case_is_asked(tmp_path: Path) -> None:
     assert not _ignores_case(tmp_path / "Some" / "new" / "deep")
     (tmp_path / "sOME").symlink_to(tmp_path / "Some")  # as such a file system would answer
     assert _ignores_case(tmp_path / "Some" / "123")
-
-
-def test_existing_results_need_a_word(tmp_path: Path) -> None:
-    plan = make_plan([folder(tmp_path / "a", "1.png", "2.png", "labels.csv")], tmp_path / "out", None, (0, 1))
-    check_existing(plan, tmp_path / "out", others=True)
-    folder(tmp_path / "out", "labels.csv")
-    check_existing(plan, tmp_path / "out", others=False)
-    with pytest.raises(SettingsError, match=r"1 of the results exist.*--skip-existing.*--overwrite"):
-        check_existing(plan, tmp_path / "out", others=True)
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(1, 6))
