@@ -218,7 +218,7 @@ def test_a_cache_entry_with_holes_is_made_again(domains: Domains, tmp_path: Path
     cache = tmp_path / "cache"
     flags = [*domains.flags, *TINY, "--cache", str(cache)]
     assert simgan("train", *flags).returncode == 0
-    for path in cache.glob("*/pixels.bin"):
+    for path in cache.rglob("pixels.bin"):
         path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
     resumed = simgan("train", *flags, "--resume", "auto", "--steps", "4")
     assert resumed.returncode == 0, resumed.stderr

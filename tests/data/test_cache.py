@@ -13,35 +13,45 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simgan_cli.data.cache import PixelSet, Source, _build, _Work, open_pixels
+from simgan_cli.data.cache import PixelSet, Source, _build, _Work, cache_folder, open_pixels
 from simgan_cli.data.decoding import Preparation
 from simgan_cli.errors import DataError
 from simgan_cli.files import locked_file
 from tests.helpers import pack, write_images
 
 
-def opened(folder: Path, cache: str | None, **preparation: object) -> PixelSet:
-    return open_pixels(Source(folder), Preparation(**preparation), cache, 2, lambda done, total: None)  # type: ignore[arg-type]
+def opened(folder: Path, cache: Path | str | None, **preparation: object) -> PixelSet:
+    place = None if cache is None else str(cache)
+    return open_pixels(Source(folder), Preparation(**preparation), place, 2, lambda done, total: None)  # type: ignore[arg-type]
 
 
-def test_pixels_are_those_of_the_files_with_and_without_a_cache(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images", 3, 1)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_pixels_are_those_of_the_files_with_and_without_a_cache(tmp_path: Path, cache: Path) -> None:
     folder = write_images(tmp_path / "images", 12, 1)
     expected = np.stack([np.asarray(Image.open(folder / f"{n}.png")) for n in range(12)])[:, None]
-    for cache in ("off", str(tmp_path / "cache"), str(tmp_path / "cache")):
-        found = opened(folder, cache)
-        assert np.array_equal(found.pixels, expected)
-        assert found.shape == (1, 16, 20)
+    for place in ("off", cache, cache):
+        images = opened(folder, place)
+        assert np.array_equal(images.pixels, expected)
+        assert images.shape == (1, 16, 20)
 
 
-def test_the_default_cache_is_the_platforms(tmp_path: Path) -> None:
-    opened(write_images(tmp_path / "images", 2, 1), None)
-    assert list((Path(os.environ["XDG_CACHE_HOME"]) / "simgan" / "pixels").glob("*/index.json"))
+def test_the_default_cache_is_the_platforms(folder: Path) -> None:
+    opened(folder, None)
+    assert list((Path(os.environ["XDG_CACHE_HOME"]) / "simgan-pixels").glob("*/index.json"))
 
 
-def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(tmp_path: Path) -> None:
-    folder, cache = write_images(tmp_path / "images", 3, 1), str(tmp_path / "cache")
+def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(folder: Path, cache: Path) -> None:
     before = opened(folder, cache)
-    (index,) = Path(cache).glob("*/index.json")
+    (index,) = cache.rglob("index.json")
     made = index.stat().st_ino
     assert opened(folder, cache).fingerprint == before.fingerprint
     assert index.stat().st_ino == made
@@ -55,36 +65,31 @@ def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(tmp_path: Path
 needs_proc = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux' /proc/self/mem and /proc/locks")
 
 
-def with_failing_file(folder: Path) -> Path:
-    (folder / "9.png").symlink_to("/proc/self/mem")  # an "Input/output error"
-    return folder
-
-
 @needs_proc
-def test_what_a_disk_failed_to_read_is_tried_again(tmp_path: Path) -> None:
-    folder, cache = with_failing_file(write_images(tmp_path / "images", 3, 1)), tmp_path / "cache"
+def test_what_a_disk_failed_to_read_is_tried_again(folder: Path, cache: Path) -> None:
+    (folder / "9.png").symlink_to("/proc/self/mem")  # an "Input/output error"
     made = []
     for _ in range(2):
-        assert [path for path, _ in opened(folder, str(cache)).skipped] == [str(folder / "9.png")]
-        made += [index.read_bytes() for index in cache.glob("*/index.json")]
+        assert [path for path, _ in opened(folder, cache).skipped] == [str(folder / "9.png")]
+        made += [index.read_bytes() for index in cache.rglob("index.json")]
     assert len(set(made)) == len(made) == 2
     (folder / "9.png").unlink()
     (folder / "9.png").write_bytes(b"no image, which is its own fault")
     for _ in range(2):
-        opened(folder, str(cache))
-        made += [index.read_bytes() for index in cache.glob("*/index.json")]
+        opened(folder, cache)
+        made += [index.read_bytes() for index in cache.rglob("index.json")]
     assert len(set(made)) == 3
 
 
 @needs_proc
-def test_who_waited_takes_what_another_process_could_read(tmp_path: Path) -> None:
+def test_who_waited_takes_what_another_process_could_read(folder: Path, cache: Path) -> None:
     """All ranks of a training need the same images."""
-    folder, cache = with_failing_file(write_images(tmp_path / "images", 3, 1)), tmp_path / "cache"
-    opened(folder, str(cache))
-    (entry,) = cache.iterdir()
+    (folder / "9.png").symlink_to("/proc/self/mem")
+    opened(folder, cache)
+    (entry,) = cache_folder(str(cache)).iterdir()
     with ThreadPoolExecutor() as pool:
         with locked_file(entry.with_name(f"{entry.name}.lock")):
-            waiting = pool.submit(opened, folder, str(cache))
+            waiting = pool.submit(opened, folder, cache)
             while f"-> FLOCK  ADVISORY  WRITE {os.getpid()}" not in Path("/proc/locks").read_text():
                 assert not waiting.done()
             source = Source(folder)
@@ -94,33 +99,30 @@ def test_who_waited_takes_what_another_process_could_read(tmp_path: Path) -> Non
     assert (entry / "index.json").read_bytes() == made
 
 
-def test_the_fingerprint_is_of_the_pixels_alone(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "images", 3, 1)
+def test_the_fingerprint_is_of_the_pixels_alone(tmp_path: Path, folder: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
     assert opened(folder, "off").fingerprint == opened(tmp_path / "copy", "off").fingerprint
     other = write_images(tmp_path / "other", 3, 2)
     assert opened(folder, "off").fingerprint != opened(other, "off").fingerprint
 
 
-def test_another_preparation_is_another_entry(tmp_path: Path) -> None:
-    folder, cache = write_images(tmp_path / "images", 3, 1), str(tmp_path / "cache")
+def test_another_preparation_is_another_entry(folder: Path, cache: Path) -> None:
     plain, equalized = opened(folder, cache), opened(folder, cache, preprocess="equalize")
     assert plain.fingerprint != equalized.fingerprint
     assert opened(folder, cache, size=(8, 10)).shape == (1, 8, 10)
 
 
-def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
-    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
+def test_a_failed_build_leaves_nothing(folder: Path, cache: Path) -> None:
     write_images(folder / "larger", 1, 1, (30, 30))
     with pytest.raises(DataError, match="mixed sizes"):
-        opened(folder, str(cache))
-    assert list(cache.iterdir()) == []
+        opened(folder, cache)
+    assert list(cache_folder(str(cache)).iterdir()) == []
 
 
 @pytest.mark.slow
-def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path) -> None:
+def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path, cache: Path) -> None:
     """Four processes at once: one decodes, all get the same pixels, nothing else is left."""
-    folder, cache = write_images(tmp_path / "images", 200, 1), tmp_path / "cache"
+    folder = write_images(tmp_path / "images", 200, 1)
     script = (
         "import sys\nfrom pathlib import Path\nfrom simgan_cli.data.cache import Source, open_pixels\n"
         "from simgan_cli.data.decoding import Preparation\n"
@@ -146,30 +148,28 @@ def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path) -> None:
     assert len({tuple(words[:2]) for words in outputs}) == 1
     assert outputs[0][0] == "200"
     assert sorted(words[2] for words in outputs) == ["False", "False", "False", "True"]
-    assert [len(path.name) for path in cache.iterdir()] == [32]
+    assert len(list(cache_folder(str(cache)).iterdir())) == 1
 
 
-def test_what_a_killed_builder_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
-    opened(folder, str(cache))
-    (entry,) = cache.iterdir()
-    entry.rename(cache / f".tmp-{entry.name}-killed")
-    (cache / f"{entry.name}.lock").touch()
-    (cache / f".tmp-{'0' * 32}-alive").mkdir()  # perhaps another entry's builder is at it
-    assert len(opened(folder, str(cache)).pixels) == 3
-    assert {path.name for path in cache.iterdir()} == {entry.name, f".tmp-{'0' * 32}-alive"}
+def test_what_a_killed_builder_left_is_removed_by_the_next(folder: Path, cache: Path) -> None:
+    opened(folder, cache)
+    pixels = cache_folder(str(cache))
+    (entry,) = pixels.iterdir()
+    entry.rename(pixels / f".tmp-{entry.name}-killed")
+    (pixels / f"{entry.name}.lock").touch()
+    (pixels / f".tmp-{'0' * 32}-alive").mkdir()  # perhaps another entry's builder is at it
+    assert len(opened(folder, cache).pixels) == 3
+    assert {path.name for path in pixels.iterdir()} == {entry.name, f".tmp-{'0' * 32}-alive"}
 
 
-def test_mixed_depths_name_both_files(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "images", 2, 1)
+def test_mixed_depths_name_both_files(folder: Path) -> None:
     write_images(folder / "deep", 1, 1, dtype=np.uint16)
     with pytest.raises(DataError, match=r"mixed bit depths: .*0\.png is .*8 bits, .*deep/0\.png is .*16 bits"):
         opened(folder, "off")
 
 
-def test_a_process_without_file_descriptors_caches_no_image_as_unreadable(tmp_path: Path) -> None:
+def test_a_process_without_file_descriptors_caches_no_image_as_unreadable(folder: Path, cache: Path) -> None:
     """That would leave them out of every later training, too."""
-    folder, cache = write_images(tmp_path / "images", 3, 1), tmp_path / "cache"
     pack(folder, folder / "shard.tar")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for room in range(1, 9):
@@ -177,10 +177,10 @@ def test_a_process_without_file_descriptors_caches_no_image_as_unreadable(tmp_pa
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + room, hard))
             with suppress(OSError, DataError):
-                assert opened(folder, str(cache)).skipped == []
+                assert opened(folder, cache).skipped == []
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for descriptor in held:
                 os.close(descriptor)
-    found = opened(folder, str(cache))
-    assert (len(found.pixels), found.skipped) == (6, [])
+    images = opened(folder, cache)
+    assert (len(images.pixels), images.skipped) == (6, [])

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import secrets
 import shutil
 import tempfile
@@ -54,7 +53,6 @@ Progress = Callable[[int, int], None]  # images done, images in all
 Index = dict[str, Any]  # what describes a cache entry's pixels
 PIXELS, INDEX = "pixels.bin", "index.json"  # the files of a cache entry
 _KEY_LENGTH = 32  # hexadecimal digits
-_ENTRY = re.compile(rf"({re.escape(TEMPORARY_PREFIX)})?[0-9a-f]{{{_KEY_LENGTH}}}(-\w+(-retired)?)?")
 
 
 @dataclass(frozen=True)
@@ -160,24 +158,14 @@ def _build(entry: Path, work: _Work) -> Index:
 
 
 def cache_folder(cache: str | None) -> Path:
-    """Return the folder that holds cached pixels."""
-    return Path(cache) if cache else Path(platformdirs.user_cache_dir("simgan", appauthor=False)) / "pixels"
+    """Return the folder of cached pixels, which holds nothing else: below `cache`, or the platform's cache folder."""
+    return Path(cache or platformdirs.user_cache_dir()) / "simgan-pixels"
 
 
 def cache_entries(cache: str | None) -> list[Path]:
-    """Return what a cache holds, also what a killed process left half built; [] where there is none."""
+    """Return the entries of a cache, also those that a killed process left half built; [] where there is none."""
     folder = cache_folder(cache)
-    return sorted(filter(_is_entry, folder.iterdir())) if folder.is_dir() else []
-
-
-def _is_entry(path: Path) -> bool:
-    """Say whether a folder is one of ours, by its name and what is in it: whoever chose the cache may keep others."""
-    if not _ENTRY.fullmatch(path.name):
-        return False
-    try:
-        return all(file.name in (PIXELS, INDEX) or file.name.startswith(TEMPORARY_PREFIX) for file in path.iterdir())
-    except OSError:  # another process has just deleted it; a file; somebody else's
-        return False
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def cache_bytes(cache: str | None) -> int:
@@ -187,16 +175,19 @@ def cache_bytes(cache: str | None) -> int:
 
 
 def clear_cache(cache: str | None) -> tuple[int, int]:
-    """Delete every entry but those that another process builds right now; return how many went and their bytes.
+    """Delete every entry that no other process is building; return how many went and their bytes.
 
-    Trainings that go on keep the pixels they have open. Files of other names stay. Raises OSError.
+    Trainings keep the pixels that they have open. Raises OSError.
     """
-    entries, before = cache_entries(cache), cache_bytes(cache)
+    entries, size = cache_entries(cache), cache_bytes(cache)
     for entry in entries:
-        built = entry.parent / entry.name.removeprefix(TEMPORARY_PREFIX)[:_KEY_LENGTH]
-        with suppress(BlockingIOError, FileNotFoundError), locked_file(_lock_of(built), wait=False):
+        key = entry.name.removeprefix(TEMPORARY_PREFIX)[:_KEY_LENGTH]
+        with (
+            suppress(BlockingIOError, FileNotFoundError),  # another process builds it, or has deleted it, too
+            locked_file(_lock_of(entry.with_name(key)), wait=False),
+        ):
             shutil.rmtree(entry)
-    return len(entries) - len(cache_entries(cache)), before - cache_bytes(cache)
+    return len(entries) - len(cache_entries(cache)), size - cache_bytes(cache)
 
 
 def _lock_of(entry: Path) -> Path:

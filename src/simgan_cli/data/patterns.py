@@ -43,11 +43,6 @@ class Patterns:
     def _excluded(self) -> re.Pattern[str] | None:
         return _compiled(self.exclude)
 
-    def without_match(self, paths: list[str]) -> list[str]:
-        """Return the patterns that match none of `paths`."""
-        patterns = (*self.include, *self.exclude)
-        return [pattern for pattern in patterns if not any(map(re.compile(translate(pattern), re.DOTALL).match, paths))]
-
 
 ANY = Patterns()
 
