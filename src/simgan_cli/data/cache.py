@@ -27,9 +27,7 @@ from simgan_cli.data.selection import (
     INCLUDE_EXCLUDE,
     OddImage,
     Selection,
-    foreign_note,
     no_image,
-    odd_note,
     refuse_many,
     select_pictures,
 )
@@ -45,7 +43,7 @@ from simgan_cli.files import (
     write_json,
 )
 
-FORMAT = 3  # of the cache; raise it when the same files would give other pixels
+FORMAT = 4  # of the cache; raise it when the same files would give other pixels
 CHUNK = 1024  # images after which progress is told
 SCATTER = 2_654_435_761  # a prime: neighbouring images meet photographs from all over
 AHEAD = 4  # decoded images that wait for the writer, for each thread: bounds memory
@@ -249,8 +247,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
         "skipped": skipped,
         "fingerprint": digest.hexdigest(),
         "notes": [
-            *selection.warnings(work.preparation.pixels),
-            *([odd_note(odd, "left out", work.source.flags)] if odd else []),
+            *selection.notes(work.preparation.pixels, odd),
             *([_hidden_note(hidden, count, work.preparation.background)] if hidden else []),
         ],
         "again": secrets.token_hex(8) if again else "",  # which attempt, where another may read more
@@ -359,19 +356,18 @@ def _open(source: Source, place: Path | BinaryIO, index: Index, tree: Tree) -> P
     pixels = np.memmap(place, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
     unusable = [(str(tree.root / name), reason) for name, reason in tree.unusable if holds_images(name)]
     skipped = unusable + [(path, reason) for path, reason in index["skipped"]]
-    notes = [*index["notes"], *([foreign_note(tree.foreign, "left out")] if tree.foreign else [])]
-    return PixelSet(source.folder, pixels, skipped, index["fingerprint"], notes)
+    return PixelSet(source.folder, pixels, skipped, index["fingerprint"], index["notes"])
 
 
 def _key(work: _Work) -> str:
-    """Return the name of a cache entry: another one when any file has another name, size or time.
+    """Return the name of a cache entry: another one when any file has another name, size or time, or more go unread.
 
     The time of its last change of any kind is one that unpacking an archive cannot set.
     """
     behind = work.photographs.fingerprint if work.photographs is not None else ""
-    how = [asdict(work.preparation), asdict(work.source.patterns), behind]
-    digest = hashlib.sha256(json.dumps([FORMAT, str(work.source.folder.resolve()), *how]).encode())
     tree = work.tree
+    how = [asdict(work.preparation), asdict(work.source.patterns), behind, tree.foreign]
+    digest = hashlib.sha256(json.dumps([FORMAT, str(work.source.folder.resolve()), *how]).encode())
     for name in chain(tree.images, tree.archives):
         status = os.stat(f"{tree.root}/{name}")  # noqa: PTH116 - a million Paths take longer than a million stats
         digest.update(

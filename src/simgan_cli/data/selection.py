@@ -56,6 +56,12 @@ class Selection:
             f"{self.flags[0]} '*' takes them as they are",
         ]
 
+    def notes(self, pixels: str, odd: dict[str, str]) -> list[str]:
+        """Return the warnings, and one sentence each about images left out: `odd` ones, and those not read."""
+        labels = [odd_note(odd, "left out", self.flags)] if odd else []
+        foreign = [foreign_note(self.tree.foreign, "left out")] if self.tree.foreign else []
+        return [*self.warnings(pixels), *labels, *foreign]
+
 
 def select_pictures(
     tree: Tree, patterns: Patterns = ANY, flags: tuple[str, str] = INCLUDE_EXCLUDE, *, is_recorded: bool = False

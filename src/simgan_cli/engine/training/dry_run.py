@@ -5,7 +5,7 @@ from typing import Any
 from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import decoded, describe
 from simgan_cli.data.decoding import Pixels, Preparation
-from simgan_cli.data.selection import Selection, foreign_note, odd_note
+from simgan_cli.data.selection import Selection
 from simgan_cli.data.tree import holds_images
 from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.settings.train import TrainConfig
@@ -43,11 +43,7 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         found = {"files": selection.count, "first": describe(first.shape, first.dtype)}
         if unusable := [f"{tree.root / path}: {reason}" for path, reason in tree.unusable if holds_images(path)]:
             found["unusable"] = unusable
-        if notes := [
-            *selection.warnings(config.pixels),
-            *([odd_note(selection.odd, "left out", source.flags)] if selection.odd else []),
-            *([foreign_note(tree.foreign, "left out")] if tree.foreign else []),
-        ]:
+        if notes := selection.notes(config.pixels, selection.odd):
             found["notes"] = notes
         document["data"][name] = found
         images[name] = first
