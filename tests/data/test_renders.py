@@ -169,7 +169,7 @@ def test_an_exr_keeps_its_other_parts() -> None:
     np.testing.assert_array_equal(after[1][2]["Z"], before[1][2]["Z"])
     with pytest.raises(NoColours, match="holds the channels Z, B, G, R; wanted"):
         read("a.exr", exr_of_parts(depth, colour))
-    assert refused("a.exr", content[:-3]).endswith("is cut off; fetch or render it again")
+    assert refused("a.exr", content[:-3]).endswith("is cut off; render or copy it again")
 
 
 def test_damaged_pixels_of_an_exr_are_refused_in_each_part() -> None:

@@ -31,7 +31,7 @@ from simgan_cli.data.selection import (
     refuse_many,
     select_pictures,
 )
-from simgan_cli.data.tree import Tree, holds_images, read_tree
+from simgan_cli.data.tree import Tree, holds_images, read_tree, reading
 from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.files import (
     TEMPORARY_PREFIX,
@@ -80,12 +80,8 @@ class Source:
 
     def read(self) -> Tree:
         """Return its files; raises DataError where none is an image or an archive, or there is no access."""
-        try:
+        with reading(self.folder):
             tree = read_tree(self.folder, self.patterns)
-        except OSError as error:
-            raise DataError(
-                f"{error.filename or self.folder}: cannot be read ({error.strerror}); check its permissions"
-            ) from error
         if not tree.images and not tree.archives:
             raise no_image(self.folder, [tree], [], self.patterns)
         return tree

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from simgan_cli.data.signatures import PNG
+
 Pixels = NDArray[Any]
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # of a PNG, by the number of channels
 _CHANNELS = {kind: channels for channels, kind in _COLOUR_TYPES.items()}
 # x, y, dx, dy of the passes of an interlaced PNG
@@ -21,8 +22,19 @@ _PNM = re.compile(rb"P([1-6])(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})(?:\s|#[^\r\n]*[\r\
 _MAXVAL = re.compile(rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})")
 
 
+COPY_AGAIN = "render or copy it again"
+
+
 class Damage(ValueError):
-    """A file is damaged; the message is a reason in our own words."""
+    """A file is damaged: a reason in our own words, and what to do."""
+
+    def __init__(self, reason: str, remedy: str = COPY_AGAIN) -> None:
+        super().__init__(f"{reason}; {remedy}")
+
+
+def ends_early(size: int, needed: str) -> Damage:
+    """Return the error of a file of `size` bytes or samples that had as many as `needed`."""
+    return Damage(f"ends early: {size:,} of {needed}")
 
 
 class Pnm(NamedTuple):
@@ -49,16 +61,16 @@ def pnm_header(content: bytes) -> Pnm:
     """Parse the header of a PNM file, comments included; raises Damage."""
     found = _PNM.match(content)
     if found is None:
-        raise Damage("damaged: the header holds no width and height; render or copy it again")
+        raise Damage("damaged: the header holds no width and height")
     kind, width, height = (int(group) for group in found.groups())
     end, maxval = found.end(), 1
     if kind not in (1, 4):
         top = _MAXVAL.match(content, end)
         if top is None or not 0 < int(top[1]) < 65536:
-            raise Damage("damaged: the header holds no largest value of 1 to 65535; render or copy it again")
+            raise Damage("damaged: the header holds no largest value of 1 to 65535")
         end, maxval = top.end(), int(top[1])
     if not width or not height:
-        raise Damage(f"damaged: the header tells of {width}x{height} pixels; render or copy it again")
+        raise Damage(f"damaged: the header tells of {width}x{height} pixels")
     return Pnm(kind, width, height, maxval, end + 1)
 
 
@@ -74,15 +86,15 @@ def read_pnm(content: bytes) -> Pixels:
     if pnm.kind <= 3:
         words = _words(content, pnm)[:count]
         if len(words) < count:
-            raise Damage(f"ends early: {len(words):,} of {count:,} samples; render or copy it again")
+            raise ends_early(len(words), f"{count:,} samples")
         numbers = [int(word) if word.isdigit() and len(word) < 9 else -1 for word in words]
         samples: Pixels = np.array(numbers, np.int64).reshape(shape)
         if samples.min() < 0 or samples.max() > pnm.maxval:
-            raise Damage(f"damaged: a sample is not in 0 to {pnm.maxval}; render or copy it again")
+            raise Damage(f"damaged: a sample is not in 0 to {pnm.maxval}")
     else:
         needed = pnm.start + pnm.height * pnm.row
         if len(content) < needed:
-            raise Damage(f"ends early: {len(content):,} of {needed:,} bytes; render or copy it again")
+            raise ends_early(len(content), f"{needed:,} bytes")
         kind = np.dtype(">u2" if deep else "u1")
         samples = np.frombuffer(content, kind, pnm.height * pnm.row // kind.itemsize, pnm.start)
         if pnm.kind == 4:
@@ -137,11 +149,11 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
     Raises Damage where the content ends in the head of a chunk.
     """
-    position = len(PNG_SIGNATURE)
+    position = len(PNG)
     while position < len(content):
         kind = content[position + 4 : position + 8]
         if len(kind) < 4:
-            raise Damage(f"ends early: {len(content):,} of at least {position + 12:,} bytes; render or copy it again")
+            raise ends_early(len(content), f"at least {position + 12:,} bytes")
         end = position + 12 + int.from_bytes(content[position : position + 4])
         yield kind, position, end
         if kind == b"IEND":
@@ -184,7 +196,7 @@ def read_deep_png(content: bytes) -> Pixels:
     packed = b"".join(content[start + 8 : end - 4] for name, start, end in png_chunks(content) if name == b"IDAT")
     data = np.frombuffer(zlib.decompressobj().decompress(packed, needed), np.uint8)
     if len(data) < needed:
-        raise Damage(f"ends early: {len(data):,} of {needed:,} bytes of its pixels; render or copy it again")
+        raise ends_early(len(data), f"{needed:,} bytes of its pixels")
     halves: tuple[list[bytes], list[bytes]] = ([], [])
     for rows, columns in sizes:
         filtered, data = np.split(data, [rows * (1 + 2 * channels * columns)])
@@ -203,7 +215,7 @@ def _of_8_bits(width: int, height: int, kind: int, interlaced: int, rows: bytes)
 def _png(width: int, height: int, bits: int, kind: int, packed: bytes, interlaced: int = 0) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, interlaced)
     chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
-    return PNG_SIGNATURE + b"".join(png_chunk(kind, data) for kind, data in chunks)
+    return PNG + b"".join(png_chunk(kind, data) for kind, data in chunks)
 
 
 def _filtered(rows: Pixels, distance: int) -> Pixels:

@@ -5,44 +5,18 @@ import re
 from PIL import UnidentifiedImageError
 
 from simgan_cli.data.archives import Readable
-from simgan_cli.data.codecs import PNG_SIGNATURE, Damage, jpeg_end, jpeg_segments, png_chunks
+from simgan_cli.data.codecs import COPY_AGAIN, Damage, ends_early, jpeg_end, jpeg_segments, png_chunks
+from simgan_cli.data.signatures import ARCHIVES, JPEG, OTHERS, PNG, UNREAD_IMAGES, content_of
 from simgan_cli.data.texts import decode_text
 from simgan_cli.data.tiff import blocks, read_directory
 from simgan_cli.errors import UnreadableImage
 
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
 HEAD = 4096  # bytes that tell what a file is
-_FORMATS = {
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL \r\n": "JPEG XL",
-    b"\0\0\0\x0cjP  \r\n": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"v/1\x01": "EXR",
-    b"#?RADIANCE": "Radiance HDR",
-    b"#?RGBE": "Radiance HDR",
-    b"8BPS": "Photoshop",
-    b"DDS ": "DDS",
-    b"qoif": "QOI",
-    b"\0\0\1\0": "ICO",
-    b"%!PS": "EPS",
-    b"P7\n": "PAM",
-    b"PF\n": "PFM",
-    b"Pf\n": "PFM",
-    b"\x8aMNG": "MNG",
-    b"MM\0+": "big-endian BigTIFF",
-}
-_OTHERS = {
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "gzip data",
-    b"\xfd7zXZ\0": "xz data",
-    b"\x89HDF\r\n": "an HDF5 file",
-    b"\x93NUMPY": "a NumPy array",
-    b"SQLite format 3": "an SQLite database",
-    b"\x7fELF": "a program",
-}
-_UNREAD_JPEGS = {0xC3: "lossless JPEG", 0xF7: "JPEG-LS"}  # by the marker of its frame
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF"}
+_UNREAD_JPEGS = {0xC3: "a lossless JPEG image", 0xF7: "a JPEG-LS image"}  # by the marker of its frame
+_AVIF, _HEIC, _HEIF = "an AVIF image", "a HEIC image", "a HEIF image"
+_BRANDS = {b"avif": _AVIF, b"avis": _AVIF, b"heic": _HEIC, b"heix": _HEIC, b"mif1": _HEIF, b"msf1": _HEIF}
+_CONVERT = "which is not read; convert it to PNG"
 
 
 def refuse_many_pixels(path: Readable, width: int, height: int) -> None:
@@ -59,42 +33,38 @@ def reason_of(content: bytes, error: Exception) -> str:
     if foreign := _foreign(content[:HEAD]):
         return foreign
     if kind := _unread_jpeg(content):
-        return f"{_article(kind)} image, which is not read; convert it to PNG"
+        return f"{kind}, {_CONVERT}"
     try:
-        if content.startswith((b"II", b"MM")):
-            blocks(content, read_directory(content))
-        needed = _least_size(content)
+        _check_end(content)
     except Damage as damage:
         return str(damage)
-    if needed:
-        return f"ends early: {len(content):,} of at least {needed:,} bytes; render or copy it again"
-    if not _is_known(content):
+    if content_of(content) is None:
         return "not an image, or one of an unknown format"
     if isinstance(error, UnidentifiedImageError):
         return "an image of a kind that is not read, or damaged; convert it to PNG, or copy it again"
     why = str(error) if "upported" in str(error) else "its content cannot be decoded"  # other words tell of code
-    return f"damaged: {why}; render or copy it again"
+    return f"damaged: {why}; {COPY_AGAIN}"
 
 
 def _foreign(head: bytes) -> str | None:
     """Return what a file is whose first bytes are those of something else."""
     if not head.strip(b"\0"):
-        return "begins with zero bytes, as an interrupted copy does; render or copy it again"
+        return f"begins with zero bytes, as an interrupted copy does; {COPY_AGAIN}"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the image; get the image with: git lfs pull"
     if b"/annex/objects/" in head:
         return "a git-annex pointer, not the image; get the image with: git annex get"
-    if re.match(rb"(\x89|\xc2\x89|\xef\xbf\xbd|\t|\?)PNG\r?\r?\n", head) and not head.startswith(PNG_SIGNATURE):
+    if re.match(rb"(\x89|\xc2\x89|\xef\xbf\xbd|\t|\?)PNG\r?\r?\n", head) and not head.startswith(PNG):
         return "a PNG damaged by a transfer as text; copy it again, in binary mode"
     if head[:4] == b"RIFF" and not b"WEBP".startswith(head[8:12]):
         return "not an image but sound or video (RIFF)"
     if head[4:8] == b"ftyp":
         name = _BRANDS.get(head[8:12])
-        return f"{_article(name)} image, which is not read; convert it to PNG" if name else "not an image but a video"
-    for start, name in _FORMATS.items():
+        return f"{name}, {_CONVERT}" if name else "not an image but a video"
+    for start, name in UNREAD_IMAGES.items():
         if head.startswith(start):
-            return f"{_article(name)} image, which is not read; convert it to PNG"
-    for start, what in _OTHERS.items():
+            return f"{name}, {_CONVERT}"
+    for start, what in (ARCHIVES | OTHERS).items():
         if head.startswith(start):
             return f"not an image but {what}"
     return _text(head)
@@ -102,7 +72,7 @@ def _foreign(head: bytes) -> str | None:
 
 def _text(head: bytes) -> str | None:
     """Return which text a file holds; None where it holds none."""
-    is_text = not _is_known(head)
+    is_text = content_of(head) is None
     try:
         cut = HEAD if len(head) < HEAD else len(head.rstrip(bytes(range(0x80, 0x100))))  # no letter in part
         head = decode_text(head[:cut]).encode()
@@ -120,38 +90,30 @@ def _text(head: bytes) -> str | None:
     return "not an image but text" if is_text and not re.search(rb"[^\t\n\r\x20-\x7e\x80-\xff]", head) else None
 
 
-def _is_known(content: bytes) -> bool:
-    starts = (PNG_SIGNATURE, b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF8", b"RIFF")
-    return content.startswith(starts) or re.match(rb"P[1-6][\s#]", content) is not None
-
-
 def _unread_jpeg(content: bytes) -> str | None:
     """Return the kind of a JPEG that Pillow does not decode."""
-    for marker, start, _ in jpeg_segments(content) if content.startswith(b"\xff\xd8\xff") else ():
+    for marker, start, _ in jpeg_segments(content) if content.startswith(JPEG) else ():
         if marker in _UNREAD_JPEGS:
             return _UNREAD_JPEGS[marker]
         if marker in (0xC0, 0xC1, 0xC2) and content[start + 4 : start + 5] == b"\x0c":
-            return "12-bit JPEG"
+            return "a 12-bit JPEG image"
     return None
 
 
-def _least_size(content: bytes) -> int | None:
-    """Return how many bytes a file that was cut off had at least; None where it has its end, or that is not known."""
-    size = len(content)
-    if content.startswith(PNG_SIGNATURE):
-        kind, _, needed = [(b"", 0, len(PNG_SIGNATURE)), *png_chunks(content)][-1]
+def _check_end(content: bytes) -> None:
+    """Raise Damage where a file was cut off."""
+    size, needed = len(content), 0
+    if content.startswith((b"II", b"MM")):
+        blocks(content, read_directory(content))
+    elif content.startswith(PNG):
+        kind, _, needed = [(b"", 0, len(PNG)), *png_chunks(content)][-1]
         needed += 0 if kind == b"IEND" else 12  # of the chunk that ends each file
-    elif content.startswith(b"\xff\xd8\xff"):
+    elif content.startswith(JPEG):
         *_, (_, _, scan) = [(0, 0, 2), *jpeg_segments(content)]
         needed = 0 if jpeg_end(content, scan) else size + 2
     elif content.startswith(b"RIFF"):
         needed = 8 + int.from_bytes(content[4:8], "little")
-    elif content.startswith(b"BM") and size >= 6:
+    elif content.startswith(b"BM"):
         needed = int.from_bytes(content[2:6], "little")
-    else:
-        needed = 0
-    return needed if needed > size else None
-
-
-def _article(name: str) -> str:
-    return f"{'an' if name[0] in 'AEIOH' and name[:3] != 'HEI' else 'a'} {name}"
+    if needed > size:
+        raise ends_early(size, f"at least {needed:,} bytes")

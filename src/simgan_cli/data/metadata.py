@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from simgan_cli.data.codecs import (
-    PNG_SIGNATURE,
     Damage,
     jpeg_end,
     jpeg_segments,
@@ -25,6 +24,7 @@ from simgan_cli.data.codecs import (
     webp_chunks,
     write_png,
 )  # fmt: skip
+from simgan_cli.data.signatures import PNG
 from simgan_cli.data.tiff import (
     AGAIN,
     EXTRA,
@@ -201,7 +201,7 @@ def emptied_png(source: bytes) -> bytes:
 
 
 def _insert_in_png(result: bytes, before: bytes, after: bytes) -> bytes:
-    header = len(PNG_SIGNATURE) + 25
+    header = len(PNG) + 25
     return result[:header] + before + result[header:-12] + after + result[-12:] if before or after else result
 
 

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan_cli.data.archives import Readable
-from simgan_cli.data.codecs import Damage
+from simgan_cli.data.codecs import COPY_AGAIN, Damage
 from simgan_cli.data.damage import refuse_many_pixels
+from simgan_cli.data.signatures import EXR, HDF5, NPY, TIFF
 from simgan_cli.data.tiff import SAMPLE_FORMAT, numbers, read_directory
 from simgan_cli.data.tree import RENDER_SUFFIXES, suffix_of
 from simgan_cli.errors import UnreadableImage, is_shortage
@@ -89,7 +90,7 @@ def read_render(path: Readable, content: bytes) -> Render | None:
     read = next((reader for magic, reader in _READERS.items() if content.startswith(magic)), None)
     suffix = PurePath(str(path)).suffix.lower()
     if read is None and suffix in RENDER_SUFFIXES:
-        reason = f"does not start as {suffix} files do; fetch or render it again" if content else "empty file"
+        reason = f"does not start as {suffix} files do; {COPY_AGAIN}" if content else "empty file"
         raise UnreadableImage(path, reason)
     return read(path, content) if read else None
 
@@ -183,11 +184,11 @@ def _exr_parts(path: Readable, content: bytes) -> Any:
             (left, top), (right, bottom) = header["dataWindow"]
             refuse_many_pixels(path, int(right) - int(left) + 1, int(bottom) - int(top) + 1)
         if _exr_end(content, [header["type"] == openexr.tiledimage for header in headers]) > len(content):
-            raise UnreadableImage(path, "is cut off; fetch or render it again")  # else the library prints to stdout
+            raise UnreadableImage(path, f"is cut off; {COPY_AGAIN}")  # else the library prints to stdout
         with _stdout_of_libraries:
             parts = openexr.File(io.BytesIO(content), separate_channels=True).parts
         if len(parts) < len(headers):
-            raise UnreadableImage(path, "is damaged; fetch or render it again")  # the library leaves such parts out
+            raise UnreadableImage(path, f"is damaged; {COPY_AGAIN}")  # the library leaves such parts out
         if any(parts[0].channels[name].pixels.dtype.kind != "f" for name in names):
             raise NoColours(path, f"holds whole numbers in {', '.join(names)}; wanted half or float")
     return parts
@@ -254,7 +255,7 @@ def _read_tiff(path: Readable, content: bytes) -> Render | None:
             wanted = "wanted orientation 1 and LZW, Deflate, PackBits, Zstandard or no compression"
             raise UnreadableImage(path, f"float TIFF of orientation {turned} and compression {packing:d}; {wanted}")
         if any(at + size > len(content) for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)):
-            raise UnreadableImage(path, "is cut off; fetch or render it again")  # the library would fill in zeros
+            raise UnreadableImage(path, f"is cut off; {COPY_AGAIN}")  # the library would fill in zeros
         stored = _bands_last(page, page.asarray(maxworkers=1))
         return _of_array(path, content, "tiff", stored, is_premultiplied=tuple(page.extrasamples) == (1,))
 
@@ -446,7 +447,7 @@ def _parsing(path: Readable, format_name: str) -> Iterator[None]:
     except Exception as error:
         if is_shortage(error):
             raise
-        raise UnreadableImage(path, f"damaged or cut off {format_name}; fetch or render it again") from error
+        raise UnreadableImage(path, f"damaged or cut off {format_name}; {COPY_AGAIN}") from error
 
 
 def _library(path: Readable, module: str) -> Any:
@@ -457,10 +458,10 @@ def _library(path: Readable, module: str) -> Any:
 
 
 _READERS: dict[bytes, Callable[[Readable, bytes], Render | None]] = {
-    b"\x76\x2f\x31\x01": _read_exr,
-    b"\x93NUMPY": _read_npy,
-    b"\x89HDF\r\n\x1a\n": _read_hdf5,
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _read_tiff),
+    EXR: _read_exr,
+    NPY: _read_npy,
+    HDF5: _read_hdf5,
+    **dict.fromkeys(TIFF, _read_tiff),
 }
 _MAGICS = tuple(_READERS)
 _WRITERS: dict[str, Callable[[Render, Array], bytes]] = {

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simgan_cli.data.codecs import Damage, packed_rows
+from simgan_cli.data.codecs import Damage, ends_early, packed_rows
 
 Pixels = NDArray[Any]
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -39,12 +39,12 @@ def read_directory(content: bytes) -> Directory:
     order = {b"II": "<", b"MM": ">"}.get(content[:2])
     try:
         if order is None:
-            raise Damage("damaged: no TIFF header; render or copy it again")
+            raise Damage("damaged: no TIFF header")
         big = struct.unpack_from(order + "H", content, 2)[0] == 43
         (place,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
         return _directory(content, place, order, big, 1)
     except struct.error as error:
-        raise Damage("damaged: its directory of tags lies outside; render or copy it again") from error
+        raise Damage("damaged: its directory of tags lies outside") from error
 
 
 def _directory(content: bytes, place: int, order: str, big: bool, depth: int) -> Directory:
@@ -127,7 +127,7 @@ def blocks(content: bytes, tags: Directory) -> list[bytes]:
     places, sizes = (numbers(tags, tag) for tag in ((TILES, TILE_SIZES) if TILES in tags else (STRIPS, STRIP_SIZES)))
     end = max((place + size for place, size in zip(places, sizes, strict=False)), default=0)
     if end > len(content):
-        raise Damage(f"ends early: {len(content):,} of at least {end:,} bytes; render or copy it again")
+        raise ends_early(len(content), f"at least {end:,} bytes")
     return [content[place : place + size] for place, size in zip(places, sizes, strict=False)]
 
 
@@ -170,7 +170,7 @@ def read_deep_tiff(content: bytes) -> Pixels:
     predictor = numbers(tags, PREDICTOR, (1,))
     is_plain = numbers(tags, PLANAR, (1,)) == (1,) and set(numbers(tags, SAMPLE_FORMAT, (1,))) == {1}
     if layout not in known or not is_plain or set(numbers(tags, BITS)) != {16} or predictor not in ((1,), (2,)):
-        raise Damage("16 bits a channel in planes, or not of RGB and straight alpha; convert it")
+        raise Damage("16 bits a channel in planes, or not of RGB and straight alpha", "convert it")
     block = numbers(tags, TILE_WIDTH, (width,))[0]
     kept = (HEIGHT, COMPRESSION, FILL_ORDER, ROWS, TILE_HEIGHT)
     grey = {tag: tags[tag] for tag in kept if tag in tags}

@@ -4,11 +4,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from simgan_cli.data.patterns import ANY, Patterns
+from simgan_cli.data.signatures import Content, content_of
+from simgan_cli.errors import DataError, is_shortage
 
 SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .tif .tiff .bmp .dib .webp .pgm .ppm .pnm".split()
@@ -31,7 +34,6 @@ FIRST_BYTES = 264  # of a file: they tell what it is; a tar says so at 257
 Item = TypeVar("Item")
 FILE, FOLDER = "file", "folder"
 Identity = tuple[int, int]  # device and inode
-Content = Literal["image", "foreign"]
 FirstBytes = Callable[[], bytes]
 
 
@@ -86,6 +88,18 @@ def read_tree(folder: Path, patterns: Patterns = ANY) -> Tree:
     return tree
 
 
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Raise DataError where the block may not read `folder`, or what lies in it."""
+    try:
+        yield
+    except OSError as error:
+        if is_shortage(error):
+            raise
+        place = error.filename or folder
+        raise DataError(f"{place}: cannot be read ({error.strerror}); check its permissions") from error
+
+
 def _sort_in(tree: Tree, path: str, patterns: Patterns) -> None:
     if is_hidden(path):
         if not OWN_FILE.fullmatch(path.rpartition("/")[2]):
@@ -114,26 +128,6 @@ def is_picture(path: str, patterns: Patterns, first: FirstBytes, foreign: Counte
     if content == "foreign":
         foreign[suffix or "nameless"] += 1
     return content == "image" and patterns.takes(path)
-
-
-def content_of(first: bytes) -> Content | None:
-    """Return what a file's first bytes tell of it: an image that we read, one that we do not, or neither."""
-    if first.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "image"
-    if first[:4] == b"RIFF" and first[8:12] == b"WEBP":
-        return "image"
-    if re.match(rb"P[2356](#[^\n]*\n|\s)+\d", first):
-        return "image"
-    if first[:2] == b"BM" and first[6:10] == bytes(4) and first[14:18] in _BMP_HEADERS:
-        return "image"
-    if first.startswith((b"GIF8", b"v/1\x01", b"8BPS", b"#?RADIANCE", b"DDS ", b"\0\0\0\x0cj", b"\0\0\0\x0cJXL ")):
-        return "foreign"
-    if first.startswith((b"\x1f\x8b", b"\xfd7zXZ\0", b"7z\xbc\xaf", b"PK\3\4", b"Rar!", b"\x28\xb5\x2f\xfd", b"BZh")):
-        return "foreign"
-    return "foreign" if first[4:8] == b"ftyp" or first[257:262] == b"ustar" else None
-
-
-_BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -14,9 +14,9 @@ from simgan_cli.data.archives import Archive, Entry, Member, Readable, open_arch
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.selection import Selection, no_image, path_in, select_pictures
 from simgan_cli.data.texts import names_in
-from simgan_cli.data.tree import ARCHIVE_SUFFIXES, Tree, holds_images, is_archive, part_of, read_tree
+from simgan_cli.data.tree import ARCHIVE_SUFFIXES, Tree, holds_images, is_archive, part_of, read_tree, reading
 from simgan_cli.engine.refining.image_file import FORMATS
-from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, is_shortage
+from simgan_cli.errors import SettingsError, UnreadableArchive
 from simgan_cli.settings.refine import FormatName
 
 MAX_EXAMPLES = 5  # in a message
@@ -267,16 +267,10 @@ def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
 
 
 def _read(place: Path, destination: Path, patterns: Patterns, *, is_recorded: bool) -> Source:
-    try:
+    with reading(place):
         selection = select_pictures(read_tree(place, patterns), patterns, is_recorded=is_recorded)
         if is_recorded and patterns and not selection.count:  # patterns for other names
             selection = select_pictures(read_tree(place))
-    except OSError as error:
-        if is_shortage(error):
-            raise
-        raise DataError(
-            f"{error.filename or place}: cannot be read ({error.strerror}); check its permissions"
-        ) from error
     return Source(place, destination, selection)
 
 
