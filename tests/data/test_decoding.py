@@ -1,4 +1,4 @@
-"""What test_pixels.py leaves open: transparency, EXIF of deep images, the borders of fits, rounding."""
+"""Image files to pixels and back: modes, depths, transparency, EXIF, fits, equalization, and files that are damaged."""
 
 import io
 import subprocess
@@ -9,18 +9,42 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from simgan_cli.data.decoding import Preparation, decode, equalize, hidden_share, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.errors import UnreadableImage
 
-PLAIN = Preparation()
+PLAIN, KEEP, REAL = Preparation(), Preparation(background="keep"), Preparation(background="real")
+DTYPES = pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+RNG = np.random.default_rng(0)
 
 
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
     return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "expected"),
+    [
+        ("1", 1, [255]),
+        ("L", 7, [7]),
+        ("LA", (7, 9), [7]),
+        ("RGB", (1, 2, 3), [1, 2, 3]),
+        ("RGBA", (1, 2, 3, 4), [1, 2, 3]),
+        ("I;16", 60_000, [60_000]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_every_mode_gives_its_pixels(tmp_path: Path, mode: str, color: Any, expected: list[int], suffix: str) -> None:
+    pixels = read_pixels(saved(Image.new(mode, (5, 4), color), tmp_path / f"image{suffix}"), KEEP)
+    assert pixels.shape == (len(expected), 4, 5)
+    assert pixels.dtype == (np.uint16 if mode == "I;16" else np.uint8)
+    assert pixels[:, 0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -31,20 +55,43 @@ def test_a_transparent_colour_changes_no_pixel_that_is_kept(
     tmp_path: Path, mode: str, color: Any, transparency: Any, expected: list[int]
 ) -> None:
     path = saved(Image.new(mode, (5, 4), color), tmp_path / "a.png", transparency=transparency)
-    assert read_pixels(path, Preparation(background="keep"))[:, 0, 0].tolist() == expected
+    assert read_pixels(path, KEEP)[:, 0, 0].tolist() == expected
 
 
-def test_a_transparent_palette_entry_keeps_its_colour(tmp_path: Path) -> None:
+def test_palettes_become_colour_also_of_a_transparent_entry(tmp_path: Path) -> None:
     image = Image.new("RGB", (5, 4), (200, 30, 40)).convert("P", palette=Image.Palette.ADAPTIVE)
-    path = saved(image, tmp_path / "a.png", transparency=image.getpixel((0, 0)))
-    assert read_pixels(path, Preparation(background="keep"))[:, 0, 0].tolist() == [200, 30, 40]
+    for options in ({}, {"transparency": image.getpixel((0, 0))}):
+        pixels = read_pixels(saved(image, tmp_path / "a.png", **options), KEEP)
+        assert (pixels == np.array([200, 30, 40])[:, None, None]).all()
+
+
+def test_sixteen_bit_pgm_and_big_endian_tiff(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 256], [4095, 65534, 65535]], dtype=np.uint16)
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 2 65535\n" + values.astype(">u2").tobytes())
+    assert read_pixels(tmp_path / "a.pgm", PLAIN).tolist() == [values.tolist()]
+    Image.fromarray(values.astype(">u2")).save(tmp_path / "a.tif")
+    assert read_pixels(tmp_path / "a.tif", PLAIN).tolist() == [values.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "channels", "value"),
+    [("RGB", (50, 50, 50), "1", 50), ("L", 250, "3", 250), ("I;16", 900, "3", 900)],
+)
+def test_channels_are_converted_when_asked(tmp_path: Path, mode: str, color: Any, channels: Any, value: int) -> None:
+    path = saved(Image.new(mode, (5, 4), color), tmp_path / "a.png")
+    assert read_pixels(path, Preparation(channels=channels)).tolist() == np.full((int(channels), 4, 5), value).tolist()
+
+
+def test_more_than_16_bits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage, match="16 bits"):
+        read_pixels(saved(Image.new("I", (5, 4), 70_000), tmp_path / "i.tif"), PLAIN)
 
 
 @pytest.mark.parametrize(
     ("orientation", "expected"),
     [(1, [[1, 2], [3, 4]]), (2, [[2, 1], [4, 3]]), (3, [[4, 3], [2, 1]]), (6, [[3, 1], [4, 2]]), (8, [[2, 4], [1, 3]])],
 )
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@DTYPES
 def test_exif_orientation_turns_the_pixels(tmp_path: Path, orientation: int, expected: Any, dtype: Any) -> None:
     image = Image.fromarray(np.array([[1, 2], [3, 4]], dtype))
     exif = image.getexif()
@@ -52,14 +99,10 @@ def test_exif_orientation_turns_the_pixels(tmp_path: Path, orientation: int, exp
     assert read_pixels(saved(image, tmp_path / "a.png", exif=exif), PLAIN).tolist() == [expected]
 
 
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
-    path = saved(Image.fromarray(np.array([[7, 250]], np.uint8)), tmp_path / "a.png")
-    assert read_pixels(path, Preparation(channels="3")).tolist() == [[[7, 250]]] * 3
-
-
-def test_deep_grey_as_colour_is_equalized_as_grey() -> None:
-    grey = np.array([[7, 65_000], [300, 300]], np.uint16)
-    assert np.array_equal(equalize(np.stack([grey] * 3, axis=-1)), np.stack([equalize(grey)] * 3, axis=-1))
+def test_exif_orientation_turns_a_jpeg(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    assert read_pixels(saved(Image.new("L", (6, 3)), tmp_path / "a.jpg", exif=exif), PLAIN).shape == (1, 6, 3)
 
 
 @pytest.mark.parametrize(
@@ -81,20 +124,39 @@ def test_formats_that_no_suffix_names_are_not_decoded(tmp_path: Path, kind: str,
         read_pixels(path, PLAIN)
 
 
-def test_pad_centres_a_wide_image_between_black_rows() -> None:
-    padded = resize(np.full((10, 40), 200, np.uint8), (20, 20), "pad")
-    assert (padded[8:12] == 200).all()
-    assert (padded[:7] == 0).all()
-    assert (padded[13:] == 0).all()
+@DTYPES
+def test_pad_fits_inside_and_centres_between_black_bars(dtype: Any) -> None:
+    top = np.iinfo(dtype).max
+    tall = resize(np.full((40, 20), top, dtype), (10, 10), "pad")
+    wide = resize(np.full((20, 40), top, dtype), (10, 10), "pad")
+    assert tall.dtype == dtype
+    assert (wide == tall.T).all()
+    assert (tall[:, 3:7] == top).all()  # 10 x 5 of the image in the middle of 10 x 10
+    assert (tall[:, :2] == 0).all()
+    assert (tall[:, 8:] == 0).all()
 
 
-def test_crop_cuts_the_same_from_both_sides() -> None:
+@DTYPES
+@pytest.mark.parametrize("fit", ["resize", "crop"])
+def test_a_constant_image_stays_constant(dtype: Any, fit: Any) -> None:
+    resized = resize(np.full((40, 20), np.iinfo(dtype).max, dtype), (10, 10), fit)
+    assert resized.dtype == dtype
+    assert (resized == np.iinfo(dtype).max).all()
+
+
+def test_crop_keeps_the_middle_at_its_proportions() -> None:
     image = np.zeros((10, 30), np.uint8)
-    image[:, :10], image[:, 20:] = 50, 250
-    assert (resize(image, (10, 10), "crop") == 0).all()
+    image[:, :10], image[:, 10:20], image[:, 20:] = 50, 200, 250
+    assert (resize(image, (10, 10), "crop") == 200).all()
+    assert (resize(image.T, (10, 10), "crop") == 200).all()
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_image_of_the_right_size_is_not_touched() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert resize(image, (3, 4), "crop") is image
+
+
+@DTYPES
 def test_a_sharp_edge_does_not_overshoot_the_range(dtype: Any) -> None:
     top = int(np.iinfo(dtype).max)
     edge = np.zeros((8, 8), dtype)
@@ -106,50 +168,85 @@ def test_a_sharp_edge_does_not_overshoot_the_range(dtype: Any) -> None:
 
 
 def test_colour_is_resized_band_by_band() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    image = RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8)
     bands = [resize(np.ascontiguousarray(image[..., band]), (5, 6), "resize") for band in range(3)]
     assert np.array_equal(resize(image, (5, 6), "resize"), np.stack(bands, axis=-1))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_equalisation_leaves_a_constant_image_alone(dtype: Any) -> None:
-    assert (equalize(np.full((3, 4), 77, dtype)) == 77).all()
+def equalized_by_hand(image: Any) -> list[list[int]]:
+    """(cdf(v) - cdf_min) / (n - cdf_min) * top, counted pixel by pixel; a constant image stays."""
+    values: list[int] = image.ravel().tolist()
+    top, lowest = int(np.iinfo(image.dtype).max), values.count(min(values))
+    if lowest == len(values):
+        return image.tolist()  # type: ignore[no-any-return]
+
+    def new(value: int) -> int:
+        at_most = sum(other <= value for other in values)
+        return round((at_most - lowest) / (len(values) - lowest) * top)
+
+    return [[new(value) for value in row] for row in image.tolist()]
 
 
-@pytest.mark.parametrize("mode", ["L", "I;16"])
-def test_preparing_resizes_before_it_equalises(tmp_path: Path, mode: str) -> None:
-    pixels = np.random.default_rng(0).integers(50, 90, (20, 30)).astype(np.uint8 if mode == "L" else np.uint16)
+@given(
+    image=arrays.arrays(st.sampled_from([np.uint8, np.uint16]), arrays.array_shapes(min_dims=2, max_dims=2, max_side=6))
+)
+def test_equalization_is_the_scaled_cumulative_histogram(image: Any) -> None:
+    assert equalize(image).tolist() == equalized_by_hand(image)
+
+
+def test_equalized_colour_keeps_grey_grey() -> None:
+    ramp = np.repeat(np.arange(100, 120, dtype=np.uint8)[None, :, None], 3, axis=2)
+    spread = equalize(ramp)
+    assert spread.min() == 0
+    assert spread.max() == 255
+    assert np.ptp(spread.astype(int), axis=2).max() <= 2
+    grey = np.array([[7, 65_000], [300, 300]], np.uint16)
+    assert np.array_equal(equalize(np.stack([grey] * 3, axis=-1)), np.stack([equalize(grey)] * 3, axis=-1))
+
+
+def test_deep_colour_is_equalized_by_its_luma() -> None:
+    colour = RNG.integers(20_000, 40_000, (6, 7, 3)).astype(np.uint16)
+    grey = (colour.astype(int) @ [19595, 38470, 7471] + 32768) // 65536
+    change = equalize(grey.astype(np.uint16)).astype(int) - grey
+    assert np.array_equal(equalize(colour), np.clip(colour + change[..., None], 0, 65535))
+
+
+@DTYPES
+def test_preparing_resizes_before_it_equalizes(tmp_path: Path, dtype: Any) -> None:
+    pixels = RNG.integers(50, 90, (20, 30)).astype(dtype)
     path = saved(Image.fromarray(pixels), tmp_path / "a.png")
-    found = read_pixels(path, Preparation(size=(10, 12), preprocess="equalize"))
-    assert np.array_equal(found[0], equalize(resize(pixels, (10, 12), "resize")))
+    prepared = read_pixels(path, Preparation(size=(10, 12), preprocess="equalize"))
+    assert np.array_equal(prepared[0], equalize(resize(pixels, (10, 12), "resize")))
 
 
-def test_halves_are_rounded_to_even() -> None:
-    images = torch.tensor([126.5, 100.5, 127.5]) / 127.5 - 1  # exact in float32 after the way back
-    assert to_pixels(images, np.dtype(np.uint8)).tolist() == [126, 100, 128]
+@DTYPES
+def test_every_pixel_value_survives_the_round_trip(dtype: Any) -> None:
+    pixels = torch.from_numpy(np.arange(np.iinfo(dtype).max + 1).astype(dtype))
+    before = pixels.clone()
+    images = to_network(pixels)
+    assert torch.equal(pixels, before)
+    assert images.min() == -1
+    assert images.max() == 1
+    assert (to_pixels(images, np.dtype(dtype)) == before.numpy()).all()
 
 
-def test_values_beyond_the_range_do_not_wrap_around() -> None:
-    levels = torch.tensor([-1.3, 1.0, 1.2])
-    assert to_pixels(levels, np.dtype(np.uint8)).tolist() == [0, 255, 255]
-    assert to_pixels(levels, np.dtype(np.uint16)).tolist() == [0, 65535, 65535]
-
-
-def test_to_network_leaves_its_input_alone() -> None:
-    pixels = torch.tensor([0, 255], dtype=torch.uint8)
-    to_network(pixels)
-    assert pixels.tolist() == [0, 255]
+def test_values_out_of_range_are_clipped_and_halves_rounded_to_even() -> None:
+    levels = torch.tensor([-5.0, -1.001, 0.0, 1.0, 1.004, 7.0])
+    assert to_pixels(levels, np.dtype(np.uint8)).tolist() == [0, 0, 128, 255, 255, 255]
+    assert to_pixels(levels, np.dtype(np.uint16)).tolist() == [0, 0, 32768, 65535, 65535, 65535]
+    halves = torch.tensor([126.5, 100.5, 127.5]) / 127.5 - 1  # exact in float32 after the way back
+    assert to_pixels(halves, np.dtype(np.uint8)).tolist() == [126, 100, 128]
 
 
 def test_a_photograph_shows_through_transparent_pixels(tmp_path: Path) -> None:
     own = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [100, 0, 0, 51]]], np.uint8)
     photograph = np.full((3, 1, 3), 200, np.uint8)
     path = saved(Image.fromarray(own), tmp_path / "a.png")
-    found = read_pixels(path, Preparation(background="real"), photograph)
+    found = read_pixels(path, REAL, photograph)
     assert found[:, 0].T.tolist() == [[10, 20, 30], [200, 200, 200], [180, 160, 160]]
-    assert read_pixels(path, Preparation(background="real"))[:, 0, 1].tolist() == [0, 0, 0]
+    assert read_pixels(path, REAL)[:, 0, 1].tolist() == [0, 0, 0]
     with pytest.raises(UnreadableImage, match="photographs are 3x1 pixels in 8-bit grey"):
-        read_pixels(path, Preparation(background="real"), photograph[:1])
+        read_pixels(path, REAL, photograph[:1])
 
 
 def test_the_bars_of_padding_show_no_photograph(tmp_path: Path) -> None:
@@ -172,13 +269,6 @@ def test_the_share_of_hidden_pixels_is_counted(tmp_path: Path) -> None:
     image.putpixel((0, 0), (1, 2, 3, 1))
     assert hidden_share(decode(saved(image, tmp_path / "a.png"))) == 0.75
     assert hidden_share(decode(saved(Image.new("L", (4, 1)), tmp_path / "b.png"))) == 0
-
-
-def test_deep_colour_is_equalized_by_its_luma() -> None:
-    colour = np.random.default_rng(0).integers(20_000, 40_000, (6, 7, 3)).astype(np.uint16)
-    grey = (colour.astype(int) @ [19595, 38470, 7471] + 32768) // 65536
-    change = equalize(grey.astype(np.uint16)).astype(int) - grey
-    assert np.array_equal(equalize(colour), np.clip(colour + change[..., None], 0, 65535))
 
 
 def whole(kind: str) -> bytes:
