@@ -1,14 +1,13 @@
 """Folders as renderers write them, refined: pictures change, and everything else arrives byte for byte."""
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from simgan_cli.engine.refining.record import RECORD
 from tests.helpers import files_below, members, pack, simgan, write_refiner
-from tests.layouts import LAYOUTS, Writer, labelme, solo, unityeyes
+from tests.layouts import LAYOUTS, Writer
 
 pytestmark = pytest.mark.slow  # whole commands
 
@@ -24,17 +23,15 @@ def settled(stderr: str) -> list[str]:
     return shlex.split(line.partition(": ")[2])[1:]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_pictures_change_and_everything_else_is_equal(
-    layout: Callable[[Writer], None], model: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_change_and_everything_else_is_equal(layout: str, model: Path, tmp_path: Path) -> None:
     write = Writer(tmp_path / "in")
-    layout(write)
+    write.layout(layout)
     write.file(".settings", b"\0hidden")
     (tmp_path / "in" / "empty").mkdir()
     before = files_below(tmp_path / "in")
     result = simgan("refine", "in", "--model", model, "--out", "out", cwd=tmp_path)
-    if layout not in (unityeyes, *(known for known in LAYOUTS if known.__name__ == "yolo")):
+    if layout not in ("unityeyes", "yolo"):
         assert result.returncode == 4, result.stderr
         assert "look like labels, not pictures" in result.stderr
         assert not (tmp_path / "out").exists()
@@ -46,13 +43,13 @@ def test_pictures_change_and_everything_else_is_equal(
     assert {name for name in before if after[name] != before[name]} == write.pictures
     assert (tmp_path / "out" / "empty").is_dir()
     assert files_below(tmp_path / "in") == before
-    assert ("imageData" in result.stderr) == (layout is labelme)
+    assert ("imageData" in result.stderr) == (layout == "labelme")
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.tar.gz"])
 def test_the_same_holds_inside_an_archive(name: str, model: Path, tmp_path: Path) -> None:
     write = Writer(tmp_path / "in")
-    solo(write)
+    write.layout("solo")
     archive = pack(tmp_path / "in", tmp_path / name)
     result = simgan("refine", archive, "--model", model, "--out", tmp_path / "out")
     assert result.returncode == 4, result.stderr
@@ -68,7 +65,7 @@ def test_odd_images_are_carried_with_one_warning_also_under_another_format(model
     for i in range(40):
         write.picture(f"{i:03}.jpg")
     write.mask("odd.png")
-    write.mask("100.png", "P")  # one more number, but for its content
+    write.palette("100.png")  # one more number, but for its content
     before = files_below(tmp_path / "in")
     result = simgan("refine", "in", "--model", model, "--out", "out", "--format", "tiff", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

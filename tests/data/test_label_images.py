@@ -1,6 +1,5 @@
 """Masks, depth and codes are told from the pictures beside them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,10 @@ def look(folder: Path) -> Found:
     return find_label_images(images, [folder / name for name in images])
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_the_labels_of_a_renderer_are_told_and_patterns_name_them(
-    layout: Callable[[Writer], None], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_labels_of_a_renderer_are_told_and_patterns_name_them(layout: str, tmp_path: Path) -> None:
     write = Writer(tmp_path)
-    layout(write)
+    write.layout(layout)
     images = set(read_tree(tmp_path).images)
     if images == write.pictures:
         assert look(tmp_path).groups == []
@@ -96,7 +93,7 @@ def test_one_mask_among_many_pictures_is_carried(tmp_path: Path) -> None:
 
 def test_patterns_are_a_persons_word(tmp_path: Path) -> None:
     write = Writer(tmp_path)
-    LAYOUTS[0](write)
+    write.layout("solo")
     everything = Patterns(("*",))
     assert select_pictures(read_tree(tmp_path, everything), everything).count == 20
     some = Patterns((), ("*segmentation.png", "*.depth.png"))
@@ -108,11 +105,9 @@ def test_patterns_are_a_persons_word(tmp_path: Path) -> None:
 
 
 def test_numbers_packed_into_colour_alone_are_warned_of(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
+    write = Writer(tmp_path)
     for i in range(6):
-        wide = (700 + 2 * rng.integers(0, 300, (24, 32))).astype(np.uint16)
-        packed = np.stack([0 * wide, wide >> 8, wide & 255], -1).astype(np.uint8)
-        Image.fromarray(packed).save(tmp_path / f"synthdepth_1_{i:07}.png")
+        write.packed(f"synthdepth_1_{i:07}.png")
     selection = select_pictures(read_tree(tmp_path))
     assert selection.count == 6
     (warning,) = selection.warnings("plain")
