@@ -12,7 +12,6 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def main() -> int:
 
 def clean(eyes: Eyes, seed: int) -> Eyes:
     """Return eyes of the same gaze and shapes with a renderer's looks."""
-    shapes = {field.name for field in fields(Eyes)} - CLEAN_LOOK.keys()
+    shapes = eyes.parameters.keys() - CLEAN_LOOK.keys()
     same = {name: getattr(eyes, name).ravel() for name in shapes}
     return Eyes.draw(np.random.default_rng([seed, 4]), len(eyes), {**FACE, **CLEAN_LOOK}, **same)
 

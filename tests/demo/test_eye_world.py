@@ -1,5 +1,3 @@
-from dataclasses import fields
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -122,7 +120,6 @@ def test_a_camera_keeps_places_and_changes_looks() -> None:
 
 def test_the_camera_meets_other_looks_and_a_narrower_gaze_but_the_same_shapes() -> None:
     assert webcam.WEBCAM_LOOK.keys() == CLEAN_LOOK.keys()
-    assert {field.name for field in fields(Eyes)} == UNIFORM_GAZE.keys() | FACE.keys() | CLEAN_LOOK.keys()
     assert webcam.WEBCAM_LOOK["iris"][1] < CLEAN_LOOK["iris"][0]
     assert webcam.WEBCAM_LOOK["sclera"][1] < CLEAN_LOOK["sclera"][0]
     gaze = webcam.gaze_at_a_screen(np.random.default_rng(0), 2000)

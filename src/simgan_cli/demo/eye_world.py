@@ -6,7 +6,7 @@ display, 0 black to 1 white. Edges are antialiased by their distance, so that no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -24,9 +24,12 @@ BANK = 512  # texels along a side of a texture, which repeats
 TEXEL = 0.1  # mm
 LASH_ROOT, LASH_LENGTH = 20, 38  # texels: row of the lid's margin in the texture of lashes, and how far the longest go
 
-# Angles: a wide uniform range, as a renderer is asked for.
+# Each eye draws its parameters from ranges. Gaze: radians in the mpiigaze convention, over a wide range.
 UNIFORM_GAZE: Ranges = {"pitch": (-0.38, 0.38), "yaw": (-0.52, 0.52)}
-# What makes a face: both domains draw from almost the same.
+# What makes a face, in mm; both domains draw from almost the same. `roll` is a slope. `upper` and `lower` are the
+# heights of the lids over the line between the corners, gaze straight; the exponents `upper_peak` and `lower_peak` move
+# their peaks to the nose (below 1) or away from it. Lids follow shares of the way of the cornea, and `aperture` is the
+# share of both heights that is open.
 FACE: Ranges = {
     "x": (-1.4, 1.4), "y": (-1.2, 1.2), "zoom": (0.93, 1.08), "roll": (-0.09, 0.09),
     "ball_x": (-0.5, 0.5), "ball_y": (-1.0, 0.0), "half_width": (13.2, 15.0), "tilt": (0.2, 2.2),
@@ -34,7 +37,8 @@ FACE: Ranges = {
     "follow_upper": (0.6, 0.75), "follow_lower": (0.3, 0.45), "aperture": (0.78, 1.04),
     "iris_radius": (5.6, 6.3), "crease_height": (2.2, 4.6), "brow_height": (12.5, 20.0), "brow_thickness": (2.2, 4.0),
 }  # fmt: skip
-# What a renderer makes of it: fair skins, pale irises, white sclera, crisp light from above.
+# What a renderer makes of it: fair skins, pale irises, white sclera, crisp light from above. Levels of surfaces and
+# strengths of what darkens them; `light_x` and `light_y` of the unit vector to the light; texels of textures.
 CLEAN_LOOK: Ranges = {
     "skin": (0.55, 0.85), "blotches": (0.02, 0.05), "pores": (0.01, 0.03), "wrinkles": (0.0, 0.05),
     "crease": (0.2, 0.5), "socket": (0.15, 0.5), "lid_tone": (0.96, 1.04),
@@ -51,81 +55,24 @@ CLEAN_LOOK: Ranges = {
 
 @dataclass(frozen=True)
 class Eyes:
-    """N eyes; every field is N x 1 x 1, so that it meets images N x H x W."""
+    """N eyes; each parameter of the tables above is an attribute, N x 1 x 1, so that it meets images N x H x W."""
 
-    # The view and the gaze: radians in the mpiigaze convention, shifts in mm, roll as a slope.
-    pitch: Floats
-    yaw: Floats
-    x: Floats
-    y: Floats
-    zoom: Floats
-    roll: Floats
-    # Shapes, in mm; `upper` and `lower` are the lids' heights over the line between the corners, gaze straight.
-    ball_x: Floats
-    ball_y: Floats
-    half_width: Floats
-    tilt: Floats
-    upper: Floats
-    lower: Floats
-    upper_peak: Floats  # exponents that move the peaks to the nose (below 1) or away from it
-    lower_peak: Floats
-    follow_upper: Floats  # shares of the cornea's way that the lids go along
-    follow_lower: Floats
-    aperture: Floats  # share of both heights that is open
-    iris_radius: Floats
-    crease_height: Floats
-    brow_height: Floats
-    brow_thickness: Floats
-    # Levels of surfaces, and strengths of what darkens them.
-    skin: Floats
-    blotches: Floats
-    pores: Floats
-    wrinkles: Floats
-    crease: Floats
-    socket: Floats
-    lid_tone: Floats
-    iris: Floats
-    iris_texture: Floats
-    limbus: Floats
-    limbus_width: Floats
-    pupil_radius: Floats
-    pupil: Floats
-    sclera: Floats
-    veins: Floats
-    lid_shadow: Floats
-    caruncle: Floats
-    rim: Floats
-    lash_line: Floats
-    lash_width: Floats
-    lashes: Floats
-    lower_lashes: Floats
-    brow: Floats
-    eyeshadow: Floats
-    # Light: where it comes from (x and y of a unit vector), and its reflection on the cornea.
-    light_x: Floats
-    light_y: Floats
-    ambient: Floats
-    glint: Floats
-    glint_radius: Floats
-    glint_x: Floats
-    glint_y: Floats
-    texture_x: Floats  # texels
-    texture_y: Floats
+    parameters: Mapping[str, Floats]
 
     @classmethod
     def draw(cls, rng: np.random.Generator, count: int, ranges: Ranges, **given: NDArray[np.float64]) -> "Eyes":
         """Return `count` eyes: what is not `given` (each N) is uniform in its range."""
-        values = {
-            field.name: given[field.name] if field.name in given else rng.uniform(*ranges[field.name], count)
-            for field in fields(cls)
-        }
-        return cls(**{name: np.asarray(value, np.float32).reshape(-1, 1, 1) for name, value in values.items()})
+        values = given | {name: rng.uniform(*ends, count) for name, ends in ranges.items() if name not in given}
+        return cls({name: np.asarray(value, np.float32).reshape(-1, 1, 1) for name, value in values.items()})
+
+    def __getattr__(self, name: str) -> Floats:
+        return self.parameters[name]
 
     def __len__(self) -> int:
         return len(self.pitch)
 
     def __getitem__(self, part: slice) -> "Eyes":
-        return Eyes(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+        return Eyes({name: values[part] for name, values in self.parameters.items()})
 
     def gaze(self) -> tuple[Floats, Floats, Floats]:
         """Return the unit vectors of gaze: x right, y down, z away from the camera, each N x 1 x 1."""
