@@ -174,11 +174,19 @@ def _decode_by_pillow(path: Readable, image: Image.Image, bits: int) -> Decoded:
 
 
 def _pixels_and_alpha(image: Image.Image, path: Readable) -> tuple[Pixels, Pixels | None]:
-    if is_deep(image) or not image.has_transparency_data:
-        return pixel_array(image, None, path), None
+    if is_deep(image):
+        wide = np.asarray(image)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise UnreadableImage(path, "values outside of 0 to 65535; convert it to 8 or 16 bits")
+        return wide.astype(np.uint16), None
+    if image.mode == "F":
+        raise UnreadableImage(path, "floating-point pixels; convert it to 8 or 16 bits")
     is_grey = image.mode in GREY_MODES
-    whole = np.asarray(image if image.mode in {"LA", "RGBA"} else image.convert("RGBA"))
-    return whole[..., 0] if is_grey else whole[..., :3], whole[..., -1]
+    if not image.has_transparency_data:
+        mode = "L" if is_grey else "RGB"
+        return np.asarray(image if image.mode == mode else image.convert(mode)), None
+    bands = np.asarray(image if image.mode in {"LA", "RGBA"} else image.convert("RGBA"))
+    return bands[..., 0] if is_grey else bands[..., :3], bands[..., -1]
 
 
 def _orientation(image: Image.Image) -> int:
@@ -297,22 +305,10 @@ def _with_channels(array: Pixels, channels: Literal["1", "3"] | None) -> Pixels:
     return array
 
 
-@contextmanager
-def decoding(path: Readable) -> Iterator[Image.Image]:
-    """Yield the image of `path`, its pixels not yet decoded.
-
-    Raises UnreadableImage with the reason, also for 16-bit colour, which would be lost in part, and for what happens
-    inside the block.
-    """
-    with _opened(path, None) as file:
-        if file.read(2) in (b"II", b"MM"):
-            file.seek(0)
-            _refuse_tiff(path, file.read())
-        file.seek(0)
-        with Image.open(file, formats=FORMATS_READ) as image:
-            refuse_many_pixels(path, image.width, image.height)
-            _refuse_lost_bits(image, path)
-            yield image
+def stored_size(path: Readable) -> tuple[int, int]:
+    """Return H and W of an image as it is stored, its pixels not decoded. Raises UnreadableImage with the reason."""
+    with _opened(path, None) as file, Image.open(file, formats=FORMATS_READ) as image:
+        return image.height, image.width
 
 
 @contextmanager
@@ -343,14 +339,6 @@ def _refuse_tiff(path: Readable, content: bytes) -> None:
         raise NoColours(path, "holds signed samples, which may be negative; convert it to unsigned ones")
     if why := tiff.misread(content, tags):
         raise UnreadableImage(path, why)
-
-
-def _refuse_lost_bits(image: Image.Image, path: Readable) -> None:
-    """Raise UnreadableImage where Pillow would drop or invert bits without a word; before the pixels are decoded."""
-    if is_deep(image):
-        _refuse_other_grey(image, path)
-    elif image.mode != "F" and _bits(image) > 8:
-        raise UnreadableImage(path, "16 bits a channel in colour or with alpha, of which 8 would be lost; convert it")
 
 
 def _refuse_other_grey(image: Image.Image, path: Readable) -> None:
@@ -433,26 +421,6 @@ def luma(pixels: Pixels) -> Pixels:
 def top_of(dtype: np.dtype[Any]) -> int:
     """Return the largest value of an integer pixel: 255 or 65535."""
     return int((1 << 8 * dtype.itemsize) - 1)
-
-
-def pixel_array(image: Image.Image, channels: Literal["1", "3"] | None, path: Readable) -> Pixels:
-    """Return H x W or H x W x 3 pixels; alpha is left out, palettes and CMYK become colour.
-
-    Raises UnreadableImage for values that 16 bits do not hold.
-    """
-    if is_deep(image):
-        wide = np.asarray(image)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise UnreadableImage(path, "values outside of 0 to 65535; convert it to 8 or 16 bits")
-        grey = wide.astype(np.uint16)
-        return np.stack([grey] * 3, axis=-1) if channels == "3" else grey
-    if image.mode == "F":
-        raise UnreadableImage(path, "floating-point pixels; convert it to 8 or 16 bits")
-    is_grey = image.mode in GREY_MODES
-    mode = {"1": "L", "3": "RGB", None: "L" if is_grey else "RGB"}[channels]
-    if image.mode == "P" or "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
 def is_deep(image: Image.Image) -> bool:

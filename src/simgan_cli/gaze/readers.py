@@ -23,11 +23,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from simgan_cli.data.archives import MAX_EXPANSION, MAX_TRUSTED_BYTES, image_batches
 from simgan_cli.data.cache import CHUNK, Source, decoded
-from simgan_cli.data.decoding import Preparation, decoding, luma, pixel_array
+from simgan_cli.data.decoding import Preparation, luma, read_pixels, stored_size
 from simgan_cli.data.selection import OddImage, odd_note
 from simgan_cli.data.texts import read_text
 from simgan_cli.data.tree import Tree, is_archive, is_image, natural, read_tree, suffixes_found
@@ -38,6 +38,7 @@ from simgan_cli.gaze.labels import Grey, LabelledImages, Options, Sample, collec
 from simgan_cli.settings.eval_gaze import Layout
 
 Samples = tuple[list[Sample], list[str]]  # with what is worth a warning
+STORED_GREY = Preparation(channels="1", background="keep")
 HDF5_SUFFIXES = {".h5", ".hdf5", ".hdf"}
 HDF5_SIGNATURE = b"\x89HDF"
 MAT_HEADER = 128  # bytes
@@ -319,8 +320,7 @@ def _unityeyes_sample(folder: Path, image: str, label: str, size: tuple[int, int
         raise DataError(f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error})") from error
     if margin.ndim != 2 or len(margin) < 2 or np.ptp(margin[:, 0]) <= 0:
         raise DataError(f"{path}: interior_margin_2d spans no box; remove this render")
-    with decoding(folder / image) as opened:
-        height = opened.height
+    height, _ = stored_size(folder / image)
     left, top, width, rows = eye_window(margin, height, size)
     crop = partial(_cropped, folder / image, (left, top, width, rows), size)
     if options.target == "gaze":
@@ -732,8 +732,8 @@ def _unlabelled(folder: Path, count: int) -> list[str]:
 
 
 def _decode(path: Path) -> NDArray[Any]:
-    with decoding(path) as image:
-        return pixel_array(ImageOps.exif_transpose(image), "1", path)
+    grey: NDArray[Any] = read_pixels(path, STORED_GREY)[0]
+    return grey
 
 
 def _needs_gaze(path: Path, options: Options) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageOps
 
-from simgan_cli.data.decoding import Preparation, decode, decoding, read_pixels
+from simgan_cli.data.decoding import Preparation, decode, read_pixels
 from simgan_cli.engine.refining.image_file import (
     Picture,
     Reading,
@@ -491,8 +491,6 @@ def test_tiffs_that_would_be_misread_are_refused(
     path = tiff_of(tmp_path / "a.tif", bytes(range(size)), tags)
     with pytest.raises(UnreadableImage, match=says):
         read_picture(path)
-    with pytest.raises(UnreadableImage, match=says), decoding(path):
-        pass
 
 
 def test_a_raw_photograph_is_named_and_pixels_like_its_mark_are_none(tmp_path: Path) -> None:
