@@ -245,7 +245,7 @@ def test_a_photograph_shows_through_transparent_pixels(tmp_path: Path) -> None:
     found = read_pixels(path, REAL, photograph)
     assert found[:, 0].T.tolist() == [[10, 20, 30], [200, 200, 200], [180, 160, 160]]
     assert read_pixels(path, REAL)[:, 0, 1].tolist() == [0, 0, 0]
-    with pytest.raises(UnreadableImage, match="photographs are 3x1 pixels in 8-bit grey"):
+    with pytest.raises(UnreadableImage, match="photographs are 1x3 grey, 8 bits"):
         read_pixels(path, REAL, photograph[:1])
 
 

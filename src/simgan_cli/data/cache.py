@@ -21,7 +21,7 @@ import numpy as np
 import platformdirs
 
 from simgan_cli.data.archives import Readable, image_batches
-from simgan_cli.data.decoding import Pixels, Preparation, decode, hidden_share, prepare
+from simgan_cli.data.decoding import Pixels, Preparation, decode, describe, hidden_share, prepare
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.selection import (
     INCLUDE_EXCLUDE,
@@ -328,12 +328,6 @@ def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels],
         raise DataError(f"mixed channels: {found}; pass --channels 1 for grey or --channels 3 for colour{patterns}")
     if a.shape != b.shape:
         raise DataError(f"mixed sizes: {found}; pass --size HEIGHTxWIDTH, and --fit for how{patterns}")
-
-
-def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    """Return words for pixels of shape C x H x W: "35x55 grey, 8 bits"."""
-    channels, height, width = shape
-    return f"{height}x{width} {'grey' if channels == 1 else 'colour'}, {8 * dtype.itemsize} bits"
 
 
 def _index_of(entry: Path) -> Index | None:

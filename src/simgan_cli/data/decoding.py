@@ -247,17 +247,18 @@ def _over(photograph: Pixels, array: Pixels, alpha: Pixels, path: Readable, prep
     if (photograph.shape, photograph.dtype) != (laid.shape, laid.dtype):
         raise UnreadableImage(
             path,
-            f"{_words_for(laid)} with transparent pixels, and photographs are {_words_for(photograph)}; "
-            "pass --background '#000000', or images of one kind",
+            f"{describe(laid.shape, laid.dtype)}, with transparent pixels, and photographs are "
+            f"{describe(photograph.shape, photograph.dtype)}; pass --background '#000000', or images of one kind",
         )
     shown = laid + (photograph.astype(np.int64) * clear + top // 2) // top
     array = np.clip(shown, 0, top).astype(array.dtype).transpose(1, 2, 0)
     return _in_size(array[..., 0] if len(laid) == 1 else array, replace(preparation, size=None))
 
 
-def _words_for(pixels: Pixels) -> str:
-    channels, height, width = pixels.shape
-    return f"{width}x{height} pixels in {8 * pixels.itemsize}-bit {'grey' if channels == 1 else 'colour'}"
+def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """Return words for pixels of shape C x H x W: "35x55 grey, 8 bits"."""
+    channels, height, width = shape
+    return f"{height}x{width} {'grey' if channels == 1 else 'colour'}, {8 * dtype.itemsize} bits"
 
 
 def laid_on(background: str, array: Pixels, alpha: Pixels) -> Pixels:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from simgan_cli.data.cache import PixelSet, Source, describe, open_pixels
-from simgan_cli.data.decoding import Pixels, Preparation
+from simgan_cli.data.cache import PixelSet, Source, open_pixels
+from simgan_cli.data.decoding import Pixels, Preparation, describe
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.export.network_folder import WEIGHTS

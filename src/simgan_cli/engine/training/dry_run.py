@@ -3,8 +3,8 @@
 from typing import Any
 
 from simgan_cli.data.archives import image_batches
-from simgan_cli.data.cache import decoded, describe
-from simgan_cli.data.decoding import Pixels, Preparation
+from simgan_cli.data.cache import decoded
+from simgan_cli.data.decoding import Pixels, Preparation, describe
 from simgan_cli.data.selection import Selection
 from simgan_cli.data.tree import holds_images
 from simgan_cli.errors import DataError, UnreadableImage
