@@ -95,7 +95,7 @@ def refined(world: Path) -> dict[str, Any]:
 JOBS = (
     Job(
         "train", TRAIN,
-        {"building the cache": "out/cache/.tmp-*/pixels.bin", "a save": "out/run/checkpoints/.tmp-*/*",
+        {"building the cache": "out/cache/simgan-pixels/.tmp-*/pixels.bin", "a save": "out/run/checkpoints/.tmp-*/*",
          "an export": "out/run/refiner/.tmp-*", "a picture": "out/run/samples/.tmp-*"},
         trained,
     ),

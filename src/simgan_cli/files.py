@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import glob
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX, RETIRED = ".tmp-", "-retired"
-NAMED_AFTER = 40  # characters of a folder's name in its temporary one; 255 bytes leave no room for more
+MAX_NAME = 40  # characters of a folder's name in its temporary one; 255 bytes leave no room for more
 
 
 @contextmanager
@@ -69,7 +68,7 @@ def _read_part(file: BinaryIO, path: Path) -> bytes:
 
 @contextmanager
 def with_filename(path: Path) -> Iterator[None]:
-    """Let an OSError name the file that it came of: that of a read, unlike that of an opening, names none."""
+    """Add the file name to an OSError raised while reading, which names none."""
     try:
         yield
     except OSError as error:
@@ -79,7 +78,8 @@ def with_filename(path: Path) -> Iterator[None]:
 
 def link_atomic(source: Path, path: Path) -> None:
     """Replace `path` by a hard link to `source`, in one step. Raises OSError."""
-    temporary = _temporary_of(path)
+    # A name of its own: what a kill leaves of it is another name of `source`, and never to be written into.
+    temporary = path.with_name(_temporary_of(path).name + "-link")
     temporary.unlink(missing_ok=True)
     os.link(source.resolve(), temporary)
     try:
@@ -114,11 +114,8 @@ def _open_locked(path: Path, *, wait: bool = True) -> int:
         try:
             take_lock(descriptor, wait=wait)
             with suppress(FileNotFoundError):
-                found = os.fstat(descriptor)
-                if os.path.samestat(found, path.lstat()):
-                    if found.st_nlink <= 1:
-                        return descriptor
-                    path.unlink()  # what a killed `link_atomic` left is another name of a file that is not ours
+                if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                    return descriptor
         except BaseException:
             os.close(descriptor)
             raise
@@ -144,10 +141,7 @@ def _open_to_write(path: Path) -> int:
     except PermissionError:  # what a killed process left of a copy of a read-only file is read-only, too
         if not path.exists():
             raise
-        if path.stat().st_nlink > 1:
-            path.unlink()  # of a killed `link_atomic`, and not ours
-        else:
-            path.chmod(0o600)
+        path.chmod(0o600)
         return os.open(path, flags)
 
 
@@ -171,7 +165,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     An older folder of that name is replaced. Raises OSError; nothing is then left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=_prefix_of(path), dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name[:MAX_NAME]}-", dir=path.parent))
     try:
         temporary.chmod(0o777 & ~_umask())
         yield temporary
@@ -189,7 +183,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def _replace_directory(path: Path, new: Path) -> None:
-    """Put a whole new folder in the place of an older one; `remove_temporaries` ends what a kill cuts short here."""
+    """Put a complete folder in the place of an older one; `remove_temporaries` ends what a kill cuts short here."""
     retired = new.with_name(new.name + RETIRED)
     try:
         path.rename(retired)
@@ -201,28 +195,21 @@ def _replace_directory(path: Path, new: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
-def remove_temporaries(folder: Path, of: Path | None = None) -> None:
+def remove_temporaries(folder: Path) -> None:
     """Delete what a killed process left half written in `folder`; call it only as the folder's one owner.
 
-    With `of`, only what was to become that folder: call it as that one's owner. Where an older folder was out of the
-    way and the new one, which is whole by then, not yet in its place, it takes it.
+    Where an older folder was out of the way and the new one, complete by then, not yet in its place, it takes it.
     """
-    prefix = glob.escape(TEMPORARY_PREFIX if of is None else _prefix_of(of))
-    for retired in folder.glob(f"{prefix}*{RETIRED}"):
+    for retired in folder.glob(f"{TEMPORARY_PREFIX}*{RETIRED}"):
         new = retired.with_name(retired.name.removesuffix(RETIRED))
         name = new.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0]
-        path = of or folder / name
-        if (of or len(name) < NAMED_AFTER) and not path.exists():  # a longer name stands there in part
-            (new if new.is_dir() else retired).rename(path)
-    for entry in folder.glob(f"{prefix}*"):
+        if len(name) < MAX_NAME and not (folder / name).exists():  # a longer name stands there in part
+            (new if new.is_dir() else retired).rename(folder / name)
+    for entry in folder.glob(f"{TEMPORARY_PREFIX}*"):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
-
-
-def _prefix_of(path: Path) -> str:
-    return f"{TEMPORARY_PREFIX}{path.name[:NAMED_AFTER]}-"
 
 
 def sync_directory(folder: Path) -> None:

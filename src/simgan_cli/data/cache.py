@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import shutil
 import tempfile
 from collections import deque
@@ -38,7 +37,6 @@ from simgan_cli.files import (
     atomic_directory,
     locked_file,
     parse_json,
-    remove_temporaries,
     with_filename,
     write_json,
 )
@@ -117,14 +115,15 @@ def open_pixels(
             return _open(source, file, _decode_to(file, work), tree)
     entry = cache_folder(cache) / _key(work)
     index = _index_of(entry)
-    if index is None or index["again"]:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with locked_file(_lock_of(entry)):
-            made = _index_of(entry)  # by another process, such as another rank, while we waited
-            if made is None or made == index:
-                made = _build(entry, work)
-            return _open(source, entry / PIXELS, made, tree)  # before another attempt takes its place
-    return _open(source, entry / PIXELS, index, tree)
+    if index is not None:
+        return _open(source, entry / PIXELS, index, tree)
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with locked_file(_lock_of(entry)):
+        index = _index_of(entry) or _build(entry, work)  # another process may have built it while we waited
+        pixels = _open(source, entry / PIXELS, index, tree)
+        if index["failed"]:
+            shutil.rmtree(entry)  # open pixels stay; another run may read what a disk did not give to this one
+    return pixels
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,8 @@ class _Work:
 
 def _build(entry: Path, work: _Work) -> Index:
     """Make a cache entry and return its index; its lock is ours."""
-    remove_temporaries(entry.parent, of=entry)
+    for left in entry.parent.glob(f"{TEMPORARY_PREFIX}{entry.name}-*"):  # by a process that was killed
+        shutil.rmtree(left)
     with atomic_directory(entry) as building:
         with (building / PIXELS).open("w+b") as file, with_filename(building / PIXELS):
             index = _decode_to(file, work)
@@ -208,7 +208,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     odd: dict[str, str] = {}
     surprises: dict[str, str] = {}  # those of which the look at the folder told nothing
     hidden: list[float] = []
-    count, again = 0, False
+    count, failed = 0, False
     batches = image_batches(selection.tree, selection.archives, CHUNK)
     photographs = work.photographs.pixels if work.photographs is not None else None
     images = decoded(batches, work.preparation, work.workers, selection, photographs)
@@ -219,7 +219,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
                 surprises[str(path)] = found.reason
         elif isinstance(found, UnreadableImage):
             skipped.append((str(path), found.reason))
-            again = again or _may_pass(found)
+            failed = failed or _may_pass(found)
         else:
             pixels = found.pixels
             first = first or (path, pixels)
@@ -246,7 +246,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
             *selection.notes(work.preparation.pixels, odd),
             *([_hidden_note(hidden, count, work.preparation.background)] if hidden else []),
         ],
-        "again": secrets.token_hex(8) if again else "",  # which attempt, where another may read more
+        "failed": failed,  # to read an image that another attempt may read
     }
 
 
@@ -331,14 +331,14 @@ def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels],
 
 
 def _index_of(entry: Path) -> Index | None:
-    """Return a cache entry's index; None unless it is there in full: people and tools delete single files."""
+    """Return a cache entry's index; None unless it is complete: people and tools delete single files."""
     try:
         index: Index = parse_json((entry / INDEX).read_bytes())
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
-        whole = {"again", "skipped", "notes", "fingerprint"} <= index.keys() and (entry / PIXELS).stat().st_size == size
+        is_complete = {"skipped", "notes", "fingerprint"} <= index.keys() and (entry / PIXELS).stat().st_size == size
+        return index if is_complete and not index["failed"] else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return index if whole else None
 
 
 def _open(source: Source, place: Path | BinaryIO, index: Index, tree: Tree) -> PixelSet:

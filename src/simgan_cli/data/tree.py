@@ -29,7 +29,7 @@ TEXT_SUFFIXES = frozenset(
 )
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 SUFFIXES_IN_WORDS = ".png, .jpg, .tif, .bmp, .webp, .pgm, .ppm and their other names"
-OWN_FILE = re.compile(r"\.simgan-.*|\.tmp-[0-9a-f]{16}")  # what we write into a refined folder for ourselves
+OWN_FILE = re.compile(r"\.simgan-.*|\.tmp-[0-9a-f]{16}(-link)?")  # what we write into a refined folder for ourselves
 FIRST_BYTES = 264  # of a file: they tell what it is; a tar says so at 257
 Item = TypeVar("Item")
 FILE, FOLDER = "file", "folder"
