@@ -140,10 +140,17 @@ def test_changing_colours_and_changing_them_back_gives_the_same_file(name: str) 
         assert write_render(again, render.values) == content
 
 
-@pytest.mark.parametrize("name", [name for name in WHOLE if name.endswith(".exr")])
-def test_an_exr_keeps_its_header_and_all_other_channels(name: str) -> None:
-    content = WHOLE[name]()
+LOSSY = {
+    f"{name}.exr": lambda name=name: exr(compression=getattr(openexr, f"{name}_COMPRESSION"))
+    for name in ("PXR24", "B44", "DWAA")
+}
+
+
+@pytest.mark.parametrize("name", [*(name for name in WHOLE if name.endswith(".exr")), *LOSSY])
+def test_an_exr_keeps_its_header_compression_and_all_other_channels(name: str) -> None:
+    content = (WHOLE | LOSSY)[name]()
     render = read(name, content)
+    assert render.is_lossy == (name in LOSSY)
     written = write_render(render, brightened(render))
     [(_, header, before)], [(_, header_after, after)] = exr_parts(content), exr_parts(written)
     assert header_after == header
@@ -169,7 +176,7 @@ def test_an_exr_keeps_its_other_parts() -> None:
     np.testing.assert_array_equal(after[1][2]["Z"], before[1][2]["Z"])
     with pytest.raises(NoColours, match="holds the channels Z, B, G, R; wanted"):
         read("a.exr", exr_of_parts(depth, colour))
-    assert refused("a.exr", content[:-3]).endswith("is cut off; render or copy it again")
+    assert refused("a.exr", content[:-3]).endswith("cut off EXR; render or copy it again")
 
 
 def test_damaged_pixels_of_an_exr_are_refused_in_each_part() -> None:
@@ -178,7 +185,7 @@ def test_damaged_pixels_of_an_exr_are_refused_in_each_part() -> None:
     content = exr_of_parts(colour, depth)
     for place in (content.rindex(b"x^"), content.index(b"x^")):  # where zlib's streams begin
         damaged = content[: place + 9] + b"\xff" * 50 + content[place + 59 :]
-        assert "is damaged" in refused("a.exr", damaged)
+        assert "damaged or cut off EXR" in refused("a.exr", damaged)
 
 
 def test_an_exr_that_cannot_be_written_as_it_was_is_refused() -> None:
@@ -195,20 +202,6 @@ def test_an_exr_that_cannot_be_written_as_it_was_is_refused() -> None:
     ]
     for content in made:
         assert "has deep pixels, mipmaps, subsampled channels or views" in refused("a.exr", content)
-
-
-@pytest.mark.parametrize("compression", ["PXR24", "B44", "DWAA"])
-def test_a_lossy_exr_keeps_its_compression_and_says_so(compression: str) -> None:
-    content = exr(compression=getattr(openexr, f"{compression}_COMPRESSION"))
-    render = read("a.exr", content)
-    assert render.is_lossy
-    [(_, header, before)], [(_, header_after, after)] = (
-        exr_parts(content),
-        exr_parts(write_render(render, brightened(render))),
-    )
-    assert header_after == header
-    for channel in before.keys() - {*"RGB"}:
-        assert after[channel].tobytes() == before[channel].tobytes(), channel
 
 
 @pytest.mark.parametrize("options", [
@@ -308,6 +301,7 @@ LIGHT = st_numpy.arrays(
 def test_unchanged_values_stay_and_others_end_near_what_was_shown(values: Array, curve: Curve, seed: int) -> None:
     seen = to_display(values, curve)
     np.testing.assert_array_equal(from_display(seen, seen, values, curve), values)
+    assert np.all(np.diff(to_display(np.sort(values.ravel()), curve).astype(int)) >= 0)
     refined = np.random.default_rng(seed).integers(0, 65536, values.shape, np.uint16)
     changed = from_display(refined, seen, values, curve)
     assert changed.dtype == np.float32
@@ -320,12 +314,6 @@ def test_unchanged_values_stay_and_others_end_near_what_was_shown(values: Array,
         changed[within], wanted[within], atol=1.2 / 65535
     )  # half a step where the curve is steep
     assert np.all(np.sign(changed - values) * np.sign(refined.astype(int) - seen) >= 0)
-
-
-@given(LIGHT, st.sampled_from(["srgb", "linear"]))
-def test_the_curve_never_turns_brighter_into_darker(values: Array, curve: Curve) -> None:
-    order = np.sort(values.ravel())
-    assert np.all(np.diff(to_display(order, curve).astype(int)) >= 0)
 
 
 @given(st_numpy.arrays(np.float16, (8, 9, 3), elements=st.sampled_from(HALVES)), st.data())
@@ -377,16 +365,11 @@ def test_values_that_are_no_numbers_are_counted_and_refused(name: str, broken: f
     assert "4 values are infinite or no numbers" in refused(name, made[name]())
 
 
-@pytest.mark.parametrize("name", ["zip.exr", "tiles.exr", "plain.tif", "tiles.tif", "float.npy", "fortran.npy"])
+@pytest.mark.parametrize("name", ["zip.exr", "tiles.exr", "plain.tif", "tiles.tif", "float.npy", "fortran.npy", "a.h5"])
 @pytest.mark.parametrize("kept", [0.5, 0.999])
 def test_a_file_that_is_cut_off_is_refused(name: str, kept: float) -> None:
-    content = WHOLE[name]()
+    content = WHOLE[name]() if name in WHOLE else hdf5(colors=light(H, W, 3))
     assert "cut off" in refused(name, content[: int(len(content) * kept)])
-
-
-def test_an_hdf5_file_that_is_cut_off_is_refused() -> None:
-    content = hdf5(colors=np.ones((H, W, 3), np.uint8))
-    assert "damaged or cut off HDF5" in refused("a.h5", content[: len(content) // 2])
 
 
 def test_an_hdf5_file_leads_into_no_other_file(tmp_path: Path) -> None:

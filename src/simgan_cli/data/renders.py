@@ -183,35 +183,13 @@ def _exr_parts(path: Readable, content: bytes) -> Any:
         for header in headers:
             (left, top), (right, bottom) = header["dataWindow"]
             refuse_many_pixels(path, int(right) - int(left) + 1, int(bottom) - int(top) + 1)
-        if _exr_end(content, [header["type"] == openexr.tiledimage for header in headers]) > len(content):
-            raise UnreadableImage(path, f"is cut off; {COPY_AGAIN}")  # else the library prints to stdout
         with _stdout_of_libraries:
             parts = openexr.File(io.BytesIO(content), separate_channels=True).parts
         if len(parts) < len(headers):
-            raise UnreadableImage(path, f"is damaged; {COPY_AGAIN}")  # the library leaves such parts out
+            raise UnreadableImage(path, f"damaged or cut off EXR; {COPY_AGAIN}")  # the library leaves such parts out
         if any(parts[0].channels[name].pixels.dtype.kind != "f" for name in names):
             raise NoColours(path, f"holds whole numbers in {', '.join(names)}; wanted half or float")
     return parts
-
-
-def _exr_end(content: bytes, tiled: list[bool]) -> int:
-    """Return where the last chunk of pixels ends, by the file's own tables."""
-    number = functools.partial(int.from_bytes, byteorder="little")
-    at = 8
-    for _ in tiled:  # a header for each part: names, types and sizes of its attributes, then a zero
-        while content[at]:
-            at = content.index(0, content.index(0, at) + 1) + 1
-            at += 4 + number(content[at : at + 4])
-        at += 1
-    is_multipart = bool(content[5] & 0x10)
-    at += is_multipart
-    first, last = len(content), 0
-    while at < first:  # the table of chunks lies before the first one
-        place = number(content[at : at + 8])
-        first, last, at = min(first, place), max(last, place), at + 8
-    part = number(content[last : last + 4]) if is_multipart else 0
-    last += 4 * is_multipart + (16 if tiled[part] else 4)  # part, place
-    return last + 4 + number(content[last : last + 4])
 
 
 def _colour_channels(found: Iterable[str]) -> list[str]:
