@@ -5,8 +5,8 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -165,9 +165,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     An older folder of that name is replaced. Raises OSError; nothing is then left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name[:MAX_NAME]}-", dir=path.parent))
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name[:MAX_NAME]}-{secrets.token_hex(8)}")
+    temporary.mkdir()
     try:
-        temporary.chmod(0o777 & ~_umask())
         yield temporary
         sync_directory(temporary)
         try:
@@ -225,9 +225,3 @@ def sha256_of(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current

@@ -13,7 +13,7 @@ from PIL import Image
 
 from simgan_cli.data.signatures import PNG
 
-Pixels = NDArray[Any]
+Pixels = NDArray[Any]  # H x W (x C), uint8 or uint16
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # of a PNG, by the number of channels
 _CHANNELS = {kind: channels for channels, kind in _COLOUR_TYPES.items()}
 # x, y, dx, dy of the passes of an interlaced PNG

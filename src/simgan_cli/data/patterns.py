@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 
 @dataclass(frozen=True)
@@ -23,32 +23,27 @@ class Patterns:
 
     def takes(self, path: str) -> bool:
         """Return whether the file at `path`, relative to the input, is one of the pictures."""
-        if self.excludes(path):
-            return False
-        return self._included is None or bool(self._included.match(path))
+        return (not self.include or _match(self.include, path)) and not self.excludes(path)
 
     def excludes(self, path: str) -> bool:
         """Return whether an `exclude` matches."""
-        return self._excluded is not None and bool(self._excluded.match(path))
+        return bool(self.exclude) and _match(self.exclude, path)
 
     def names(self, suffix: str) -> bool:
         """Return whether an `include` ends in `suffix`."""
         return any(glob.lower().endswith(suffix) for glob in self.include)
 
-    @cached_property
-    def _included(self) -> re.Pattern[str] | None:
-        return _compiled(self.include)
-
-    @cached_property
-    def _excluded(self) -> re.Pattern[str] | None:
-        return _compiled(self.exclude)
-
 
 ANY = Patterns()
 
 
-def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
-    return re.compile("|".join(map(translate, patterns)), re.DOTALL) if patterns else None
+def _match(patterns: tuple[str, ...], path: str) -> bool:
+    return _compiled(patterns).match(path) is not None
+
+
+@cache
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, patterns)), re.DOTALL)
 
 
 def translate(pattern: str) -> str:

@@ -143,25 +143,20 @@ def _read_exr(path: Readable, content: bytes) -> Render:
     return _checked(Render(path, content, "exr", values, alpha, alpha is not None, lossy, tuple(names)))
 
 
-class _StdoutOfLibraries:
-    """Sends to stderr what a library in C++ prints to stdout, which belongs to the document of --json."""
+_stdout_lock = threading.Lock()
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._own = -1
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self._own = os.dup(1)
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send to stderr what a library in C++ prints to stdout, which belongs to the document of --json."""
+    with _stdout_lock:
+        stdout = os.dup(1)
         os.dup2(2, 1)
-
-    def __exit__(self, *_: object) -> None:
-        os.dup2(self._own, 1)
-        os.close(self._own)
-        self._lock.release()
-
-
-_stdout_of_libraries = _StdoutOfLibraries()
+        try:
+            yield
+        finally:
+            os.dup2(stdout, 1)
+            os.close(stdout)
 
 
 def _exr_parts(path: Readable, content: bytes) -> Any:
@@ -183,7 +178,7 @@ def _exr_parts(path: Readable, content: bytes) -> Any:
         for header in headers:
             (left, top), (right, bottom) = header["dataWindow"]
             refuse_many_pixels(path, int(right) - int(left) + 1, int(bottom) - int(top) + 1)
-        with _stdout_of_libraries:
+        with _stdout_to_stderr():
             parts = openexr.File(io.BytesIO(content), separate_channels=True).parts
         if len(parts) < len(headers):
             raise UnreadableImage(path, f"damaged or cut off EXR; {COPY_AGAIN}")  # the library leaves such parts out

@@ -2,15 +2,12 @@
 
 import io
 import struct
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from simgan_cli.data.codecs import Damage, ends_early, packed_rows
+from simgan_cli.data.codecs import Damage, Pixels, ends_early, packed_rows
 
-Pixels = NDArray[Any]
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIPS, SAMPLES, ROWS, STRIP_SIZES = 273, 277, 278, 279
 FILL_ORDER, PLANAR, PREDICTOR, EXTRA, SAMPLE_FORMAT = 266, 284, 317, 338, 339
