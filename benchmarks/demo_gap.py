@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from simgan_cli.demo.dataset import AT_ONCE, camera_eyes, synthetic_eyes, write_images, write_labels
+from simgan_cli.demo.dataset import BATCH_IMAGES, camera_eyes, synthetic_eyes, write_images, write_labels
 from simgan_cli.demo.dataset import test_count as count_of_tests
 from simgan_cli.demo.eye_world import CLEAN_LOOK, FACE, Eyes, render
 
@@ -64,7 +64,7 @@ def clean(eyes: Eyes, seed: int) -> Eyes:
 
 def write_clean(folder: Path, eyes: Eyes) -> None:
     """Write clean renders with their labels."""
-    parts = (eyes[start : start + AT_ONCE] for start in range(0, len(eyes), AT_ONCE))
+    parts = (eyes[start : start + BATCH_IMAGES] for start in range(0, len(eyes), BATCH_IMAGES))
     for _ in write_images(folder, (np.rint(255 * render(part, SIZE)).astype(np.uint8) for part in parts)):
         pass
     write_labels(folder / "labels.csv", eyes, SIZE)

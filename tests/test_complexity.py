@@ -21,9 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.data.cache import AHEAD, PixelSet, Source, _key, _Work, decoded, open_pixels
+from simgan_cli.data.cache import MAX_WAITING, PixelSet, Source, _key, _Work, decoded, open_pixels
 from simgan_cli.data.decoding import Preparation
-from simgan_cli.data.label_images import SAMPLES
+from simgan_cli.data.label_images import MAX_GROUP_SAMPLES
 from simgan_cli.data.patterns import ANY
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.history import HistoryBuffer
@@ -103,7 +103,7 @@ def test_no_more_images_wait_for_a_slow_disk_than_each_thread_may_be_ahead(tmp_p
     folder = write_images(tmp_path / "images", 60, 1)
     with opened_files() as files, closing(decoded([sorted(folder.iterdir())], Preparation(), 2)) as images:
         next(images)
-    assert 0 < len(images_of(files)) <= 2 * AHEAD + 2
+    assert 0 < len(images_of(files)) <= 2 * MAX_WAITING + 2
 
 
 def test_unreadable_images_of_an_archive_are_looked_for_in_one_expansion(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_each_image_is_opened_once_and_never_again(tmp_path: Path) -> None:
         opened(folder, tmp_path / "cache")
     counts = images_of(first)
     assert counts.keys() == {str(path) for path in folder.iterdir()}
-    assert Counter(counts.values()) == {1: 30 - SAMPLES, 2: SAMPLES}  # some are looked at before
+    assert Counter(counts.values()) == {1: 30 - MAX_GROUP_SAMPLES, 2: MAX_GROUP_SAMPLES}  # some are looked at before
     with opened_files() as second:
         opened(folder, tmp_path / "cache")
     assert images_of(second) == {}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simgan_cli.data.label_images import Found, find_label_images, is_flat
+from simgan_cli.data.label_images import LabelSearch, find_label_images, is_flat
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.selection import select_pictures
 from simgan_cli.data.tree import read_tree
@@ -15,7 +15,7 @@ from tests.helpers import SHARED, needs_shared_data
 from tests.layouts import LAYOUTS, Writer
 
 
-def look(folder: Path) -> Found:
+def look(folder: Path) -> LabelSearch:
     images = read_tree(folder).images
     return find_label_images(images, [folder / name for name in images])
 

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, NamedTuple, cast
 
 from simgan_cli.data.patterns import ANY, Patterns
-from simgan_cli.data.tree import FIRST_BYTES, Tree, is_hidden, is_picture, walk_order
+from simgan_cli.data.tree import N_FIRST_BYTES, Tree, is_hidden, is_picture, walk_order
 from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
 from simgan_cli.files import with_filename
 
@@ -210,7 +210,7 @@ class TarArchive(Archive):
         return content
 
     def _first_bytes(self, entry: Entry) -> bytes:
-        return self.read_at(entry.offset, min(entry.size, FIRST_BYTES))
+        return self.read_at(entry.offset, min(entry.size, N_FIRST_BYTES))
 
     def _entries(self) -> Iterator[Entry]:
         end = self.opened().seek(0, io.SEEK_END)
@@ -281,7 +281,7 @@ class ZipArchive(Archive):
     def _first_bytes(self, entry: Entry) -> bytes:
         archive = self.zipped()
         with archive.open(archive.infolist()[entry.number]) as member:
-            return member.read(FIRST_BYTES)
+            return member.read(N_FIRST_BYTES)
 
     def zipped(self) -> zipfile.ZipFile:
         """Return the open zip file."""

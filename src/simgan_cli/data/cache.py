@@ -41,10 +41,10 @@ from simgan_cli.files import (
     write_json,
 )
 
-FORMAT = 4  # of the cache; raise it when the same files would give other pixels
-CHUNK = 1024  # images after which progress is told
-SCATTER = 2_654_435_761  # a prime: neighbouring images meet photographs from all over
-AHEAD = 4  # decoded images that wait for the writer, for each thread: bounds memory
+CACHE_VERSION = 4  # of the cache; raise it when the same files would give other pixels
+BATCH_IMAGES = 1024  # images after which progress is told
+PHOTOGRAPH_STEP = 2_654_435_761  # a prime: neighbouring images meet photographs from all over
+MAX_WAITING = 4  # decoded images that wait for the writer, for each thread: bounds memory
 Progress = Callable[[int, int], None]  # images done, images in all
 Index = dict[str, Any]  # what describes a cache entry's pixels
 PIXELS, INDEX = "pixels.bin", "index.json"  # the files of a cache entry
@@ -209,7 +209,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     surprises: dict[str, str] = {}  # those of which the look at the folder told nothing
     hidden: list[float] = []
     count, failed = 0, False
-    batches = image_batches(selection.tree, selection.archives, CHUNK)
+    batches = image_batches(selection.tree, selection.archives, BATCH_IMAGES)
     photographs = work.photographs.pixels if work.photographs is not None else None
     images = decoded(batches, work.preparation, work.workers, selection, photographs)
     for done, (path, found) in enumerate(images, start=1):
@@ -229,7 +229,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
             digest.update(data)
             count += 1
             hidden += [found.hidden] if found.hidden else []
-        if done % CHUNK == 0 or done == total:
+        if done % BATCH_IMAGES == 0 or done == total:
             work.progress(done, total)
     refuse_many(surprises, total, work.source.flags)
     if first is None:
@@ -295,7 +295,7 @@ def decoded(
             image = decode(path, curve=preparation.tone_curve)
             if selection is not None and (why := selection.oddity(path, image)):
                 return OddImage(path, why)
-            photograph = photographs[number * SCATTER % len(photographs)] if photographs is not None else None
+            photograph = photographs[number * PHOTOGRAPH_STEP % len(photographs)] if photographs is not None else None
             return Prepared(prepare(image, preparation, photograph), hidden_share(image))
         except UnreadableImage as error:
             return error
@@ -314,7 +314,7 @@ def decoded(
             for path in batch:
                 waiting.append((path, pool.submit(read, number, path)))
                 number += 1
-                yield from all_but(AHEAD * threads)
+                yield from all_but(MAX_WAITING * threads)
             yield from all_but(0)
 
 
@@ -357,7 +357,7 @@ def _key(work: _Work) -> str:
     behind = work.photographs.fingerprint if work.photographs is not None else ""
     tree = work.tree
     how = [asdict(work.preparation), asdict(work.source.patterns), behind, tree.foreign]
-    digest = hashlib.sha256(json.dumps([FORMAT, str(work.source.folder.resolve()), *how]).encode())
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, str(work.source.folder.resolve()), *how]).encode())
     for name in chain(tree.images, tree.archives):
         status = os.stat(f"{tree.root}/{name}")  # noqa: PTH116 - a million Paths take longer than a million stats
         digest.update(

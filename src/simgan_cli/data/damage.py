@@ -12,7 +12,7 @@ from simgan_cli.data.tiff import blocks, read_directory
 from simgan_cli.errors import UnreadableImage
 
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
-HEAD = 4096  # bytes that tell what a file is
+N_HEAD_BYTES = 4096  # bytes that tell what a file is
 _UNREAD_JPEGS = {0xC3: "a lossless JPEG image", 0xF7: "a JPEG-LS image"}  # by the marker of its frame
 _AVIF, _HEIC, _HEIF = "an AVIF image", "a HEIC image", "a HEIF image"
 _BRANDS = {b"avif": _AVIF, b"avis": _AVIF, b"heic": _HEIC, b"heix": _HEIC, b"mif1": _HEIF, b"msf1": _HEIF}
@@ -30,7 +30,7 @@ def reason_of(content: bytes, error: Exception) -> str:
         return "empty file"
     if isinstance(error, Damage):
         return str(error)
-    if foreign := _foreign(content[:HEAD]):
+    if foreign := _foreign(content[:N_HEAD_BYTES]):
         return foreign
     if kind := _unread_jpeg(content):
         return f"{kind}, {_CONVERT}"
@@ -74,7 +74,9 @@ def _text(head: bytes) -> str | None:
     """Return which text a file holds; None where it holds none."""
     is_text = content_of(head) is None
     try:
-        cut = HEAD if len(head) < HEAD else len(head.rstrip(bytes(range(0x80, 0x100))))  # no letter in part
+        cut = (
+            N_HEAD_BYTES if len(head) < N_HEAD_BYTES else len(head.rstrip(bytes(range(0x80, 0x100))))
+        )  # no letter in part
         head = decode_text(head[:cut]).encode()
     except ValueError:  # of an older encoding, or no text
         is_text = False

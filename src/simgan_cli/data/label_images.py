@@ -23,18 +23,18 @@ from simgan_cli.errors import UnreadableImage
 
 # Measured on renders of eyes and their masks: masks have 4 or 5 colours, and 99.2 to 99.9 % of their pixels equal the
 # left neighbour; pictures have 7,000 colours or more, and 11 to 56 %. Small masks and ids of objects need the room.
-STILL = 0.8  # share of pixels equal to their left neighbour
-PICTURE_STILL = 0.6  # a picture has fewer
+MIN_LABEL_STILL = 0.8  # share of pixels equal to their left neighbour
+MAX_PICTURE_STILL = 0.6  # a picture has fewer
 MAX_GREYS, MAX_COLOURS = 64, 256
-FEW_COLOURS = 4  # of any mask
+MAX_MASK_COLOURS = 4  # of any mask
 # At 48x64, masks have at most 0.16 colours for each change between neighbours, shaded renders at least 0.5.
-COLOURS_PER_CHANGE = 0.2
-ROWS = 256  # of an image that are looked at
-SAMPLES, MAX_SAMPLES = 16, 256  # images decoded of a group, and of all
-MAX_ODD, ODD_SHARE = 3, 0.01  # a group of so few files is carried along, a larger one needs a person's word
+MAX_COLOURS_PER_CHANGE = 0.2
+MAX_ROWS = 256  # of an image that are looked at
+MAX_GROUP_SAMPLES, MAX_SAMPLES = 16, 256  # images decoded of a group, and of all
+MAX_ODD, MAX_ODD_FRACTION = 3, 0.01  # a group of so few files is carried along, a larger one needs a person's word
 MIN_GROUP, MIN_PICTURES = 3, 20  # files that content tells by, or pictures beside which it tells one file
 FLAT = "few values in large areas"
-MOST = 0.75  # share of a group that tells of all
+MIN_GROUP_FRACTION = 0.75  # share of a group that tells of all
 MAX_NAMES = 16  # kinds of names in a folder, or of folders, that are told apart
 MAX_VALUES = 8  # of a number in names that may code what an image is
 MAX_FILLERS = 2  # words of a label's name that its picture's lacks, beside label words
@@ -84,7 +84,7 @@ class Domain:
 
     def oddity(self, decoded: Decoded) -> str | None:
         """Return why an image is none of these pictures; None for one that may be."""
-        if decoded.is_palette and not self.has_palettes and _still(decoded.array) >= PICTURE_STILL:
+        if decoded.is_palette and not self.has_palettes and _still(decoded.array) >= MAX_PICTURE_STILL:
             return "palette"
         if decoded.bits > 8 >= self.bits:
             return "16 bits among 8"
@@ -93,7 +93,7 @@ class Domain:
 
 
 @dataclass(frozen=True)
-class Found:
+class LabelSearch:
     """What a look at the images of a folder found."""
 
     groups: list[Group]  # of label images
@@ -114,10 +114,10 @@ class _Look:
     is_coded: bool = False  # one channel has few values, another many
 
 
-def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Found:
+def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> LabelSearch:
     """Look at the names of `images`, which are `paths` relative to their folder, and at the content of some."""
     members = _grouped(paths)
-    each = max(1, min(SAMPLES, MAX_SAMPLES // max(1, len(members))))
+    each = max(1, min(MAX_GROUP_SAMPLES, MAX_SAMPLES // max(1, len(members))))
     samples = {key: _spread(places, each) for key, places in members.items()}
     looks = {key: [look for place in places if (look := _look(images[place]))] for key, places in samples.items()}
     named = _named_as_labels(paths, samples)
@@ -140,18 +140,18 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Found
     everything = [look for group in looks.values() for look in group]
     packed = paths[0] if not known and everything and _is_packed(everything) else None
     domain = Domain(bits, any(look.is_palette for look in known), any(look.is_flat for look in known))
-    return Found(groups, domain if is_sure else Domain(), packed)
+    return LabelSearch(groups, domain if is_sure else Domain(), packed)
 
 
 def is_flat(array: Pixels) -> bool:
     """Return whether an H x W or H x W x 3 image has few colours in large areas, as masks have."""
-    part = array[:: max(1, len(array) // ROWS)]
+    part = array[:: max(1, len(array) // MAX_ROWS)]
     still = _still(part)
-    if still < STILL:
+    if still < MIN_LABEL_STILL:
         return False
     colours, changes = _colours(part), (1 - still) * part.shape[0] * (part.shape[1] - 1)
     most = MAX_COLOURS if part.ndim == 3 else MAX_GREYS
-    return colours <= FEW_COLOURS or colours <= min(most, COLOURS_PER_CHANGE * changes)
+    return colours <= MAX_MASK_COLOURS or colours <= min(most, MAX_COLOURS_PER_CHANGE * changes)
 
 
 def _look(image: Readable) -> _Look | None:
@@ -161,7 +161,7 @@ def _look(image: Readable) -> _Look | None:
     except UnreadableImage as error:
         is_float = isinstance(error, NoColours) or "floating-point" in error.reason or "renders" in error.reason
         return _Look(32) if is_float else None
-    array = decoded.array[:: max(1, len(decoded.array) // ROWS)]
+    array = decoded.array[:: max(1, len(decoded.array) // MAX_ROWS)]
     if _is_constant(array) and decoded.bits == 8 and not decoded.is_palette:
         return None
     values = [np.unique(array[..., channel]) for channel in range(3)] if array.ndim == 3 else []
@@ -169,7 +169,7 @@ def _look(image: Readable) -> _Look | None:
         decoded.bits,
         decoded.is_palette,
         is_flat(array),
-        _still(array) < PICTURE_STILL,
+        _still(array) < MAX_PICTURE_STILL,
         array.ndim == 3 and bool((array != array[..., :1]).any()),
         tuple((channel, int(found[0])) for channel, found in enumerate(values) if len(found) == 1),
         any(1 < len(found) <= MAX_GREYS for found in values) and any(len(found) > MAX_GREYS for found in values),
@@ -218,7 +218,7 @@ def _is_packed(looks: list[_Look]) -> bool:
 
 
 def _most(facts: Sequence[bool]) -> bool:
-    return bool(facts) and sum(facts) >= MOST * len(facts)
+    return bool(facts) and sum(facts) >= MIN_GROUP_FRACTION * len(facts)
 
 
 def _spread(items: list[int], count: int) -> list[int]:

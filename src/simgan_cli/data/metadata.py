@@ -26,7 +26,7 @@ from simgan_cli.data.codecs import (
 )  # fmt: skip
 from simgan_cli.data.signatures import PNG
 from simgan_cli.data.tiff import (
-    AGAIN,
+    DUPLICATE,
     EXTRA,
     Directory,
     blocks,
@@ -41,7 +41,7 @@ from simgan_cli.data.tiff import (
 # openings of a JPEG's segments
 _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 _XMP, _MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
-_MOST_SEGMENT = 65_000  # bytes of EXIF or XMP that one segment of a JPEG surely holds
+_MAX_SEGMENT_BYTES = 65_000  # bytes of EXIF or XMP that one segment of a JPEG surely holds
 _TIFF_XMP, _TIFF_ICC, _TIFF_OTHER_IMAGES = 700, 34675, 330
 _RESOLUTION = frozenset({282, 283, 296})
 _EXIF_TAGS = frozenset({270, 271, 272, 274, 305, 306, 315, 316, 33432, 34665, 34853})  # of a TIFF
@@ -118,12 +118,12 @@ def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other
         dpi = None  # made up by Pillow, or of EXIF, with which it goes
     if format_read == "TIFF":
         everything = read_directory(content)
-        tags = {tag: value for tag, value in everything.items() if tag % AGAIN not in _STRUCTURE}
+        tags = {tag: value for tag, value in everything.items() if tag % DUPLICATE not in _STRUCTURE}
         descriptive = {tag: value for tag, value in tags.items() if tag in _EXIF_TAGS}
         exif = write_tiff(descriptive) if descriptive else None
         dpi = dpi if 282 in tags else None  # else made up by Pillow
         others = tags.keys() - _EXIF_TAGS - _RESOLUTION - {_TIFF_XMP, _TIFF_ICC}
-        lost |= {f"TIFF tag {tag % AGAIN}" for tag in others} | _premultiplied(everything)
+        lost |= {f"TIFF tag {tag % DUPLICATE}" for tag in others} | _premultiplied(everything)
     elif format_read == "PNG":
         lost |= _others_in_png(content)
     elif format_read in ("JPEG", "MPO"):
@@ -155,7 +155,7 @@ def options(name: str, notes: Notes) -> tuple[dict[str, Any], set[str]]:
     if name == "jpeg":
         found |= {"comment": notes.comment}
         for key in ("exif", "xmp", "comment"):
-            if len(found[key] or b"") > _MOST_SEGMENT:
+            if len(found[key] or b"") > _MAX_SEGMENT_BYTES:
                 found[key] = None
                 too_large.add(key if key == "comment" else key.upper())
         if found["exif"]:
@@ -298,8 +298,8 @@ def _premultiplied(tags: Directory) -> set[str]:
 def _carried_tags(tags: Directory, misfits: set[int]) -> tuple[Directory, set[str]]:
     """Return the tags that go to another TIFF, and the names of others that tell more than how pixels are stored."""
     left = misfits | {_TIFF_OTHER_IMAGES} | {tag for tag, (kind, _, _) in tags.items() if kind > 13}  # of BigTIFF
-    told = {tag: value for tag, value in tags.items() if tag % AGAIN not in _STRUCTURE}
-    lost = {"ICC" if tag == _TIFF_ICC else f"TIFF tag {tag % AGAIN}" for tag in told.keys() & left}
+    told = {tag: value for tag, value in tags.items() if tag % DUPLICATE not in _STRUCTURE}
+    lost = {"ICC" if tag == _TIFF_ICC else f"TIFF tag {tag % DUPLICATE}" for tag in told.keys() & left}
     return {tag: value for tag, value in told.items() if tag not in left}, lost
 
 

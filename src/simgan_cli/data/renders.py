@@ -26,11 +26,11 @@ from simgan_cli.data.tiff import SAMPLE_FORMAT, numbers, read_directory
 from simgan_cli.data.tree import RENDER_SUFFIXES, suffix_of
 from simgan_cli.errors import UnreadableImage, is_shortage
 
-SMALLEST = 8  # pixels a side; smaller arrays are poses, landmarks or cameras
-MOSTLY_WHITE = 0.9  # of the positive values above 1: depth in metres, or 0 to 255 as floats
-SAMPLES = frozenset({"u1", "u2", "f2", "f4", "f8"})
+MIN_SIDE = 8  # pixels a side; smaller arrays are poses, landmarks or cameras
+MAX_WHITE_FRACTION = 0.9  # of the positive values above 1: depth in metres, or 0 to 255 as floats
+SAMPLE_TYPES = frozenset({"u1", "u2", "f2", "f4", "f8"})
 IEEE_FLOAT, OFFSETS, COUNTS = 3, (273, 324), (279, 325)  # in a TIFF, of strips and of tiles
-TIFF_PACKINGS = frozenset({1, 5, 8, 32773, 32946, 50000})  # none, LZW, Deflate, PackBits, old Deflate, Zstandard
+TIFF_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946, 50000})  # none, LZW, Deflate, PackBits, old Deflate, Zstandard
 LOSSY_EXR = frozenset({"PXR24", "B44", "B44A", "DWAA", "DWAB"})
 Curve = Literal["srgb", "linear"]
 Array = NDArray[Any]
@@ -224,7 +224,7 @@ def _read_tiff(path: Readable, content: bytes) -> Render | None:
         if page.photometric not in (1, 2) or page.samplesperpixel not in (1 + extra, 3 + extra) or extra > 1:
             raise NoColours(path, f"holds {page.samplesperpixel} float samples a pixel; wanted grey or RGB, and alpha")
         turned, packing = page.tags.valueof("Orientation", 1), page.compression
-        if turned != 1 or packing not in TIFF_PACKINGS:
+        if turned != 1 or packing not in TIFF_COMPRESSIONS:
             wanted = "wanted orientation 1 and LZW, Deflate, PackBits, Zstandard or no compression"
             raise UnreadableImage(path, f"float TIFF of orientation {turned} and compression {packing:d}; {wanted}")
         if any(at + size > len(content) for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)):
@@ -378,9 +378,9 @@ def _replace(stored: Array, seen: Array, values: Array) -> None:
 
 def _checked(render: Render) -> Render:
     height, width = render.values.shape[:2]
-    if min(height, width) < SMALLEST:
+    if min(height, width) < MIN_SIDE:
         raise NoColours(
-            render.path, f"holds {height} x {width} values; a picture has at least {SMALLEST} x {SMALLEST} pixels"
+            render.path, f"holds {height} x {width} values; a picture has at least {MIN_SIDE} x {MIN_SIDE} pixels"
         )
     if not render.is_linear:
         return render
@@ -390,7 +390,7 @@ def _checked(render: Render) -> Render:
     if broken:
         raise UnreadableImage(render.path, f"{broken:,} values are infinite or no numbers; render it again")
     positive = render.values[render.values > 0]
-    if positive.size and np.mean(positive > 1) > MOSTLY_WHITE:
+    if positive.size and np.mean(positive > 1) > MAX_WHITE_FRACTION:
         found = f"holds values up to {positive.max():g}, of which nearly all exceed 1 and would be white"
         raise NoColours(render.path, f"{found}; scale colours to 0 to 1, or pass --exclude for depth")
     return render
@@ -398,7 +398,7 @@ def _checked(render: Render) -> Render:
 
 def _refuse_array(path: Readable, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
     is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
-    if not is_picture or 0 in shape or dtype.str[1:] not in SAMPLES:
+    if not is_picture or 0 in shape or dtype.str[1:] not in SAMPLE_TYPES:
         found = f"holds {name} of {' x '.join(map(str, shape)) or 'one value'}, {dtype}"
         stereo = "; split a stereo pair into two files" if name == "colors" and len(shape) == 4 else ""
         raise NoColours(path, f"{found}; wanted H x W or H x W x 3 of uint8, uint16 or floats{stereo}")

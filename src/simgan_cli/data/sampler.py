@@ -10,7 +10,7 @@ from torch import Tensor
 
 from simgan_cli.data.decoding import Pixels, top_of
 
-RESIDENT_SHARE = 0.4  # of the device's free memory that one domain's pixels may take
+MAX_RESIDENT_FRACTION = 0.4  # of the device's free memory that one domain's pixels may take
 
 
 def to_network(pixels: Tensor) -> Tensor:
@@ -62,7 +62,9 @@ class Sampler:
         self._host = torch.from_numpy(pixels)
         self._pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
         if resident is None:
-            resident = device.type != "cuda" or pixels.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+            resident = (
+                device.type != "cuda" or pixels.nbytes < MAX_RESIDENT_FRACTION * torch.cuda.mem_get_info(device)[0]
+            )
         self._resident = self._host.to(device) if resident else None
         self._ahead: tuple[tuple[int, int], Future[Tensor]] | None = None
         self._thread = None if resident else ThreadPoolExecutor(1)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from simgan_cli.data.archives import Archive, Member, Readable, open_archives
 from simgan_cli.data.decoding import Decoded
-from simgan_cli.data.label_images import MAX_ODD, ODD_SHARE, Domain, Group, find_label_images
+from simgan_cli.data.label_images import MAX_ODD, MAX_ODD_FRACTION, Domain, Group, find_label_images
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.tree import SUFFIXES_IN_WORDS, Tree, suffixes_found
 from simgan_cli.errors import DataError, LabelImages, UnreadableImage
 
 INCLUDE_EXCLUDE = ("--include", "--exclude")
-SHOWN = 5  # groups or files in a message
+MAX_SHOWN = 5  # groups or files in a message
 
 
 class OddImage(UnreadableImage):
@@ -108,7 +108,7 @@ def refuse_many(odd: dict[str, str], total: int, flags: tuple[str, str]) -> None
 
 
 def _are_many(count: int, total: int) -> bool:
-    return count > max(MAX_ODD, ODD_SHARE * total)
+    return count > max(MAX_ODD, MAX_ODD_FRACTION * total)
 
 
 def no_image(place: object, trees: Iterable[Tree], archives: Iterable[Archive], patterns: Patterns = ANY) -> DataError:
@@ -172,11 +172,11 @@ def _refusal(
     tree: Tree, groups: list[Group], count: int, total: int, flags: tuple[str, str], known: Patterns
 ) -> LabelImages:
     include, exclude = flags
-    shown = sorted(groups, key=lambda group: -len(group.paths))[:SHOWN]
+    shown = sorted(groups, key=lambda group: -len(group.paths))[:MAX_SHOWN]
     lines = [
         f"  {len(group.paths):,} {group.pattern or 'images'} ({group.why}), such as {group.paths[0]}" for group in shown
     ]
-    lines += [f"  and {len(groups) - SHOWN} more groups"] * (len(groups) > SHOWN)
+    lines += [f"  and {len(groups) - MAX_SHOWN} more groups"] * (len(groups) > MAX_SHOWN)
     patterns = list(dict.fromkeys(group.pattern for group in groups if group.pattern))
     without = sum(len(group.paths) for group in groups if group.pattern is None)
     if without:

@@ -13,7 +13,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-PLAIN_UTF16 = 0.75  # of every second byte is NUL in a text of mostly Latin letters
+MIN_NUL_FRACTION = 0.75  # of every second byte is NUL in a text of mostly Latin letters
 
 
 def decode_text(content: bytes) -> str:
@@ -59,7 +59,7 @@ def _encoding_of(content: bytes) -> tuple[str, int]:
     halves = content[::2], content[1::2]
     if content and len(content) % 2 == 0:
         for encoding, high, low in (("utf-16-le", halves[1], halves[0]), ("utf-16-be", halves[0], halves[1])):
-            if b"\0" not in low and high.count(0) >= PLAIN_UTF16 * len(high):
+            if b"\0" not in low and high.count(0) >= MIN_NUL_FRACTION * len(high):
                 return encoding, 0
     return "utf-8", 0
 

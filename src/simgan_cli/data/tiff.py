@@ -13,7 +13,7 @@ STRIPS, SAMPLES, ROWS, STRIP_SIZES = 273, 277, 278, 279
 FILL_ORDER, PLANAR, PREDICTOR, EXTRA, SAMPLE_FORMAT = 266, 284, 317, 338, 339
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES = 322, 323, 324, 325
 _SHORT, _LONG = 3, 4  # types
-AGAIN = 1 << 16  # added to the number of a tag, times its place, where the tag stands there a second time
+DUPLICATE = 1 << 16  # added to the number of a tag, times its place, where the tag stands there a second time
 # bytes of a value and of the units in it whose order of bytes differs between machines; 16 to 18 are of BigTIFF
 _UNITS = {
     1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4), 10: (8, 4),
@@ -21,7 +21,7 @@ _UNITS = {
 }  # fmt: skip
 _SIGNED, _DNG_VERSION = 2, 50706
 _DIRECTORIES = frozenset({34665, 34853, 40965})  # tags whose value is the place of another directory: EXIF, GPS, ...
-_DEEPEST = 3  # directories in directories
+_MAX_DEPTH = 3  # directories in directories
 
 # A tag's type, number of values and values (of little-endian bytes), or the tags of its directory.
 Tag = tuple[int, int, "bytes | Directory"]
@@ -63,9 +63,9 @@ def _directory(content: bytes, place: int, order: str, big: bool, depth: int) ->
         if order == ">" and unit > 1:
             data = np.frombuffer(data, f">u{unit}").astype(f"<u{unit}").tobytes()
         if tag in tags:
-            tag += AGAIN * (index + 1)
+            tag += DUPLICATE * (index + 1)
         tags[tag] = (kind, values, data)
-        if tag in _DIRECTORIES and values == 1 and depth < _DEEPEST:
+        if tag in _DIRECTORIES and values == 1 and depth < _MAX_DEPTH:
             try:
                 inner = _directory(content, int.from_bytes(data, "little"), order, big, depth + 1)
             except struct.error:
@@ -108,14 +108,14 @@ def _written(tags: Directory, place: int) -> bytes:
     """Return a directory for this place of a file, and behind it what does not fit into it."""
     entries, behind = [struct.pack("<H", len(tags))], bytearray()
     start = place + 2 + 12 * len(tags) + 4
-    for tag, (kind, count, data) in sorted(tags.items(), key=lambda item: (item[0] % AGAIN, item[0])):
+    for tag, (kind, count, data) in sorted(tags.items(), key=lambda item: (item[0] % DUPLICATE, item[0])):
         if isinstance(data, bytes) and len(data) <= 4:
             inline = data.ljust(4, b"\0")
         else:
             inline = struct.pack("<I", start + len(behind))
             blob = data if isinstance(data, bytes) else _written(data, start + len(behind))
             behind += blob + bytes(len(blob) % 2)
-        entries.append(struct.pack("<HHI", tag % AGAIN, kind, count) + inline)
+        entries.append(struct.pack("<HHI", tag % DUPLICATE, kind, count) + inline)
     return b"".join(entries) + bytes(4) + bytes(behind)
 
 

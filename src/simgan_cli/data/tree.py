@@ -30,7 +30,7 @@ TEXT_SUFFIXES = frozenset(
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 SUFFIXES_IN_WORDS = ".png, .jpg, .tif, .bmp, .webp, .pgm, .ppm and their other names"
 OWN_FILE = re.compile(r"\.simgan-.*|\.tmp-[0-9a-f]{16}(-link)?")  # what we write into a refined folder for ourselves
-FIRST_BYTES = 264  # of a file: they tell what it is; a tar says so at 257
+N_FIRST_BYTES = 264  # of a file: they tell what it is; a tar says so at 257
 Item = TypeVar("Item")
 FILE, FOLDER = "file", "folder"
 Identity = tuple[int, int]  # device and inode
@@ -133,7 +133,7 @@ def is_picture(path: str, patterns: Patterns, first: FirstBytes, foreign: Counte
 def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb", buffering=0) as file:
-            return file.read(FIRST_BYTES)
+            return file.read(N_FIRST_BYTES)
     except OSError:
         return b""  # whoever carries it along says why it cannot be read
 

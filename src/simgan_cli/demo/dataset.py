@@ -18,8 +18,8 @@ from simgan_cli.demo.eye_world import CLEAN_LOOK, FACE, UNIFORM_GAZE, Eyes, rend
 from simgan_cli.files import atomic_directory, write_json
 
 RECORD = "demo-data.json"  # says what wrote a folder, with which settings
-AT_ONCE = 64  # images; a larger batch leaves the caches
-WITH_JSON = 300  # renders that get the JSON of UnityEyes, too
+BATCH_IMAGES = 64  # images; a larger batch leaves the caches
+MAX_JSON = 300  # renders that get the JSON of UnityEyes, too
 README = """All images below this folder are simulated: drawn by `simgan demo-data`, no photograph among them.
 
 synthetic/        {count:,} clean renders: wide, uniform gaze; labels.csv; for the first {json} also UnityEyes' JSON
@@ -64,9 +64,7 @@ def write_demo_data(
                 advanced(written, total)
         _link_all(building / "camera" / "train", building / "camera" / "oracle")
         height, width = size
-        text = README.format(
-            count=count, json=min(count, WITH_JSON), tests=tests, height=height, width=width, seed=seed
-        )
+        text = README.format(count=count, json=min(count, MAX_JSON), tests=tests, height=height, width=width, seed=seed)
         (building / "README.txt").write_text(text)
         write_json(building / RECORD, record(count, seed, size))
 
@@ -91,7 +89,7 @@ def _write_synthetic(folder: Path, count: int, seed: int, size: tuple[int, int])
     eyes = synthetic_eyes(count, [seed, 0])
     yield from write_images(folder, (_levels(render(part, size)) for part in _parts(eyes)))
     write_labels(folder / "labels.csv", eyes, size)
-    _write_json_labels(folder, eyes[:WITH_JSON], size)
+    _write_json_labels(folder, eyes[:MAX_JSON], size)
 
 
 def _write_camera(folder: Path, labels: Path, count: int, seed: list[int], size: tuple[int, int]) -> Iterator[int]:
@@ -103,7 +101,7 @@ def _write_camera(folder: Path, labels: Path, count: int, seed: list[int], size:
 
 
 def _parts(eyes: Eyes) -> Iterator[Eyes]:
-    return (eyes[start : start + AT_ONCE] for start in range(0, len(eyes), AT_ONCE))
+    return (eyes[start : start + BATCH_IMAGES] for start in range(0, len(eyes), BATCH_IMAGES))
 
 
 def _levels(images: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simgan_cli.data.archives import MAX_EXPANSION, MAX_TRUSTED_BYTES, image_batches
-from simgan_cli.data.cache import CHUNK, Source, decoded
+from simgan_cli.data.cache import BATCH_IMAGES, Source, decoded
 from simgan_cli.data.decoding import Preparation, luma, read_pixels, stored_size
 from simgan_cli.data.selection import OddImage, odd_note
 from simgan_cli.data.texts import read_text
@@ -96,7 +96,7 @@ def read_unlabelled(path: Path, size: tuple[int, int], options: Options) -> tupl
     images = list[Grey]()
     left_out = [f"{path / name}: {reason}" for name, reason in selection.tree.unusable]
     odd: dict[str, str] = {}
-    batches = image_batches(selection.tree, selection.archives, CHUNK)
+    batches = image_batches(selection.tree, selection.archives, BATCH_IMAGES)
     for file, found in decoded(batches, Preparation(channels="1"), None, selection):
         if isinstance(found, OddImage):
             odd[str(file)] = found.reason
