@@ -285,6 +285,9 @@ def test_another_format_keeps_profile_exif_xmp_and_resolution(
         assert image.info["icc_profile"] == b"a profile"
         assert image.getexif()[0x010E] == "a note"
         assert image.info["xmp"] == b"<x/>"
+        if wanted == "png":
+            kinds = [one[4:8] for one, _ in others_of_png(result)]
+            assert kinds.count(b"iCCP") == kinds.count(b"eXIf") == 1
         if wanted != "webp" and kind != "WEBP":
             assert [round(float(number)) for number in image.info["dpi"]] == [300, 300]
     expected = set(of_its_own)

@@ -6,7 +6,7 @@ resolution and a comment. Whatever does not arrive is named.
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,30 +60,35 @@ _WEBP_KNOWN = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b
 Carried = tuple[bytes, set[str]]  # a file's content, and the names of what did not arrive in it
 
 
+_NAMES = {"icc_profile": "ICC", "exif": "EXIF", "xmp": "XMP", "dpi": "resolution", "comment": "comment"}
+
+
 @dataclass(frozen=True)
 class Notes:
-    """What several formats can hold; `lost` names what stands in the source and is none of it."""
+    """What several formats can hold, by Pillow's names; `lost` names what stands in the source and is none of it."""
 
-    icc: bytes | None = None
+    icc_profile: bytes | None = None
     exif: bytes | None = None  # in the form of a TIFF
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     comment: bytes | None = None
     lost: frozenset[str] = frozenset()
 
+    def held(self, name: str) -> dict[str, Any]:
+        """Return what a file of the format `name` will hold."""
+        return {key: getattr(self, key) for key in _HELD[name] if getattr(self, key) is not None}
+
     def unheld(self, name: str) -> set[str]:
-        """Return the names of what a file of the format `name` will not hold."""
-        held = _HELD[name]
-        names = {"icc": "ICC", "exif": "EXIF", "xmp": "XMP", "dpi": "resolution", "comment": "comment"}
-        return {shown for key, shown in names.items() if getattr(self, key) is not None and key not in held}
+        """Return the names of what it will not hold."""
+        return {shown for key, shown in _NAMES.items() if getattr(self, key) is not None and key not in _HELD[name]}
 
 
 NOTHING = Notes()
 _HELD: dict[str, frozenset[str]] = {
-    "png": frozenset({"icc", "exif", "xmp", "dpi", "comment"}),
-    "jpeg": frozenset({"icc", "exif", "xmp", "dpi", "comment"}),
-    "tiff": frozenset({"icc", "exif", "xmp", "dpi"}),
-    "webp": frozenset({"icc", "exif", "xmp"}),
+    "png": frozenset(_NAMES),
+    "jpeg": frozenset(_NAMES),
+    "tiff": frozenset({"icc_profile", "exif", "xmp", "dpi"}),
+    "webp": frozenset({"icc_profile", "exif", "xmp"}),
     "bmp": frozenset({"dpi"}),
     "pgm": frozenset(),
     "ppm": frozenset(),
@@ -124,22 +129,16 @@ def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other
         dpi = dpi if 282 in tags else None  # else made up by Pillow
         others = tags.keys() - _EXIF_TAGS - _RESOLUTION - {_TIFF_XMP, _TIFF_ICC}
         lost |= {f"TIFF tag {tag % DUPLICATE}" for tag in others} | _premultiplied(everything)
-    elif format_read == "PNG":
-        lost |= _others_in_png(content)
-    elif format_read in ("JPEG", "MPO"):
-        lost |= _others_in_jpeg(content)
-    elif format_read == "WEBP":
-        lost |= others_in_webp(content)
-    elif format_read == "BMP":
-        lost |= _others_in_bmp(content)
-    elif format_read == "PPM":
-        lost |= others_in_pnm(content) | ({"PNM comment"} if b"#" in content[: pnm_header(content).start] else set())
+    elif format_read in _OTHERS:
+        lost |= _OTHERS[format_read](content)
+    if format_read == "PPM" and b"#" in content[: pnm_header(content).start]:
+        lost.add("PNM comment")
     if other_space and icc:
         icc = None
         lost.add("ICC")
     comment = info.get("comment")
     return Notes(
-        icc=icc or None,
+        icc_profile=icc or None,
         exif=exif.removeprefix(_EXIF) if exif else None,
         xmp=xmp if isinstance(xmp, bytes) else None,
         dpi=None if dpi is None else (float(dpi[0]), float(dpi[1])),
@@ -149,21 +148,16 @@ def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other
 
 
 def options(name: str, notes: Notes) -> tuple[dict[str, Any], set[str]]:
-    """Return what Pillow is to write beside the pixels of a JPEG, WebP or BMP, and what would be too large for it."""
-    found = {"icc_profile": notes.icc, "exif": notes.exif, "xmp": notes.xmp}
+    """Return what Pillow is to write beside the pixels, and the names of what would be too large for it.
+
+    That is nothing in a PNG or TIFF, which `annotate` completes.
+    """
+    held = {} if name in ("png", "tiff") else notes.held(name)
     too_large = set()
     if name == "jpeg":
-        found |= {"comment": notes.comment}
-        for key in ("exif", "xmp", "comment"):
-            if len(found[key] or b"") > _MAX_SEGMENT_BYTES:
-                found[key] = None
-                too_large.add(key if key == "comment" else key.upper())
-        if found["exif"]:
-            found["exif"] = _EXIF + found["exif"]
-    if name == "bmp":
-        found = {}
-    dpi = {"dpi": notes.dpi} if notes.dpi and name in ("jpeg", "bmp") else {}
-    return {key: value for key, value in found.items() if value is not None} | dpi, too_large
+        too_large = {key for key in ("exif", "xmp", "comment") if len(held.get(key, b"")) > _MAX_SEGMENT_BYTES}
+        held = {key: _EXIF + value if key == "exif" else value for key, value in held.items() if key not in too_large}
+    return held, {_NAMES[key] for key in too_large}
 
 
 def annotate(name: str, result: bytes, notes: Notes) -> Carried:
@@ -227,8 +221,8 @@ def _others_in_png(content: bytes) -> set[str]:
 
 def _png_notes(notes: Notes) -> list[tuple[bytes, bytes]]:
     chunks = []
-    if notes.icc:
-        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(notes.icc)))
+    if notes.icc_profile:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(notes.icc_profile)))
     if notes.dpi:
         chunks.append((b"pHYs", struct.pack(">IIB", *(round(number / 0.0254) for number in notes.dpi), 1)))
     if notes.exif:
@@ -313,8 +307,8 @@ def _tiff_notes(notes: Notes) -> tuple[Directory, set[str]]:
             lost.add("EXIF")
     if notes.xmp:
         tags[_TIFF_XMP] = (1, len(notes.xmp), notes.xmp)
-    if notes.icc:
-        tags[_TIFF_ICC] = (7, len(notes.icc), notes.icc)
+    if notes.icc_profile:
+        tags[_TIFF_ICC] = (7, len(notes.icc_profile), notes.icc_profile)
     if notes.dpi:
         tags |= {282: rationals(notes.dpi[0]), 283: rationals(notes.dpi[1]), 296: shorts(2)}
     return tags, lost
@@ -337,6 +331,16 @@ def _others_in_bmp(content: bytes) -> set[str]:
     return lost | ({"data after its end"} if content[end:].strip(b"\0") else set())
 
 
-def others_in_webp(content: bytes) -> set[str]:
+def _others_in_webp(content: bytes) -> set[str]:
     """Return the names of the chunks of a WebP that are neither pixels nor Notes."""
     return {f"WebP chunk {kind.decode('latin-1')}" for kind in webp_chunks(content) if kind not in _WEBP_KNOWN}
+
+
+_OTHERS: dict[str, Callable[[bytes], set[str]]] = {
+    "PNG": _others_in_png,
+    "JPEG": _others_in_jpeg,
+    "MPO": _others_in_jpeg,
+    "WEBP": _others_in_webp,
+    "BMP": _others_in_bmp,
+    "PPM": others_in_pnm,
+}
