@@ -91,6 +91,14 @@ def test_one_mask_among_many_pictures_is_carried(tmp_path: Path) -> None:
     assert [selection.oddity(tmp_path / name) for name in ("odd.png", "1.png")] == ["few values in large areas", None]
 
 
+def test_a_number_may_code_what_an_image_is(tmp_path: Path) -> None:
+    write = Writer(tmp_path)
+    for i in range(5):
+        write.picture(f"{i:03}_0.png")
+        write.mask(f"{i:03}_1.png")
+    assert [(group.pattern, len(group.paths)) for group in look(tmp_path).groups] == [("*_1.png", 5)]
+
+
 def test_patterns_are_a_persons_word(tmp_path: Path) -> None:
     write = Writer(tmp_path)
     write.layout("solo")

@@ -6,7 +6,7 @@ lie beside it, so that a folder of one kind, however flat its renders are, is a 
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -238,25 +238,18 @@ def _grouped(paths: Sequence[str]) -> dict[tuple[object, ...], list[int]]:
     for place, path in enumerate(paths):
         folder, _, name = NUMBER.sub("#", path).rpartition("/")
         by_skeleton[folder, name].append(place)
-    folders = {folder for folder, _ in by_skeleton}
-    names = defaultdict[str, int](int)
-    for folder, _ in by_skeleton:
-        names[folder] += 1
+    names = Counter(folder for folder, _ in by_skeleton)
     groups = defaultdict[tuple[object, ...], list[int]](list)
     for (folder, name), places in by_skeleton.items():
-        where: object = folder if len(folders) <= MAX_NAMES else _label_words(folder)
+        where: object = folder if len(names) <= MAX_NAMES else _label_words(folder)
         if names[folder] > MAX_NAMES:
             groups[where, _label_words(name), suffix_of(name)] += places
             continue
-        numbers = [NUMBER.findall(paths[place].rpartition("/")[2]) for place in places]
-        values = [set(column) for column in zip(*numbers, strict=True)]
-        coding = [
-            at
-            for at, found in enumerate(values)
-            if 1 < len(found) <= MAX_VALUES and len(places) >= MIN_GROUP * len(found)
-        ]
-        for place, found in zip(places, numbers, strict=True):
-            groups[where, name, *(found[at] for at in coding)].append(place)
+        columns = list(zip(*(NUMBER.findall(paths[place].rpartition("/")[2]) for place in places), strict=True))
+        most = min(MAX_VALUES, len(places) // MIN_GROUP)
+        coding = [column for column in columns if 1 < len(set(column)) <= most]
+        for index, place in enumerate(places):
+            groups[where, name, *(column[index] for column in coding)].append(place)
     return groups
 
 
