@@ -81,15 +81,14 @@ class Source:
         with reading(self.folder):
             tree = read_tree(self.folder, self.patterns)
         if not tree.images and not tree.archives:
-            raise no_image(self.folder, [tree], [], self.patterns)
+            raise no_image(self.folder, [tree], [], self.patterns, self.flags)
         return tree
 
     def select(self, tree: Tree) -> Selection:
         """Return the pictures of its files; raises DataError where there is none."""
         selection = select_pictures(tree, self.patterns, self.flags)
         if not selection.count:
-            place = tree.root / tree.archives[0] if len(tree.archives) == 1 else tree.root
-            raise no_image(place, [selection.tree], selection.archives, self.patterns)
+            raise no_image(self.folder, [selection.tree], selection.archives, self.patterns, self.flags)
         return selection
 
 

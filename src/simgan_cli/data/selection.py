@@ -111,25 +111,34 @@ def _are_many(count: int, total: int) -> bool:
     return count > max(MAX_ODD, MAX_ODD_FRACTION * total)
 
 
-def no_image(place: object, trees: Iterable[Tree], archives: Iterable[Archive], patterns: Patterns = ANY) -> DataError:
-    """Return what to say of a folder without a picture."""
-    trees = list(trees)
-    found = [path for tree in trees for path in (*tree.images, *tree.others, *tree.hidden, *tree.archives)]
-    found += [entry.name for archive in archives for entry in archive.others]
+def no_image(
+    place: object,
+    trees: Sequence[Tree],
+    archives: Iterable[Archive],
+    patterns: Patterns = ANY,
+    flags: tuple[str, str] = INCLUDE_EXCLUDE,
+) -> DataError:
+    """Return the error of a folder without a picture."""
+    files = [path for tree in trees for path in (*tree.images, *tree.others, *tree.hidden, *tree.archives)]
+    files += [entry.name for archive in archives for entry in archive.others]
     broken = "".join(f"; {path}: {reason}" for tree in trees for path, reason in tree.unusable[:1])
     if patterns:
-        listed = [f"--include {glob!r}" for glob in patterns.include]
-        listed += [f"--exclude {glob!r}" for glob in patterns.exclude]
-        such = f", such as {found[0]}" if found else ""
+        such = f", such as {files[0]}" if files else ""
         return DataError(
-            f"{place}: no picture by {' '.join(listed)}; found {suffixes_found(found)}{such}{broken}; change the "
-            "patterns, or take all images with --include '*'"
+            f"{place}: no picture by {' '.join(_options(patterns, flags))}; found {suffixes_found(files)}{such}{broken}"
+            f"; change the patterns, or take all images with {flags[0]} '*'"
         )
     return DataError(
-        f"{place}: no image among its files; found {suffixes_found(found)}; looked for {SUFFIXES_IN_WORDS} there and "
-        "below, in archives (.tar, .tar.gz, .zip) too; --include '*.exr' reads .exr, and so on for .npy and .h5"
+        f"{place}: no image among its files; found {suffixes_found(files)}; looked for {SUFFIXES_IN_WORDS} there and "
+        f"below, in archives (.tar, .tar.gz, .zip) too; {flags[0]} '*.exr' reads .exr, and so on for .npy and .h5"
         f"{broken}"
     )
+
+
+def _options(patterns: Patterns, flags: tuple[str, str]) -> dict[str, str]:
+    """Return the globs by their options in words."""
+    both = zip(flags, (patterns.include, patterns.exclude), strict=True)
+    return {f"{flag} {glob!r}": glob for flag, globs in both for glob in globs}
 
 
 def odd_note(odd: dict[str, str], what: str, flags: tuple[str, str] = INCLUDE_EXCLUDE) -> str:
@@ -155,10 +164,7 @@ def _unmatched(tree: Tree, archives: Sequence[Archive], patterns: Patterns, flag
     paths = [*tree.images, *tree.others, *tree.archives]
     paths += [entry.name for archive in archives for entry in (*archive.images, *archive.others)]
     return [
-        f"{flag} {glob!r}"
-        for flag, globs in zip(flags, (patterns.include, patterns.exclude), strict=True)
-        for glob in globs
-        if not any(map(Patterns((glob,)).takes, paths))
+        option for option, glob in _options(patterns, flags).items() if not any(map(Patterns((glob,)).takes, paths))
     ]
 
 
