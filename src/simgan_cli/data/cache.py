@@ -42,7 +42,7 @@ from simgan_cli.files import (
 )
 
 CACHE_VERSION = 4  # of the cache; raise it when the same files would give other pixels
-BATCH_IMAGES = 1024  # images after which progress is told
+BATCH_IMAGES = 1024  # decoded between two reports of progress
 PHOTOGRAPH_STEP = 2_654_435_761  # a prime: neighbouring images meet photographs from all over
 MAX_WAITING = 4  # decoded images that wait for the writer, for each thread: bounds memory
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -201,33 +201,33 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     total = selection.count
     first: tuple[Readable, Pixels] | None = None
     digest = hashlib.sha256()
-    # Links that lead nowhere and the like are found again each time; what archives are like is kept with the pixels.
+    # Links that lead nowhere and the like are listed again each time; what archives are like is kept with the pixels.
     unusable = selection.tree.unusable[len(work.tree.unusable) :]
     skipped = [(str(work.tree.root / name), reason) for name, reason in unusable]
     odd: dict[str, str] = {}
-    surprises: dict[str, str] = {}  # those of which the look at the folder told nothing
+    surprises: dict[str, str] = {}  # those that the look at the folder missed
     hidden: list[float] = []
     count, failed = 0, False
     batches = image_batches(selection.tree, selection.archives, BATCH_IMAGES)
     photographs = work.photographs.pixels if work.photographs is not None else None
     images = decoded(batches, work.preparation, work.workers, selection, photographs)
-    for done, (path, found) in enumerate(images, start=1):
-        if isinstance(found, OddImage):
-            odd[str(path)] = found.reason
+    for done, (path, image) in enumerate(images, start=1):
+        if isinstance(image, OddImage):
+            odd[str(path)] = image.reason
             if selection.oddity(path) is None:
-                surprises[str(path)] = found.reason
-        elif isinstance(found, UnreadableImage):
-            skipped.append((str(path), found.reason))
-            failed = failed or _may_pass(found)
+                surprises[str(path)] = image.reason
+        elif isinstance(image, UnreadableImage):
+            skipped.append((str(path), image.reason))
+            failed = failed or _may_pass(image)
         else:
-            pixels = found.pixels
+            pixels = image.pixels
             first = first or (path, pixels)
             _check_alike(first, (path, pixels), work.source.flags)
             data = pixels.tobytes()
             file.write(data)
             digest.update(data)
             count += 1
-            hidden += [found.hidden] if found.hidden else []
+            hidden += [image.hidden] if image.hidden else []
         if done % BATCH_IMAGES == 0 or done == total:
             work.progress(done, total)
     refuse_many(surprises, total, work.source.flags)
@@ -258,7 +258,7 @@ def _hidden_note(hidden: list[float], count: int, background: str) -> str:
 
 
 def _may_pass(error: UnreadableImage) -> bool:
-    """Say whether an image could not be read for no fault of its own, as where a disk or a network failed.
+    """Return whether an image could not be read for no fault of its own, as where a disk or a network failed.
 
     Permissions are part of a cache entry's key.
     """
@@ -319,14 +319,14 @@ def decoded(
 
 def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels], flags: tuple[str, str]) -> None:
     (path_a, a), (path_b, b) = first, other
-    found = f"{path_a} is {describe(a.shape, a.dtype)}, {path_b} is {describe(b.shape, b.dtype)}"
+    both = f"{path_a} is {describe(a.shape, a.dtype)}, {path_b} is {describe(b.shape, b.dtype)}"
     patterns = f"; or say with {flags[0]} or {flags[1]} which files are pictures"
     if a.dtype != b.dtype:
-        raise DataError(f"mixed bit depths: {found}; convert them to one depth{patterns}")
+        raise DataError(f"mixed bit depths: {both}; convert them to one depth{patterns}")
     if a.shape[0] != b.shape[0]:
-        raise DataError(f"mixed channels: {found}; pass --channels 1 for grey or --channels 3 for colour{patterns}")
+        raise DataError(f"mixed channels: {both}; pass --channels 1 for grey or --channels 3 for colour{patterns}")
     if a.shape != b.shape:
-        raise DataError(f"mixed sizes: {found}; pass --size HEIGHTxWIDTH, and --fit for how{patterns}")
+        raise DataError(f"mixed sizes: {both}; pass --size HEIGHTxWIDTH, and --fit for how{patterns}")
 
 
 def _index_of(entry: Path) -> Index | None:

@@ -59,11 +59,11 @@ class Pnm(NamedTuple):
 
 def pnm_header(content: bytes) -> Pnm:
     """Parse the header of a PNM file, comments included; raises Damage."""
-    found = _PNM.match(content)
-    if found is None:
+    header = _PNM.match(content)
+    if header is None:
         raise Damage("damaged: the header holds no width and height")
-    kind, width, height = (int(group) for group in found.groups())
-    end, maxval = found.end(), 1
+    kind, width, height = (int(group) for group in header.groups())
+    end, maxval = header.end(), 1
     if kind not in (1, 4):
         top = _MAXVAL.match(content, end)
         if top is None or not 0 < int(top[1]) < 65536:

@@ -83,10 +83,10 @@ def decode(path: Readable, content: bytes | None = None, *, single: bool = False
         start = file.read(8)
         file.seek(0)
         if is_render(path, start):
-            whole = file.read()
-            if (render := read_render(path, whole)) is not None:
+            content = file.read()
+            if (render := read_render(path, content)) is not None:
                 return _decode_render(render, curve)
-            _refuse_tiff(path, whole)  # nothing else is left
+            _refuse_tiff(path, content)  # nothing else is left
             file.seek(0)
         if _is_pnm(start):
             return _decode_pnm(path, file.read())
@@ -194,8 +194,8 @@ def _orientation(image: Image.Image) -> int:
     has_any = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"} & image.info.keys()
     if not has_any and image.format != "TIFF":
         return 1
-    found = image.getexif().get(ORIENTATION, 1)
-    return found if found in range(1, 9) else 1
+    orientation = image.getexif().get(ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def turned(array: Pixels, orientation: int, *, back: bool = False) -> Pixels:
@@ -286,8 +286,8 @@ def unpacked(decoded: Decoded) -> Pixels:
     """
     array = decoded.array
     if array.ndim != 3 or array.dtype != np.uint8:
-        found = f"{8 * array.itemsize}-bit {'grey' if array.ndim == 2 else 'colour'}"
-        raise UnreadableImage(decoded.path, f"{found}, and packed16 is 8-bit colour; pass --pixels plain")
+        kind = f"{8 * array.itemsize}-bit {'grey' if array.ndim == 2 else 'colour'}"
+        raise UnreadableImage(decoded.path, f"{kind}, and packed16 is 8-bit colour; pass --pixels plain")
     lowest, highest = int(array[..., 0].min()), int(array[..., 0].max())
     if lowest != highest:
         raise UnreadableImage(
@@ -433,7 +433,7 @@ def _reason(path: Readable, content: bytes | None, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # of the disk, not of a decoder
     try:
-        found = path.read_bytes() if content is None else content
+        content = path.read_bytes() if content is None else content
     except OSError as unread:
         return unread.strerror or str(unread)
-    return reason_of(found, error)
+    return reason_of(content, error)

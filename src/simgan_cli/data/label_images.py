@@ -1,7 +1,7 @@
-"""Label images among pictures: masks, ids, depth and codes that renderers write beside them, told by content and name.
+"""Label images among pictures: masks, ids, depth and codes that renderers write beside them.
 
-A refiner must not touch them. Nothing here judges a folder by itself: a group of files is told from the pictures that
-lie beside it, so that a folder of one kind, however flat its renders are, is a folder of pictures.
+They are recognised by content and name, and a refiner must not touch them. A group of files is compared with the
+pictures beside it, so a folder of one kind, however flat its renders are, is a folder of pictures.
 """
 
 import os
@@ -35,7 +35,7 @@ MAX_ODD, MAX_ODD_FRACTION = 3, 0.01  # a group of so few files is carried along,
 MIN_GROUP, MIN_PICTURES = 3, 20  # files that content tells by, or pictures beside which it tells one file
 FLAT = "few values in large areas"
 MIN_GROUP_FRACTION = 0.75  # share of a group that tells of all
-MAX_NAMES = 16  # kinds of names in a folder, or of folders, that are told apart
+MAX_NAMES = 16  # kinds of names in a folder, or of folders, that are kept apart
 MAX_VALUES = 8  # of a number in names that may code what an image is
 MAX_FILLERS = 2  # words of a label's name that its picture's lacks, beside label words
 
@@ -76,7 +76,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Domain:
-    """What the pictures of a folder have in common, so that one that is not like them can be told."""
+    """What the pictures of a folder have in common, to recognise one that is not like them."""
 
     bits: int = 16  # of a sample, at most
     has_palettes: bool = True
@@ -94,7 +94,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class LabelSearch:
-    """What a look at the images of a folder found."""
+    """What the images of a folder are."""
 
     groups: list[Group]  # of label images
     domain: Domain  # of the others
@@ -171,8 +171,8 @@ def _look(image: Readable) -> _Look | None:
         is_flat(array),
         _still(array) < MAX_PICTURE_STILL,
         array.ndim == 3 and bool((array != array[..., :1]).any()),
-        tuple((channel, int(found[0])) for channel, found in enumerate(values) if len(found) == 1),
-        any(1 < len(found) <= MAX_GREYS for found in values) and any(len(found) > MAX_GREYS for found in values),
+        tuple((channel, int(levels[0])) for channel, levels in enumerate(values) if len(levels) == 1),
+        any(1 < len(levels) <= MAX_GREYS for levels in values) and any(len(levels) > MAX_GREYS for levels in values),
     )
 
 

@@ -206,7 +206,7 @@ def _png_name(kind: bytes) -> str:
 def _others_in_png(content: bytes) -> set[str]:
     """Return the names of what is none of the Notes."""
     noted = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
-    found, end = set(), 0
+    names, end = set(), 0
     for kind, start, end in png_chunks(content):
         data = content[start + 8 : end - 4]
         if (
@@ -215,8 +215,8 @@ def _others_in_png(content: bytes) -> set[str]:
             and not (kind in _TEXTS and data.startswith(noted))
             and not (kind == b"pHYs" and data[8:] == b"\1")
         ):
-            found.add(_png_name(kind))
-    return found | ({"data after its end"} if content[end:].strip(b"\0") else set())
+            names.add(_png_name(kind))
+    return names | ({"data after its end"} if content[end:].strip(b"\0") else set())
 
 
 def _png_notes(notes: Notes) -> list[tuple[bytes, bytes]]:
@@ -268,14 +268,16 @@ def _carry_jpeg(source: bytes, result: bytes, other_space: bool) -> Carried:
 
 def _others_in_jpeg(content: bytes) -> set[str]:
     """Return the names of what is none of the Notes."""
-    found, end = set(), 2
+    names, end = set(), 2
     for marker, start, end in jpeg_segments(content):
         data = content[start + 4 : end]
         noted = data.startswith((_EXIF, _XMP, _ICC)) or marker in (0xE0, 0xEE, 0xFE)
         if _is_note(marker) and not noted:
             known = {b"Photoshop": "IPTC", _MORE_XMP: "extended XMP", b"MPF\0": "MPF"}
-            found.add(next((name for start, name in known.items() if data.startswith(start)), f"APP{marker - 0xE0}"))
-    return found | ({"data after its end"} if content[jpeg_end(content, end) :].strip(b"\0\r\n") else set())
+            names.add(
+                next((name for opening, name in known.items() if data.startswith(opening)), f"APP{marker - 0xE0}")
+            )
+    return names | ({"data after its end"} if content[jpeg_end(content, end) :].strip(b"\0\r\n") else set())
 
 
 def _carry_tiff(source: bytes, result: bytes, other_space: bool) -> Carried:
@@ -292,9 +294,9 @@ def _premultiplied(tags: Directory) -> set[str]:
 def _carried_tags(tags: Directory, misfits: set[int]) -> tuple[Directory, set[str]]:
     """Return the tags that go to another TIFF, and the names of others that tell more than how pixels are stored."""
     left = misfits | {_TIFF_OTHER_IMAGES} | {tag for tag, (kind, _, _) in tags.items() if kind > 13}  # of BigTIFF
-    told = {tag: value for tag, value in tags.items() if tag % DUPLICATE not in _STRUCTURE}
-    lost = {"ICC" if tag == _TIFF_ICC else f"TIFF tag {tag % DUPLICATE}" for tag in told.keys() & left}
-    return {tag: value for tag, value in told.items() if tag not in left}, lost
+    descriptive = {tag: value for tag, value in tags.items() if tag % DUPLICATE not in _STRUCTURE}
+    lost = {"ICC" if tag == _TIFF_ICC else f"TIFF tag {tag % DUPLICATE}" for tag in descriptive.keys() & left}
+    return {tag: value for tag, value in descriptive.items() if tag not in left}, lost
 
 
 def _tiff_notes(notes: Notes) -> tuple[Directory, set[str]]:

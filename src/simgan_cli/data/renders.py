@@ -187,16 +187,16 @@ def _exr_parts(path: Readable, content: bytes) -> Any:
     return parts
 
 
-def _colour_channels(found: Iterable[str]) -> list[str]:
+def _colour_channels(names: Iterable[str]) -> list[str]:
     """Return the names of red, green and blue, of those in Blender's one Combined layer, or of grey.
 
     Beside X, Y is no grey but a part of a vector, such as a normal.
     """
-    found = set(found)
-    combined = [name[:-1] for name in found if name.endswith(".Combined.R")]
+    names = set(names)
+    combined = [name[:-1] for name in names if name.endswith(".Combined.R")]
     layers = ["", *combined] if len(combined) == 1 else [""]
-    choices = [*([layer + band for band in "RGB"] for layer in layers), *([["Y"]] if "X" not in found else [])]
-    return next((names for names in choices if found >= set(names)), [])
+    choices = [*([layer + band for band in "RGB"] for layer in layers), *([["Y"]] if "X" not in names else [])]
+    return next((bands for bands in choices if names >= set(bands)), [])
 
 
 def _write_exr(render: Render, values: Array) -> bytes:
@@ -321,8 +321,8 @@ def _read_hdf5(path: Readable, content: bytes) -> Render:
         link = file.get("colors", getlink=True)
         data = file["colors"] if isinstance(link, h5py.HardLink) else None  # others may lead into another file
         if not isinstance(data, h5py.Dataset):
-            found = "colors, a link" if data is None else f"colors, a {type(data).__name__.lower()}"
-            raise NoColours(path, f"holds {found if link else _listed(list(file))}; wanted the data set colors")
+            content_name = "colors, a link" if data is None else f"colors, a {type(data).__name__.lower()}"
+            raise NoColours(path, f"holds {content_name if link else _listed(list(file))}; wanted the data set colors")
         if data.is_virtual or data.external:
             raise UnreadableImage(path, "colors lies in other files; store it plainly")
         _refuse_array(path, "colors", data.shape, data.dtype)
@@ -391,17 +391,17 @@ def _checked(render: Render) -> Render:
         raise UnreadableImage(render.path, f"{broken:,} values are infinite or no numbers; render it again")
     positive = render.values[render.values > 0]
     if positive.size and np.mean(positive > 1) > MAX_WHITE_FRACTION:
-        found = f"holds values up to {positive.max():g}, of which nearly all exceed 1 and would be white"
-        raise NoColours(render.path, f"{found}; scale colours to 0 to 1, or pass --exclude for depth")
+        kind = f"holds values up to {positive.max():g}, of which nearly all exceed 1 and would be white"
+        raise NoColours(render.path, f"{kind}; scale colours to 0 to 1, or pass --exclude for depth")
     return render
 
 
 def _refuse_array(path: Readable, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
     is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
     if not is_picture or 0 in shape or dtype.str[1:] not in SAMPLE_TYPES:
-        found = f"holds {name} of {' x '.join(map(str, shape)) or 'one value'}, {dtype}"
+        kind = f"holds {name} of {' x '.join(map(str, shape)) or 'one value'}, {dtype}"
         stereo = "; split a stereo pair into two files" if name == "colors" and len(shape) == 4 else ""
-        raise NoColours(path, f"{found}; wanted H x W or H x W x 3 of uint8, uint16 or floats{stereo}")
+        raise NoColours(path, f"{kind}; wanted H x W or H x W x 3 of uint8, uint16 or floats{stereo}")
     refuse_many_pixels(path, shape[1], shape[0])
 
 

@@ -74,23 +74,23 @@ def select_pictures(
     """
     tree, archives = open_archives(tree, patterns)
     whose = " (recorded in the model)" if is_recorded else ""
-    found_no = _unmatched(tree, archives, patterns, flags)
-    unmatched = [f"{pattern}{whose} matches no file in {_place(tree)}" for pattern in found_no]
+    without_match = _unmatched(tree, archives, patterns, flags)
+    unmatched = [f"{pattern}{whose} matches no file in {_place(tree)}" for pattern in without_match]
     if "*" in patterns.include or (patterns.include and not is_recorded):
         return Selection(tree, archives, unmatched=unmatched)
     images: list[Readable] = [tree.root / name for name in tree.images]
     images += chain.from_iterable(archive.members() for archive in archives)
     paths = [*tree.images, *(entry.name for archive in archives for entry in archive.images)]
     try:
-        found = find_label_images(paths, images)
+        search = find_label_images(paths, images)
     finally:
         for archive in archives:
             archive.close()
-    count = sum(len(group.paths) for group in found.groups)
+    count = sum(len(group.paths) for group in search.groups)
     if _are_many(count, len(paths)):
-        raise _refusal(tree, found.groups, count, len(paths), flags, patterns)
-    odd = {path: group.why for group in found.groups for path in group.paths}
-    return Selection(tree, archives, found.domain, odd, unmatched, found.packed, flags)
+        raise _refusal(tree, search.groups, count, len(paths), flags, patterns)
+    odd = {path: group.why for group in search.groups for path in group.paths}
+    return Selection(tree, archives, search.domain, odd, unmatched, search.packed, flags)
 
 
 def path_in(root: Path, image: Readable) -> str:

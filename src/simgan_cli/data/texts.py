@@ -48,7 +48,7 @@ def names_in(content: bytes) -> list[str]:
     else:
         text = decode_text(content)
     names = text.split("\0") if "\0" in text else re.split(r"[\r\n]+", text)
-    return [found for name in names if (found := _existing(name))]
+    return [existing for name in names if (existing := _existing(name))]
 
 
 def _encoding_of(content: bytes) -> tuple[str, int]:
