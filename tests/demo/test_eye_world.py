@@ -64,15 +64,12 @@ def test_an_eye_that_looks_straight_shows_its_pupil_in_the_middle_and_others_whe
     assert down[1] > straight[1] + 5
 
 
-def test_the_lids_follow_the_gaze() -> None:
+def test_the_lids_follow_the_gaze_and_close_beyond_the_corners() -> None:
     x = np.linspace(-8, 8, 5, dtype=np.float32)
     (up, up_lower), (down, down_lower) = (eyes(pitch=pitch, aperture=1).lids(x) for pitch in (0.3, -0.3))
     assert (up < down - 1).all()  # mm, y down
     assert (up_lower < down_lower - 0.5).all()
     assert (up < up_lower).all()
-
-
-def test_eyes_are_closed_beyond_their_corners() -> None:
     eye = eyes()
     beyond = np.array([1.1, -1.1], np.float32) * eye.half_width
     top, bottom = eye.lids(beyond)

@@ -163,8 +163,11 @@ def cache_entries(cache: str | None) -> list[Path]:
 
 def cache_bytes(cache: str | None) -> int:
     """Return the bytes of a cache's files."""
-    files = (file for entry in cache_entries(cache) for file in entry.glob("*"))
-    return sum(status.st_size for file in files if (status := _status(file)) is not None)
+    size = 0
+    for file in chain.from_iterable(entry.glob("*") for entry in cache_entries(cache)):
+        with suppress(FileNotFoundError):  # another process has just deleted it
+            size += file.stat().st_size
+    return size
 
 
 def clear_cache(cache: str | None) -> tuple[int, int]:
@@ -185,14 +188,6 @@ def clear_cache(cache: str | None) -> tuple[int, int]:
 
 def _lock_of(entry: Path) -> Path:
     return entry.with_name(f"{entry.name}.lock")
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """Return a file's status, None where another process has just deleted it."""
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return None
 
 
 def _decode_to(file: BinaryIO, work: _Work) -> Index:
