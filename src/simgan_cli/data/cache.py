@@ -30,7 +30,7 @@ from simgan_cli.data.selection import (
     refuse_many,
     select_pictures,
 )
-from simgan_cli.data.tree import Tree, holds_images, read_tree, reading
+from simgan_cli.data.tree import Tree, read_tree, reading
 from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.files import (
     TEMPORARY_PREFIX,
@@ -338,8 +338,7 @@ def _index_of(entry: Path) -> Index | None:
 def _open(source: Source, place: Path | BinaryIO, index: Index, tree: Tree) -> PixelSet:
     # Copy-on-write, for torch warns of arrays that cannot be written to. Nothing writes: pages stay shared.
     pixels = np.memmap(place, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
-    unusable = [(str(tree.root / name), reason) for name, reason in tree.unusable if holds_images(name)]
-    skipped = unusable + [(path, reason) for path, reason in index["skipped"]]
+    skipped = tree.unusable_images() + [(path, reason) for path, reason in index["skipped"]]
     return PixelSet(source.folder, pixels, skipped, index["fingerprint"], index["notes"])
 
 

@@ -19,7 +19,14 @@ _BRANDS = {b"avif": _AVIF, b"avis": _AVIF, b"heic": _HEIC, b"heix": _HEIC, b"mif
 _CONVERT = "which is not read; convert it to PNG"
 
 
+def refuse_pages(path: Readable, pages: int) -> None:
+    """Raise UnreadableImage where a file holds several pages or frames."""
+    if pages > 1:
+        raise UnreadableImage(path, f"holds {pages} pages or frames; split it into files of one each")
+
+
 def refuse_many_pixels(path: Readable, width: int, height: int) -> None:
+    """Raise UnreadableImage where an image is too large to be decoded."""
     if width * height > MAX_PIXELS:
         raise UnreadableImage(path, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are read")
 

@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from simgan_cli.data import tiff
 from simgan_cli.data.archives import Readable
 from simgan_cli.data.codecs import pnm_header, read_deep_png, read_pnm
-from simgan_cli.data.damage import MAX_PIXELS, reason_of, refuse_many_pixels
+from simgan_cli.data.damage import MAX_PIXELS, reason_of, refuse_many_pixels, refuse_pages
 from simgan_cli.data.metadata import emptied_png
 from simgan_cli.data.renders import Curve, NoColours, Render, is_render, read_render, to_display
 from simgan_cli.errors import UnreadableImage, is_shortage
@@ -92,9 +92,7 @@ def decode(path: Readable, content: bytes | None = None, *, single: bool = False
             return _decode_pnm(path, file.read())
         with Image.open(file, formats=FORMATS_READ) as image:
             refuse_many_pixels(path, image.width, image.height)
-            pages = getattr(image, "n_frames", 1) if single else 1
-            if pages > 1:
-                raise UnreadableImage(path, f"holds {pages} pages or frames; split it into files of one each")
+            refuse_pages(path, getattr(image, "n_frames", 1) if single else 1)
             bits = _bits(image)
             if bits > 8 and image.mode != "F" and not is_deep(image):
                 return _decode_deep(path, image, file)

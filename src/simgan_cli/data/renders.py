@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from simgan_cli.data.archives import Readable
 from simgan_cli.data.codecs import COPY_AGAIN, Damage
-from simgan_cli.data.damage import refuse_many_pixels
+from simgan_cli.data.damage import refuse_many_pixels, refuse_pages
 from simgan_cli.data.signatures import EXR, HDF5, NPY, TIFF
 from simgan_cli.data.tiff import SAMPLE_FORMAT, numbers, read_directory
 from simgan_cli.data.tree import RENDER_SUFFIXES, suffix_of
@@ -217,8 +217,7 @@ def _read_tiff(path: Readable, content: bytes) -> Render | None:
     tifffile = _library(path, "tifffile")
     with _parsing(path, "TIFF"), tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[0]
-        if len(file.pages) > 1:
-            raise UnreadableImage(path, f"holds {len(file.pages)} pages or frames; split it into files of one each")
+        refuse_pages(path, len(file.pages))
         refuse_many_pixels(path, page.imagewidth, page.imagelength)
         extra = len(page.extrasamples)
         if page.photometric not in (1, 2) or page.samplesperpixel not in (1 + extra, 3 + extra) or extra > 1:

@@ -53,6 +53,10 @@ class Tree:
     foreign: Counter[str] = field(default_factory=Counter)  # suffixes of images among `others` that we do not read
     unusable: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
 
+    def unusable_images(self) -> list[tuple[str, str]]:
+        """Return path and reason of each image or archive that cannot be used."""
+        return [(str(self.root / path), reason) for path, reason in self.unusable if holds_images(path)]
+
 
 def read_tree(folder: Path, patterns: Patterns = ANY) -> Tree:
     """List the files below `folder`, following links to folders but never back to one above.

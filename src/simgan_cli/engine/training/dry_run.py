@@ -6,7 +6,6 @@ from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import decoded
 from simgan_cli.data.decoding import Pixels, Preparation, describe
 from simgan_cli.data.selection import Selection
-from simgan_cli.data.tree import holds_images
 from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.settings.train import TrainConfig
 
@@ -36,12 +35,11 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     photograph = None
     for name, source in sources_of(config).items():
         selection = source.select(source.read())
-        tree = selection.tree
         first = _first_readable(selection, config, preparation_of(config, name), photograph)
         if first is None:
             raise DataError(f"{source.folder}: no readable image among {selection.count} image files")
         found = {"files": selection.count, "first": describe(first.shape, first.dtype)}
-        if unusable := [f"{tree.root / path}: {reason}" for path, reason in tree.unusable if holds_images(path)]:
+        if unusable := [f"{path}: {reason}" for path, reason in selection.tree.unusable_images()]:
             found["unusable"] = unusable
         if notes := selection.notes(config.pixels, selection.odd):
             found["notes"] = notes
