@@ -9,7 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from os.path import commonprefix
 
 import numpy as np
@@ -283,12 +283,9 @@ def _named_as_labels(paths: Sequence[str], samples: dict[tuple[object, ...], lis
             return False
         if is_all and False in stems[path.rpartition("/")[0]]:  # scene/depth.png beside scene/0.png
             return True
-        shorter = {
-            tuple(word for at, word in enumerate(bare) if at not in left_out)
-            for left in range(min(MAX_FILLERS, max(0, len(bare) - 1)) + 1)
-            for left_out in combinations(range(len(bare)), left)
-        }
-        return any(fewest.get(other, count) < count for other in shorter)
+        lengths = range(max(min(1, len(bare)), len(bare) - MAX_FILLERS), len(bare) + 1)
+        others = chain.from_iterable(combinations(bare, length) for length in lengths)
+        return any(fewest.get(other, count) < count for other in others)
 
     return {key for key, places in samples.items() if _most([is_named(paths[place]) for place in places])}
 
