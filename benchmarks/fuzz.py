@@ -633,11 +633,11 @@ def settings(case: Case) -> None:
     content = "\n".join(lines).encode()
     path = case.file("settings.toml", mutated(content, rng) if rng.random() < 0.5 else content)
     environment = {
-        "SIMGAN_" + rng.choice(("STEPS", "LAMBDA", "PSI", "SIZE", "x", "\N{SNOWMAN}")): rng.choice(
+        "SIMGAN_" + rng.choice(("TRAIN_STEPS", "TRAIN_LAMBDA", "TRAIN_PSI", "SEED", "x", "\N{SNOWMAN}")): rng.choice(
             ("", "9" * 5000, "\ud800", "nan", "1")
         )
     }
-    resolve(gather("train", {}, path, environment if rng.random() < 0.5 else {}))
+    resolve(*gather("train", {}, path, environment if rng.random() < 0.5 else {}))
 
 
 def model(case: Case) -> None:

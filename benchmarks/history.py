@@ -15,7 +15,7 @@ from train_step import both_clocks, clock_of, machine, spread
 
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
-from simgan_cli.settings.train import parse_size
+from simgan_cli.settings.base import parse_size
 
 COLUMNS = (
     "capacity", "batch", "list, ms", "buffer, ms (min-max)", "list/buffer (min-max)", "floor, ms (share)", "buffer MB",

@@ -22,7 +22,8 @@ from train_step import bare_iteration, machine, product_iteration, seconds, spre
 
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 from simgan_cli.engine.runtime.ranks import Ranks
-from simgan_cli.settings.train import TrainConfig, parse_size
+from simgan_cli.settings.base import parse_size
+from simgan_cli.settings.train import TrainConfig
 
 COLUMNS = (
     "batch", "ranks", "one, images/s", "all, images/s", "all/one (min-max)", "floor, images/s", "all/floor (min-max)"

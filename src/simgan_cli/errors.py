@@ -22,30 +22,30 @@ from pathlib import Path
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 3  # some images of a batch; the rest are done
-EXIT_STOPPED = 75  # EX_TEMPFAIL: saved; run it again to go on
+EXIT_STOPPED = 75  # EX_TEMPFAIL: saved; rerun to resume
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 # What a script does about each code; the reference shows this table.
 EXIT_CODES = {
     EXIT_OK: "done",
-    1: "a failure such as a full disk or no memory; what was saved before is untouched",
+    1: "failed, as on a full disk; what was saved before is untouched",
     2: "wrong or contradictory settings, all listed at once",
-    EXIT_SOME_FAILED: "some images failed, the rest are done; mend them and run it again with --skip-existing",
-    4: "bad data, checkpoint or model, or training diverged (the last good checkpoint is named)",
-    EXIT_STOPPED: "stopped after saving, by SIGTERM, SIGUSR1, SIGHUP or --max-time; run it again to go on",
-    EXIT_INTERRUPTED: "stopped by Ctrl-C, after saving; run it again to go on",
+    EXIT_SOME_FAILED: "some images failed; fix them and rerun with --skip-existing",
+    4: "bad data, checkpoint or model, or training diverged",
+    EXIT_STOPPED: "stopped after saving (SIGTERM, SIGUSR1, SIGHUP, --max-time); rerun it",
+    EXIT_INTERRUPTED: "stopped after saving (Ctrl-C); rerun it",
 }
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Say whether the process lacks memory, file descriptors or disk: no fault of the file that it was reading."""
+    """Return whether the process lacks memory, file descriptors or disk: no fault of the file that it was reading."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
     return is_out_of_memory(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory has ended, in the words of Python, its threads, PyTorch, C++ or oneDNN.
+    """Return whether an error means that memory has ended, in the words of Python, its threads, PyTorch, C++ or oneDNN.
 
     oneDNN breaks a promise where a primitive that its cache expects could not be made.
     """

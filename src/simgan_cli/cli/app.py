@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from simgan_cli import __version__
+from simgan_cli.cli.command import Command, exit_codes_text
 from simgan_cli.cli.demo import demo
 from simgan_cli.cli.demo_data import demo_data
 from simgan_cli.cli.doctor import doctor
@@ -21,44 +22,32 @@ app = typer.Typer(
     name="simgan",
     help="Make rendered images look real while their labels stay true (SimGAN, Shrivastava et al., CVPR 2017).",
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(train)
-app.command()(refine)
-app.command("inspect-buffer")(inspect_buffer)
-app.command("eval-gaze")(eval_gaze)
-app.command()(demo)
-app.command("demo-data")(demo_data)
-app.command()(doctor)
+for function, exit_codes in (
+    (train, (0, 1, 2, 4, 75, 130)),
+    (refine, (0, 1, 2, 3, 4, 75, 130)),
+    (inspect_buffer, (0, 1, 2, 4)),
+    (eval_gaze, (0, 1, 2, 4, 75, 130)),
+    (demo, (0, 1, 2, 3, 4, 75, 130)),
+    (demo_data, (0, 1, 2, 75, 130)),
+    (doctor, (0, 1, 2)),
+):
+    app.command(function.__name__.replace("_", "-"), cls=Command, epilog=exit_codes_text(exit_codes))(function)
 
 
 def _version(wanted: bool) -> None:
-    if not wanted:
-        return
-    sys.stdout.write(f"simgan {__version__}\n")
-    sys.stdout.flush()  # torch takes seconds to import
-    import torch
-
-    from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
-
-    device = resolve_device("auto")
-    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    precision = resolve_precision("auto", device)
-    sys.stdout.write(f"torch {torch.__version__}\ndevice {device}{name}\nprecision {precision}\n")
-    raise typer.Exit
+    if wanted:
+        typer.echo(f"simgan {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            help="Show the versions of simgan and torch, the device and precision that auto picks, and exit.",
-            callback=_version,
-            is_eager=True,
-        ),
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Make rendered images look real while their labels stay true."""

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -76,24 +76,27 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def status_of(error: BaseException) -> str:
-    """Return the status that --json tells of a job which `error` ended."""
-    return "stopped" if isinstance(error, Interrupted) else "failed"
+def print_error(exit_code: int, problems: Sequence[str]) -> None:
+    """Write what ended a command to stdout, as --json promises."""
+    document = {"schema": "simgan.error/1", "exit_code": exit_code}
+    print_json(document | {"message": "\n".join(problems), "problems": list(problems)})
 
 
 class ProgressLine:
-    """A bar with rate and time left on a terminal; elsewhere a plain line every `every` units."""
+    """Shows one piece of work after the other: as a bar on a terminal, elsewhere as plain lines.
 
-    def __init__(self, verb: str, unit: str, every: int, *, quiet: bool) -> None:
-        self._verb, self._unit, self._every, self._quiet = verb, unit, every, quiet
-        self._started = time.monotonic()
-        self._told, self._shown_at = 0, 0.0
+    These come every `every` units, and no sooner than `pause` seconds after each other.
+    """
+
+    def __init__(self, every: int = 1, *, quiet: bool, pause: float = 0.0) -> None:
+        self._every, self._pause, self._is_plain = every, pause, not (quiet or stderr.is_terminal)
+        self._verb, self._started, self._written, self._written_at, self._shown_at = "", 0.0, 0, 0.0, 0.0
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(), console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
+            TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
         )  # fmt: skip
-        self._task = self._bar.add_task(verb, total=None, rate="")
+        self._task = self._bar.add_task("", visible=False, rate="")
 
     def __enter__(self) -> "ProgressLine":
         self._bar.start()
@@ -102,44 +105,38 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, done: int, total: int) -> None:
-        """Show that `done` of `total` are finished."""
+    def update(self, verb: str, unit: str, done: int, total: int) -> None:
+        """Show that `done` of the `total` units of some work are finished."""
         now = time.monotonic()
+        if verb != self._verb:
+            self._verb, self._started, self._written, self._written_at, self._shown_at = verb, now, 0, now, 0.0
+            self._bar.reset(self._task, description=strip_control(verb), total=total, visible=True)
         if now < self._shown_at + REFRESH and done < total:
             return
         self._shown_at = now
-        rate = done / max(1e-9, now - self._started)
-        self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f} {self._unit}/s")
-        if not self._quiet and not stderr.is_terminal and done >= self._told + self._every:
-            self._told = done
-            left = format_duration((total - done) / rate)
-            echo_err(f"{self._verb} {done:,}/{total:,} {self._unit}, {rate:.0f}/s, ETA {left}")
+        self._bar.update(self._task, completed=done, rate=f"{self._bar.tasks[0].speed or 0:.0f} {unit}/s")
+        if self._is_plain and done >= self._written + self._every and now >= self._written_at + self._pause:
+            self._written, self._written_at = done, now
+            rate = done / max(1e-9, now - self._started)
+            echo_err(f"{verb} {done:,}/{total:,} {unit}, {rate:.0f}/s, ETA {format_duration((total - done) / rate)}")
 
 
 @contextmanager
 def exit_codes(
-    writing: str, again: str, smaller: str, interrupted: str = "interrupted; what was saved before is untouched"
+    writing: str,
+    again: str,
+    smaller: str,
+    interrupted: str = "interrupted; what was saved before is untouched",
+    *,
+    json: bool = False,
 ) -> Iterator[None]:
-    """Turn errors into messages and exit codes (see simgan_cli.errors).
+    """Turn errors into messages and exit codes (see simgan_cli.errors), with `json` into a document, too.
 
-    `writing` names what was being written, `again` what goes on after a full disk, `smaller` says what to do for less
+    `writing` names what was being written, `again` what resumes after a full disk, `smaller` says what to do for less
     memory, `interrupted` what a stop leaves.
     """
     try:
         yield
-    except SettingsError as error:
-        for problem in error.problems:
-            echo_err(f"error: {problem}", "bold red")
-        raise typer.Exit(error.exit_code) from error
-    except LabelImages as error:
-        echo_err(f"error: {error}", "bold red")
-        for what, arguments in error.remedies.items():
-            echo_err(f"to {what}: {shlex.join(['simgan', *sys.argv[1:], *arguments])}")
-        raise typer.Exit(error.exit_code) from error
-    except SimganError as error:
-        if str(error):
-            echo_err(f"error: {error}", "bold red")
-        raise typer.Exit(error.exit_code) from error
     except Interrupted as interruption:
         echo_err(interrupted)
         raise typer.Exit(interruption.exit_code) from interruption
@@ -148,16 +145,32 @@ def exit_codes(
         raise typer.Exit(EXIT_INTERRUPTED) from interruption
     except BrokenPipeError:
         raise  # the reader of stdout has gone: Click ends with 1, and has nothing to say
-    except OSError as error:
-        echo_err(f"error: {_os_error(error, writing, again)}", "bold red")
-        raise typer.Exit(1) from error
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except (SimganError, OSError, MemoryError, RuntimeError) as error:
+        problems = _problems(error, writing, again, smaller)
+        if problems is None:
             raise
-        echo_err(
-            f"error: out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); {smaller}", "bold red"
-        )
-        raise typer.Exit(1) from error
+        for problem in problems:
+            echo_err(f"error: {problem}", "bold red")
+        if isinstance(error, LabelImages):
+            for what, arguments in error.remedies.items():
+                echo_err(f"to {what}: {shlex.join(['simgan', *sys.argv[1:], *arguments])}")
+        exit_code = error.exit_code if isinstance(error, SimganError) else 1
+        if json and os.environ.get("RANK", "0") == "0":  # the first of torchrun's
+            print_error(exit_code, problems)
+        raise typer.Exit(exit_code) from error
+
+
+def _problems(error: Exception, writing: str, again: str, smaller: str) -> Sequence[str] | None:
+    """Return what a person reads of an error, None for one of ours that nobody expects."""
+    if isinstance(error, SettingsError):
+        return error.problems
+    if isinstance(error, SimganError):
+        return [str(error)] if str(error) else []  # another rank has written it
+    if isinstance(error, OSError):
+        return [_os_error(error, writing, again)]
+    if is_out_of_memory(error):
+        return [f"out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); {smaller}"]
+    return None
 
 
 def _os_error(error: OSError, writing: str, again: str) -> str:

@@ -12,22 +12,22 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from simgan_cli.cli.command import ConfigFile, Json, Quiet, with_settings
 from simgan_cli.cli.console import echo_err, exit_codes, format_duration, print_json, stdout
-from simgan_cli.cli.options import ConfigFile, Json, Quiet
-from simgan_cli.cli.resolve import environment_of_process, gather, validated, with_settings
+from simgan_cli.cli.resolve import read_settings
 from simgan_cli.settings.demo import DemoConfig
 
 # What the demonstration sets otherwise than the commands do by themselves, to be done in minutes on two cores.
 SETTINGS: dict[str, dict[str, Any]] = {
     "demo-data": {"count": 4000},
     "train": {"steps": 1000, "log-every": 100},
-    "eval-gaze": {"estimator": "resnet", "train-steps": 1500, "seeds": 1},
+    "eval-gaze": {"estimator": "resnet", "steps": 1500, "seeds": 1},
 }
 QUICK: dict[str, dict[str, Any]] = {
     "demo-data": {"count": 100},
     "train": {"refiner-width": 4, "refiner-blocks": 1, "batch-size": 4, "history-size": 8, "pretrain-discriminator": 2,
               "steps": 4, "log-every": 2, "sample-every": 3, "eval-every": 0},
-    "eval-gaze": {"estimator": "resnet", "train-steps": 4, "train-batch": 16, "bootstrap": 100},
+    "eval-gaze": {"estimator": "resnet", "steps": 4, "batch-size": 16, "bootstrap": 100},
 }  # fmt: skip
 QUIETABLE = ("demo-data", "train", "refine", "eval-gaze")  # commands that have --quiet
 
@@ -38,23 +38,23 @@ def demo(
     *,
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Folder to write, or to go on with.", show_default=True)
+        Path, typer.Argument(metavar="[DIR]", help="Folder to write, or to resume.", show_default=True)
     ] = Path("simgan-demo"),
     config: ConfigFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the commands; run none.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Draw simulated eyes, train a refiner, refine, look into its history, and measure whether it helped.
+    """Try the complete method on simulated eyes in minutes.
 
-    It runs the other commands one after the other and prints each, so that you can type them yourself. It takes 5 to 25
-    minutes of one core; nothing is downloaded. Interrupted, the same command goes on.
+        simgan demo
 
-    Exit codes: 0 done, whatever the verdict; else that of the command that did not end well.
+    Runs the other commands one after the other, and prints each. Takes 5 to 25 minutes of one
+    core; nothing is downloaded. Interrupted, the same command resumes. A command that fails ends it with its exit code.
     """
     smaller = "end other programs, or try --quick, whose figures mean nothing"
-    with exit_codes("the results", again="the same command", smaller=smaller):
-        settings = validated(DemoConfig, gather("demo", flags, config, environment_of_process()))
+    with exit_codes("the results", again="the same command", smaller=smaller, json=json):
+        settings = read_settings(DemoConfig, flags, config)
         started = time.monotonic()
         lines = commands(folder, settings)
         for number, line in enumerate(lines, 1):

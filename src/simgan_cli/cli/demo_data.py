@@ -2,14 +2,15 @@
 
 import json as json_module
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
 from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json
-from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
+from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.demo.dataset import RECORD, record, test_count, write_demo_data
 from simgan_cli.errors import SettingsError
@@ -24,31 +25,30 @@ def demo_data(
     *,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.", show_default=False)],
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Do nothing where DIR holds the images of these settings.")
+        bool, typer.Option("--skip-existing", help="Do nothing if DIR holds these images.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace DIR, if this command wrote it, with everything in it.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DIR, if this command wrote it.")] = False,
     config: ConfigFile = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be written; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Describe the images; write nothing.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Draw simulated eyes: labelled renders, and what a poor webcam makes of other faces.
+    """Draw simulated eyes: renders, and images of a webcam.
 
-    DIR/synthetic has labels; DIR/camera/train has none, for training a refiner; DIR/camera/test has, for measuring;
-    DIR/camera/oracle is camera/train with its labels, for eval-gaze --real-train.
+        simgan demo-data eyes/
 
-    Settings: TOML file < SIMGAN_* environment (SIMGAN_COUNT=3000) < flags.
-
-    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C:
-    nothing is then left behind.
+    synthetic has labels. camera/train has none, to train a refiner.
+    camera/test has them, to measure. camera/oracle is camera/train with labels.
     """
     with exit_codes(
-        "the images", again="the same command", smaller="lower --size", interrupted="stopped; nothing written"
+        "the images",
+        again="the same command",
+        smaller="lower --size",
+        interrupted="stopped; nothing written",
+        json=json,
     ):
-        settings = validated(DemoDataConfig, gather("demo-data", flags, config, environment_of_process()))
+        settings = read_settings(DemoDataConfig, flags, config)
         folder = folder.resolve()
         there = _is_there(folder, settings, skip_existing=skip_existing, overwrite=overwrite)
         if not quiet:
@@ -68,8 +68,9 @@ def demo_data(
             say_if("they are there already" if there else "nothing written (--dry-run)")
         else:
             status, started = "finished", time.monotonic()
-            with stop_on_signals(), ProgressLine("drawing", "images", LOG_EVERY, quiet=quiet) as progress:
-                write_demo_data(folder, settings.count, settings.seed, settings.size, progress.update)
+            with stop_on_signals(), ProgressLine(LOG_EVERY, quiet=quiet) as progress:
+                advanced = partial(progress.update, "drawing", "images")
+                write_demo_data(folder, settings.count, settings.seed, settings.size, advanced)
             document["seconds"] = round(time.monotonic() - started, 3)
             say_if(f"written in {document['seconds']:.1f} s; {folder / 'README.txt'} says what is what")
         if json:
@@ -77,7 +78,7 @@ def demo_data(
 
 
 def _is_there(folder: Path, settings: DemoDataConfig, *, skip_existing: bool, overwrite: bool) -> bool:
-    """Say whether nothing is left to do. Raises SettingsError where something else would be lost."""
+    """Return whether nothing is left to do. Raises SettingsError where something else would be lost."""
     if skip_existing and overwrite:
         raise SettingsError("--skip-existing and --overwrite contradict each other; give one of them")
     if folder.exists() and not folder.is_dir():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simgan_cli import __version__
+from simgan_cli.cli.command import ConfigFile, Json, with_settings
 from simgan_cli.cli.console import echo_err, exit_codes, print_json, strip_control
-from simgan_cli.cli.options import ConfigFile, Json
-from simgan_cli.cli.resolve import environment_of_process, gather, validated, with_settings
+from simgan_cli.cli.resolve import read_settings
 from simgan_cli.data.cache import cache_bytes, cache_entries, cache_folder, clear_cache
 from simgan_cli.settings.doctor import DoctorConfig
 
@@ -31,18 +31,18 @@ def doctor(
     flags: dict[str, Any],
     *,
     config: ConfigFile = None,
-    clear: Annotated[
-        bool, typer.Option("--clear-cache", help="Delete all cached pixels; trainings that need them decode anew.")
-    ] = False,
+    clear: Annotated[bool, typer.Option("--clear-cache", help="Delete all cached pixels.")] = False,
     json: Json = False,
 ) -> None:
-    """Show versions, device, precision, threads and cache, and try the method on random images.
+    """Show versions, device and cache; test the method.
 
-    Exit codes: 0 all is well; 1 a check failed; 2 usage.
+        simgan doctor
+
+    The first thing to run, and to send along with a question.
     """
     smaller = "the self-test takes little: end other programs, or give another --device"
-    with exit_codes("the self-test", again="the same command", smaller=smaller):
-        settings = validated(DoctorConfig, gather("doctor", flags, config, environment_of_process()))
+    with exit_codes("the self-test", again="the same command", smaller=smaller, json=json):
+        settings = read_settings(DoctorConfig, flags, config)
         from simgan_cli.engine.runtime.device import resolve_device
         from simgan_cli.engine.selftest import self_test  # torch takes seconds to import
 

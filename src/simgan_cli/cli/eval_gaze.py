@@ -7,9 +7,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
 from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout, strip_control
-from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
+from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
 
@@ -29,16 +29,17 @@ def eval_gaze(
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Measure what refining does to a gaze (or pupil) estimator on real eyes.
+    """Measure what refining does to a gaze or pupil estimator.
 
-    Settings: TOML file < SIMGAN_* environment (SIMGAN_SEEDS=3) < flags.
+        simgan eval-gaze --train raw=renders/ --model run --test eyes/ -o results
 
-    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 4 bad data; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP,
-    and 130 by Ctrl-C: --skip-existing goes on with the estimators trained so far.
+    Settings: file < environment (SIMGAN_EVAL_GAZE_SEEDS=3) < flags.
     """
     stopped = "stopped; trained estimators are kept: the same command with --skip-existing goes on"
-    with exit_codes("the results", again="--skip-existing", smaller="lower --train-batch", interrupted=stopped):
-        settings = validated(EvalGazeConfig, gather("eval-gaze", flags, config, environment_of_process()))
+    with exit_codes(
+        "the results", again="--skip-existing", smaller="lower --batch-size", interrupted=stopped, json=json
+    ):
+        settings = read_settings(EvalGazeConfig, flags, config)
         if not quiet:
             print_settings(settings, everything=verbose)
         with stop_on_signals():
@@ -53,35 +54,14 @@ def eval_gaze(
                 if json:
                     print_json(plan(evaluation))
                 return
-            with _Listener(settings.log_every, quiet=quiet) as progress:
-                document = run(evaluation, progress)
+            with ProgressLine(settings.log_every, quiet=quiet) as progress:
+                document = run(evaluation, lambda label, done, n: progress.update(label, "updates", done, n))
         _warn(evaluation.warnings[told:])
         if json:
             print_json(document)
         elif not quiet:
             _print(document)
             echo_err(f"results: {settings.out}")
-
-
-class _Listener:
-    """Shows one training after the other."""
-
-    def __init__(self, every: int, *, quiet: bool) -> None:
-        self._every, self._quiet = every, quiet
-        self._label, self._line = "", ProgressLine("", "updates", every, quiet=True)
-
-    def __enter__(self) -> "_Listener":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._line.__exit__()
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        if label != self._label:
-            self._line.__exit__()
-            self._label = label
-            self._line = ProgressLine(strip_control(label), "updates", self._every, quiet=self._quiet).__enter__()
-        self._line.update(done, total)
 
 
 def _describe(evaluation: "Evaluation") -> None:

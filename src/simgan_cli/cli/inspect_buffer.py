@@ -12,8 +12,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from simgan_cli.cli.command import Json
 from simgan_cli.cli.console import echo_err, exit_codes, print_json, stdout, strip_control
-from simgan_cli.cli.options import Json
 from simgan_cli.errors import SettingsError
 from simgan_cli.files import atomic_directory, write_atomic
 from simgan_cli.pictures.grid import history_sheet, levels_of
@@ -28,9 +28,11 @@ HALF_BLOCK = "\N{UPPER HALF BLOCK}"
 
 
 def inspect_buffer(
-    run: Annotated[Path, typer.Argument(help="Run folder, also of a training that still runs.", show_default=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, also of a training that still runs.", show_default=False)],
     *,
-    step: Annotated[int | None, typer.Option("--step", help="Checkpoint to look at; by default the newest.")] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", metavar="N", help="Checkpoint to look at. By default the newest.")
+    ] = None,
     grid: Annotated[
         Path | None, typer.Option("--grid", metavar="FILE.png", help="Draw images by age, their steps beside them.")
     ] = None,
@@ -42,11 +44,13 @@ def inspect_buffer(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show the history buffer of a run: ages, draws, pictures, and whether it works.
+    """Show the history buffer of a run, and whether it works.
 
-    Exit codes: 0 shown; 1 failed (disk); 2 usage; 4 no checkpoint, or a damaged one.
+        simgan inspect-buffer run --score --grid history.png
+
+    Shows ages, draws and pictures. The run may still be training.
     """
-    with exit_codes("the pictures", again="the same command", smaller="leave --score out"):
+    with exit_codes("the pictures", again="the same command", smaller="leave --score out", json=json):
         _check(grid, export)
         from simgan_cli.engine.metrics.history_buffer import (  # torch takes seconds to import
             describe,

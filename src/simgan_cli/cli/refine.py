@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, status_of, strip_control
-from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
+from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
+from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, strip_control
+from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.selection import foreign_note, odd_note
@@ -44,18 +44,17 @@ def refine(
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Make folders and archives of rendered images realistic, file for file, labels carried along.
+    """Make rendered images realistic; copy their labels.
 
-    Settings: TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags. Under torchrun the ranks share the work.
+        simgan refine renders/ --model run --out refined/
 
-    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 3 some images failed, the rest are done; 4 no image, bad model
-    or --fail-fast; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, and 130 by Ctrl-C: --skip-existing resumes. What is
-    written is complete in every case.
+    Settings: file < environment (SIMGAN_REFINE_TILE=256) < flags.
+    Under torchrun the ranks share the work. Every result that exists is complete.
     """
     again = "--skip-existing (or, if it had --overwrite, as it was)"
-    with exit_codes(writing="the results", again=again, smaller="lower --batch-size or --tile"):
+    with exit_codes(writing="the results", again=again, smaller="lower --batch-size or --tile", json=json):
         ranks = Ranks.of_process()
-        settings = validated(RefineConfig, gather("refine", flags, config, environment_of_process()))
+        settings = read_settings(RefineConfig, flags, config)
         quiet = quiet or not ranks.is_first
         with stop_on_signals() as stop:
             inputs = _inputs(settings)
@@ -199,15 +198,15 @@ def _run(
     from simgan_cli.engine.refining.outcome import Report
     from simgan_cli.engine.refining.record import complete_record
 
-    with ProgressLine("refining", "images", LOG_EVERY, quiet=quiet) as progress, ranks.connected():
+    with ProgressLine(LOG_EVERY, quiet=quiet) as progress, ranks.connected():
         job = RefineJob(settings, plan, refiner, _Listener(progress), stop)
         try:
             report = Report.total(ranks.gather_objects(job.run(ranks)))
             if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
                 complete_record(settings, refiner, plan)
-        except (Exception, Interrupted) as ended:
+        except Interrupted:
             if json:
-                print_json(_document(job.report, refiner.model, status_of(ended)))
+                print_json(_document(job.report, refiner.model, "stopped"))
             raise
     if json:
         print_json(_document(report, refiner.model, "stopped" if report.stopped else "finished"))
@@ -222,7 +221,7 @@ class _Listener:
         self._warnings = 0
 
     def advanced(self, done: int, total: int) -> None:
-        self._progress.update(done, total)
+        self._progress.update("refining", "images", done, total)
 
     def warning(self, text: str) -> None:
         self._warnings += 1

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from simgan_cli.cli.console import echo_err, exit_codes, format_duration, print_json, status_of, stderr, strip_control
-from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.resolve import (
-    environment_of_process,
-    gather,
-    print_settings,
-    resolve,
-    resolve_resumed,
-    with_settings,
+from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
+from simgan_cli.cli.console import (
+    ProgressLine,
+    echo_err,
+    exit_codes,
+    format_duration,
+    print_json,
+    stderr,
+    strip_control,
 )
+from simgan_cli.cli.resolve import gather, print_settings, resolve, resolve_resumed
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.engine.run_folder.checkpoints import find_checkpoint
 from simgan_cli.engine.run_folder.health import Finding, Health, Line, conclude, exported_line, why_unmeasured
@@ -30,7 +30,7 @@ from simgan_cli.settings.train import TrainConfig
 if TYPE_CHECKING:
     from simgan_cli.engine.training.build import TrainResult
 
-SILENCE = 30.0  # seconds of reading images without a line, where there is no bar
+READING_PAUSE = 30.0  # seconds between lines of reading images, where there is no bar
 
 
 @with_settings(TrainConfig)
@@ -42,25 +42,23 @@ def train(
         str | None,
         typer.Option(
             "--resume",
-            metavar="auto|latest|PATH",
-            help="Go on: if there is something, from the newest checkpoint, or from a path.",
+            metavar="WHERE",
+            help="Resume: auto, latest (must exist), or a path.",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Print settings, networks and data; train nothing.")
+        bool, typer.Option("--dry-run", "-n", help="Print settings, networks and data; do not train.")
     ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Learn a refiner from a folder of rendered images and a folder of real ones.
+    """Learn a refiner from rendered images and real ones.
 
-    Settings: recipe and preset < TOML file < SIMGAN_* environment (SIMGAN_BATCH_SIZE=64) < flags. Under torchrun all
-    ranks train one refiner, each on its part of every mini-batch.
+        simgan train --synthetic renders/ --real photos/ --out run
 
-    Exit codes: 0 finished; 1 failed (disk, memory); 2 usage; 4 bad data, bad checkpoint or divergence;
-
-    75 saved and stopped by SIGTERM, SIGUSR1, SIGHUP or --max-time: run it again with --resume auto; 130 Ctrl-C, saved.
+    Settings: recipe and preset < file < environment (SIMGAN_TRAIN_STEPS=500) < flags.
+    Under torchrun the ranks train one refiner together.
     """
     code = EXIT_OK
     with (
@@ -70,14 +68,14 @@ def train(
             smaller="lower --batch-size or --history-size",
             interrupted="stopped at once, and what was saved before is untouched; run the same command again, with "
             "--resume auto if --out holds a checkpoint",
+            json=json,
         ),
         Ranks.of_process().connected() as ranks,
     ):
         with ranks.all_or_none():
-            found = _resolve(flags, config, resume) if ranks.is_first else None
-        settings, checkpoint, seen = ranks.gather_objects(found)[
-            0
-        ]  # what others see of the run folder may be old already
+            resolved = _resolve(flags, config, resume) if ranks.is_first else None
+        # What the others see of the run folder may be old already.
+        settings, checkpoint, seen = ranks.gather_objects(resolved)[0]
         quiet, json = quiet or not ranks.is_first, json and ranks.is_first
         if not quiet:
             print_settings(settings, everything=verbose or dry_run)
@@ -94,8 +92,8 @@ def train(
 def _resolve(
     flags: dict[str, Any], config: Path | None, resume: str | None
 ) -> tuple[TrainConfig, Path | None, list[Path]]:
-    """Return the settings, the checkpoint to go on from, if any, and those that the run held when it was chosen."""
-    explicit = gather("train", flags, config, environment_of_process())
+    """Return the settings, the checkpoint to resume, if any, and those that the run held when it was chosen."""
+    explicit, origins = gather("train", flags, config)
     out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
     run = RunFolder(out)
     run.finish_interrupted_replace()
@@ -106,8 +104,9 @@ def _resolve(
             f"--resume {resume}: lies in another run than --out {out}, the default; give --out, too: that run, to go "
             "on there, or a new folder, for a run of its own that starts from it"
         )
-    settings = resolve_resumed(checkpoint, {"out": out} | explicit) if checkpoint else resolve(explicit)
-    return settings, checkpoint, seen
+    if checkpoint:
+        return resolve_resumed(checkpoint, {"out": out} | explicit, origins), checkpoint, seen
+    return resolve(explicit, origins), None, seen
 
 
 def _print_plan(settings: TrainConfig, *, json: bool) -> None:
@@ -120,7 +119,7 @@ def _print_plan(settings: TrainConfig, *, json: bool) -> None:
 def _train(
     settings: TrainConfig, checkpoint: Path | None, seen: list[Path], ranks: Ranks, *, quiet: bool, json: bool
 ) -> int:
-    """Train and tell how it ended; return the exit code."""
+    """Train and report how it ended; return the exit code."""
     started = time.monotonic()
     run = RunFolder(settings.out)
     with stop_on_signals() as stop:
@@ -130,9 +129,9 @@ def _train(
 
             with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
                 result = build.train(settings, checkpoint, listener, stop, ranks, seen)
-        except (Exception, Interrupted) as ended:
+        except Interrupted:
             if json:
-                _print_result(settings, status_of(ended), None, time.monotonic() - started)
+                _print_result(settings, "stopped", None, time.monotonic() - started)
             raise
     if json:
         _print_result(settings, result.status, result.step, result.seconds)
@@ -201,32 +200,40 @@ def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, 
             "the same command with --resume auto goes on")  # fmt: skip
 
 
+def progress_line(line: dict[str, Any], total_steps: int, eta_seconds: float) -> str:
+    """Return the numbers of a line of metrics that tell how a training goes, in at most 80 columns.
+
+    After D come the percentages of real, refined and history patches that it is right on.
+    """
+    words = [f"{line['step']}/{total_steps}"] + ([line["phase"]] if line["phase"] != "adversarial" else [])
+    numbers = {"L_D": "loss_discriminator"}
+    if line["phase"] != "pretrain-discriminator":
+        numbers = {"L_R": "loss_refiner"} | numbers | {"change": "change"}
+    words += [f"{label} {line[name]:.3f}" for label, name in numbers.items() if name in line]
+    rights = [
+        f"{100 * line[f'accuracy_{of}']:.0f}" for of in ("real", "refined", "history") if f"accuracy_{of}" in line
+    ]
+    if rights:
+        words.append(f"D {'/'.join(rights)}%")
+    return "  ".join([*words, f"ETA {format_duration(eta_seconds)}"])
+
+
 class _ConsoleListener:
     """Shows progress as a bar on a terminal and as plain lines elsewhere, and keeps log.txt; all if it is `heard`."""
 
     def __init__(self, run: RunFolder, *, quiet: bool, heard: bool) -> None:
         self.run, self.quiet, self.heard = run, quiet, heard
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=stderr, disable=quiet or not stderr.is_terminal, transient=True,
-        )  # fmt: skip
-        self.tasks: dict[str, TaskID] = {}
-        self.told = time.monotonic()  # when a plain line of reading was written
+        self.progress = ProgressLine(quiet=quiet, pause=READING_PAUSE)
 
     def __enter__(self) -> "_ConsoleListener":
-        self.progress.start()
+        self.progress.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.progress.__exit__()
 
     def decoding(self, domain: str, done: int, total: int) -> None:
-        self._bar(f"reading {domain}", done, total)
-        if done == total:
-            self.progress.remove_task(self.tasks.pop(f"reading {domain}"))
-        elif not stderr.is_terminal and time.monotonic() > self.told + SILENCE:
-            self.told = time.monotonic()
-            self.message(f"reading {domain}: {done:,} of {total:,} images")
+        self.progress.update(f"reading {domain}", "images", done, total)
 
     def message(self, text: str) -> None:
         self._write(text, shown=not self.quiet)
@@ -238,26 +245,11 @@ class _ConsoleListener:
         self.warning(f"health at step {finding.step}: {finding.sentence()}")
 
     def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
-        numbers = {
-            "L_R": "loss_refiner", "adv": "loss_adversarial", "reg": "loss_regularization",
-            "L_D": "loss_discriminator", "change": "change", "D real": "accuracy_real",
-            "refined": "accuracy_refined", "history": "accuracy_history",
-        }  # fmt: skip
-        shown = "  ".join(f"{label} {line[name]:.3f}" for label, name in numbers.items() if name in line)
-        speed = f"{line.get('images_per_second', 0):.0f} img/s  {line['peak_memory_mb']:.0f} MB"
-        self._write(
-            f"{line['step']:>7}/{total_steps} {line['phase']:<22}  {shown}  {speed}  "
-            f"ETA {format_duration(eta_seconds)}",
-            shown=not self.quiet,
-        )
+        self._write(progress_line(line, total_steps, eta_seconds), shown=not self.quiet)
 
     def advanced(self, step: int, total_steps: int) -> None:
-        self._bar("training", step, total_steps)
-
-    def _bar(self, name: str, done: int, total: int) -> None:
-        if name not in self.tasks:
-            self.tasks[name] = self.progress.add_task(name, total=total)
-        self.progress.update(self.tasks[name], completed=done)
+        if stderr.is_terminal:  # elsewhere `log` writes lines
+            self.progress.update("training", "steps", step, total_steps)
 
     def _write(self, text: str, *, shown: bool, style: str = "") -> None:
         if not self.heard:

@@ -333,7 +333,7 @@ def _trained(
 ) -> Estimator:
     """Return the estimator of a row and seed: trained now, or by an interrupted evaluation of the same data."""
     config = evaluation.config
-    schedule = Schedule(config.train_steps, config.train_batch, config.learning_rate, evaluation.precision)
+    schedule = Schedule(config.steps, config.batch_size, config.lr, evaluation.precision)
     made_of = {"seed": seed, "data": images.fingerprint, "preprocess": config.preprocess} | vars(schedule)
     folder = config.out / "estimators" / f"{name}-{estimator}-seed{seed}"
     if config.skip_existing and folder.is_dir() and read_json(folder / CONFIG).get("made_of") == made_of:

@@ -1,29 +1,29 @@
 """The settings of `simgan demo-data` and `simgan demo`. Imports no torch."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import ClassVar
 
-from simgan_cli.settings.train import Device, Seed, Size, setting
+from simgan_cli.settings.base import RUNTIME, Device, Seed, Settings, Size, setting
 
 
-class DemoDataConfig(BaseModel):
+class DemoDataConfig(Settings):
     """The resolved settings of one set of simulated eyes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    command: ClassVar = "demo-data"
 
     # fmt: off
-    count: int = setting(6000, "Images of each domain; camera/test gets a third as many more.", "Images", ge=1, le=99_999)
-    size: Size = setting("35x55", "Size of the images.", "Images", metavar="HxW", validate_default=True)
-    seed: int = setting(0, "The same seed draws the same images.", "Images", ge=0)
+    count: int = setting(6000, "Images of each domain, plus a third for testing.", "Images", essential=True, ge=1, le=99_999)
+    size: Size = setting("35x55", "Size of the images.", "Images", essential=True, metavar="HxW", validate_default=True)
+    seed: Seed = setting(0, "The same seed draws the same images.", RUNTIME, essential=True)
     # fmt: on
 
 
-class DemoConfig(BaseModel):
+class DemoConfig(Settings):
     """The resolved settings of one demonstration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    command: ClassVar = "demo"
 
     # fmt: off
-    seed: Seed = setting(0, "Of the eyes, the training and the estimators.", "Demo")
-    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Demo", metavar="DEVICE")
-    quick: bool = setting(False, "Run every command for a moment: shows that all is installed, and its figures mean nothing.", "Demo")
+    seed: Seed = setting(0, "Seed of all random numbers.", RUNTIME, essential=True)
+    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
+    quick: bool = setting(False, "Only test the installation; figures mean nothing.", "Demo", essential=True)
     # fmt: on

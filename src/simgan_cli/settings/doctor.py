@@ -1,16 +1,16 @@
 """Settings of `simgan doctor`."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import ClassVar
 
-from simgan_cli.settings.train import Device, setting
+from simgan_cli.settings.base import RUNTIME, Device, Settings, setting
 
 
-class DoctorConfig(BaseModel):
+class DoctorConfig(Settings):
     """What to look at."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    command: ClassVar = "doctor"
 
     # fmt: off
-    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Check", metavar="DEVICE")
-    cache: str | None = setting(None, "Folder of the pixel cache; by default the platform's cache folder.", "Check", metavar="DIR|off")
+    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
+    cache: str | None = setting(None, "Folder of the pixel cache, or off. By default the platform's cache folder.", RUNTIME, essential=True, metavar="DIR|off")
     # fmt: on

@@ -1,11 +1,22 @@
 """Every setting of `simgan eval-gaze`: its default, bounds and meaning. Imports no torch."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer
 
-from simgan_cli.settings.train import Device, Globs, PathSetting, Seed, Size, as_list, setting
+from simgan_cli.settings.base import (
+    RUNTIME,
+    Device,
+    Globs,
+    PathSetting,
+    Precision,
+    Seed,
+    Settings,
+    Size,
+    as_list,
+    setting,
+)
 
 REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
 Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
@@ -31,44 +42,45 @@ NamedPaths = Annotated[tuple[NamedPath, ...], BeforeValidator(as_list)]
 EstimatorNames = Annotated[tuple[EstimatorName, ...], BeforeValidator(as_list)]
 
 
-class EvalGazeConfig(BaseModel):
+class EvalGazeConfig(Settings):
     """The resolved settings of one evaluation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    command: ClassVar = "eval-gaze"
+    recorded_as: ClassVar = "simgan.eval-gaze/1"
 
     # fmt: off
-    train: NamedPaths = setting((), "Labelled set to train an estimator on, and its name in the table; give it once for each set.", "Data", metavar="NAME=DIR")
-    test: PathSetting | None = setting(None, "Labelled real eyes that every estimator is tested on.", "Data", metavar="DIR")
-    model: PathSetting | None = setting(None, "Run, whose exported refiner (RUN/refiner) is taken, or exported refiner: refines the first --train in memory and adds it as 'refined'.", "Data", short="-m")
-    step: int | None = setting(None, "Take the run's checkpoint at this step instead of the exported refiner (RUN/refiner); training must have kept it (--keep 0, --save-every).", "Data", ge=0)
-    real_train: PathSetting | None = setting(None, "Labelled real eyes to train on: the row 'oracle', what this many labelled images reach.", "Data", metavar="DIR")
-    reweight_to: PathSetting | None = setting(None, "Unlabelled real images, such as the refiner's: each --train, and what --model makes of the first, also trains estimators (but knn) with weights under which its labels are distributed as predicted for these, the row NAME-reweighted.", "Data", metavar="DIR")
+    train: NamedPaths = setting((), "Labelled set to train on; once for each.", "Data", essential=True, metavar="NAME=DIR")
+    test: PathSetting | None = setting(None, "Labelled real eyes to test on.", "Data", essential=True, metavar="DIR")
+    model: PathSetting | None = setting(None, "Refiner that adds the first --train, refined.", "Data", essential=True, short="-m", metavar="DIR")
+    step: int | None = setting(None, "Take the run's checkpoint at this step instead of RUN/refiner. Training must have kept it (--keep 0).", "Data", ge=0, metavar="N")
+    real_train: PathSetting | None = setting(None, "Labelled real eyes to train on, as the oracle.", "Data", essential=True, metavar="DIR")
+    reweight_to: PathSetting | None = setting(None, "Unlabelled real images: also train with weights that match their labels.", "Data", essential=True, metavar="DIR")
     include: Globs = setting((), "Take only these files below the folders given for pictures; may be repeated.", "Data", metavar="GLOB")
     exclude: Globs = setting((), "Take these files for no pictures, such as masks; may be repeated.", "Data", metavar="GLOB")
-    out: PathSetting = setting(..., "Folder for the results.", "Data", short="-o")
+    out: PathSetting = setting(..., "Folder for the results.", "Data", essential=True, short="-o", metavar="DIR")
 
-    labels: Literal["auto"] | Layout = setting("auto", "Layout of the labels.", "Labels")
-    target: Literal["gaze", "pupil"] = setting("gaze", "What is estimated: gaze in degrees, or the pupil's centre in pixels.", "Labels")
+    labels: Literal["auto"] | Layout = setting("auto", "auto, csv, unityeyes, mpiigaze, hdf5 or npz.", "Labels", essential=True, metavar="LAYOUT")
+    target: Literal["gaze", "pupil"] = setting("gaze", "Gaze in degrees, or the pupil in pixels.", "Labels", essential=True)
     convention: Convention = setting("mpiigaze", "Meaning of angles in files: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Labels")
-    test_convention: Convention | None = setting(None, "The same for --test and --real-train; by default --convention.", "Labels")
+    test_convention: Convention | None = setting(None, "The same for --test and --real-train. By default --convention.", "Labels")
     degrees: bool = setting(False, "Angles in files are degrees, not radians.", "Labels")
-    test_degrees: bool | None = setting(None, "The same for --test and --real-train; by default --degrees.", "Labels")
-    size: Size | None = setting(None, "Size that all images are brought to; by default that of the first --train.", "Labels", metavar="HxW")
+    test_degrees: bool | None = setting(None, "The same for --test and --real-train. By default --degrees.", "Labels")
+    size: Size | None = setting(None, "Size that all images are brought to. By default that of the first --train.", "Labels", metavar="HxW")
     preprocess: Literal["none", "equalize"] = setting("none", "Histogram equalization of all images.", "Labels")
 
-    estimator: EstimatorNames = setting(("cnn",), "cnn: the paper's; cnn-full: with FC9600 as a layer; resnet: small and fast; knn: nearest neighbours. Give it once for each.", "Estimator", metavar="NAME")
+    estimator: EstimatorNames = setting(("cnn",), "cnn (the paper's), cnn-full, resnet, knn; once for each.", "Estimator", essential=True, metavar="NAME")
     protocol: Literal["cross-domain", "leave-one-person-out"] = setting("cross-domain", "Train on --train and test on --test, or train on all persons of --train but one and test on that one.", "Estimator")
-    seeds: int = setting(1, "Repetitions with other weights, batches and held-out parts.", "Estimator", ge=1)
-    seed: Seed = setting(0, "The first of them.", "Estimator")
-    train_steps: int = setting(2000, "Most updates of an estimator; training stops early where the held-out part of its training set no longer gains.", "Estimator", ge=1)
-    train_batch: int = setting(64, "Images an update.", "Estimator", ge=2)
-    learning_rate: float = setting(1e-3, "Adam's, at the start; falls to 0 over the steps as a cosine.", "Estimator", gt=0)
-    load: NamedPaths = setting((), "Trained estimator (a folder below estimators/) to test as one more row.", "Estimator", metavar="NAME=PATH")
+    seeds: int = setting(1, "Trainings with different seeds.", "Estimator", essential=True, ge=1)
+    seed: Seed = setting(0, "The first of the seeds.", RUNTIME, essential=True)
+    steps: int = setting(2000, "Most updates of an estimator. Training stops early where its held-out part no longer gains.", "Estimator", ge=1)
+    batch_size: int = setting(64, "Images in an update.", "Estimator", ge=2)
+    lr: float = setting(1e-3, "Adam's learning rate at the start. It falls to 0 as a cosine.", "Estimator", gt=0)
+    load: NamedPaths = setting((), "Trained estimator (a folder below estimators/) to test as one more row.", "Estimator", metavar="NAME=DIR")
     bootstrap: int = setting(2000, "Resamples for the 95% intervals.", "Estimator", ge=100)
 
-    skip_existing: bool = setting(False, "Take the estimators that an interrupted evaluation has trained already; those of other data or settings are trained anew, and all results written again.", "Job")
-    overwrite: bool = setting(False, "Replace the results in --out.", "Job")
-    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Job", metavar="DEVICE")
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the convolutions; auto is bf16 on a GPU or CPU that computes in it, else fp32.", "Job")
-    log_every: int = setting(500, "Updates between lines of progress where there is no terminal.", "Job", ge=1)
+    skip_existing: bool = setting(False, "Keep trained estimators; resumes an evaluation.", "Job", essential=True)
+    overwrite: bool = setting(False, "Replace the results in --out.", "Job", essential=True)
+    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
+    precision: Precision = setting("auto", "Arithmetic of the convolutions. auto is bf16 where the GPU or CPU computes in it, else fp32.", RUNTIME)
+    log_every: int = setting(500, "Updates between lines of progress where there is no terminal.", RUNTIME, ge=1)
     # fmt: on

@@ -4,41 +4,31 @@ This file imports no torch, so that `--help` and every usage error are instant.
 """
 
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
+from pydantic import BeforeValidator, Field
 
 from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.renders import Curve
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, is_archive
+from simgan_cli.settings.base import (
+    RUNTIME,
+    Device,
+    Duration,
+    Globs,
+    PathSetting,
+    Precision,
+    Seed,
+    Settings,
+    Size,
+    setting,
+)
 
 Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
 LAMBDA_START = 1.0  # the default, and where auto begins
 LARGEST_SETTING = 4096  # layers, maps, pixels of a filter
 PSI_NAMES = ("identity", "derivatives", "channel-mean", "blur", "normalized")
-
-
-def parse_size(value: object) -> object:
-    """Read "HxW" (rows x columns, pixels) as (H, W); anything else is left to the type check."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value.strip())
-        if match is None:
-            raise ValueError(f"{value!r} is not HEIGHTxWIDTH, such as 35x55")
-        return int(match[1]), int(match[2])
-    return value
-
-
-def parse_duration(value: object) -> object:
-    """Read "90s", "30m", "2h" or "1h30m" as seconds."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", value.strip())
-        if match is None or not any(match.groups()):
-            raise ValueError(f"{value!r} is not a duration, such as 90s, 30m or 1h30m")
-        hours, minutes, seconds = (int(group or 0) for group in match.groups())
-        return float(3600 * hours + 60 * minutes + seconds)
-    return value
 
 
 def parse_lambda(value: object) -> object:
@@ -81,122 +71,77 @@ def _check_psi(spec: object) -> object:
     return spec
 
 
-def _check_path(value: object) -> object:
-    if value == "":
-        raise ValueError("it is empty; '.' means the current folder")
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("no path holds a NUL character")
-    return value
-
-
-def as_list(value: object) -> object:
-    """Return a single text, as the environment holds it, as a list."""
-    return [value] if isinstance(value, str) else value
-
-
-PathSetting = Annotated[Path, BeforeValidator(_check_path)]
-Globs = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
 Background = Annotated[str, Field(pattern=r"^(real|keep|#[0-9a-fA-F]{6})$")]
-PlainBackground = Annotated[str, Field(pattern=r"^(keep|#[0-9a-fA-F]{6})$")]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$")]
-Size = Annotated[
-    tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],
-    BeforeValidator(parse_size),
-    PlainSerializer(lambda size: f"{size[0]}x{size[1]}", when_used="json-unless-none"),
-]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # PyTorch's generators take no more
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Lambda = Annotated[float | Literal["auto"], BeforeValidator(parse_lambda)]
 Psi = Annotated[str, BeforeValidator(_check_psi)]
 
 
-def setting(
-    default: Any,
-    meaning: str,
-    panel: str,
-    *,
-    short: str | None = None,
-    metavar: str | None = None,
-    argument: bool = False,
-    changeable: bool = False,
-    **bounds: Any,
-) -> Any:
-    """Declare a setting: an option of its command, or an `argument` that stands without a name.
-
-    `changeable` ones may differ when a run is resumed. They say how far, where and how carefully it goes on and what it
-    keeps; eval_every also decides when `--lambda auto` adapts and which refiners `--select best` can pick.
-    """
-    extra: dict[str, JsonValue] = {
-        "panel": panel, "short": short, "metavar": metavar, "argument": argument, "changeable": changeable,
-    }  # fmt: skip
-    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
-
-
-class TrainConfig(BaseModel):
+class TrainConfig(Settings):
     """The resolved settings of one training run (symbols as in Shrivastava et al., CVPR 2017)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    command: ClassVar = "train"
+    recorded_as: ClassVar = "simgan.run/1"
 
     # fmt: off
-    synthetic: PathSetting = setting(..., "Folder of rendered images, searched recursively, or a tar or zip of them.", "Data", changeable=True)
-    real: PathSetting = setting(..., "Folder of unlabelled real images, searched recursively, or a tar or zip of them.", "Data", changeable=True)
-    out: PathSetting = setting(Path("simgan-run"), "Run folder to write.", "Data", short="-o", changeable=True)
-    include: Globs = setting((), "Take only these files below --synthetic for pictures; may be repeated. Recorded in the model, so that refine takes the same.", "Data", metavar="GLOB")
-    exclude: Globs = setting((), "Take these files below --synthetic for no pictures, such as masks; may be repeated. Recorded likewise.", "Data", metavar="GLOB")
+    synthetic: PathSetting = setting(..., "Folder of rendered images, or a tar or zip.", "Data", essential=True, metavar="DIR", changeable=True)
+    real: PathSetting = setting(..., "Folder of real images, or a tar or zip.", "Data", essential=True, metavar="DIR", changeable=True)
+    out: PathSetting = setting(Path("simgan-run"), "Run folder to write.", "Data", essential=True, short="-o", metavar="DIR", changeable=True)
+    include: Globs = setting((), "Take only these files below --synthetic for pictures; may be repeated. refine then does the same.", "Data", metavar="GLOB")
+    exclude: Globs = setting((), "Take these files below --synthetic for no pictures, such as masks; may be repeated. refine then does the same.", "Data", metavar="GLOB")
     real_include: Globs = setting((), "The same as --include, below --real.", "Data", metavar="GLOB")
     real_exclude: Globs = setting((), "The same as --exclude, below --real.", "Data", metavar="GLOB")
-    size: Size | None = setting(None, "Bring all images to HEIGHTxWIDTH; without it they must share one size.", "Data", metavar="HxW")
-    fit: Literal["resize", "crop", "pad"] | None = setting(None, "How --size is met: stretch (resize, the default), scale and cut (crop), scale and fill with black (pad).", "Data")
-    channels: Literal["1", "3"] | None = setting(None, "Convert all images to grey (1) or colour (3); without it they must agree.", "Data")
-    preprocess: Literal["none", "equalize"] = setting("none", "Applied to both domains and recorded in the model: histogram equalisation.", "Data")
-    pixels: PixelCoding = setting("plain", "How files code pixels: plain, or packed16, one 16-bit value in the green (high) and blue (low) bytes, as NYU's depth. Recorded in the model.", "Data")
-    background: Background = setting("#000000", "What is seen through transparent pixels: a colour, real (random photographs), or keep (the colours that files hide there).", "Data", metavar="real|#rrggbb|keep")
-    tone_curve: Curve = setting("srgb", "How linear pixels of EXR and other float files become pictures: the sRGB curve, or linear. Recorded in the model; refine applies its inverse.", "Data")
-    flip: bool = setting(False, "Mirror random images of both domains (labels that depend on left and right turn wrong).", "Data")
+    size: Size | None = setting(None, "Bring all images to this size (rows x columns).", "Data", essential=True, metavar="HxW")
+    fit: Literal["resize", "crop", "pad"] | None = setting(None, "How --size is met: stretch (resize, the default), scale and cut (crop), or scale and fill with black (pad).", "Data")
+    channels: Literal["1", "3"] | None = setting(None, "Make all images grey (1) or colour (3).", "Data", essential=True)
+    preprocess: Literal["none", "equalize"] = setting("none", "Histogram equalization of both domains. refine then does the same.", "Data")
+    pixels: PixelCoding = setting("plain", "How files code pixels: plain, or packed16, 16 bits in green (high) and blue (low).", "Data")
+    background: Background = setting("#000000", "What is seen through transparent pixels: a colour, real (random photographs), or keep (the colours hidden there).", "Data", metavar="real|#rrggbb|keep")
+    tone_curve: Curve = setting("srgb", "How linear pixels of EXR and other float files become pictures. refine applies the inverse.", "Data")
+    flip: bool = setting(False, "Mirror random images of both domains. Labels that depend on left and right become wrong.", "Data")
     strict: bool = setting(False, "Make an unreadable image an error instead of a warning.", "Data", changeable=True)
-    cache: str | None = setting(None, "Folder of the pixel cache, or 'off'; by default the platform's cache folder.", "Data", metavar="DIR|off", changeable=True)
-    workers: int | None = setting(None, "Threads that decode images; by default one per core.", "Data", ge=1, changeable=True)
 
-    preset: Literal["auto", "eyes", "hands"] = setting("auto", "Networks: eyes (35x55 grey), hands (224x224 depth), auto (the eyes networks at any size, with a narrower refiner).", "Networks")
+    preset: Literal["auto", "eyes", "hands"] = setting("auto", "Networks: eyes (35x55 grey), hands (224x224 depth), or auto, those of eyes but narrower and for any size.", "Networks")
     refiner_width: int = setting(16, "Feature maps of the refiner (the paper: 64).", "Networks", ge=1, le=LARGEST_SETTING)
     refiner_blocks: int = setting(4, "Residual blocks of the refiner.", "Networks", ge=0, le=LARGEST_SETTING)
     refiner_kernel: int = setting(3, "Filter size of the refiner's first convolution, odd.", "Networks", ge=1, le=LARGEST_SETTING)
-    refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd (hands: 7, or 3 for the other reading of the paper).", "Networks", ge=1, le=LARGEST_SETTING)
-    refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x) that starts as the identity.", "Networks")
-    refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "What the refiner sees beyond the edge: zeros leave faint strips, replicate does not.", "Networks")
-    noise: bool = setting(True, "Give the refiner random maps beside the image: one rendered image gets many looks, as grain, softness and light of real images vary.", "Networks")
+    refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd.", "Networks", ge=1, le=LARGEST_SETTING)
+    refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x), which starts as the identity.", "Networks")
+    refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "What the refiner sees beyond the edge. zeros leave faint strips.", "Networks")
+    noise: bool = setting(True, "Give the refiner random maps beside the image, so that one render gets many looks.", "Networks")
 
-    recipe: Literal["stable", "paper"] = setting("stable", "A set of defaults: what proved stable, or the settings that the paper prints.", "Objective")
-    adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the whole image at once.", "Objective")
-    lambda_reg: Lambda = setting(LAMBDA_START, "Weight of self-regularization (Eq. 4), both losses reduced by mean; auto starts at 1 and at each --eval-every doubles it where labels moved by more than half a pixel or its gradient is below a twentieth of the adversarial one, halves it where that is above a fifth and labels moved by less than a quarter, and else keeps it.", "Objective", alias="lambda", metavar="NUMBER|auto")
-    psi: Psi = setting("normalized", "Feature transform of self-regularization: identity, derivatives, channel-mean, blur, normalized (each image by its mean and deviation), the folder of a trained network, or a weighted sum such as identity=1,derivatives=0.5.", "Objective", metavar="SPEC")
-    history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 switches it off.", "Objective", ge=0)
+    recipe: Literal["stable", "paper"] = setting("stable", "Our defaults, or the paper's.", "Objective", essential=True)
+    adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the complete image.", "Objective")
+    lambda_reg: Lambda = setting(LAMBDA_START, "Weight of self-regularization (Eq. 4). auto adapts it at each --eval-every.", "Objective", essential=True, alias="lambda", metavar="X|auto")
+    psi: Psi = setting("normalized", "Features that self-regularization compares: identity, derivatives, channel-mean, blur, normalized, a network's folder, or a weighted sum such as identity=1,blur=0.5.", "Objective", metavar="SPEC")
+    history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 for none.", "Objective", ge=0)
 
-    steps: int = setting(2000, "Iterations of Algorithm 1 (T), after pretraining.", "Algorithm 1", ge=0, changeable=True)
+    steps: int = setting(2000, "Iterations of Algorithm 1 (T).", "Algorithm 1", essential=True, ge=0, changeable=True)
     pretrain_refiner: int = setting(0, "Steps of the refiner alone on self-regularization, first.", "Algorithm 1", ge=0)
     pretrain_discriminator: int = setting(100, "Steps of the discriminator alone, second.", "Algorithm 1", ge=0)
-    batch_size: int = setting(32, "Images in a mini-batch (b), that of all ranks together under torchrun.", "Algorithm 1", ge=1, le=2**20)
+    batch_size: int = setting(32, "Images in a batch of all ranks.", "Algorithm 1", essential=True, ge=1, le=2**20)
     refiner_updates: int = setting(2, "Refiner updates in each iteration (K_g).", "Algorithm 1", ge=1)
     discriminator_updates: int = setting(1, "Discriminator updates in each iteration (K_d).", "Algorithm 1", ge=1)
     optimizer: Literal["sgd", "adam"] = setting("adam", "Optimizer of both networks.", "Algorithm 1")
     refiner_lr: float = setting(5e-4, "Learning rate of the refiner.", "Algorithm 1", gt=0)
     discriminator_lr: float = setting(1e-3, "Learning rate of the discriminator.", "Algorithm 1", gt=0)
-    beta1: float = setting(0.5, "First moment's decay of Adam.", "Algorithm 1", ge=0, lt=1)
+    beta1: float = setting(0.5, "Adam's decay of the first moment.", "Algorithm 1", ge=0, lt=1)
     lr_drop_step: int = setting(0, "Iteration of Algorithm 1 after which both rates are divided by 4; 0 for never.", "Algorithm 1", ge=0)
     ema: float = setting(0.995, "Decay of the exported moving average of the refiner; 0 exports the last iterate.", "Algorithm 1", ge=0, lt=1)
     clip_gradient: float = setting(0.0, "Largest norm of a network's gradient; 0 for no clipping.", "Algorithm 1", ge=0)
 
-    seed: Seed = setting(0, "Seed of the separate streams for data, history and initial weights.", "Runtime")
-    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Runtime", metavar="DEVICE", changeable=True)
-    precision: Literal["auto", "fp32", "bf16"] = setting("auto", "Arithmetic of the networks; auto is bf16 on a GPU or CPU that computes in it, else fp32.", "Runtime", changeable=True)
-    compile: Literal["auto", "on", "off"] = setting("auto", "Compile the networks' passes for this machine when training begins; auto does so on a GPU with Triton and a C++ compiler, for trainings so long that it pays.", "Runtime", changeable=True)
-    deterministic: bool = setting(False, "Only deterministic kernels (slower on a GPU; a CPU is deterministic anyway).", "Runtime", changeable=True)
-    max_time: Duration | None = setting(None, "Save and stop with exit code 75 after this long, such as 30m.", "Runtime", metavar="DURATION", changeable=True)
+    seed: Seed = setting(0, "Seed of all random numbers.", RUNTIME, essential=True)
+    device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE", changeable=True)
+    precision: Precision = setting("auto", "Arithmetic of the networks. auto is bf16 where the GPU or CPU computes in it, else fp32.", RUNTIME, changeable=True)
+    compile: Literal["auto", "on", "off"] = setting("auto", "Compile the networks first. auto does so for long trainings on a GPU with Triton and a C++ compiler.", RUNTIME, changeable=True)
+    deterministic: bool = setting(False, "Only deterministic kernels, slower on a GPU. A CPU is deterministic anyway.", RUNTIME, changeable=True)
+    max_time: Duration | None = setting(None, "Save and stop after this long, such as 30m.", RUNTIME, essential=True, metavar="DURATION", changeable=True)
+    cache: str | None = setting(None, "Folder of the pixel cache, or off. By default the platform's cache folder.", RUNTIME, metavar="DIR|off", changeable=True)
+    workers: int | None = setting(None, "Threads that decode images. By default one per core.", RUNTIME, ge=1, changeable=True)
 
-    log_every: int = setting(25, "Steps between metrics lines; measurements have a line of their step, too.", "Run folder", ge=1, changeable=True)
+    log_every: int = setting(25, "Steps between lines of metrics. Measurements have a line of their own.", "Run folder", ge=1, changeable=True)
     sample_every: int = setting(250, "Steps between pictures of the probe batch; 0 for none.", "Run folder", ge=0, changeable=True)
-    eval_every: int = setting(250, "Steps between measurements on images held out of training: patch distances and label drift; 0 for none.", "Run folder", ge=0, changeable=True)
-    select: Literal["last", "best"] = setting("best", "Refiner that RUN/refiner holds: of those measured at --eval-every the one closest to real images by patch distance whose labels moved by less than 1 px and whose images still differ from each other (the newest where none is such), or the last.", "Run folder")
+    eval_every: int = setting(250, "Steps between measurements on held-out images (patch distance, label drift); 0 for none.", "Run folder", ge=0, changeable=True)
+    select: Literal["last", "best"] = setting("best", "Refiner to export: the last, or the closest to real images at --eval-every among those with labels in place and varied images.", "Run folder")
     save_every: int = setting(100, "Steps between checkpoints; 0 saves only at the end.", "Run folder", ge=0, changeable=True)
     keep: int = setting(2, "Newest checkpoints to keep; 0 keeps all.", "Run folder", ge=0, changeable=True)
     tensorboard: bool = setting(False, "Also write TensorBoard events (pip install 'simgan-cli[tensorboard]').", "Run folder", changeable=True)
@@ -230,17 +175,6 @@ class TrainConfig(BaseModel):
         if step < self.pretrain_refiner:
             return "pretrain-refiner"
         return "pretrain-discriminator" if step < self.pretraining_steps else "adversarial"
-
-
-def key_of(name: str) -> str:
-    """Return the name by which people call a field: `lambda_reg` is `lambda`, since `lambda` is a Python keyword."""
-    return TrainConfig.model_fields[name].alias or name
-
-
-def is_changeable(name: str) -> bool:
-    """Say whether a resumed run may have another value for this field."""
-    extra = TrainConfig.model_fields[name].json_schema_extra
-    return isinstance(extra, dict) and bool(extra["changeable"])
 
 
 # The paper gives neither lambda, nor B, nor T, and reduces by sum; ours reduce by mean. Its rate 0.001 is kept as

@@ -26,7 +26,7 @@ from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.engine.run_folder.checkpoints import checkpoint_of, stored_config, verify_checkpoint
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
-from simgan_cli.settings.train import Globs, PlainBackground
+from simgan_cli.settings.base import Globs, PlainBackground
 
 MID_GREY = "#808080"
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, settings_of, step_of
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.files import parse_json, sha256_of, write_json
-from simgan_cli.settings.train import TrainConfig, is_changeable, key_of
+from simgan_cli.settings.base import extra_of
+from simgan_cli.settings.train import TrainConfig
 
 STATE = "state.json"
 
@@ -146,8 +147,8 @@ def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     different = [
         f"--{key.replace('_', '-')}: the run has {_shown(before[key])}, now {_shown(now[key])}; "
         "leave it out to go on, or choose another --out"
-        for name, key in ((name, key_of(name)) for name in TrainConfig.model_fields)
-        if not is_changeable(name) and before[key] != now[key]
+        for key, field in TrainConfig.fields_by_key().items()
+        if not extra_of(field)["changeable"] and before[key] != now[key]
     ]
     if different:
         raise SettingsError(*different)

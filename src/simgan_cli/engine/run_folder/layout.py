@@ -23,7 +23,6 @@ from simgan_cli.files import (
 from simgan_cli.settings.train import TrainConfig
 
 MANIFEST = "manifest.json"
-RUN_SCHEMA = "simgan.run/1"
 
 # What a person finds in a run folder; the reference shows this table.
 LAYOUT = {
@@ -53,7 +52,7 @@ class RunFolder:
     def is_run(self) -> bool:
         """Return whether the folder holds a run of ours, if only one that failed before its first checkpoint."""
         try:
-            return bool(parse_json(self.config.read_bytes())["schema"] == RUN_SCHEMA)
+            return bool(parse_json(self.config.read_bytes())["schema"] == TrainConfig.recorded_as)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -66,7 +65,9 @@ class RunFolder:
 
     def create(self, config: TrainConfig) -> None:
         """Make the folder with its config.json, or bring that up to date after a resume."""
-        write_json(self.config, {"schema": RUN_SCHEMA, "simgan": __version__, "settings": settings_of(config)})
+        write_json(
+            self.config, {"schema": TrainConfig.recorded_as, "simgan": __version__, "settings": settings_of(config)}
+        )
         for folder in (self.samples, self.checkpoints):
             folder.mkdir(exist_ok=True)
 
