@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
+from typer.testing import Result as Result
 
+from simgan_cli.cli.app import app
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.method.networks import Refiner
 from tests.simgan_server import ENVIRONMENT, warm_simgan
@@ -59,6 +62,15 @@ def simgan(
         env=os.environ | ENVIRONMENT | (env or {}),
         preexec_fn=preexec,
     )
+
+
+def invoke(*arguments: object, code: int = 0, env: dict[str, str] | None = None) -> Result:
+    """Run a command in this process, where starting a process is not what is tested, and check its exit code."""
+    result = CliRunner().invoke(app, [*map(str, arguments)], env=env)
+    if not isinstance(result.exception, SystemExit | None):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
 
 
 def write_images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = (16, 20), dtype: Any = np.uint8) -> Path:

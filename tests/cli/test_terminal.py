@@ -1,15 +1,18 @@
-"""No command hands what stands in a file's name to the terminal as it is: it could move the cursor, or worse."""
+"""What a terminal gets: no orders from names of files, which could move the cursor, and lines that fit."""
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
+from simgan_cli.cli.console import REFRESH, ProgressLine
+from simgan_cli.cli.train import progress_line
 from tests.gaze.helpers import write_csv
-from tests.helpers import TINY, pack, simgan, write_images, write_refiner
+from tests.helpers import TINY, invoke, pack, simgan, write_images, write_refiner
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
 
@@ -42,7 +45,7 @@ def run(world: Path, command: str, *more: str) -> tuple[int, str]:
         "inspect-buffer": [str(world / "run")],
         "eval-gaze": [
             "--train",
-            f"synthetic={world / 'eyes'}",
+            f"raw={world / 'eyes'}",
             "--test",
             str(world / "eyes"),
             "--out",
@@ -52,6 +55,10 @@ def run(world: Path, command: str, *more: str) -> tuple[int, str]:
     }
     result = CliRunner().invoke(app, [command, *arguments[command], *more])
     return result.exit_code, result.output
+
+
+def orders(text: str) -> list[str]:
+    return [c for c in text if not c.isprintable() and c != "\n"]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +74,7 @@ def run(world: Path, command: str, *more: str) -> tuple[int, str]:
         ("inspect-buffer", [], 0),
         ("inspect-buffer", ["--step", "77"], 4),
         ("eval-gaze", ["--estimator", "knn"], 4),
-        ("doctor", [], 0),
+        pytest.param("doctor", [], 0, marks=pytest.mark.slow),  # Python's platform asks uname
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
@@ -75,20 +82,20 @@ def test_what_is_said_holds_no_orders(world: Path, command: str, more: list[str]
     found, said = run(world, command, *more)
     assert found == code, said
     assert said.strip()
-    assert [c for c in said if not c.isprintable() and c != "\n"] == []
+    assert orders(said) == []
 
 
 def test_what_is_planned_is_told_without_orders(world: Path, tmp_path: Path) -> None:
     code, said = run(world, "train", "--out", str(tmp_path / "new"), "--dry-run")
     assert code == 0, said
     assert "\\x1b[31mred" in said
-    assert [c for c in said if not c.isprintable() and c != "\n"] == []
+    assert orders(said) == []
 
 
 def test_the_log_of_a_run_may_be_shown_by_a_terminal(world: Path) -> None:
     log = (world / "run" / "log.txt").read_text()
     assert "\\x1b[31mred" in log
-    assert [c for c in log if not c.isprintable() and c != "\n"] == []
+    assert orders(log) == []
 
 
 def test_a_list_of_files_has_a_line_for_each(world: Path) -> None:
@@ -102,10 +109,8 @@ def test_names_are_not_drawn_as_emoji(tmp_path: Path) -> None:
     write_images(tmp_path / "synthetic", 3, 1)
     write_images(tmp_path / "real", 3, 2)
     (tmp_path / "real" / ":skull:.png").write_bytes(b"")
-    result = CliRunner().invoke(
-        app, ["train", "--synthetic", str(tmp_path / "synthetic"), "--real", str(tmp_path / "real"), "--out",
-              str(tmp_path / "run"), "--strict", *TINY],
-    )  # fmt: skip
+    folders = ["--synthetic", tmp_path / "synthetic", "--real", tmp_path / "real", "--out", tmp_path / "run"]
+    result = invoke("train", *folders, "--strict", *TINY, code=4)
     assert ":skull:.png: empty file" in result.output
 
 
@@ -114,3 +119,26 @@ def test_a_stdout_without_utf_8_gets_what_it_can_show(world: Path) -> None:
     said = simgan("inspect-buffer", world / "run", env={"PYTHONIOENCODING": "latin-1"}, cold=True)
     assert (said.returncode, said.stderr) == (0, "")
     assert "\\u2588" in said.stdout  # the bars
+
+
+def test_progress_without_a_terminal_is_a_short_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressLine(2, quiet=False) as progress, ProgressLine(quiet=False, pause=60) as seldom:
+        for done in (1, 2, 3, 4000):
+            time.sleep(REFRESH)
+            progress.update("reading \x1b", "images", done, 4000)
+            seldom.update("reading", "images", done, 4000)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("reading \\x1b 2/4,000 images, ")
+    assert last.startswith("reading \\x1b 4,000/4,000 images, ")
+    assert last.endswith("/s, ETA 0:00:00")
+
+
+def test_a_line_of_training_fits_80_columns() -> None:
+    losses = {"loss_refiner": 12.3456, "loss_discriminator": 10.9876}
+    rights = {"accuracy_real": 1.0, "accuracy_refined": 1.0, "accuracy_history": 1.0}
+    line = {"step": 1_000_000, "change": 0.1234} | losses | rights
+    assert progress_line(line | {"phase": "adversarial"}, 1_000_300, 36_000) == (
+        "1000000/1000300  L_R 12.346  L_D 10.988  change 0.123  D 100%/100%  ETA 10:00:00"
+    )
+    shown = progress_line(line | {"phase": "pretrain-discriminator"}, 1_000_300, 36_000)
+    assert shown == "1000000/1000300  pretrain-discriminator  L_D 10.988  D 100%/100%  ETA 10:00:00"

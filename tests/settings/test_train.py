@@ -6,9 +6,10 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 
+from simgan_cli.settings.base import parse_duration
 from simgan_cli.settings.demo import DemoConfig
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
-from simgan_cli.settings.train import TrainConfig, defaults_of, parse_duration, parse_lambda, parse_psi
+from simgan_cli.settings.train import TrainConfig, defaults_of, parse_lambda, parse_psi
 
 
 def paper(preset: str) -> TrainConfig:

@@ -203,18 +203,15 @@ def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, 
 def progress_line(line: dict[str, Any], total_steps: int, eta_seconds: float) -> str:
     """Return the numbers of a line of metrics that tell how a training goes, in at most 80 columns.
 
-    After D come the percentages of real, refined and history patches that it is right on.
+    After D come the percentages of real and of refined patches that it is right on.
     """
     words = [f"{line['step']}/{total_steps}"] + ([line["phase"]] if line["phase"] != "adversarial" else [])
     numbers = {"L_D": "loss_discriminator"}
     if line["phase"] != "pretrain-discriminator":
         numbers = {"L_R": "loss_refiner"} | numbers | {"change": "change"}
     words += [f"{label} {line[name]:.3f}" for label, name in numbers.items() if name in line]
-    rights = [
-        f"{100 * line[f'accuracy_{of}']:.0f}" for of in ("real", "refined", "history") if f"accuracy_{of}" in line
-    ]
-    if rights:
-        words.append(f"D {'/'.join(rights)}%")
+    if "accuracy_real" in line:
+        words.append(f"D {line['accuracy_real']:.0%}/{line['accuracy_refined']:.0%}")
     return "  ".join([*words, f"ETA {format_duration(eta_seconds)}"])
 
 
