@@ -30,10 +30,12 @@ README = PAGES[0].read_text()
 TALK = ("text", "bibtex")  # blocks that nobody types
 # Settings below flags and above files and recipes: every training and evaluation takes a moment.
 QUICK = {name[2:]: value for name, value in zip(TINY[::2], TINY[1::2], strict=True)} | {
-    "pretrain-refiner": "1", "estimator": "resnet", "train-steps": "2", "train-batch": "8",
-    "bootstrap": "100",
+    "pretrain-refiner": "1",
+}
+ENVIRONMENT = {f"SIMGAN_TRAIN_{name.upper().replace('-', '_')}": value for name, value in QUICK.items()} | {
+    "SIMGAN_EVAL_GAZE_ESTIMATOR": "resnet", "SIMGAN_EVAL_GAZE_STEPS": "2", "SIMGAN_EVAL_GAZE_BATCH_SIZE": "8",
+    "SIMGAN_EVAL_GAZE_BOOTSTRAP": "100",
 }  # fmt: skip
-ENVIRONMENT = {f"SIMGAN_{name.upper().replace('-', '_')}": value for name, value in QUICK.items()}
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ pytestmark = pytest.mark.slow  # whole commands
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = {
-    "SIMGAN_STEPS": "2", "SIMGAN_PRETRAIN_DISCRIMINATOR": "1", "SIMGAN_BATCH_SIZE": "4", "SIMGAN_REFINER_WIDTH": "4",
-    "SIMGAN_REFINER_BLOCKS": "1", "SIMGAN_SAMPLE_EVERY": "0", "SIMGAN_CACHE": "off", "SIMGAN_TRAIN_STEPS": "2",
-    "SIMGAN_TRAIN_BATCH": "8", "SIMGAN_HISTORY_SIZE": "8",
+    "SIMGAN_TRAIN_STEPS": "2", "SIMGAN_TRAIN_PRETRAIN_DISCRIMINATOR": "1", "SIMGAN_TRAIN_BATCH_SIZE": "4",
+    "SIMGAN_TRAIN_REFINER_WIDTH": "4", "SIMGAN_TRAIN_REFINER_BLOCKS": "1", "SIMGAN_TRAIN_SAMPLE_EVERY": "0",
+    "SIMGAN_TRAIN_HISTORY_SIZE": "8", "SIMGAN_EVAL_GAZE_STEPS": "2", "SIMGAN_EVAL_GAZE_BATCH_SIZE": "8",
+    "SIMGAN_CACHE": "off",
 }  # fmt: skip
 
 
@@ -174,7 +175,7 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
     command = [*command_of("slurm_lambda.sh"), *map(str, (renders, photos, tmp_path / "runs"))]
     run = tmp_path / "runs" / "lambda-3"
 
-    endless = environment_with(scontrol, **task, SIMGAN_STEPS="1000000", SIMGAN_LOG_EVERY="1")
+    endless = environment_with(scontrol, **task, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1")
     with subprocess.Popen(command, env=endless, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as script:
         while script.poll() is None and not (run / "metrics.jsonl").exists():
             time.sleep(0.05)
@@ -185,7 +186,7 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
     stopped = json.loads((tmp_path / "19-3.json").read_text())
     assert stopped["status"] == "stopped"
 
-    short = environment_with(scontrol, **task, SIMGAN_STEPS=str(stopped["step"] + 1), SIMGAN_LOG_EVERY="1")
+    short = environment_with(scontrol, **task, SIMGAN_TRAIN_STEPS=str(stopped["step"] + 1), SIMGAN_TRAIN_LOG_EVERY="1")
     result = subprocess.run(command, env=short, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "asked").read_text() == "requeue 17_2\n"
@@ -206,7 +207,7 @@ def test_torchrun(tmp_path: Path) -> None:
 def test_torchrun_waits_for_its_ranks_after_ctrl_c(tmp_path: Path) -> None:
     domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
     command = [*command_of("torchrun.sh"), "2", *map(str, domains), str(tmp_path / "run"), "--quiet"]
-    endless = environment_with(SIMGAN, SIMGAN_STEPS="1000000", SIMGAN_LOG_EVERY="1")
+    endless = environment_with(SIMGAN, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1")
     with subprocess.Popen(command, env=endless, stdout=subprocess.PIPE, text=True, start_new_session=True) as script:
         while script.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
             time.sleep(0.05)
@@ -233,7 +234,9 @@ def test_a_training_on_several_machines_is_put_back_into_the_queue(tmp_path: Pat
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     job = {"SLURM_JOB_ID": "19", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "1", "MASTER_PORT": str(port)}
-    endless = environment_with(tmp_path / "bin" / "srun", **job, SIMGAN_STEPS="1000000", SIMGAN_LOG_EVERY="1")
+    endless = environment_with(
+        tmp_path / "bin" / "srun", **job, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1"
+    )
     command = [*command_of("slurm_train.sh"), *map(str, domains), str(tmp_path / "run")]
     with subprocess.Popen(command, env=endless, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as script:
         while script.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():

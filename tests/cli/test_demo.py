@@ -3,19 +3,16 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from simgan_cli.cli.app import app
 from simgan_cli.cli.demo import SETTINGS, commands
 from simgan_cli.settings.demo import DemoConfig
-from tests.helpers import files_below, simgan
+from tests.helpers import files_below, invoke
 
 
 @pytest.mark.slow
 def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    result = simgan("demo", folder, "--quick", "--json", "--device", "cpu")
-    assert result.returncode == 0, result.stderr
+    result = invoke("demo", folder, "--quick", "--json", "--device", "cpu")
     document = json.loads(result.stdout)
     assert document["schema"] == "simgan.demo/1"
     assert document["simulated"] is True
@@ -30,8 +27,7 @@ def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_pa
     assert (folder / "refined" / "labels.csv").read_bytes() == (folder / "data/synthetic/labels.csv").read_bytes()
 
     before = {name: content for name, content in files_below(folder).items() if name.endswith((".safetensors", ".png"))}
-    again = simgan("demo", folder, "--quick")
-    assert again.returncode == 0, again.stderr
+    again = invoke("demo", folder, "--quick")
     assert {name: files_below(folder)[name] for name in before} == before
     for row in rows.values():
         assert f"{row['mean']:.2f}" in again.stdout
@@ -42,8 +38,7 @@ def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_pa
 
 
 def test_it_can_be_read_before_it_runs(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["demo", str(tmp_path / "demo"), "--dry-run", "--seed", "3", "--device", "cpu"])
-    assert result.exit_code == 0
+    result = invoke("demo", tmp_path / "demo", "--dry-run", "--seed", "3", "--device", "cpu")
     lines = [shlex.split(line.split("] ")[1]) for line in result.stderr.splitlines()]
     assert [line[:2] for line in lines] == [
         ["simgan", name] for name in ("demo-data", "train", "refine", "inspect-buffer", "eval-gaze")
@@ -59,8 +54,7 @@ def test_it_can_be_read_before_it_runs(tmp_path: Path) -> None:
 def test_a_step_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.tex").write_text("years of work")
-    result = CliRunner().invoke(app, ["demo", str(tmp_path), "--quick"])
-    assert result.exit_code == 2
+    result = invoke("demo", tmp_path, "--quick", code=2)
     assert "did not write" in result.stderr
     assert "[2/5]" not in result.stderr
     assert files_below(tmp_path) == {"data/thesis.tex": b"years of work"}

@@ -282,6 +282,6 @@ def test_a_cache_entry_with_holes_is_made_again(domains: Domains, tmp_path: Path
     cache = tmp_path / "cache"
     flags = [*domains.flags, *TINY, "--cache", str(cache)]
     invoke("train", *flags)
-    for path in cache.glob("*/pixels.bin"):
+    for path in cache.rglob("pixels.bin"):
         path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
     invoke("train", *flags, "--resume", "auto", "--steps", "4")

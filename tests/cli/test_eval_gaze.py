@@ -31,7 +31,7 @@ from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import discs, write_csv
 from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 
-QUICK = ["--estimator", "resnet", "--train-steps", "4", "--train-batch", "16", "--bootstrap", "100"]
+QUICK = ["--estimator", "resnet", "--steps", "4", "--batch-size", "16", "--bootstrap", "100"]
 
 
 def sets(folder: Path) -> list[str]:
@@ -205,7 +205,7 @@ def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tm
         Image.fromarray(image).save(tmp_path / "unlabelled" / f"{index}.png")
     settings = {
         "train": [f"synthetic={train}", f"other={other}"], "test": test, "out": tmp_path / "out", "device": "cpu",
-        "estimator": ["knn", "resnet"], "seeds": 2, "train_steps": 40, "train_batch": 32, "learning_rate": 2e-3,
+        "estimator": ["knn", "resnet"], "seeds": 2, "steps": 40, "batch_size": 32, "lr": 2e-3,
         "precision": "fp32",
     }  # fmt: skip
     config = EvalGazeConfig.model_validate(settings | {"reweight_to": tmp_path / "unlabelled"})
@@ -261,7 +261,7 @@ def test_where_no_label_lies_near_what_is_predicted_a_warning_says_so_and_the_ot
             table.writeheader()
             table.writerows(lines)
         flags = ["--train", f"synthetic={train}", "--test", str(test), "--out", str(tmp_path / "out")]
-        flags += ["--learning-rate", "1e-9"]  # where it looks is up to its first weights
+        flags += ["--lr", "1e-9"]  # where it looks is up to its first weights
         result = simgan("eval-gaze", *flags, *QUICK, "--reweight-to", real, "--json", *more)
         assert result.returncode == 0, result.stderr
         return dict(json.loads(result.stdout))
@@ -400,7 +400,7 @@ def test_equalization_comes_after_refining(tmp_path: Path) -> None:
 
 
 NINE_SEEDS = [
-    "--estimator", "resnet", "--train-steps", "20", "--train-batch", "16", "--bootstrap", "100", "--seeds", "9",
+    "--estimator", "resnet", "--steps", "20", "--batch-size", "16", "--bootstrap", "100", "--seeds", "9",
     "--skip-existing", "--json",
 ]  # fmt: skip
 

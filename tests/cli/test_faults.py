@@ -108,7 +108,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["demo-data", "out", "--count", "70"],
         ["inspect-buffer", "run", "--grid", "out/grid.png"],
         ["eval-gaze", "--train", "a=eyes", "--test", "others", "--out", "out", "--estimator", "resnet",
-         "--train-steps", "2", "--bootstrap", "100"],
+         "--steps", "2", "--bootstrap", "100"],
         ["train", "--synthetic", "synthetic", "--real", "real", "--out", "out", *TINY],
     ],
     ids=lambda command: command[0],

@@ -124,8 +124,8 @@ def test_failing_images_are_reported_and_the_rest_are_done(refine: Refine, rende
         "refined"
     ] * 2
     ended = json.loads(refine("--fail-fast", "--json", out="out2", code=4).stdout)
-    assert ended["status"] == "failed"
-    assert ended["seconds"] > 0
+    assert (ended["schema"], ended["exit_code"]) == ("simgan.error/1", 4)
+    assert "gone.png" in ended["message"]
 
 
 def test_a_disk_that_fills_leaves_nothing_half_written(refine: Refine, renders: Path, tmp_path: Path) -> None:
@@ -450,15 +450,15 @@ def test_settings_come_from_file_environment_and_flags(model: Path, renders: Pat
     file.write_text(
         f'[train]\nsteps = 3\n[refine]\ninputs = ["{renders}"]\nmodel = "{model}"\nstrength = 0.1\nbatch-size = 3\n'
     )
-    environment = {"SIMGAN_STRENGTH": "0.2", "SIMGAN_BATCH_SIZE": "5", "SIMGAN_STEPS": "9"}
+    environment = {"SIMGAN_REFINE_STRENGTH": "0.2", "SIMGAN_REFINE_BATCH_SIZE": "5", "SIMGAN_TRAIN_STEPS": "9"}
     flags = ("--config", file, "--out", tmp_path / "out")
     result = invoke("refine", *flags, "--dry-run", "--strength", "0.3", env=environment)
     shown = dict(line.split(maxsplit=1) for line in result.stderr.splitlines()[:6])
     assert (shown["strength"], shown["batch-size"]) == ("0.3", "5")
     for bad, words in (
-        ({"SIMGAN_STRENGHT": "1"}, "did you mean SIMGAN_STRENGTH"),
-        ({"SIMGAN_MODEL": ""}, "--model: it is empty"),
-        ({"SIMGAN_SHARD": "3/2"}, "--shard:"),
+        ({"SIMGAN_STRENGHT": "1"}, "did you mean SIMGAN_REFINE_STRENGTH"),
+        ({"SIMGAN_REFINE_MODEL": ""}, "SIMGAN_REFINE_MODEL: it is empty"),
+        ({"SIMGAN_REFINE_SHARD": "3/2"}, "SIMGAN_REFINE_SHARD:"),
     ):
-        result = invoke("refine", renders, "--out", tmp_path / "out", code=2, env={"SIMGAN_MODEL": str(model)} | bad)
+        result = invoke("refine", renders, "--out", tmp_path / "out", code=2, env={"SIMGAN_REFINE_MODEL": str(model)} | bad)
         assert words in result.stderr

@@ -74,7 +74,7 @@ def demo(
 
 
 def commands(folder: Path, settings: DemoConfig) -> list[list[str]]:
-    """Return the commands that a demonstration in `folder` consists of, each of which goes on where it was."""
+    """Return the commands that a demonstration in `folder` consists of, each of which resumes where it was."""
     data, run, refined = folder / "data", folder / "run", folder / "refined"
     synthetic, camera = data / "synthetic", data / "camera"
     more = QUICK if settings.quick else SETTINGS

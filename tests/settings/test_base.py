@@ -1,0 +1,71 @@
+"""What holds for the settings of all commands."""
+
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from simgan_cli.cli.resolve import MODELS
+from simgan_cli.engine.run_folder.layout import settings_of
+from simgan_cli.settings.base import Settings, parse_duration
+from simgan_cli.settings.train import TrainConfig
+
+REQUIRED = {"train": {"synthetic": "x", "real": "y"}, "refine": {"model": "x", "out": "y"}, "eval-gaze": {"out": "x"}}
+
+
+def plain(annotation: Any) -> Any:
+    """Return a type without bounds and without None, which may be its default."""
+    if get_origin(annotation) is Annotated:
+        return plain(get_args(annotation)[0])
+    parts = [plain(part) for part in get_args(annotation) if part is not type(None)]
+    if get_origin(annotation) in (None, Literal, tuple):
+        return annotation
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def test_a_key_has_one_type_in_all_commands() -> None:
+    types: dict[str, list[Any]] = {}
+    for model in MODELS:
+        for key, field in model.fields_by_key().items():
+            types.setdefault(key, []).append(plain(field.annotation))
+    assert {key: found for key, found in types.items() if any(kind != found[0] for kind in found)} == {}
+    assert sum(len(found) > 1 for found in types.values()) > 10
+
+
+def test_a_meaning_is_short() -> None:
+    for model in MODELS:
+        for key, field in model.fields_by_key().items():
+            meaning = field.description or ""
+            assert len(meaning.split()) <= 25, key
+            assert meaning[-1] == "."
+            assert meaning.count(". ") <= 1, key
+
+
+def test_recorded_settings_make_the_same_settings() -> None:
+    given = {"synthetic": "x", "real": "y", "size": "4x6", "lambda": "auto", "max_time": "1h", "include": "*.png"}
+    config = TrainConfig.model_validate(given)
+    assert TrainConfig.model_validate(settings_of(config)) == config
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if "seed" in model.model_fields])
+def test_every_seed_that_is_taken_suits_pytorch(model: type[Settings]) -> None:
+    wanted, largest = REQUIRED.get(model.command, {}), 2**63 - 1
+    assert model.model_validate(wanted | {"seed": largest}).model_dump()["seed"] == largest
+    assert torch.Generator().manual_seed(largest).initial_seed() == largest
+    for seed in (-1, largest + 1, 2**64):
+        with pytest.raises(ValidationError, match="seed"):
+            model.model_validate(wanted | {"seed": seed})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("90", 90), ("30m", 1800), ("2h", 7200), ("1h30m5s", 5405), (7.5, 7.5)]
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "1d", "-5s", "5s3m", "1.5h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
