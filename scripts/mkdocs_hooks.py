@@ -11,7 +11,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import typer
 from latex2mathml.converter import convert
@@ -21,7 +21,8 @@ from mkdocs.structure.pages import Page
 
 import simgan_cli
 from simgan_cli.cli.app import app
-from simgan_cli.cli.resolve import COMMANDS, ENVIRONMENT_PREFIX
+from simgan_cli.cli.command import default_of, names_of
+from simgan_cli.cli.resolve import COMMANDS, ENVIRONMENT_PREFIX, shared_keys, variables_of
 from simgan_cli.engine.run_folder.health import RULES, WARM_UP_STEPS
 from simgan_cli.engine.run_folder.layout import LAYOUT
 from simgan_cli.engine.run_folder.metric_fields import METRICS
@@ -30,7 +31,6 @@ from simgan_cli.settings.train import PAPER_HANDS, PRESETS, RECIPES
 
 ROOT = Path(__file__).parents[1]
 FRONT_PAGE, REFERENCE, RESULTS = "index.md", "Reference", "results.md"
-VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH"}  # what stands for an option's value
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -87,21 +87,23 @@ def pages() -> dict[str, str]:
 
 
 def command_page(name: str, command: Any) -> str:
-    """Return what `simgan NAME --help` says, and where else each option may be set."""
-    usage = [f"simgan {name}", "[OPTIONS]", *(_metavar(p) for p in command.params if _is_argument(p))]
+    """Return what `simgan NAME --help-all` says, and where else each option may be set."""
+    with command.make_context(f"simgan {name}", [], resilient_parsing=True) as context:
+        usage = command.get_usage(context).removeprefix("Usage: ")
     panels: dict[str, list[Any]] = {}
     for parameter in command.params:
-        if not parameter.hidden:
-            panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
-    parts = [f"# simgan {name}", command.help, f"```text\n{' '.join(usage)}\n```"]
+        panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
+    parts = [f"# simgan {name}", command.help, f"```text\n{usage}\n```"]
     if name in COMMANDS:
+        variable = list(variables_of(name))[-1]
+        shared = ", ".join(f"`{ENVIRONMENT_PREFIX}{key.upper()}`" for key in sorted(shared_keys()))
         parts.append(
             f"Each option below a heading other than *Options* is also a key of the table `[{name}]` in a TOML file "
-            f"(`--config`), without its dashes, and an environment variable, such as `{ENVIRONMENT_PREFIX}SEED` for "
-            "`--seed`."
+            f"(`--config`), without its dashes, and an environment variable, such as `{variable}`. "
+            f"{shared} set their option for all commands that have it."
         )
     for panel, parameters in panels.items():
-        rows = [(_names(p), _default(p), _meaning(p, _bounds(name, p.name))) for p in parameters]
+        rows = [(f"`{names_of(p)}`", _code(default_of(p)), _meaning(p, _bounds(name, p.name))) for p in parameters]
         parts.append(f"## {panel}\n\n{_table(('option', 'default', 'meaning'), rows)}")
     return "\n\n".join(parts)
 
@@ -182,34 +184,12 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
     return f"{name}(\n{lines}) -> {ast.unparse(definition.returns).strip(chr(39))}"
 
 
-def _is_argument(parameter: Any) -> bool:
-    return not any(name.startswith("-") for name in parameter.opts)
-
-
-def _metavar(parameter: Any) -> str:
-    return str(parameter.metavar or parameter.name.upper())
-
-
-def _names(parameter: Any) -> str:
-    if _is_argument(parameter):
-        return f"`{_metavar(parameter)}`"
-    kind = parameter.type_descriptor.annotation
-    choices = " | ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else None
-    value = parameter.metavar or choices or VALUES.get(kind)
-    shown = [*parameter.opts, *parameter.secondary_opts]
-    return "<br>".join(f"`{name} {value}`" if value else f"`{name}`" for name in shown)
-
-
-def _default(parameter: Any) -> str:
-    shown = parameter.show_default
-    if shown is True and parameter.default not in (None, False):
-        shown = str(parameter.default)
-    return f"`{shown}`" if isinstance(shown, str) else ""
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
 
 
 def _meaning(parameter: Any, bounds: str) -> str:
-    text = re.sub(r"\\\[", "[", parameter.help or "")  # as Rich would show it
-    return text + (f" {bounds[0].upper()}{bounds[1:]}." if bounds else "")
+    return (parameter.help or "") + (f" {bounds[0].upper()}{bounds[1:]}." if bounds else "")
 
 
 def _bounds(command: str, name: str) -> str:
