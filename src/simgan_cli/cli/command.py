@@ -2,8 +2,9 @@
 
 import functools
 import inspect
+import textwrap
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -15,6 +16,8 @@ from typer.exceptions import TyperException
 from simgan_cli.cli.console import print_error
 from simgan_cli.errors import EXIT_CODES
 from simgan_cli.settings.base import Settings, extra_of
+
+NAMES = 24  # columns of the names of options in help
 
 ConfigFile = Annotated[
     Path | None,
@@ -80,7 +83,7 @@ class Command(TyperCommand):
                 panels["Options"].append(parameter)
         for panel, parameters in panels.items():
             with formatter.section(panel):
-                formatter.write_dl([(names_of(p), meaning_of(p)) for p in parameters], col_max=24)
+                formatter.write_dl(list(_rows(parameters, formatter.width)), col_max=NAMES)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the exit codes, as a section like the others."""
@@ -116,17 +119,21 @@ def names_of(parameter: Any) -> str:
     return f"{names} {parameter.metavar}" if parameter.metavar else names
 
 
-def meaning_of(parameter: Any) -> str:
-    """Return what help says of a parameter."""
-    default = default_of(parameter)
-    return (parameter.help or "") + (f" [default: {default}]" if default else "")
-
-
 def default_of(parameter: Any) -> str:
     """Return the default that help shows, "" for none."""
     if isinstance(parameter.show_default, str):
         return parameter.show_default
     return str(parameter.default) if parameter.show_default and parameter.default not in (None, False) else ""
+
+
+def _rows(parameters: list[Any], width: int) -> Iterator[tuple[str, str]]:
+    """Yield names and meanings, wrapped so that no name is broken at a hyphen, as Click would."""
+    names = [names_of(parameter) for parameter in parameters]
+    for name, parameter in zip(names, parameters, strict=True):
+        default = default_of(parameter)
+        meaning = (parameter.help or "") + (f" [default:\xa0{default}]" if default else "")
+        lines = textwrap.wrap(meaning, width - min(max(map(len, names)), NAMES) - 4, break_on_hyphens=False)
+        yield name, "\b\n" + "\n".join(lines).replace("\xa0", " ")
 
 
 def _show_all(ctx: typer.Context, wanted: bool) -> None:

@@ -116,7 +116,7 @@ def _run(context: typer.Context, line: list[str], *, hidden: bool) -> None:
     with contextlib.redirect_stdout(out):
         code = context.find_root().command.main(line, prog_name="simgan", standalone_mode=False)
     if code:
-        echo_err(f"simgan {line[0]} ended with exit code {code}; run the demo again to go on", "yellow")
+        echo_err(f"simgan {line[0]} ended with exit code {code}; rerun the demo to resume", "yellow")
         raise typer.Exit(code)
 
 

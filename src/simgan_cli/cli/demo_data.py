@@ -102,7 +102,7 @@ def _is_there(folder: Path, settings: DemoDataConfig, *, skip_existing: bool, ov
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Return what wrote a folder; nothing where that cannot be told."""
+    """Return what wrote a folder; {} where that is unknown."""
     try:
         content = json_module.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

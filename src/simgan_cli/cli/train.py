@@ -39,12 +39,7 @@ def train(
     *,
     config: ConfigFile = None,
     resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume",
-            metavar="WHERE",
-            help="Resume: auto, latest (must exist), or a path.",
-        ),
+        str | None, typer.Option("--resume", metavar="WHERE", help="Resume: auto, latest (must exist), or a path.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print settings, networks and data; do not train.")
@@ -197,7 +192,7 @@ def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, 
         echo_err(f"refiner: {run.refiner}, report: {run.report}")
     else:
         echo_err(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
-            "the same command with --resume auto goes on")  # fmt: skip
+            "the same command with --resume auto resumes")  # fmt: skip
 
 
 def progress_line(line: dict[str, Any], total_steps: int, eta_seconds: float) -> str:
