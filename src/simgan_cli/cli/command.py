@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
-from typer.exceptions import TyperException
 
 from simgan_cli.cli.console import print_error
 from simgan_cli.errors import EXIT_CODES
@@ -60,7 +59,7 @@ class Command(TyperCommand):
         is_json = "--json" in args  # the parser takes them away
         try:
             return super().parse_args(ctx, args)
-        except TyperException as error:
+        except typer.TyperException as error:
             if is_json:
                 print_error(error.exit_code, [error.format_message()])
             raise
