@@ -8,7 +8,7 @@
     │   └── UnreadableArchive  4   one tar or zip file; likewise
     ├── CheckpointError      4   a checkpoint or model that is damaged or belongs to something else
     ├── DivergedError        4   training produced NaN or infinity
-    └── EndedElsewhere       -   another rank failed and says why; its exit code
+    └── EndedElsewhere       -   another rank or command failed and says why; its exit code
     Interrupted         75 130   stopped by a signal at once, saving nothing more
 
 Two more codes belong to jobs that ended as they should: 3, some images of a batch failed and the rest are done, and
@@ -123,7 +123,7 @@ class DivergedError(SimganError):
 
 
 class EndedElsewhere(SimganError):
-    """Another rank of a job failed with `exit_code`; where it cannot say why itself, `message` does."""
+    """Another rank or command failed with `exit_code`; where it cannot say why itself, `message` does."""
 
     def __init__(self, exit_code: int, message: str = "") -> None:
         self.exit_code = exit_code

@@ -54,7 +54,10 @@ def test_it_can_be_read_before_it_runs(tmp_path: Path) -> None:
 def test_a_step_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.tex").write_text("years of work")
-    result = invoke("demo", tmp_path, "--quick", code=2)
+    result = invoke("demo", tmp_path, "--quick", "--json", code=2)
+    assert json.loads(result.stdout)["problems"] == [
+        "simgan demo-data ended with exit code 2; rerun the demo to resume"
+    ]
     assert "did not write" in result.stderr
     assert "[2/5]" not in result.stderr
     assert files_below(tmp_path) == {"data/thesis.tex": b"years of work"}

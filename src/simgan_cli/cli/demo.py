@@ -15,6 +15,7 @@ from rich.table import Table
 from simgan_cli.cli.command import ConfigFile, Json, Quiet, with_settings
 from simgan_cli.cli.console import echo_err, exit_codes, format_duration, print_json, stdout
 from simgan_cli.cli.resolve import read_settings
+from simgan_cli.errors import EndedElsewhere
 from simgan_cli.settings.demo import DemoConfig
 
 # What the demonstration sets otherwise than the commands do by themselves, to be done in minutes on two cores.
@@ -111,13 +112,12 @@ def files_to_open(folder: Path) -> dict[str, Path]:
 
 
 def _run(context: typer.Context, line: list[str], *, hidden: bool) -> None:
-    """Run a command as the program would. Raises typer.Exit with its exit code unless that is 0."""
+    """Run a command as the program would. Raises EndedElsewhere with its exit code unless that is 0."""
     out = sys.stderr if hidden else sys.stdout  # one document on stdout, if any
     with contextlib.redirect_stdout(out):
         code = context.find_root().command.main(line, prog_name="simgan", standalone_mode=False)
     if code:
-        echo_err(f"simgan {line[0]} ended with exit code {code}; rerun the demo to resume", "yellow")
-        raise typer.Exit(code)
+        raise EndedElsewhere(code, f"simgan {line[0]} ended with exit code {code}; rerun the demo to resume")
 
 
 def _document(
