@@ -222,6 +222,7 @@ def test_a_list_that_is_no_list_is_a_usage_error(tmp_path: Path) -> None:
         invoke("refine", "--from-file", tmp_path / "list", "--model", model, "--out", tmp_path / "out", code=2)
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8(domains: Domains, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"render\xff")
     domains.synthetic.rename(folder)
