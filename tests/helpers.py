@@ -66,7 +66,7 @@ def simgan(
 
 def invoke(*arguments: object, code: int = 0, env: dict[str, str] | None = None) -> Result:
     """Run a command in this process, where starting a process is not what is tested, and check its exit code."""
-    result = CliRunner().invoke(app, [*map(str, arguments)], env=env)
+    result = CliRunner().invoke(app, [*map(str, arguments)], env=ENVIRONMENT | (env or {}))
     if not isinstance(result.exception, SystemExit | None):
         raise result.exception
     assert result.exit_code == code, result.output

@@ -15,24 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import simgan_cli
-from simgan_cli.cli.app import app
 from simgan_cli.engine.refining.outcome import Report
 from simgan_cli.engine.refining.record import RECORD
-from tests.helpers import files_below, pack, write_images, write_refiner, write_renders
+from tests.helpers import files_below, invoke, pack, write_images, write_refiner, write_renders
 from tests.simgan_server import ENVIRONMENT, warm_simgan
 
 Refine = Callable[..., Result]
-
-
-def invoke(*arguments: str | Path, code: int = 0, env: dict[str, str] | None = None) -> Result:
-    """Run `simgan` in this process."""
-    result = CliRunner().invoke(app, [str(word) for word in arguments], env={"COLUMNS": "200"} | (env or {}))
-    assert result.exit_code == code, result.stderr
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -460,5 +451,7 @@ def test_settings_come_from_file_environment_and_flags(model: Path, renders: Pat
         ({"SIMGAN_REFINE_MODEL": ""}, "SIMGAN_REFINE_MODEL: it is empty"),
         ({"SIMGAN_REFINE_SHARD": "3/2"}, "SIMGAN_REFINE_SHARD:"),
     ):
-        result = invoke("refine", renders, "--out", tmp_path / "out", code=2, env={"SIMGAN_REFINE_MODEL": str(model)} | bad)
+        result = invoke(
+            "refine", renders, "--out", tmp_path / "out", code=2, env={"SIMGAN_REFINE_MODEL": str(model)} | bad
+        )
         assert words in result.stderr

@@ -28,7 +28,9 @@ HALF_BLOCK = "\N{UPPER HALF BLOCK}"
 
 
 def inspect_buffer(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, also of a training that still runs.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder, also of a training that still runs.", show_default=False)
+    ],
     *,
     step: Annotated[
         int | None, typer.Option("--step", metavar="N", help="Checkpoint to look at. By default the newest.")
