@@ -687,7 +687,7 @@ def run_template() -> Path:
     run = RunFolder(folder)
     run.create(config)
     for step in range(2):
-        state.gan.step(step, state.samplers["synthetic"], state.samplers["real"])
+        state.gan.advance(step, state.samplers["synthetic"], state.samplers["real"])
     state.step = 2
     state.snapshot(state.gather_rank_states()).save(run.checkpoint(2))
     save_network(run.refiner, state.gan.exported_refiner, {"preprocess": "none", "size": [16, 20]}, {"step": "2"})
@@ -746,7 +746,7 @@ def resume(run: RunFolder) -> None:
     run.rewind_to(state.step, checkpoint)
     lines = run.read_metrics()
     conclude(lines, config.select)
-    history = excerpt_of(state.gan.history, N_HISTORY_IMAGES) if state.gan.history is not None else None
+    history = excerpt_of(state.gan.history, N_HISTORY_IMAGES)
     images = {name: len(domain.pixels) for name, domain in domains.items()}
     write_page(run, config, images, Health(config, lines).verdicts(), history, state.step)
 

@@ -62,7 +62,6 @@ def begun(config: TrainConfig, size: tuple[int, int] = (35, 55)) -> Path:
             Image.fromarray(image[0]).save(folder / f"{number}.png")
     device = resolve_device(config.device)
     state: TrainState = build_state(config, open_domains(config, Clock()), device)
-    assert state.gan.history is not None
     state.gan.history.replace(torch.rand(config.history_size, 1, *size, device=device) * 2 - 1, 0)
     checkpoint = RunFolder(config.out).checkpoint(0)
     state.snapshot(state.gather_rank_states()).save(checkpoint)

@@ -5,8 +5,8 @@ replaced, optimizers, moving average, running means. `bare` is what no implement
 networks' passes on fixed random tensors of the same shapes. Rounds of both alternate; the ratio is taken pair by pair.
 Each batch size runs in a process of its own, so that peak memory is its own.
 
---plain: `plain_loop.py` against the product in float32 and in its own precision, each in a process of its own that
-waits while another has its turn, since allocators and thread pools are a process's.
+--plain: `examples/plain_simgan.py` against the product in float32 and in its own precision, each in a process of its
+own that waits while another has its turn, since allocators and thread pools are a process's.
 """
 
 import argparse
@@ -20,12 +20,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from plain_loop import plain_iteration
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
@@ -41,6 +41,9 @@ from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.training.build import build_networks, build_state
 from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import plain_simgan
 
 SIZE = (35, 55)
 MATRIX, MATRIX_ON_GPU = 2048, 8192  # side of the matrices whose product shows the machine's peak
@@ -69,15 +72,26 @@ def product_iteration(
     domains = {name: PixelSet(Path(name), pixels, [], name) for name, pixels in random_images(size).items()}
     state: TrainState = build_state(config, domains, device, ranks)
     gan, samplers = state.gan, state.samplers
-    if gan.history is not None:
-        gan.history.replace(torch.rand(gan.history.capacity, 1, *size, device=device) * 2 - 1, 0)
+    gan.history.replace(torch.rand(gan.history.capacity, 1, *size, device=device) * 2 - 1, 0)
     state.step = config.pretraining_steps
 
     def iteration() -> None:
-        state.metrics.add(gan.step(state.step, samplers["synthetic"], samplers["real"]))
+        state.metrics.add(gan.advance(state.step, samplers["synthetic"], samplers["real"]))
         state.step += 1
 
     return iteration
+
+
+def plain_iteration(config: TrainConfig, device: torch.device) -> Callable[[], object]:
+    """Return one iteration of the plain loop, its history filled beforehand; of the settings it has width and batch."""
+    gan = plain_simgan.SimGAN(config.refiner_width, config.batch_size, config.history_size, device)
+    gan.history = [*torch.rand(config.history_size, 1, *SIZE, device=device) * 2 - 1]
+    domains, rng = random_images(SIZE), np.random.default_rng(0)
+
+    def batches(pixels: np.ndarray) -> Callable[[int], Tensor]:
+        return lambda count: torch.from_numpy(pixels[rng.choice(len(pixels), count)]).to(device) / 127.5 - 1
+
+    return partial(gan.iteration, batches(domains["synthetic"]), batches(domains["real"]))
 
 
 def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, int] = SIZE) -> Callable[[], None]:
@@ -158,7 +172,7 @@ def take_turns(config: TrainConfig, iterations: int, *, plain: bool) -> None:
     """Measure once for each line on stdin: seconds and CPU seconds of one iteration, and the machine's FLOP/s."""
     device = resolve_device(config.device)
     if plain:
-        iteration: Callable[[], object] = plain_iteration(config, random_images(SIZE), device)
+        iteration: Callable[[], object] = plain_iteration(config, device)
         dtype = torch.float32
     else:
         prepare_process(device, deterministic=False)

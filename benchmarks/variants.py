@@ -23,9 +23,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from simgan_cli.cli import app
 from simgan_cli.engine.method import algorithm
 from simgan_cli.engine.method.algorithm import SimGAN, patch_log_odds
-from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.training import build
-from simgan_cli.settings.train import TrainConfig
 
 Loss = Callable[[Tensor], Tensor]
 R1_WEIGHT = 1.0  # gamma
@@ -43,10 +41,10 @@ def losses(if_refined: Loss, if_real: Loss) -> Iterator[None]:
 class LeastSquares(SimGAN):
     """Least squares (Mao et al., ICCV 2017) with targets 1 for refined and -1 for real."""
 
-    def step(self, *arguments: Any) -> algorithm.Measures:
+    def advance(self, *arguments: Any) -> algorithm.Measures:
         """Step with (s - 1)^2 / 2 and (s + 1)^2 / 2."""
         with losses(lambda s: (s - 1).square().mean() / 2, lambda s: (s + 1).square().mean() / 2):
-            return super().step(*arguments)
+            return super().advance(*arguments)
 
 
 class Hinge(SimGAN):
@@ -79,9 +77,7 @@ class LabelSmoothing(SimGAN):
 class R1(SimGAN):
     """A penalty on D's gradient at real images (Mescheder et al., ICML 2018, R1), with s summed over patches."""
 
-    def discriminator_step(
-        self, synthetic: Tensor, real: Tensor, past: Tensor | None = None
-    ) -> tuple[algorithm.Measures, Tensor]:
+    def discriminator_step(self, synthetic: Tensor, real: Tensor, past: Tensor) -> tuple[algorithm.Measures, Tensor]:
         """Keep the real images for the penalty."""
         self.real = real
         return super().discriminator_step(synthetic, real, past)
@@ -103,8 +99,8 @@ def penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 class SeenThrough(SimGAN):
     """D sees every image, refined or real, through `seen`, at both kinds of step; chance begins anew at each step."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.chance = torch.Generator(next(self.discriminator.parameters()).device)
         discriminator = self._discriminator
         self._discriminator = lambda images: discriminator(self.seen(images))
@@ -146,17 +142,18 @@ class DiffAugment(SeenThrough):
 class SpectralNorm(SimGAN):
     """Spectral normalisation of each convolution of D (Miyato et al., ICLR 2018)."""
 
-    def __init__(self, config: TrainConfig, refiner: Refiner, discriminator: Discriminator, *others: Any) -> None:
+    def __post_init__(self) -> None:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            for module in [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]:
+            torch.manual_seed(self.config.seed)
+            for module in [module for module in self.discriminator.modules() if isinstance(module, nn.Conv2d)]:
                 spectral_norm(module)
-        super().__init__(config, refiner, discriminator.eval(), *others)
+        self.discriminator.eval()
+        super().__post_init__()
 
-    def step(self, *arguments: Any) -> algorithm.Measures:
+    def advance(self, *arguments: Any) -> algorithm.Measures:
         """Step; only then, and not where somebody looks on, do passes through D improve its estimate of the norms."""
         self.discriminator.train()
-        measures = super().step(*arguments)
+        measures = super().advance(*arguments)
         self.discriminator.eval()
         return measures
 
@@ -168,8 +165,6 @@ class HistoryShare(SimGAN):
 
     def iteration(self, *arguments: Any) -> algorithm.Measures:
         """Iterate with `share` of the refined images from history, where it has that many."""
-        if self.history is None:
-            return super().iteration(*arguments)
         draw, count = self.history.draw, min(self.batch_size - 1, max(1, round(self.batch_size * self.share)))
         with patch.object(self.history, "draw", lambda half: draw(count)):
             return super().iteration(*arguments)

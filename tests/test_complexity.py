@@ -263,7 +263,6 @@ def state_of(images: int, **settings: Any) -> TrainState:
     pixels = np.random.default_rng(0).integers(0, 256, (images, 1, 12, 14), dtype=np.uint8)
     domains = {name: PixelSet(Path(name), pixels, [], name) for name in ("synthetic", "real")}
     state = build_state(config, domains, torch.device("cpu"))
-    assert state.gan.history is not None
     state.gan.history.replace(torch.rand(state.gan.history.capacity, 1, 12, 14) * 2 - 1, 0)
     for _ in range(2):
         one_more_step(state)
@@ -271,7 +270,7 @@ def state_of(images: int, **settings: Any) -> TrainState:
 
 
 def one_more_step(state: TrainState) -> None:
-    state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
+    state.metrics.add(state.gan.advance(state.step, state.samplers["synthetic"], state.samplers["real"]))
     state.step += 1
 
 

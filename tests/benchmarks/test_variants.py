@@ -55,7 +55,7 @@ def test_a_share_of_history_is_that_of_the_refined_half(variants: ModuleType, na
     gan = tiny_gan(tiny_config(batch_size=8), kind=variants.VARIANTS[name])
     synthetic = Images(1)
     for step in range(3):  # of which the first finds no history, the second four images
-        gan.step(step, synthetic, Images(2))
+        gan.advance(step, synthetic, Images(2))
     assert [len(batch) for batch in synthetic.batches[1::2]] == fresh
 
 
@@ -68,7 +68,7 @@ def test_what_is_left_to_chance_follows_from_the_seed(variants: ModuleType, name
         for _ in range(others):
             gan.discriminator(Images(3)(1))  # as a probe does
         for step in range(2):
-            measures = gan.step(step, Images(1), Images(2))
+            measures = gan.advance(step, Images(1), Images(2))
         found.append(float(measures["loss_discriminator"]))
     assert found[0] == found[1]
 

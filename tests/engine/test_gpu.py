@@ -43,7 +43,7 @@ def training(device: str, **settings: Any) -> TrainState:
 
 
 def step(state: TrainState) -> None:
-    state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
+    state.metrics.add(state.gan.advance(state.step, state.samplers["synthetic"], state.samplers["real"]))
     state.step += 1
 
 

@@ -15,7 +15,10 @@ def test_the_recipe_for_eyes_is_the_papers() -> None:
     assert (eyes.size, eyes.channels) == ((35, 55), "1")
     assert (eyes.pretrain_refiner, eyes.pretrain_discriminator) == (1000, 200)
     assert (eyes.refiner_updates, eyes.discriminator_updates, eyes.batch_size) == (2, 1, 512)
-    assert (eyes.optimizer, eyes.refiner_lr, eyes.discriminator_lr, eyes.lr_drop_step) == ("sgd", 0.001, 0.001, 0)
+    assert (eyes.optimizer, eyes.refiner_lr, eyes.discriminator_lr, eyes.lr_drop_step) == (
+        "sgd", "0.001xpatches", "0.001xpatches", 0,
+    )  # fmt: skip
+    assert eyes.rates(9 * 14) == pytest.approx((0.126, 0.126))
     assert (eyes.adversarial, eyes.psi, eyes.refiner_width, eyes.refiner_blocks) == ("local", "identity", 64, 4)
 
 
@@ -24,7 +27,7 @@ def test_the_recipe_for_hands_is_the_papers() -> None:
     assert (hands.size, hands.channels) == ((224, 224), "1")
     assert (hands.pretrain_refiner, hands.pretrain_discriminator) == (500, 200)
     assert (hands.refiner_updates, hands.discriminator_updates) == (2, 1)
-    assert (hands.optimizer, hands.refiner_lr, hands.discriminator_lr) == ("sgd", 0.0002, 0.0002)
+    assert (hands.optimizer, hands.refiner_lr, hands.discriminator_lr) == ("sgd", "0.0002xpatches", "0.0002xpatches")
     assert hands.lr_drop_step == 600_000
     assert (hands.refiner_width, hands.refiner_blocks, hands.refiner_kernel) == (64, 10, 7)
 

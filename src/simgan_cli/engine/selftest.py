@@ -75,7 +75,7 @@ class _Trial:
         self.state = state = self._build()
         before = _weights(state.gan.refiner)
         while state.step < state.gan.config.total_steps:
-            state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
+            state.metrics.add(state.gan.advance(state.step, state.samplers["synthetic"], state.samplers["real"]))
             state.step += 1
         if not state.is_finite():
             raise SimganError("losses or weights became NaN or infinite")

@@ -28,6 +28,7 @@ from simgan_cli.settings.base import (
 Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
 LAMBDA_START = 1.0  # the default, and where auto begins
 LARGEST_SETTING = 4096  # layers, maps, pixels of a filter
+PER_SUM = "xpatches"  # follows a rate that belongs to losses summed over patches, where ours are means
 PSI_NAMES = ("identity", "derivatives", "channel-mean", "blur", "normalized")
 
 
@@ -42,6 +43,19 @@ def parse_lambda(value: object) -> object:
     if not 0 <= number < float("inf"):
         raise ValueError(f"{value!r} is not 0 or more")
     return number
+
+
+def parse_rate(value: object) -> object:
+    """Read a positive number, or one followed by "xpatches": the rate of losses that are summed over D's patches."""
+    text = str(value)
+    number = text.removesuffix(PER_SUM)
+    try:
+        rate = float(number)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither a number nor a NUMBER{PER_SUM}") from None
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"{value!r} is not a positive number")
+    return rate if number == text else text
 
 
 def parse_psi(spec: str) -> list[tuple[str, float]]:
@@ -73,6 +87,7 @@ def _check_psi(spec: object) -> object:
 
 Background = Annotated[str, Field(pattern=r"^(real|keep|#[0-9a-fA-F]{6})$")]
 Lambda = Annotated[float | Literal["auto"], BeforeValidator(parse_lambda)]
+Rate = Annotated[float | str, BeforeValidator(parse_rate)]
 Psi = Annotated[str, BeforeValidator(_check_psi)]
 
 
@@ -122,8 +137,8 @@ class TrainConfig(Settings):
     refiner_updates: int = setting(2, "Refiner updates in each iteration (K_g).", "Algorithm 1", ge=1)
     discriminator_updates: int = setting(1, "Discriminator updates in each iteration (K_d).", "Algorithm 1", ge=1)
     optimizer: Literal["sgd", "adam"] = setting("adam", "Optimizer of both networks.", "Algorithm 1")
-    refiner_lr: float = setting(5e-4, "Learning rate of the refiner.", "Algorithm 1", gt=0)
-    discriminator_lr: float = setting(1e-3, "Learning rate of the discriminator.", "Algorithm 1", gt=0)
+    refiner_lr: Rate = setting(5e-4, "Learning rate of the refiner. NUMBERxpatches: for losses summed over patches, as the paper's.", "Algorithm 1", metavar="NUMBER")
+    discriminator_lr: Rate = setting(1e-3, "Learning rate of the discriminator, likewise.", "Algorithm 1", metavar="NUMBER")
     beta1: float = setting(0.5, "Adam's decay of the first moment.", "Algorithm 1", ge=0, lt=1)
     lr_drop_step: int = setting(0, "Iteration of Algorithm 1 after which both rates are divided by 4; 0 for never.", "Algorithm 1", ge=0)
     ema: float = setting(0.995, "Decay of the exported moving average of the refiner; 0 exports the last iterate.", "Algorithm 1", ge=0, lt=1)
@@ -157,6 +172,18 @@ class TrainConfig(Settings):
         """All steps of the run, pretraining included; the `step` of metrics and checkpoints counts to this."""
         return self.pretraining_steps + self.steps
 
+    def rates(self, patches: int) -> tuple[float, float]:
+        """Return both learning rates, refiner's and discriminator's, for losses that are means over `patches`.
+
+        A sum is `patches` times the mean, and so is its gradient. That holds for all of the refiner's loss (Eq. 4),
+        since lambda is relative to the mean of its first term.
+        """
+        refiner, discriminator = (
+            float(rate.removesuffix(PER_SUM)) * patches if isinstance(rate, str) else rate
+            for rate in (self.refiner_lr, self.discriminator_lr)
+        )
+        return refiner, discriminator
+
     def refiner_settings(self, channels: int) -> dict[str, Any]:
         """Return what `networks.Refiner` is built from."""
         return {
@@ -177,10 +204,9 @@ class TrainConfig(Settings):
         return "pretrain-discriminator" if step < self.pretraining_steps else "adversarial"
 
 
-# The paper gives neither lambda, nor B, nor T, and reduces by sum; ours reduce by mean. Its rate 0.001 is kept as
-# printed: for the gradient of a sum over 9x14 patches, pass --refiner-lr 0.126 --discriminator-lr 0.126.
-# lambda_mean = lambda_sum * pixels / patches = 15.3 lambda_sum at 35x55. "K_g = 50" stands in the same sentence as
-# "R twice for each D"; 50 collapses in public ports, so 2.
+# The paper gives neither lambda, nor B, nor T, and reduces by sum; ours reduce by mean: at 35x55, with 9x14 patches, its
+# rate of 0.001 becomes 0.126. lambda_mean = lambda_sum * pixels / patches = 15.3 lambda_sum there. "K_g = 50" stands in
+# the same sentence as "R twice for each D"; 50 collapses in public ports, so 2.
 RECIPES: dict[str, dict[str, Any]] = {
     "stable": {},  # the defaults above
     "paper": {
@@ -198,8 +224,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "refiner_updates": 2,
         "discriminator_updates": 1,
         "optimizer": "sgd",
-        "refiner_lr": 1e-3,
-        "discriminator_lr": 1e-3,
+        "refiner_lr": f"0.001{PER_SUM}",
+        "discriminator_lr": f"0.001{PER_SUM}",
         "ema": 0.0,
         "select": "last",
     },
@@ -225,8 +251,8 @@ PAPER_HANDS: dict[str, Any] = {
     "batch_size": 32,
     "history_size": 1_600,
     "steps": 1_000_000,
-    "refiner_lr": 2e-4,
-    "discriminator_lr": 2e-4,
+    "refiner_lr": f"0.0002{PER_SUM}",
+    "discriminator_lr": f"0.0002{PER_SUM}",
     "lr_drop_step": 600_000,
 }
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from simgan_cli.cli.app import app
 from simgan_cli.engine.export.network_folder import build_network, fill, load_network, read_tensors, save_network
 from simgan_cli.engine.export.refiner_model import open_model
-from simgan_cli.engine.method.networks import Discriminator, Refiner, eyes_layers
+from simgan_cli.engine.method.networks import EYES, Discriminator, Refiner
 from simgan_cli.engine.metrics.history_buffer import open_buffer
 from simgan_cli.engine.run_folder.checkpoints import write_manifest
 from simgan_cli.engine.run_folder.layout import RunFolder
@@ -153,7 +153,7 @@ def test_a_state_that_its_manifest_vouches_for_is_not_trusted_either(domains: Do
 
 
 def test_what_is_no_refiner_is_refused(tmp_path: Path) -> None:
-    save_network(tmp_path / "d", Discriminator(eyes_layers()), {}, {})
+    save_network(tmp_path / "d", Discriminator(EYES), {}, {})
     with pytest.raises(CheckpointError, match="holds a discriminator, wanted a refiner"):
         open_model(tmp_path / "d")
     (tmp_path / "empty").mkdir()

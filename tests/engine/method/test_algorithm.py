@@ -1,8 +1,8 @@
 """Algorithm 1: one iteration by hand, who learns in which step, and the shares of history."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from simgan_cli.engine.method.algorithm import Network, SimGAN
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
+from simgan_cli.engine.training import build
 from simgan_cli.settings.train import TrainConfig
 
 SHAPE = (1, 6, 9)
@@ -22,7 +23,7 @@ def tiny_config(**settings: Any) -> TrainConfig:
     plain = {
         "synthetic": "a", "real": "b", "batch_size": 5, "history_size": 8, "pretrain_discriminator": 0,
         "refiner_updates": 1, "optimizer": "sgd", "refiner_lr": 0.1, "discriminator_lr": 0.2, "ema": 0.0, "lambda": 0.7,
-        "psi": "identity", "noise": False,
+        "psi": "identity", "noise": False, "precision": "fp32",
     }  # fmt: skip
     return TrainConfig.model_validate(plain | settings)
 
@@ -37,18 +38,19 @@ def tiny_gan(
     history = HistoryBuffer(config.history_size, SHAPE, np.random.default_rng(1), torch.device("cpu"))
     refiner = Refiner(width=3, blocks=1, output="tanh", noise=config.noise)
     discriminator = Discriminator([("conv", 3, 2, 4), ("pool", 3, 1, 4), ("conv", 1, 1, 3)])
-    return kind(config, refiner, discriminator, history if config.history_size else None, nullcontext, ranks, compiled)
+    with patch.object(build, "SimGAN", kind):  # as benchmarks/variants.py puts in a variant
+        return build.build_gan(config, refiner, discriminator, history, config.rates(1), ranks, compiled)
 
 
 class Images:
     """Counts what is drawn and can be asked for the last batch."""
 
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, seed: int, shape: tuple[int, int, int] = SHAPE) -> None:
+        self.generator, self.shape = torch.Generator().manual_seed(seed), shape
         self.batches: list[Tensor] = []
 
     def __call__(self, count: int) -> Tensor:
-        self.batches.append(torch.rand(count, *SHAPE, generator=self.generator) * 2 - 1)
+        self.batches.append(torch.rand(count, *self.shape, generator=self.generator) * 2 - 1)
         return self.batches[-1]
 
 
@@ -85,7 +87,6 @@ def test_one_iteration_is_the_step_worked_out_by_hand() -> None:
     gan, twin = tiny_gan(config), tiny_gan(config)
     past = torch.rand(8, *SHAPE) * 2 - 1
     for each in (gan, twin):
-        assert each.history is not None
         each.history.replace(past, 0)
     gan.iteration(0, synthetic, real)
     x_refiner, x_discriminator = synthetic.batches
@@ -100,13 +101,11 @@ def test_one_iteration_is_the_step_worked_out_by_hand() -> None:
         for parameter, value in zip(twin.refiner.parameters(), theta, strict=True):
             parameter.copy_(value)
         new = twin.refiner(x_discriminator)
-        assert twin.history is not None
         fakes = torch.cat([new, twin.history.draw(2)])  # 5 // 2 from history, 3 from the current refiner
     loss = cross_entropy(twin.discriminator(fakes), 1) + cross_entropy(twin.discriminator(y), 0)
     assert_weights(gan.discriminator, stepped(twin.discriminator, loss, 0.2))
 
     twin.history.replace(new[:2], 1)
-    assert gan.history is not None
     torch.testing.assert_close(gan.history.images, twin.history.images)
     assert gan.history.made_at.tolist() == twin.history.made_at.tolist()
 
@@ -123,7 +122,7 @@ def test_the_refiners_step_leaves_phi_and_changes_every_theta() -> None:
 def test_the_discriminators_step_leaves_theta_and_changes_every_phi() -> None:
     gan = tiny_gan(tiny_config())
     theta, phi = copy_of(gan.refiner), copy_of(gan.discriminator)
-    gan.discriminator_step(Images(1)(5), Images(2)(5))
+    gan.discriminator_step(Images(1)(5), Images(2)(5), Images(3)(0))
     assert unchanged(gan.refiner, theta)
     # A bias that both classes of one location share cancels in no layer but the last, where it moves apart.
     assert changed_everywhere(gan.discriminator, phi)
@@ -140,7 +139,6 @@ def test_the_refiner_feels_the_discriminator() -> None:
 @pytest.mark.parametrize(("batch", "size"), [(5, 8), (4, 3), (6, 3), (2, 1)])
 def test_shares_of_history_from_the_empty_buffer_on(batch: int, size: int) -> None:
     gan, synthetic = tiny_gan(tiny_config(batch_size=batch, history_size=size)), Images(1)
-    assert gan.history is not None
     filled = 0
     for step in range(6):
         gan.iteration(step, synthetic, Images(2))
@@ -164,7 +162,6 @@ def test_k_g_and_k_d_count_the_updates_and_history_is_replaced_once() -> None:
     gan.iteration(0, synthetic, real)
     assert len(synthetic.batches) == 5
     assert len(real.batches) == 2
-    assert gan.history is not None
     assert gan.history.filled == 2
 
 
@@ -172,16 +169,15 @@ def test_the_phases_train_one_network_each_and_leave_history_empty() -> None:
     config = tiny_config(pretrain_refiner=2, pretrain_discriminator=2, steps=1)
     gan, synthetic, real = tiny_gan(config), Images(1), Images(2)
     phi = copy_of(gan.discriminator)
-    first = gan.step(0, synthetic, real)
+    first = gan.advance(0, synthetic, real)
     assert unchanged(gan.discriminator, phi)
     assert set(first) == {"loss_refiner", "loss_regularization", "change"}
     theta = copy_of(gan.refiner)
-    second = gan.step(2, synthetic, real)
+    second = gan.advance(2, synthetic, real)
     assert unchanged(gan.refiner, theta)
     assert set(second) == {"loss_discriminator", "accuracy_real", "accuracy_refined"}
-    assert gan.history is not None
     assert gan.history.filled == 0
-    gan.step(4, synthetic, real)
+    gan.advance(4, synthetic, real)
     assert gan.history.filled == 2
 
 
@@ -189,7 +185,7 @@ def test_pretraining_of_the_refiner_needs_no_lambda() -> None:
     config = tiny_config(**{"lambda": 0.0, "pretrain_refiner": 1})
     gan, synthetic = tiny_gan(config), Images(1)
     twin = tiny_gan(config)
-    gan.step(0, synthetic, Images(2))
+    gan.advance(0, synthetic, Images(2))
     refined = twin.refiner(synthetic.batches[0])
     expected = stepped(twin.refiner, (refined - synthetic.batches[0]).abs().mean(), 0.1)
     assert_weights(gan.refiner, expected)
@@ -315,7 +311,7 @@ def test_compiled_networks_train_the_same_weights() -> None:
         synthetic, real = Images(1), Images(2)
         before = copy_of(gan.refiner), copy_of(gan.discriminator)
         for step in range(4):
-            gan.step(step, synthetic, real)
+            gan.advance(step, synthetic, real)
         assert changed_everywhere(gan.refiner, before[0])
         assert changed_everywhere(gan.discriminator, before[1])
     for network in ("refiner", "discriminator", "average"):

@@ -46,7 +46,7 @@ def built(case: str, ranks: Ranks = SINGLE) -> TrainState:
 
 def train(state: TrainState, steps: int) -> None:
     for _ in range(steps):
-        state.metrics.add(state.gan.step(state.step, state.samplers["synthetic"], state.samplers["real"]))
+        state.metrics.add(state.gan.advance(state.step, state.samplers["synthetic"], state.samplers["real"]))
         state.step += 1
 
 
@@ -59,9 +59,7 @@ def tensors_of(state: TrainState) -> dict[str, Tensor]:
         if network is not None
         for key, tensor in network.state_dict().items()
     }
-    if gan.history is not None:
-        found |= {f"history.{key}": tensor.contiguous() for key, tensor in gan.history.state_tensors().items()}
-    return found
+    return found | {f"history.{key}": tensor.contiguous() for key, tensor in gan.history.state_tensors().items()}
 
 
 def main(folder: Path) -> None:

@@ -102,8 +102,7 @@ def test_each_rank_has_its_own_history(place: Path) -> None:
 def built_unconnected(ranks: Ranks) -> Any:
     """A state as `ranks` would have it, to look into; it cannot train."""
     state = built("adam")
-    assert state.gan.history is not None
-    state.gan.ranks = ranks
+    state.ranks = ranks
     return state
 
 

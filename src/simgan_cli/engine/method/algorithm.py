@@ -1,12 +1,26 @@
-"""SimGAN: the two losses, the mini-batch that mixes in history, and Algorithm 1 (Shrivastava et al., CVPR 2017).
+"""The method in one file: Algorithm 1 of SimGAN, its losses and its history (Shrivastava et al., CVPR 2017).
 
-Names are the paper's: x synthetic, y real, R refiner, D discriminator (class 1 = refined), psi the feature transform.
-All losses are means, over images and patches or pixels, so that lambda means the same at every image size.
+    repeat T times:                                                                              Algorithm 1
+        repeat K_g times:  x <- b synthetic images
+                           theta <- theta - rate * gradient of L_R(theta)
+        repeat K_d times:  x~ <- R(b/2 synthetic images) and b/2 images of the history;  y <- b real images
+                           phi <- phi - rate * gradient of L_D(phi)
+        b/2 random entries of the history <- images just refined
+
+    L_R(theta) = sum_i [ l_real(theta; x_i) + lambda l_reg(theta; x_i) ]                               Eq. 1
+    L_D(phi)   = - sum_i log D(x~_i) - sum_j log(1 - D(y_j))                                           Eq. 2
+    l_real     = - log(1 - D(R(x_i)))                                                                  Eq. 3
+    L_R(theta) = - sum_i log(1 - D(R(x_i))) + lambda sum_i |psi(R(x_i)) - psi(x_i)|                    Eq. 4
+
+x is synthetic, y real, x~ refined; R is the refiner (weights theta), psi a feature transform. D, the discriminator
+(phi), is the probability of *refined* at each patch. Sums are means here, over images and patches or features: so
+lambda means the same at every image size. `examples/plain_simgan.py` is the whole method on one page of plain PyTorch.
 """
 
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +29,7 @@ from torch import Tensor, nn
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.method.noise import NoiseSource
-from simgan_cli.engine.method.psi import SelfRegularization
-from simgan_cli.engine.runtime.device import stream_number
-from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
-from simgan_cli.settings.train import LAMBDA_START, TrainConfig
+from simgan_cli.settings.train import TrainConfig
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device
 Network = Callable[[Tensor], Tensor]
@@ -35,49 +46,47 @@ def patch_log_odds(logits: Tensor) -> Tensor:
 
 
 def loss_if_refined(log_odds: Tensor) -> Tensor:
-    """Return mean -log D over images and patches: the cross-entropy of calling them refined (Eq. 2, first sum)."""
+    """Return mean -log D over images and patches: the cross-entropy of calling them refined."""
     return F.softplus(-log_odds).mean()
 
 
 def loss_if_real(log_odds: Tensor) -> Tensor:
-    """Return mean -log(1 - D): the cross-entropy of calling them real (Eq. 2, second sum; Eq. 4, first term)."""
+    """Return mean -log(1 - D) over images and patches: the cross-entropy of calling them real (Eq. 3)."""
     return F.softplus(log_odds).mean()
 
 
+def discriminator_loss(log_odds_refined: Tensor, log_odds_real: Tensor) -> Tensor:
+    """Return L_D = -log D(x~) - log(1 - D(y)), Eq. 2."""
+    return loss_if_refined(log_odds_refined) + loss_if_real(log_odds_real)
+
+
+def refiner_loss(log_odds: Tensor, regularization: Tensor, lambda_reg: float) -> Tensor:
+    """Return L_R = -log(1 - D(R(x))) + lambda |psi(R(x)) - psi(x)|, Eq. 4."""
+    return loss_if_real(log_odds) + lambda_reg * regularization
+
+
+@dataclass(eq=False)
 class SimGAN:
-    """Both networks, their optimizers, the moving average and the history, and one method for each kind of step.
+    """Both networks and all that a step of training needs; `advance` does one."""
 
-    Each of several `ranks` does this to its part of every mini-batch with a history of its own; gradients are averaged.
-    `compiled` returns a network that computes the same from the same weights, for training alone.
-    """
+    config: TrainConfig  # K_g, K_d, the phases, the average's decay, the gradient's largest norm
+    refiner: Refiner  # R_theta
+    discriminator: Discriminator  # D_phi
+    history: HistoryBuffer
+    refiner_optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
+    schedule: Callable[[int], None]  # sets both rates for the iteration after so many finished steps
+    regularization: Callable[[Tensor, Tensor], Tensor]  # R(x), x -> mean |psi(R(x)) - psi(x)|
+    lambda_reg: float
+    batch_size: int  # b, or the part of it that this process of several takes
+    noise: NoiseSource | None
+    autocast: Callable[[], AbstractContextManager[object]]
+    average_gradients: Callable[[nn.Module], None]  # over all processes, in place
+    compiled: Callable[[nn.Module], Network]  # the same network for training alone, on batches of one size
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        refiner: Refiner,
-        discriminator: Discriminator,
-        history: HistoryBuffer | None,
-        autocast: Callable[[], AbstractContextManager[object]],
-        ranks: Ranks = SINGLE,
-        compiled: Callable[[nn.Module], Network] = lambda network: network,
-    ) -> None:
-        self.config = config
-        self.ranks = ranks
-        self.batch_size = config.batch_size // ranks.count
-        self.refiner = refiner
-        self.discriminator = discriminator
-        self.history = history
-        self.autocast = autocast
-        device = next(refiner.parameters()).device
-        noisy = refiner.settings["noise"]
-        self.noise = NoiseSource((config.seed, stream_number("noise"), ranks.rank), device) if noisy else None
-        self.lambda_reg = LAMBDA_START if config.lambda_reg == "auto" else config.lambda_reg
-        self.regularization = SelfRegularization(config.psi, device)
-        self.refiner_optimizer = self._optimizer(refiner, config.refiner_lr)
-        self.discriminator_optimizer = self._optimizer(discriminator, config.discriminator_lr)
-        # The same networks as training runs them; whatever looks on from outside comes with other batch sizes.
-        self._refiner, self._discriminator = compiled(refiner), compiled(discriminator)
-        self.average = copy.deepcopy(refiner).requires_grad_(False) if config.ema else None
+    def __post_init__(self) -> None:
+        self._refiner, self._discriminator = self.compiled(self.refiner), self.compiled(self.discriminator)
+        self.average = copy.deepcopy(self.refiner).requires_grad_(False) if self.config.ema else None
 
     @property
     def exported_refiner(self) -> Refiner:
@@ -85,17 +94,17 @@ class SimGAN:
         return self.average if self.average is not None else self.refiner
 
     def restart_noise(self, step: int = 0) -> None:
-        """Begin the noise of `step`; what looks on from outside takes that of step 0, the same each time."""
+        """Begin the noise of `step`; measurements take that of step 0, the same each time."""
         if self.noise is not None:
             self.noise.restart(step)
 
     def refine(self, synthetic: Tensor, refiner: Network | None = None, *, alike: bool = False) -> Tensor:
         """Return R(x), or R(x, z) with fresh noise z, of N x C x H x W images; R is in training by default."""
-        seen = synthetic if self.noise is None else self.noise.beside(synthetic, alike=alike)
-        refined: Tensor = (self.refiner if refiner is None else refiner)(seen)
+        inputs = synthetic if self.noise is None else self.noise.beside(synthetic, alike=alike)
+        refined: Tensor = (self.refiner if refiner is None else refiner)(inputs)
         return refined
 
-    def step(self, step: int, synthetic: Batches, real: Batches) -> Measures:
+    def advance(self, step: int, synthetic: Batches, real: Batches) -> Measures:
         """Do the step after `step` finished ones, in whatever phase it belongs to; return its measures."""
         b = self.batch_size
         self.restart_noise(step)
@@ -103,43 +112,39 @@ class SimGAN:
         if phase == "pretrain-refiner":
             return self.refiner_step(synthetic(b), adversarial=False)
         if phase == "pretrain-discriminator":
-            return self.discriminator_step(synthetic(b), real(b))[0]
+            return self.discriminator_step(synthetic(b), real(b), self.history.draw(0))[0]
         return self.iteration(step, synthetic, real)
 
     def iteration(self, step: int, synthetic: Batches, real: Batches) -> Measures:
-        """One iteration t of Algorithm 1: K_g steps on theta, K_d steps on phi, b/2 entries of history replaced."""
-        config, history = self.config, self.history
+        """One iteration of Algorithm 1: K_g steps on theta, K_d steps on phi, b/2 entries of history replaced."""
         b, half = self.batch_size, self.batch_size // 2
-        self._schedule_rates(step)
-        for _ in range(config.refiner_updates):
+        self.schedule(step)
+        for _ in range(self.config.refiner_updates):
             measures = self.refiner_step(synthetic(b))
-        for _ in range(config.discriminator_updates):
-            # Half the refined images come from history; what it cannot supply yet, from the current refiner.
-            past = history.draw(half) if history else None
-            current = b - (len(past) if past is not None else 0)
-            seen, refined = self.discriminator_step(synthetic(current), real(b), past)
-        if history:
-            history.replace(refined[:half], step + 1)
-        return measures | seen
+        for _ in range(self.config.discriminator_updates):
+            past = self.history.draw(half)
+            # The current refiner makes what a buffer that is not full yet cannot supply.
+            measures_discriminator, refined = self.discriminator_step(synthetic(b - len(past)), real(b), past)
+        self.history.replace(refined[:half], step + 1)
+        return measures | measures_discriminator
 
     def refiner_step(self, synthetic: Tensor, *, adversarial: bool = True) -> Measures:
-        """One optimizer step on theta with phi fixed: L_R = -log(1 - D(R(x))) + lambda |psi(R(x)) - psi(x)| (Eq. 4).
+        """One optimizer step on theta with phi fixed (Eq. 4), for b x C x H x W `synthetic` images.
 
-        `synthetic` is b x C x H x W. Without `adversarial` only the second term remains (pretraining).
+        Without `adversarial` only the second term remains (pretraining).
         """
         self.discriminator.requires_grad_(False)  # no gradient of phi is computed, let alone applied
         with self.autocast():
             refined = self.refine(synthetic, self._refiner)
             logits = self._discriminator(refined) if adversarial else None
         regularization = self.regularization(refined, synthetic)
-        loss = self.lambda_reg * regularization
         measures = {}
         if logits is not None:
-            loss_adv = loss_if_real(patch_log_odds(logits))
-            loss = loss + loss_adv
-            measures["loss_adversarial"] = loss_adv.detach()
-        elif self.lambda_reg == 0:
-            loss = regularization  # pretraining has no other term to weigh it against
+            log_odds = patch_log_odds(logits)
+            loss = refiner_loss(log_odds, regularization, self.lambda_reg)
+            measures["loss_adversarial"] = loss_if_real(log_odds.detach())
+        else:  # pretraining has no other term that a lambda of 0 could leave it to
+            loss = (self.lambda_reg or 1) * regularization
         self._update(self.refiner, self.refiner_optimizer, loss)
         self.discriminator.requires_grad_(True)
         if self.average is not None:
@@ -154,22 +159,20 @@ class SimGAN:
             "change": change,
         }
 
-    def discriminator_step(
-        self, synthetic: Tensor, real: Tensor, past: Tensor | None = None
-    ) -> tuple[Measures, Tensor]:
-        """One optimizer step on phi with theta fixed: L_D = -log D(x~) - log(1 - D(y)) (Eq. 2).
+    def discriminator_step(self, synthetic: Tensor, real: Tensor, past: Tensor) -> tuple[Measures, Tensor]:
+        """One optimizer step on phi with theta fixed (Eq. 2).
 
         x~ are the `synthetic` images under the current refiner and the `past` ones from history (Sec. 2.3).
         Returns the measures and the newly refined images, shaped as `synthetic`.
         """
         with torch.no_grad(), self.autocast():
             refined = self.refine(synthetic, self._refiner).float()
-        fakes = refined if past is None else torch.cat([refined, past])
+        fakes = torch.cat([refined, past])
         with self.autocast():  # one pass over all images: D has no batch norm, so they cannot influence each other
             logits = self._discriminator(torch.cat([fakes, real]))
         log_odds = patch_log_odds(logits)
         log_odds_refined, log_odds_real = log_odds[: len(fakes)], log_odds[len(fakes) :]
-        loss = loss_if_refined(log_odds_refined) + loss_if_real(log_odds_real)
+        loss = discriminator_loss(log_odds_refined, log_odds_real)
         self._update(self.discriminator, self.discriminator_optimizer, loss)
         pred_refined = (log_odds_refined.detach() > 0).float()
         measures = {
@@ -177,27 +180,14 @@ class SimGAN:
             "accuracy_real": (log_odds_real.detach() < 0).float().mean(),
             "accuracy_refined": pred_refined[: len(refined)].mean(),
         }
-        if past is not None and len(past):
+        if len(past):
             measures["accuracy_history"] = pred_refined[len(refined) :].mean()
         return measures, refined
 
     def _update(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.ranks.average_gradients(network)
+        self.average_gradients(network)
         if self.config.clip_gradient:
             torch.nn.utils.clip_grad_norm_(network.parameters(), self.config.clip_gradient)
         optimizer.step()
-
-    def _optimizer(self, network: nn.Module, rate: float) -> torch.optim.Optimizer:
-        if self.config.optimizer == "sgd":
-            return torch.optim.SGD(network.parameters(), lr=rate)
-        return torch.optim.Adam(network.parameters(), lr=rate, betas=(self.config.beta1, 0.999), fused=True)
-
-    def _schedule_rates(self, step: int) -> None:
-        dropped = 0 < self.config.lr_drop_step <= step - self.config.pretraining_steps
-        for optimizer, rate in (
-            (self.refiner_optimizer, self.config.refiner_lr),
-            (self.discriminator_optimizer, self.config.discriminator_lr),
-        ):
-            optimizer.param_groups[0]["lr"] = rate / 4 if dropped else rate

@@ -54,7 +54,7 @@ class Estimator(nn.Module):
 
 
 def can_read(architecture: Architecture, height: int, width: int) -> bool:
-    """Say whether images of that size leave anything of themselves after the last convolution."""
+    """Return whether images of that size leave anything of themselves after the last convolution."""
     try:
         with torch.device("meta"):
             Estimator(architecture, height, width)

@@ -15,7 +15,8 @@ class HistoryBuffer:
 
     Images live on the training device as one float16 tensor, capacity x C x H x W: half the memory of float32 at a
     rounding of at most 2**-12 near +-1, a 32nd of a grey level of 8 bits; integers would show the
-    discriminator a staircase that refined images do not have. The buffer draws from its own random stream.
+    discriminator a staircase that refined images do not have. The buffer draws from its own random stream. Without
+    capacity it stays empty.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class HistoryBuffer:
         return self.images[on_device(chosen, self.images.device)].float()
 
     def replace(self, refined: Tensor, step: int) -> None:
-        """Put in newly refined images (n x C x H x W, n <= capacity), made at `step`.
+        """Put in newly refined images (n x C x H x W), made at `step`; the first `capacity` of them, if there are more.
 
         Empty places fill first; the others overwrite different random entries among those that were there before.
         """
+        refined = refined[: self.capacity]
         room = min(len(refined), self.capacity - self.filled)
         overwritten = self._choose(len(refined) - room, self.filled)
         places = np.concatenate([np.arange(self.filled, self.filled + room), overwritten])

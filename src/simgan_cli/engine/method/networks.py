@@ -1,21 +1,33 @@
-"""The refiner R and the discriminator D (Sec. 2 and 3 of the paper), and what can be counted about them."""
+"""The refiner R and the discriminator D (Sec. 2 and 3 of the paper), and what follows from their layers."""
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simgan_cli.engine.method.fused_cpu import can_fuse, fused_block
 from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.errors import SettingsError
 
 Padding = Literal["zeros", "replicate"]
-# A layer of D without its last: (kind, kernel, stride, maps); pooling keeps its maps.
-Layer = tuple[Literal["conv", "pool"], int, int, int]
+Layer = tuple[Literal["conv", "pool"], int, int, int]  # kind, kernel, stride, maps; pooling keeps its maps
+
+# D without its last convolution, 1x1 to the two maps of the softmax. Each layer's output is maps x h x w.
+EYES: tuple[Layer, ...] = (  # Sec. 3.1, for images of 1 x 35 x 55
+    ("conv", 3, 2, 96),  # 96 x 18 x 28
+    ("conv", 3, 2, 64),  # 64 x 9 x 14
+    ("pool", 3, 1, 64),  # 64 x 9 x 14
+    ("conv", 3, 1, 32),  # 32 x 9 x 14
+    ("conv", 1, 1, 32),  # 32 x 9 x 14, and 2 x 9 x 14 logits
+)
+HANDS: tuple[Layer, ...] = (  # Sec. 3.2, for images of 1 x 224 x 224
+    ("conv", 7, 4, 96),  # 96 x 56 x 56
+    ("conv", 5, 2, 64),  # 64 x 28 x 28
+    ("pool", 3, 2, 64),  # 64 x 14 x 14
+    ("conv", 3, 2, 32),  # 32 x 7 x 7
+    ("conv", 1, 1, 32),  # 32 x 7 x 7, and 2 x 7 x 7 logits
+)
 
 
 class SameConv2d(nn.Conv2d):
@@ -52,8 +64,6 @@ class ResidualBlock(nn.Module):
         self.conv2 = SameConv2d(width, width, kernel, padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        if can_fuse(x):
-            return fused_block(x, self.conv1, self.conv2, self.conv1.padding_mode)
         return F.relu(x + self.conv2(F.relu(self.conv1(x))), inplace=True)
 
 
@@ -141,29 +151,7 @@ class Discriminator(nn.Module):
         return logits
 
 
-def eyes_layers(strides: tuple[int, int] = (2, 2)) -> list[Layer]:
-    """Return D of the eyes experiment (Sec. 3.1) without its last layer."""
-    return [
-        ("conv", 3, strides[0], 96),
-        ("conv", 3, strides[1], 64),
-        ("pool", 3, 1, 64),
-        ("conv", 3, 1, 32),
-        ("conv", 1, 1, 32),
-    ]
-
-
-def hands_layers() -> list[Layer]:
-    """Return D of the hands experiment (Sec. 3.2) without its last layer."""
-    return [
-        ("conv", 7, 4, 96),
-        ("conv", 5, 2, 64),
-        ("pool", 3, 2, 64),
-        ("conv", 3, 2, 32),
-        ("conv", 1, 1, 32),
-    ]
-
-
-def discriminator_layers(preset: str, size: tuple[int, int]) -> list[Layer]:
+def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
     """Choose D's layers for images of `size` (H, W).
 
     `auto` takes the eyes network with the largest strides, up to the paper's 2 and 2, whose receptive field stays
@@ -172,12 +160,13 @@ def discriminator_layers(preset: str, size: tuple[int, int]) -> list[Layer]:
     Raises SettingsError where even strides of 1 leave fewer than 4x4 patches.
     """
     if preset != "auto":
-        return hands_layers() if preset == "hands" else eyes_layers()
-    for strides in ((2, 2), (2, 1), (1, 1)):
+        return HANDS if preset == "hands" else EYES
+    for first, second in ((2, 2), (2, 1), (1, 1)):
+        layers: list[Layer] = [("conv", 3, first, 96), ("conv", 3, second, 64), *EYES[2:]]
         with torch.device("meta"):  # counts only: no memory, and no draw from the random state
-            network = Discriminator(eyes_layers(strides))
-        if min(map_size(network, size)) >= 4 and (receptive_field(network) <= 2 / 3 * min(size) or strides == (1, 1)):
-            return eyes_layers(strides)
+            network = Discriminator(layers)
+        if min(map_size(network, size)) >= 4 and (receptive_field(network) <= 2 / 3 * min(size) or first == 1):
+            return layers
     raise SettingsError(f"images of {size[0]}x{size[1]} are too small: the discriminator needs at least 4x4 patches")
 
 
@@ -216,38 +205,3 @@ def map_size(network: Refiner | Discriminator, size: tuple[int, int]) -> tuple[i
         device = network.last.weight.device
         height, width = network(torch.zeros(1, network.inputs, *size, device=device)).shape[2:]
     return height, width
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Return the number of trainable numbers."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One line of a network's layer table; `output` is C x H x W."""
-
-    name: str
-    output: tuple[int, int, int]
-    parameters: int
-
-
-def layer_table(network: Refiner | Discriminator, size: tuple[int, int]) -> list[LayerRow]:
-    """Return a row for each convolution and pooling of `network` on one image of `size` (H, W)."""
-    network = copy.deepcopy(network).to("meta")  # shapes only; and fused blocks would not call their layers
-    rows: list[LayerRow] = []
-
-    def note(module: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):
-            height, width = module.kernel_size
-            name = f"Conv{height}x{width}/{module.stride[0]}-{module.out_channels}"
-        else:
-            name = f"MaxPool{module.kernel_size}x{module.kernel_size}/{module.stride}"
-        _, maps, rows_, columns = output.shape
-        rows.append(LayerRow(name, (maps, rows_, columns), parameter_count(module)))
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-            module.register_forward_hook(note)
-    map_size(network, size)
-    return rows

@@ -22,10 +22,10 @@ from simgan_cli.files import write_atomic
 from simgan_cli.pictures.grid import sample_grid
 from simgan_cli.settings.train import TrainConfig
 
-AVERAGED = 1000  # images that a mean colour is of, at most
+MAX_AVERAGED_IMAGES = 1000  # for a mean colour
 
 
-class Writer:
+class BackgroundWriter:
     """Writes what it is given, in that order; what it is given must be copies that training does not change.
 
     `wait` and `check` raise what went wrong in the thread. However its block ends, what was given is written before.
@@ -51,7 +51,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1)
         self._given: list[Future[None]] = []
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "BackgroundWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,7 +115,7 @@ class Writer:
 
 def mean_colour(pixels: Pixels) -> str:
     """Return the mean colour of N x C x H x W pixels as "#rrggbb"; grey has three equal channels."""
-    chosen = pixels[:: -(-len(pixels) // AVERAGED)]
+    chosen = pixels[:: -(-len(pixels) // MAX_AVERAGED_IMAGES)]
     levels = np.rint(chosen.mean(axis=(0, 2, 3)) * (255 / top_of(pixels.dtype))).astype(int).tolist()
     return "#" + "".join(f"{level:02x}" for level in (3 * levels)[:3])
 

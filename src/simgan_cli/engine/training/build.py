@@ -1,7 +1,8 @@
 """One training from folders to an exported refiner: open the data, build everything, loop."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from simgan_cli.data.cache import PixelSet, Source, open_pixels
 from simgan_cli.data.decoding import Pixels, Preparation, describe
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.export.network_folder import WEIGHTS
-from simgan_cli.engine.method.algorithm import SimGAN
+from simgan_cli.engine.method.algorithm import Network, SimGAN
+from simgan_cli.engine.method.fused_cpu import fuse
 from simgan_cli.engine.method.history import HistoryBuffer
-from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator
-from simgan_cli.engine.method.psi import check_psi
+from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator, map_size
+from simgan_cli.engine.method.noise import NoiseSource
+from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.metrics.label_drift import MIN_SIDE_PIXELS
 from simgan_cli.engine.metrics.realism import HeldOut
 from simgan_cli.engine.run_folder.health import MIN_MEASURED_IMAGES
@@ -33,12 +37,14 @@ from simgan_cli.engine.runtime.device import (
 )
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
-from simgan_cli.engine.training.background_writer import Writer
-from simgan_cli.engine.training.loop import Listener, Loop
+from simgan_cli.engine.training.background_writer import BackgroundWriter
+from simgan_cli.engine.training.learned_psi import check_psi, learned_folders, psi_terms
+from simgan_cli.engine.training.listener import Listener
+from simgan_cli.engine.training.loop import Loop
 from simgan_cli.engine.training.state import TrainState, history_stream
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import sha256_of
-from simgan_cli.settings.train import PSI_NAMES, TrainConfig, parse_psi
+from simgan_cli.settings.train import LAMBDA_START, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -85,13 +91,17 @@ def train(
             if checkpoint is not None:
                 state.load(checkpoint)
                 listener.message(f"resumed {checkpoint} at step {state.step}")
+            if conversion := describe_rates(config, state.gan.discriminator, domains["synthetic"].shape):
+                listener.message(conversion)
             if ranks.is_first:
                 if checkpoint is not None:
                     run.create(config)
                 state.lines = run.rewind_to(state.step, checkpoint, state.lines)
-        board = stack.enter_context(_tensorboard(run, state.step)) if config.tensorboard and ranks.is_first else None
-        writer = stack.enter_context(Writer(run, config, domains))
-        reason = Loop(config, run, state, domains, listener, stop, board, writer, started).run()
+        tensorboard = None
+        if config.tensorboard and ranks.is_first:
+            tensorboard = stack.enter_context(_tensorboard(run, state.step))
+        writer = stack.enter_context(BackgroundWriter(run, config, domains))
+        reason = Loop(config, run, state, domains, listener, stop, tensorboard, writer, started).run()
     status: Literal["finished", "stopped"] = "stopped" if reason else "finished"
     images = {name: len(domain.pixels) for name, domain in domains.items()}
     return TrainResult(status, state.step, time.monotonic() - started, reason, images)
@@ -159,34 +169,25 @@ def build_state(
 
     Networks are the same on all `ranks`; each has its part of the history, and of every mini-batch.
     """
-    channels, height, width = domains["synthetic"].shape
-    check_psi(config.psi, (channels, height, width))
+    shape = channels, height, width = domains["synthetic"].shape
+    check_psi(config.psi, shape)
     refiner, discriminator = build_networks(config, channels, (height, width))
     ranks.broadcast(refiner)
     ranks.broadcast(discriminator)
     layout = {"device": device, "memory_format": torch.channels_last}
     share = config.batch_size // ranks.count
-    history = (
-        HistoryBuffer(
-            len(range(ranks.rank, config.history_size, ranks.count)),
-            (channels, height, width),
-            history_stream(config.seed, ranks),
-            device,
-        )
-        if config.history_size
-        else None
-    )
-    gan = SimGAN(
+    capacity = len(range(ranks.rank, config.history_size, ranks.count))
+    gan = build_gan(
         config,
         refiner.to(**layout),  # type: ignore[call-overload]
         discriminator.to(**layout),  # type: ignore[call-overload]
-        history,
-        autocast(resolve_precision(config.precision, device), device),
+        HistoryBuffer(capacity, shape, history_stream(config.seed, ranks), device),
+        rates_of(config, discriminator, shape),
         ranks,
         compiler(config.compile, device, config.total_steps * share * height * width * config.refiner_width),
     )
     counts = {name: len(domain.pixels) for name, domain in domains.items()}
-    held_out = held_out_of(config, counts, domains["synthetic"].shape)
+    held_out = held_out_of(config, counts, shape)
     samplers = {
         name: Sampler(
             domains[name].pixels,
@@ -199,10 +200,50 @@ def build_state(
         for name, left_out in (("synthetic", held_out.synthetic), ("real", held_out.all_real))
     }
     fingerprints = {name: domain.fingerprint for name, domain in domains.items()}
-    for name, _ in parse_psi(config.psi):
-        if name not in PSI_NAMES:
-            fingerprints[f"psi {name}"] = sha256_of(Path(name) / WEIGHTS)
-    return TrainState(gan, samplers["synthetic"], samplers["real"], held_out, fingerprints)
+    fingerprints |= {f"psi {folder}": sha256_of(folder / WEIGHTS) for folder in learned_folders(config.psi)}
+    return TrainState(gan, ranks, samplers["synthetic"], samplers["real"], held_out, fingerprints)
+
+
+def build_gan(
+    config: TrainConfig,
+    refiner: Refiner,
+    discriminator: Discriminator,
+    history: HistoryBuffer,
+    rates: tuple[float, float],
+    ranks: Ranks = SINGLE,
+    compiled: Callable[[nn.Module], Network] = lambda network: network,
+) -> SimGAN:
+    """Build what takes steps on both networks, on their device, at the `rates` of refiner and discriminator."""
+    device = refiner.first.weight.device
+    optimizers = _optimizer(config, refiner, rates[0]), _optimizer(config, discriminator, rates[1])
+
+    def schedule(step: int) -> None:
+        dropped = 0 < config.lr_drop_step <= step - config.pretraining_steps
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate / 4 if dropped else rate
+
+    stream = (config.seed, stream_number("noise"), ranks.rank)
+    return SimGAN(
+        config,
+        refiner,
+        discriminator,
+        history,
+        *optimizers,
+        schedule=schedule,
+        regularization=SelfRegularization(psi_terms(config.psi, device)),
+        lambda_reg=LAMBDA_START if config.lambda_reg == "auto" else config.lambda_reg,
+        batch_size=config.batch_size // ranks.count,
+        noise=NoiseSource(stream, device) if config.noise else None,
+        autocast=autocast(resolve_precision(config.precision, device), device),
+        average_gradients=ranks.average_gradients,
+        compiled=compiled,
+    )
+
+
+def _optimizer(config: TrainConfig, network: nn.Module, rate: float) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=rate)
+    return torch.optim.Adam(network.parameters(), lr=rate, betas=(config.beta1, 0.999), fused=True)
 
 
 def held_out_of(config: TrainConfig, counts: dict[str, int], shape: tuple[int, int, int]) -> HeldOut:
@@ -228,8 +269,26 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
     """Build both networks on the CPU, the same for a seed whatever the device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("init")]).generate_state(1)[0])
-        refiner = Refiner(**config.refiner_settings(channels))
+        refiner = fuse(Refiner(**config.refiner_settings(channels)))
         return refiner, build_discriminator(config.preset, config.adversarial, channels, size)
+
+
+def rates_of(config: TrainConfig, discriminator: Discriminator, shape: tuple[int, int, int]) -> tuple[float, float]:
+    """Return both learning rates, refiner's and discriminator's, for images of `shape`, C x H x W."""
+    return config.rates(math.prod(map_size(discriminator, shape[1:])))
+
+
+def describe_rates(config: TrainConfig, discriminator: Discriminator, shape: tuple[int, int, int]) -> str | None:
+    """Return in a line what rates for summed losses became, None where neither was such."""
+    rates = zip((config.refiner_lr, config.discriminator_lr), rates_of(config, discriminator, shape), strict=True)
+    names = ("refiner", "discriminator")
+    converted = [f"{name} {rate:g}" for name, (given, rate) in zip(names, rates, strict=True) if given != rate]
+    if not converted:
+        return None
+    height, width = map_size(discriminator, shape[1:])
+    return (
+        f"learning rates: {', '.join(converted)}; the paper sums losses over {height}x{width} patches, ours are means"
+    )
 
 
 def _check_same(domains: dict[str, PixelSet], ranks: Ranks) -> None:

@@ -1,11 +1,26 @@
-"""What `simgan train --dry-run` tells: the data as found and the networks as they would be built."""
+"""What `simgan train --dry-run` reports: the data as found and the networks as they would be built."""
 
+import copy
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import decoded
 from simgan_cli.data.decoding import Pixels, Preparation, describe
 from simgan_cli.data.selection import Selection
+from simgan_cli.engine.method.networks import Discriminator, Refiner, map_size, receptive_field
+from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
+from simgan_cli.engine.training.build import (
+    build_networks,
+    check_alike,
+    describe_rates,
+    held_out_of,
+    preparation_of,
+    sources_of,
+)
+from simgan_cli.engine.training.learned_psi import check_psi
 from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.settings.train import TrainConfig
 
@@ -16,20 +31,6 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
     Raises DataError for a folder without a readable image, or domains whose first images differ in shape, and
     SettingsError for a psi that cannot read them, or too few to adapt lambda by.
     """
-    import torch
-
-    from simgan_cli.engine.method.networks import (
-        Discriminator,
-        Refiner,
-        layer_table,
-        map_size,
-        parameter_count,
-        receptive_field,
-    )
-    from simgan_cli.engine.method.psi import check_psi
-    from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
-    from simgan_cli.engine.training.build import build_networks, check_alike, held_out_of, preparation_of, sources_of
-
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
     images = {}
     photograph = None
@@ -47,25 +48,49 @@ def describe_run(config: TrainConfig) -> dict[str, Any]:
         images[name] = first
         photograph = first[None] if config.background == "real" else None
     check_alike(images)
-    channels, *size = images["synthetic"].shape
-    shape = (channels, size[0], size[1])
+    channels, height, width = images["synthetic"].shape
+    shape, size = (channels, height, width), (height, width)
     held_out_of(config, {name: found["files"] for name, found in document["data"].items()}, shape)
     check_psi(config.psi, shape)
     with torch.device("meta"):
-        refiner, discriminator = build_networks(config, channels, (size[0], size[1]))
+        refiner, discriminator = build_networks(config, channels, size)
     networks: dict[str, Refiner | Discriminator] = {"refiner": refiner, "discriminator": discriminator}
     for name, network in networks.items():
         document["networks"][name] = {
             "parameters": parameter_count(network),
             "receptive_field": receptive_field(network),
-            "map": list(map_size(network, (size[0], size[1]))),
-            "layers": [
-                [row.name, list(row.output), row.parameters] for row in layer_table(network, (size[0], size[1]))
-            ],
+            "map": list(map_size(network, size)),
+            "layers": layer_table(network, size),
         }
+    document["learning_rates"] = describe_rates(config, discriminator, shape)
     device = resolve_device(config.device)
     document["device"], document["precision"] = str(device), resolve_precision(config.precision, device)
     return document
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of trainable numbers."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def layer_table(network: Refiner | Discriminator, size: tuple[int, int]) -> list[tuple[str, list[int], int]]:
+    """Return name, output [C, H, W] and parameters of each convolution and pooling on an image of `size` (H, W)."""
+    network = copy.deepcopy(network).to("meta")  # shapes only
+    rows: list[tuple[str, list[int], int]] = []
+
+    def add_row(module: nn.Module, _: object, output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            height, width = module.kernel_size
+            name = f"Conv{height}x{width}/{module.stride[0]}-{module.out_channels}"
+        else:
+            name = f"MaxPool{module.kernel_size}x{module.kernel_size}/{module.stride}"
+        rows.append((name, list(output.shape[1:]), parameter_count(module)))
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+            module.register_forward_hook(add_row)
+    map_size(network, size)
+    return rows
 
 
 def as_text(document: dict[str, Any]) -> str:
@@ -83,6 +108,8 @@ def as_text(document: dict[str, Any]) -> str:
             f"    {layer:<16} {'x'.join(map(str, output)):>14} {parameters:>10,}"
             for layer, output, parameters in network["layers"]
         ]
+    if document["learning_rates"]:
+        lines.append(document["learning_rates"])
     return "\n".join([*lines, f"device: {document['device']}, precision {document['precision']}"])
 
 

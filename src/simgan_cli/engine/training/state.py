@@ -1,4 +1,4 @@
-"""Everything that a training needs to go on as if it had never stopped, in one folder of safetensors and JSON."""
+"""Everything that a training needs to resume as if it had never stopped, in one folder of safetensors and JSON."""
 
 import copy
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.export.network_folder import fill, read_tensors, tensors_of
@@ -56,7 +56,7 @@ class Snapshot:
 class RankStates:
     """What differs between ranks, as the first one has it: `history` joined and `by_rank` as state.json holds it."""
 
-    history: dict[str, Tensor]  # of images, made_at, draws; empty without a buffer
+    history: dict[str, Tensor]  # of images, made_at, draws
     by_rank: list[dict[str, Any]]  # history (number of images), history_rng, metrics
 
     @property
@@ -69,11 +69,17 @@ class TrainState:
     """The moving parts of a training, saved and loaded whole."""
 
     def __init__(
-        self, gan: SimGAN, synthetic: Sampler, real: Sampler, held_out: HeldOut, fingerprints: dict[str, str]
+        self,
+        gan: SimGAN,
+        ranks: Ranks,
+        synthetic: Sampler,
+        real: Sampler,
+        held_out: HeldOut,
+        fingerprints: dict[str, str],
     ) -> None:
         self.step = 0
         self.lines: int | None = 0  # of metrics.jsonl up to now; None where an older checkpoint does not tell
-        self.gan = gan
+        self.gan, self.ranks = gan, ranks
         self.samplers = {"synthetic": synthetic, "real": real}
         self.held_out = held_out
         self.metrics = RunningMeans()
@@ -81,7 +87,7 @@ class TrainState:
         self.fingerprints = fingerprints  # of everything outside the run that results depend on
 
     def is_finite(self) -> bool:
-        """Say whether every weight and measure is a finite number."""
+        """Return whether every weight and measure is a finite number."""
         tensors = [
             *self.gan.refiner.parameters(),
             *self.gan.discriminator.parameters(),
@@ -109,15 +115,13 @@ class TrainState:
 
     def gather_rank_states(self) -> RankStates:
         """Bring together copies of what differs between ranks; all must call it, the first one saves it."""
-        history, ranks = self.gan.history, self.gan.ranks
+        history = self.gan.history
         mine = {
-            "history": history.filled if history is not None else 0,
-            "history_rng": history.rng.bit_generator.state if history is not None else None,
+            "history": history.filled,
+            "history_rng": history.rng.bit_generator.state,
             "metrics": self.metrics.state(),
         }
-        return RankStates(
-            ranks.gather_tensors(history.state_tensors() if history is not None else {}), ranks.gather_objects(mine)
-        )
+        return RankStates(self.ranks.gather_tensors(history.state_tensors()), self.ranks.gather_objects(mine))
 
     def snapshot(self, gathered: RankStates) -> Snapshot:
         """Return a checkpoint of this moment. It takes as much memory as its files."""
@@ -135,8 +139,7 @@ class TrainState:
             file: {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
             for file, tensors in parts.items()
         }
-        if gathered.history:
-            copies["history"] = gathered.history
+        copies["history"] = gathered.history
         state = {
             "schema": "simgan.state/1",
             "step": self.step,
@@ -164,7 +167,7 @@ class TrainState:
         if changed:
             raise CheckpointError(
                 f"{folder} was made with other inputs: {', '.join(changed)}; restore the images or networks that the "
-                "run started with, or start anew in another --out"
+                "run started with, or start again in another --out"
             )
         try:
             self._restore(folder, state)
@@ -176,38 +179,37 @@ class TrainState:
             ) from error
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
-        gan, ranks = self.gan, self.gan.ranks
-        fill(gan.refiner, read_tensors(folder / "refiner.safetensors"), folder / "refiner.safetensors")
-        fill(
-            gan.discriminator,
-            read_tensors(folder / "discriminator.safetensors"),
-            folder / "discriminator.safetensors",
-        )
+        gan, ranks = self.gan, self.ranks
+        _fill(gan.refiner, folder / "refiner.safetensors")
+        _fill(gan.discriminator, folder / "discriminator.safetensors")
         _load_optimizers(gan, read_tensors(folder / "optimizers.safetensors"))
         if gan.average is not None:
-            fill(gan.average, read_tensors(folder / "average.safetensors"), folder / "average.safetensors")
+            _fill(gan.average, folder / "average.safetensors")
         places, mine = _part_of(state["ranks"], ranks)
-        if gan.history is not None:
-            tensors = read_tensors(folder / "history.safetensors")
-            stream = mine["history_rng"] or history_stream(gan.config.seed, ranks, state["step"]).bit_generator.state
-            gan.history.load_state({name: tensor[places] for name, tensor in tensors.items()}, stream)
+        stream = mine["history_rng"] or history_stream(gan.config.seed, ranks, state["step"]).bit_generator.state
+        history = read_tensors(folder / "history.safetensors")
+        gan.history.load_state({name: tensor[places] for name, tensor in history.items()}, stream)
         if state["lambda"] is not None:
             gan.lambda_reg = state["lambda"]
         if state["best"] is not None:
             step, distance = state["best"]
             self.best = Best(step, distance, copy.deepcopy(gan.exported_refiner))
-            fill(self.best.refiner, read_tensors(folder / "best.safetensors"), folder / "best.safetensors")
+            _fill(self.best.refiner, folder / "best.safetensors")
         for name, sampler in self.samplers.items():
             sampler.position = state["positions"][name]
         self.metrics.load_state(mine["metrics"], next(gan.refiner.parameters()).device)
         self.step, self.lines = state["step"], state["lines"]
 
 
+def _fill(network: nn.Module, path: Path) -> None:
+    fill(network, read_tensors(path), path)
+
+
 def _part_of(by_rank: list[dict[str, Any]], ranks: Ranks) -> tuple[slice, dict[str, Any]]:
-    """Return which images of the joined history a rank goes on with, its random state and its measures.
+    """Return which images of the joined history a rank resumes with, its random state and its measures.
 
     Another number of ranks than before takes turns at the images, so that each gets old and new ones, and has no
-    random state to go on with.
+    random state.
     """
     if len(by_rank) != ranks.count:
         metrics = mean_of([rank["metrics"] for rank in by_rank])
@@ -247,6 +249,6 @@ def _load_optimizers(gan: SimGAN, tensors: dict[str, Tensor]) -> None:
 
 
 def history_stream(seed: int, ranks: Ranks, step: int = 0) -> np.random.Generator:
-    """Return the random stream of a rank's buffer, which begins anew where buffers are dealt anew at `step`."""
+    """Return the random stream of a rank's buffer, another one where buffers are dealt again at `step`."""
     place = (ranks.rank, step)
     return np.random.default_rng([seed, stream_number("history"), *(place if any(place) else ())])

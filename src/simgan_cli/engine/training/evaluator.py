@@ -1,0 +1,95 @@
+"""How a training is judged while it runs: on held-out images and on a few fixed ones; lambda auto follows from that."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from simgan_cli.data.cache import PixelSet
+from simgan_cli.data.sampler import to_network
+from simgan_cli.engine.method.algorithm import Measures, SimGAN
+from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.metrics.realism import MAX_TRAINING_IMAGES, MAX_TRAINING_VALUES, Realism, cap_by_pixels
+from simgan_cli.engine.metrics.statistics import refiner_statistics
+from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.engine.runtime.ranks import rank_zero_only
+from simgan_cli.engine.training.auto_lambda import next_lambda
+from simgan_cli.engine.training.state import TrainState
+from simgan_cli.settings.train import TrainConfig
+
+N_PROBE_IMAGES = 12
+MAX_BATCH_IMAGES = 32
+
+
+class Evaluator:
+    """Measures the refiner in training and the one that users get; all ranks call it, the first one measures."""
+
+    def __init__(self, config: TrainConfig, state: TrainState, domains: dict[str, PixelSet]) -> None:
+        self.config, self.state, self.domains, self.ranks = config, state, domains, state.ranks
+        self.device = state.gan.refiner.first.weight.device
+        self._realism: Realism | None = None
+
+    def evaluate(self, *, adapt_lambda: bool, two_sample: bool) -> None:
+        """Measure the exported refiner on held-out images; the numbers join the line of metrics of this step.
+
+        With `adapt_lambda` the next steps take the lambda that follows, where it is auto.
+        """
+        is_auto = self.config.lambda_reg == "auto"
+        self._measure(adapt_lambda=adapt_lambda and is_auto, two_sample=two_sample)
+        if is_auto:
+            self.state.gan.lambda_reg = self.ranks.gather_objects(self.state.gan.lambda_reg)[0]
+
+    @rank_zero_only
+    def _measure(self, *, adapt_lambda: bool, two_sample: bool) -> None:
+        state, gan, held_out = self.state, self.state.gan, self.state.held_out
+        if self._realism is None:
+            indices = (("synthetic", held_out.synthetic), ("real", held_out.real), ("real", held_out.other_real))
+            self._realism = Realism(*(self._pixels(name, index) for name, index in indices))
+        refine = partial(refine_in_batches, gan, gan.exported_refiner)
+        measures = self._realism.measure(refine, partial(refine, alike=True))
+        if self.config.select == "best":
+            state.keep_best(measures)
+        # Before it has an adversary there is no balance to look at.
+        if adapt_lambda and self.config.phase(state.step - 1) == "adversarial":
+            drift = float(measures.get("label_drift", 0.0))
+            gan.lambda_reg = next_lambda(gan.lambda_reg, float(self.statistics()["gradient_ratio"]), drift)
+        if two_sample:
+            rng = np.random.default_rng([self.config.seed, stream_number("two-sample")])
+            most = cap_by_pixels(MAX_TRAINING_IMAGES, MAX_TRAINING_VALUES, self.domains["synthetic"].shape)
+            known = [
+                self._pixels(name, rng.choice(sampler.kept, min(most, len(sampler.kept)), replace=False))
+                for name, sampler in state.samplers.items()
+            ]
+            exported = partial(refine_in_batches, gan, state.exported[1])
+            measures |= self._realism.two_sample(exported, known[0], known[1], self.config.seed)
+        state.metrics.add(measures)
+
+    def statistics(self) -> Measures:
+        """Measure the refiner in training on the probe images."""
+        synthetic, real = (self.probe_images(name).to(self.device) for name in ("synthetic", "real"))
+        return refiner_statistics(self.state.gan, synthetic, real)
+
+    def probe_images(self, name: str) -> Tensor:
+        """Return the images of a domain that all pictures and statistics show, N x C x H x W in [-1, 1], on the CPU."""
+        pixels = self.domains[name].pixels
+        rng = np.random.default_rng([self.config.seed, stream_number(f"probe-{name}")])
+        chosen = rng.choice(len(pixels), size=N_PROBE_IMAGES, replace=len(pixels) < N_PROBE_IMAGES)
+        return to_network(torch.from_numpy(pixels[chosen]))
+
+    def _pixels(self, name: str, index: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(self.domains[name].pixels[index]).to(self.device)
+
+
+@torch.no_grad()
+def refine_in_batches(gan: SimGAN, refiner: Refiner, images: Tensor, *, alike: bool = False) -> Tensor:
+    """Return what users of `refiner` would get, on the images' device; `alike` under one noise."""
+    gan.restart_noise()
+    refined = []
+    for part in torch.split(images, min(MAX_BATCH_IMAGES, gan.config.batch_size)):
+        if alike:
+            gan.restart_noise()
+        with gan.autocast():
+            refined.append(gan.refine(part.contiguous(memory_format=torch.channels_last), refiner, alike=alike))
+    return torch.cat(refined).float().clamp(-1, 1)

@@ -1,0 +1,61 @@
+"""Lines of metrics: what was measured since the last one, judged by the rules of health, for files and people."""
+
+import time
+from typing import Any
+
+from simgan_cli.engine.run_folder.health import Health
+from simgan_cli.engine.run_folder.layout import RunFolder
+from simgan_cli.engine.runtime.device import peak_memory_mb
+from simgan_cli.engine.training.evaluator import Evaluator
+from simgan_cli.engine.training.listener import Listener
+from simgan_cli.engine.training.state import TrainState
+from simgan_cli.settings.train import TrainConfig
+
+
+class MetricsLog:
+    """Writes lines to metrics.jsonl, the listener and, where there is one, TensorBoard."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: RunFolder,
+        state: TrainState,
+        evaluator: Evaluator,
+        health: Health,
+        listener: Listener,
+        tensorboard: Any,
+    ) -> None:
+        self.config, self.run_folder, self.state, self.evaluator = config, run, state, evaluator
+        self.health, self.listener, self.tensorboard = health, listener, tensorboard
+        self._step, self._time = state.step, time.monotonic()  # of the last line
+
+    def write(self, means: dict[str, float]) -> None:
+        """Write the line of this step from the `means` over the steps since the last one."""
+        state = self.state
+        line: dict[str, Any] = {"step": state.step, "phase": self.config.phase(state.step - 1)} | means
+        if line["phase"] == "adversarial" and "change" in means:  # else no step was done since the last line
+            line |= {name: float(value) for name, value in self.evaluator.statistics().items()}
+            line["lambda"] = state.gan.lambda_reg
+        elapsed = time.monotonic() - self._time
+        steps = state.step - self._step
+        if steps and elapsed:
+            line["images_per_second"] = round(steps * self._images_in_a_step(line["phase"]) / elapsed, 1)
+        line["peak_memory_mb"] = round(peak_memory_mb(self.evaluator.device), 1)
+        findings = self.health.judge(line)
+        if self.health.active:
+            line["health"] = self.health.active
+        self.run_folder.append_metrics(line)
+        state.lines = (state.lines or 0) + 1
+        if self.tensorboard is not None:
+            for name, value in line.items():
+                if isinstance(value, float):
+                    self.tensorboard.add_scalar(name, value, state.step)
+        remaining = (self.config.total_steps - state.step) * elapsed / max(steps, 1)
+        self.listener.log(line, self.config.total_steps, remaining)
+        for finding in findings:
+            self.listener.finding(finding)
+        self._step, self._time = state.step, time.monotonic()
+
+    def _images_in_a_step(self, phase: str) -> int:
+        updates = self.config.refiner_updates + self.config.discriminator_updates if phase == "adversarial" else 1
+        return updates * self.config.batch_size
