@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simgan_cli.engine.method.fused_cpu import can_fuse
-from simgan_cli.engine.method.networks import Padding, ResidualBlock, repeat_edges
+from simgan_cli.engine.method.fused_cpu import FusedResidualBlock, can_fuse, fuse
+from simgan_cli.engine.method.networks import Padding, Refiner, ResidualBlock, repeat_edges
 
 
 def fuses_in_bf16() -> bool:
@@ -17,6 +17,10 @@ def fuses_in_bf16() -> bool:
 
 
 needs_fusion = pytest.mark.skipif(not can_fuse(torch.zeros(1)), reason="this build of PyTorch has no oneDNN")
+
+
+def fused(width: int, kernel: int, padding: Padding) -> FusedResidualBlock:
+    return FusedResidualBlock(ResidualBlock(width, kernel, padding))
 
 
 def written_out(x: Tensor, weights: list[Tensor], padding: Padding) -> Tensor:
@@ -34,7 +38,7 @@ def written_out(x: Tensor, weights: list[Tensor], padding: Padding) -> Tensor:
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_fused_block_is_the_block_written_out(padding: Padding, kernel: int, frozen: bool) -> None:
     torch.manual_seed(kernel)
-    block = ResidualBlock(8, kernel, padding).to(memory_format=torch.channels_last).requires_grad_(not frozen)
+    block = fused(8, kernel, padding).to(memory_format=torch.channels_last).requires_grad_(not frozen)
     x = torch.randn(3, 8, 6, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
     weights = [weight.detach().double().requires_grad_(not frozen) for weight in block.parameters()]
     exact_x = x.detach().double().requires_grad_()
@@ -53,12 +57,12 @@ def test_a_fused_block_is_the_block_written_out(padding: Padding, kernel: int, f
 @needs_fusion
 @pytest.mark.parametrize("learns", ["x", "conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"])
 def test_any_one_of_a_blocks_tensors_may_learn(learns: str) -> None:
-    block = ResidualBlock(4, 3, "replicate").requires_grad_(False)
+    block = fused(4, 3, "replicate").requires_grad_(False)
     x = torch.randn(2, 4, 5, 6)
     one = x if learns == "x" else block.get_parameter(learns)
     one.requires_grad_()
     (found,) = torch.autograd.grad(block(x).sum(), [one])
-    double = ResidualBlock(4, 3, "replicate").double().requires_grad_(False)  # not fused
+    double = ResidualBlock(4, 3, "replicate").double().requires_grad_(False)
     double.load_state_dict(block.state_dict())
     exact = x.detach().double()
     one = exact if learns == "x" else double.get_parameter(learns)
@@ -69,7 +73,7 @@ def test_any_one_of_a_blocks_tensors_may_learn(learns: str) -> None:
 
 @pytest.mark.skipif(not fuses_in_bf16(), reason="this CPU does not compute in bf16")
 def test_autocast_reaches_into_a_fused_block() -> None:
-    block = ResidualBlock(16, 3, "replicate").to(memory_format=torch.channels_last)
+    block = fused(16, 3, "replicate").to(memory_format=torch.channels_last)
     x = torch.randn(2, 16, 8, 9).contiguous(memory_format=torch.channels_last)
     exact = block(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -78,6 +82,15 @@ def test_autocast_reaches_into_a_fused_block() -> None:
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
     rounded.float().sum().backward()
     assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in block.parameters())
+
+
+def test_a_fused_refiner_has_the_same_weights_in_fused_blocks() -> None:
+    refiner = Refiner(width=2, blocks=3)
+    before = dict(refiner.state_dict())
+    assert fuse(refiner) is refiner
+    assert all(isinstance(block, FusedResidualBlock) for block in refiner.blocks)
+    assert list(refiner.state_dict()) == list(before)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in refiner.state_dict().items())
 
 
 @pytest.mark.parametrize("side", [0, 1, 3])

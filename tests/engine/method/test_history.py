@@ -109,6 +109,13 @@ def test_the_stream_is_its_own(seed: int) -> None:
     assert drawn() == first
 
 
+def test_a_buffer_without_capacity_stays_empty_and_draws_nothing() -> None:
+    buffer = HistoryBuffer(0, SHAPE, np.random.default_rng(0), CPU)
+    for _ in range(2):
+        buffer.replace(numbered([1, 2]), 1)
+        assert buffer.draw(2).shape == (0, *SHAPE)
+
+
 def test_refined_images_are_kept_to_an_eighth_of_a_grey_level() -> None:
     buffer = HistoryBuffer(1000, (1, 1, 1), np.random.default_rng(0), CPU)
     images = torch.linspace(-1, 1, 1000).view(-1, 1, 1, 1)

@@ -4,18 +4,17 @@ import pytest
 import torch
 
 from simgan_cli.engine.method.networks import (
+    EYES,
+    HANDS,
     Discriminator,
     Refiner,
     build_discriminator,
     discriminator_layers,
-    eyes_layers,
-    hands_layers,
-    layer_table,
     map_size,
-    parameter_count,
     receptive_field,
 )
 from simgan_cli.engine.training.build import build_networks
+from simgan_cli.engine.training.dry_run import layer_table, parameter_count
 from simgan_cli.errors import SettingsError
 from simgan_cli.settings.train import TrainConfig, defaults_of
 
@@ -30,21 +29,21 @@ def networks_of(preset: str, size: tuple[int, int], **settings: object) -> tuple
 def test_the_eyes_refiner_is_the_papers() -> None:
     refiner, _ = networks_of("eyes", (35, 55))
     rows = layer_table(refiner, (35, 55))
-    assert [row.name for row in rows] == ["Conv3x3/1-64"] * 9 + ["Conv1x1/1-1"]
+    assert [name for name, _, _ in rows] == ["Conv3x3/1-64"] * 9 + ["Conv1x1/1-1"]
     assert parameter_count(refiner) == (9 * 64 + 64) + 8 * (9 * 64 * 64 + 64) + (64 + 1) == 296_129
     assert receptive_field(refiner) == 19
 
 
 def test_the_eyes_discriminator_is_the_papers() -> None:
     _, discriminator = networks_of("eyes", (35, 55))
-    rows = [(row.name, row.output) for row in layer_table(discriminator, (35, 55))]
+    rows = [(name, output) for name, output, _ in layer_table(discriminator, (35, 55))]
     assert rows == [
-        ("Conv3x3/2-96", (96, 18, 28)),
-        ("Conv3x3/2-64", (64, 9, 14)),
-        ("MaxPool3x3/1", (64, 9, 14)),
-        ("Conv3x3/1-32", (32, 9, 14)),
-        ("Conv1x1/1-32", (32, 9, 14)),
-        ("Conv1x1/1-2", (2, 9, 14)),
+        ("Conv3x3/2-96", [96, 18, 28]),
+        ("Conv3x3/2-64", [64, 9, 14]),
+        ("MaxPool3x3/1", [64, 9, 14]),
+        ("Conv3x3/1-32", [32, 9, 14]),
+        ("Conv1x1/1-32", [32, 9, 14]),
+        ("Conv1x1/1-2", [2, 9, 14]),
     ]
     assert parameter_count(discriminator) == 960 + 55_360 + 18_464 + 1_056 + 66 == 75_906
     assert receptive_field(discriminator) == 23
@@ -65,7 +64,7 @@ def test_the_hands_discriminator_is_the_papers() -> None:
 
 
 def test_auto_at_the_papers_size_is_the_papers_network() -> None:
-    assert discriminator_layers("auto", (35, 55)) == eyes_layers()
+    assert tuple(discriminator_layers("auto", (35, 55))) == EYES
 
 
 @pytest.mark.parametrize("size", [(4, 4), (9, 15), (16, 16), (24, 40), (36, 60), (64, 64), (240, 320)])
@@ -88,9 +87,9 @@ def test_the_global_discriminator_decides_once_for_the_image() -> None:
 
 def test_receptive_fields_are_what_gradients_show() -> None:
     for network, field in (
-        (Discriminator(eyes_layers()), 23),
+        (Discriminator(EYES), 23),
         (Refiner(width=2), 19),
-        (Discriminator(hands_layers()), 71),
+        (Discriminator(HANDS), 71),
     ):
         with torch.no_grad():
             # Positive weights leave no ReLU closed, so no path is lost by chance.

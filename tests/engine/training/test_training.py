@@ -27,8 +27,9 @@ from simgan_cli.engine.run_folder.health import Finding, conclude, exported_line
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.engine.runtime.stop import StopRequest
-from simgan_cli.engine.training.background_writer import Writer
+from simgan_cli.engine.training.background_writer import BackgroundWriter
 from simgan_cli.engine.training.build import TrainResult, build_state, open_domains, train
+from simgan_cli.engine.training.evaluator import refine_in_batches
 from simgan_cli.engine.training.loop import Loop
 from simgan_cli.engine.training.running_means import RunningMeans
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
@@ -208,7 +209,7 @@ def test_sixteen_bits_of_colour_train_are_measured_and_drawn(spacious: dict[str,
     state, run_folder = build_state(config, domains, torch.device("cpu")), RunFolder(config.out)
     config.out.mkdir()
     run_folder.create(config)
-    with Writer(run_folder, config, domains) as writer:
+    with BackgroundWriter(run_folder, config, domains) as writer:
         assert Loop(config, run_folder, state, domains, Quiet(), StopRequest(), None, writer, 0.0).run() is None
     last = lines_of(spacious)[-1]
     assert set(last) > MEASURED | {"two_sample"}
@@ -340,12 +341,12 @@ def test_divergence_names_the_last_good_checkpoint(folders: dict[str, Any]) -> N
     run(folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "steps": 0})
     hurried = folders | {"optimizer": "sgd", "ema": 0.0, "refiner_lr": 1e38, "log_every": 1}
     for precision, advised in (("fp32", False), ("bf16", True)):
-        with pytest.raises(DivergedError, match=r"step-00000001.*anew in another --out.*--clip-gradient") as raised:
+        with pytest.raises(DivergedError, match=r"step-00000001.*again in another --out.*--clip-gradient") as raised:
             run(hurried | {"precision": precision}, resume="auto")
         assert ("--precision fp32" in str(raised.value)) is advised  # only where it has more bits than what diverged
     with pytest.raises(DivergedError, match="none was saved yet") as raised:
         run(hurried | {"precision": "bf16", "out": folders["out"].with_name("new")})
-    assert "go on" not in str(raised.value)
+    assert "resume with" not in str(raised.value)
     assert [path.name for path in RunFolder(folders["out"]).existing_checkpoints()] == ["step-00000001"]
 
 
@@ -651,13 +652,10 @@ def test_images_refined_alike_have_one_noise_whatever_the_batches(folders: dict[
     with torch.no_grad():
         state.gan.refiner.first.weight[:, 0] = 0
         torch.nn.init.normal_(state.gan.refiner.last.weight, std=0.3)
-    run_folder = RunFolder(config.out)
-    with Writer(run_folder, config, domains) as writer:
-        loop = Loop(config, run_folder, state, domains, Quiet(), StopRequest(), None, writer, 0.0)
-        refined = loop._refine(torch.zeros(6, 1, *SIZE), state.gan.refiner, alike=True)
-        assert torch.equal(refined, refined[:1].expand_as(refined))
-        assert refined.std() > 0
-        assert not torch.equal(*loop._refine(torch.zeros(2, 1, *SIZE), state.gan.refiner))
+    refined = refine_in_batches(state.gan, state.gan.refiner, torch.zeros(6, 1, *SIZE), alike=True)
+    assert torch.equal(refined, refined[:1].expand_as(refined))
+    assert refined.std() > 0
+    assert not torch.equal(*refine_in_batches(state.gan, state.gan.refiner, torch.zeros(2, 1, *SIZE)))
 
 
 def test_a_refiner_that_makes_all_images_the_same_is_never_the_best(spacious: dict[str, Any]) -> None:
