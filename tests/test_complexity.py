@@ -311,7 +311,7 @@ def test_no_gradient_is_made_for_weights_that_do_not_learn() -> None:
         gan.refiner_step(images)
     assert all(weight.grad is None for weight in gan.discriminator.parameters())
     with of_discriminator:
-        gan.discriminator_step(images, images)
+        gan.discriminator_step(images, images, gan.history.draw(0))
     layers = {
         network: sum(isinstance(module, torch.nn.Conv2d) for module in network.modules())
         for network in (gan.refiner, gan.discriminator)

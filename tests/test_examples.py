@@ -154,6 +154,14 @@ def test_scaled_depth_comes_back() -> None:
         example.scaled(np.zeros((2, 2), np.uint16))
 
 
+def test_the_method_in_plain_pytorch(tmp_path: Path) -> None:
+    renders, photos = (write_images(tmp_path / name, 4, seed) for seed, name in enumerate(("renders", "photos")))
+    said = run_example("plain_simgan.py", renders, photos, tmp_path / "sheet.png", 2).stdout.splitlines()
+    assert [line.split()[0] for line in said] == ["0", "1"]
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (8 * 55, 2 * 35)
+
+
 def test_a_slurm_array_refines_in_parts(tmp_path: Path, program: Path) -> None:
     renders = write_csv(tmp_path / "renders", 5, 1)
     refiner, out = write_refiner(tmp_path / "refiner"), tmp_path / "refined"

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from simgan_cli.settings.train import TrainConfig, defaults_of, parse_lambda, parse_psi
+from simgan_cli.settings.train import TrainConfig, defaults_of, parse_lambda, parse_psi, parse_rate
 
 
 def paper(preset: str) -> TrainConfig:
@@ -34,6 +34,18 @@ def test_the_recipe_for_hands_is_the_papers() -> None:
 
 def test_what_the_paper_leaves_open_is_chosen() -> None:
     assert {"lambda", "history_size", "steps", "refiner_output", "refiner_padding"} <= set(defaults_of("paper", "eyes"))
+
+
+@pytest.mark.parametrize(
+@pytest.mark.parametrize(("text", "rate"), [("0.1", 0.1), (2, 2.0), ("1e-3xpatches", "1e-3xpatches")])
+def test_rates(text: object, rate: object) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "fast", "xpatches", "0", "-1xpatches", "inf", "0.1 x patches"])
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is neither a number nor|is not a positive number"):
+        parse_rate(text)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_psi_normalized_leaves_brightness_and_contrast_free() -> None:
 def test_psi_normalized_has_a_gradient_at_images_of_one_grey() -> None:
     flat = torch.zeros(2, 1, 5, 5, requires_grad=True)
     loss = psi(normalized=1)(flat, torch.rand(2, 1, 5, 5))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert flat.grad is not None
     assert torch.isfinite(flat.grad).all()
 

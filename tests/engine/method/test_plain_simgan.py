@@ -63,9 +63,10 @@ def test_an_iteration_of_the_plain_example_is_the_products(example: ModuleType, 
     measures = gan.iteration(0, Images(1, SHAPE), Images(2, SHAPE))
     losses = plain.iteration(Images(1, SHAPE), Images(2, SHAPE))
     assert losses == pytest.approx([float(measures[f"loss_{name}"]) for name in ("refiner", "discriminator")], rel=1e-5)
+    assert gan.average is not None
+    pairs: tuple[tuple[nn.Module, nn.Module], ...]
     pairs = ((plain.refiner, gan.refiner), (plain.discriminator, gan.discriminator), (plain.average, gan.average))
     for (theirs, ours), start in zip(pairs, before, strict=True):
-        assert ours is not None
         # Adam's first step has the sign of each gradient, which may differ where that is next to nothing.
         assert (weights(theirs) - weights(ours)).norm() < 0.01 * (weights(ours) - start).norm()
     images = in_order(history.images[: history.filled].float())

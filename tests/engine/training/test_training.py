@@ -28,7 +28,7 @@ from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.background_writer import BackgroundWriter
-from simgan_cli.engine.training.build import TrainResult, build_state, open_domains, train
+from simgan_cli.engine.training.build import TrainResult, build_state, describe_rates, open_domains, train
 from simgan_cli.engine.training.evaluator import refine_in_batches
 from simgan_cli.engine.training.loop import Loop
 from simgan_cli.engine.training.running_means import RunningMeans
@@ -348,6 +348,24 @@ def test_divergence_names_the_last_good_checkpoint(folders: dict[str, Any]) -> N
         run(hurried | {"precision": "bf16", "out": folders["out"].with_name("new")})
     assert "resume with" not in str(raised.value)
     assert [path.name for path in RunFolder(folders["out"]).existing_checkpoints()] == ["step-00000001"]
+
+
+def test_rates_of_summed_losses_are_converted_and_explicit_ones_are_not(folders: dict[str, Any]) -> None:
+    paper = folders | {"recipe": "paper", "discriminator_lr": 0.5, "pretrain_refiner": 0, "save_every": 2}
+    run(paper)
+    resumed = resumed_config(folders["out"] / "checkpoints/step-00000004", {"out": folders["out"]})
+    for config in (resolve(paper), resumed):
+        assert (config.refiner_lr, config.discriminator_lr) == ("0.001xpatches", 0.5)
+        gan = build_state(config, open_domains(config, Quiet()), torch.device("cpu")).gan
+        rates = [each.param_groups[0]["lr"] for each in (gan.refiner_optimizer, gan.discriminator_optimizer)]
+        assert rates == [0.001 * 12 * 14, 0.5]  # images of 12x14 are too small for strides
+        line = describe_rates(config, gan.discriminator, (1, *SIZE))
+        assert line == "learning rates: refiner 0.168; the paper sums losses over 12x14 patches, ours are means"
+    assert describe_rates(resolve(folders), gan.discriminator, (1, *SIZE)) is None
+    whole = weights(paper)
+    shutil.rmtree(folders["out"] / "checkpoints/step-00000005")
+    run({"out": folders["out"]}, resume="auto")
+    assert same(weights(paper), whole)
 
 
 @pytest.mark.parametrize("name", ["history.safetensors", "refiner.safetensors", "state.json"])
