@@ -19,18 +19,13 @@ from simgan_cli.files import atomic_file
 from tests.engine.runtime.distributed_worker import built
 from tests.engine.runtime.distributed_worker import train as train_steps
 from tests.engine.training.test_training import Quiet
-from tests.helpers import files_below, write_images
+from tests.helpers import files_below
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> dict[str, Any]:
-    write_images(tmp_path / "synthetic", 9, 1, (12, 14))
-    write_images(tmp_path / "real", 3, 2, (12, 14))
-    return {
-        "synthetic": tmp_path / "synthetic", "real": tmp_path / "real", "out": tmp_path / "run", "cache": "off",
-        "refiner_width": 3, "refiner_blocks": 1, "batch_size": 4, "history_size": 6, "pretrain_discriminator": 0,
-        "steps": 6, "log_every": 1, "sample_every": 2, "save_every": 2, "keep": 0, "eval_every": 0,
-    }  # fmt: skip
+def settings(folders: dict[str, Any]) -> dict[str, Any]:
+    every = {"log_every": 1, "sample_every": 2, "save_every": 2, "keep": 0, "eval_every": 0}
+    return folders | every | {"pretrain_discriminator": 0, "steps": 6}
 
 
 class Listener(Quiet):
