@@ -19,14 +19,13 @@ def load_refiner(
     strength: float = 1.0,
     seed: int = 0,
 ) -> "ImageRefiner":
-    """Load a trained refiner: a callable that maps NumPy images or tensors to refined ones of the same shape.
+    """Return a trained refiner: a callable that maps NumPy images or tensors to refined ones of the same shape.
 
-    `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint or an exported folder; `device` is
-    auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16; `strength` is A in x + A (R(x) - x); `seed` chooses
-    among the looks that a refiner trained with noise gives an image. Images are arrays of H x W, H x W x C or
-    N x H x W x C, or tensors of C x H x W or N x C x H x W, as uint8, uint16, or floating point in [-1, 1]: see
-    `ImageRefiner.__call__`. Raises SettingsError for a path, device or precision that is not there and CheckpointError
-    for weights that are damaged or do not fit.
+    `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint or an exported folder. `device` is
+    auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16. `strength` is A in x + A (R(x) - x). `seed` chooses
+    among the looks that a refiner trained with noise gives an image. `ImageRefiner.__call__` has the shapes and types
+    of images. Raises SettingsError for a path, device or precision that is not there, CheckpointError for weights that
+    are damaged or do not fit.
     """
     from simgan_cli.engine.export.refiner_model import open_model  # torch takes seconds to import
     from simgan_cli.engine.refining.image_refiner import ImageRefiner

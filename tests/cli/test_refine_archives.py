@@ -10,9 +10,8 @@ import pytest
 from typer.testing import Result
 
 from simgan_cli.engine.refining.record import RECORD
-from tests.cli.test_refine import invoke
 from tests.conftest import Domains
-from tests.helpers import TINY, files_below, members, pack, write_images, write_refiner, write_renders
+from tests.helpers import TINY, files_below, invoke, members, pack, write_images, write_refiner, write_renders
 
 Run = Callable[..., Result]
 

@@ -36,7 +36,6 @@ def test_what_the_paper_leaves_open_is_chosen() -> None:
     assert {"lambda", "history_size", "steps", "refiner_output", "refiner_padding"} <= set(defaults_of("paper", "eyes"))
 
 
-@pytest.mark.parametrize(
 @pytest.mark.parametrize(("text", "rate"), [("0.1", 0.1), (2, 2.0), ("1e-3xpatches", "1e-3xpatches")])
 def test_rates(text: object, rate: object) -> None:
     assert parse_rate(text) == rate

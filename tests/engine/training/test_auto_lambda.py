@@ -9,7 +9,13 @@ import pytest
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.runtime.stop import StopRequest
-from simgan_cli.engine.training.auto_lambda import LEAST, MAX_GRADIENT_RATIO, MIN_GRADIENT_RATIO, MOST, next_lambda
+from simgan_cli.engine.training.auto_lambda import (
+    MAX_GRADIENT_RATIO,
+    MAX_LAMBDA,
+    MIN_GRADIENT_RATIO,
+    MIN_LAMBDA,
+    next_lambda,
+)
 from simgan_cli.engine.training.build import train
 from simgan_cli.errors import SettingsError
 from simgan_cli.settings.train import LAMBDA_START
@@ -29,8 +35,8 @@ from tests.helpers import write_images
         (1.0, MIN_GRADIENT_RATIO, 0.5, 1.0),  # at each limit itself lambda stays
         (1.0, MAX_GRADIENT_RATIO, 0.0, 1.0),
         (1.0, 0.3, 0.25, 1.0),
-        (MOST, 0.1, 0.6, MOST),
-        (LEAST, 0.3, 0.0, LEAST),
+        (MAX_LAMBDA, 0.1, 0.6, MAX_LAMBDA),
+        (MIN_LAMBDA, 0.3, 0.0, MIN_LAMBDA),
     ],
 )
 def test_the_rule(before: float, gradient_ratio: float, drift: float, after: float) -> None:
@@ -38,7 +44,13 @@ def test_the_rule(before: float, gradient_ratio: float, drift: float, after: flo
 
 
 def test_its_numbers_are_those_that_the_documentation_gives() -> None:
-    assert (LAMBDA_START, LEAST, MOST, MIN_GRADIENT_RATIO, MAX_GRADIENT_RATIO) == (1.0, 1 / 64, 64.0, 0.05, 0.2)
+    assert (LAMBDA_START, MIN_LAMBDA, MAX_LAMBDA, MIN_GRADIENT_RATIO, MAX_GRADIENT_RATIO) == (
+        1.0,
+        1 / 64,
+        64.0,
+        0.05,
+        0.2,
+    )
 
 
 def lambdas(run: Path) -> list[float]:

@@ -20,7 +20,6 @@ from simgan_cli.engine.export.network_folder import load_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import beside_their_own_noise
-from simgan_cli.engine.metrics import realism
 from simgan_cli.engine.metrics.patch_distance import PatchDistance
 from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config
 from simgan_cli.engine.run_folder.health import Finding, conclude, exported_line

@@ -35,9 +35,9 @@ def normal_of(generator: torch.Generator, count: int) -> Normal:
 
 
 class NoiseSource:
-    """Fresh z for every mini-batch of a training, from a random stream that begins anew at each step.
+    """Fresh z for every mini-batch of a training, from a random stream that restarts at each step.
 
-    So a training that goes on needs no more than its step. `stream` tells seeds and ranks apart.
+    So a resumed training needs no more than its step. `stream` tells seeds and ranks apart.
     """
 
     def __init__(self, stream: Sequence[int], device: torch.device) -> None:

@@ -8,7 +8,7 @@ the two gradients can be compared, and so can the shift of labels. Between the b
 from simgan_cli.engine.run_folder.health import MAX_DRIFT_PIXELS
 from simgan_cli.settings.train import LAMBDA_START
 
-LEAST, MOST = LAMBDA_START / 64, LAMBDA_START * 64
+MIN_LAMBDA, MAX_LAMBDA = LAMBDA_START / 64, LAMBDA_START * 64
 FACTOR = 2.0  # at each measurement; a smaller one does not get out of a bad start within a training
 # On three pairs of domains the fixed default had a ratio of 0.02 to 0.23, mostly 0.05 to 0.12, and labels within
 # 0.2 px. Psi that let labels move by 0.3 px and more had 0.01 to 0.03; ten times the lambda, which slows refining, had
@@ -17,13 +17,13 @@ MIN_GRADIENT_RATIO, MAX_GRADIENT_RATIO = 0.05, 0.2
 
 
 def next_lambda(lambda_reg: float, gradient_ratio: float, drift: float) -> float:
-    """Return the lambda to go on with, from the measured `gradient_ratio` and the `drift` of labels in pixels.
+    """Return the next lambda, from the measured `gradient_ratio` and the `drift` of labels in pixels.
 
     Twice as much where labels moved by half of what is too far or the ratio is small, half as much where the ratio is
     large and labels stay in place to a quarter of it.
     """
     if drift > MAX_DRIFT_PIXELS / 2 or gradient_ratio < MIN_GRADIENT_RATIO:
-        return min(MOST, lambda_reg * FACTOR)
+        return min(MAX_LAMBDA, lambda_reg * FACTOR)
     if drift < MAX_DRIFT_PIXELS / 4 and gradient_ratio > MAX_GRADIENT_RATIO:
-        return max(LEAST, lambda_reg / FACTOR)
+        return max(MIN_LAMBDA, lambda_reg / FACTOR)
     return lambda_reg

@@ -1,4 +1,4 @@
-"""Pictures, page and checkpoints of a run, written by a thread of its own while training goes on."""
+"""Pictures, page and checkpoints of a run, written by a thread of its own while training continues."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

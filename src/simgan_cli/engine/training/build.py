@@ -69,7 +69,7 @@ def train(
     """Train a refiner as `config` says, from `checkpoint` where one is given, chosen when the run held those `seen`.
 
     All `ranks` call this alike, and need the same images and run folder; the first alone writes. Raises a SimganError
-    for anything a person must mend, OSError where a file cannot be written; checkpoints written before stay good.
+    for anything a person must fix, OSError where a file cannot be written; checkpoints written before stay good.
     """
     started = time.monotonic()
     run = RunFolder(config.out)
@@ -308,7 +308,7 @@ def _report_skipped(pixels: PixelSet, *, strict: bool, listener: Listener) -> No
     lines = [f"{path}: {reason}" for path, reason in pixels.skipped]
     if lines and strict:
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-        raise DataError(f"{lines[0]}{more}; mend or remove it, or leave out --strict to skip such images")
+        raise DataError(f"{lines[0]}{more}; fix or remove it, or leave out --strict to skip such images")
     for line in lines[:10]:
         listener.warning(f"skipped {line}")
     if lines:

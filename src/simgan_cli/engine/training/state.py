@@ -154,7 +154,7 @@ class TrainState:
         return Snapshot(self.step, copies, state, self.copy_of_exported())
 
     def load(self, folder: Path) -> None:
-        """Restore what a snapshot saved; another number of ranks deals its history anew, each image to one of them.
+        """Restore what a snapshot saved; another number of ranks deals its history again, each image to one of them.
 
         Raises CheckpointError when it is damaged or belongs to something else.
         """
@@ -175,7 +175,7 @@ class TrainState:
             if is_out_of_memory(error):
                 raise
             raise CheckpointError(
-                f"{folder}: its parts do not fit each other ({error}); delete it to go on from an older one"
+                f"{folder}: its parts do not fit each other ({error}); delete it to resume from an older one"
             ) from error
 
     def _restore(self, folder: Path, state: dict[str, Any]) -> None:
