@@ -20,8 +20,6 @@ from torch import Tensor, nn
 SIZE, REAL, REFINED = (35, 55), 0, 1  # height and width; classes of D
 LAMBDA, K_G, K_D = 1.0, 2, 1
 RATE_R, RATE_D, BETAS, EMA = 5e-4, 1e-3, (0.5, 0.999), 0.995  # Adam, and a moving average of R
-
-
 conv3x3 = partial(nn.Conv2d, kernel_size=3, padding=1, padding_mode="replicate")
 
 
@@ -110,9 +108,8 @@ class SimGAN:
             self.discriminator_optimizer.zero_grad()
             loss_d.backward()  # type: ignore[no-untyped-call]
             self.discriminator_optimizer.step()
-        replaced = (
-            set(self.rng.choice(self.capacity, half, replace=False)) if len(self.history) == self.capacity else ()
-        )
+        is_full = len(self.history) == self.capacity  # a multiple of b/2
+        replaced = set(self.rng.choice(self.capacity, half, replace=False)) if is_full else ()
         self.history = [image for place, image in enumerate(self.history) if place not in replaced] + [*refined[:half]]
         return loss_r.item(), loss_d.item()
 

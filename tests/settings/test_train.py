@@ -43,7 +43,7 @@ def test_rates(text: object, rate: object) -> None:
 
 @pytest.mark.parametrize("text", ["", "fast", "xpatches", "0", "-1xpatches", "inf", "0.1 x patches"])
 def test_what_is_no_rate(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is neither a number nor|is not a positive number"):
+    with pytest.raises(ValueError, match="is neither a positive number nor one"):
         parse_rate(text)
 
 

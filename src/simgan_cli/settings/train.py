@@ -47,15 +47,14 @@ def parse_lambda(value: object) -> object:
 
 def parse_rate(value: object) -> object:
     """Read a positive number, or one followed by "xpatches": the rate of losses that are summed over D's patches."""
-    text = str(value)
-    number = text.removesuffix(PER_SUM)
+    number = str(value).removesuffix(PER_SUM)
     try:
         rate = float(number)
     except ValueError:
-        raise ValueError(f"{value!r} is neither a number nor a NUMBER{PER_SUM}") from None
+        rate = 0
     if not 0 < rate < float("inf"):
-        raise ValueError(f"{value!r} is not a positive number")
-    return rate if number == text else text
+        raise ValueError(f"{value!r} is neither a positive number nor one followed by {PER_SUM}")
+    return rate if number == str(value) else value
 
 
 def parse_psi(spec: str) -> list[tuple[str, float]]:

@@ -73,11 +73,6 @@ def test_psi_derivatives_compares_differences_of_neighbours() -> None:
     assert regularization(derivatives=1) == pytest.approx(expected, rel=1e-5)
 
 
-def test_psi_derivatives_leaves_brightness_free() -> None:
-    x = torch.rand(1, 1, 6, 8)
-    assert psi(derivatives=1)(x + 0.5, x).item() == pytest.approx(0, abs=1e-6)
-
-
 def test_psi_channel_mean_leaves_hue_free() -> None:
     x, refined = images_and_refined()
     assert regularization(**{"channel-mean": 1}) == pytest.approx(np.abs(refined.mean(1) - x.mean(1)).mean(), rel=1e-5)
@@ -94,14 +89,6 @@ def test_psi_blur_is_a_gaussian_of_two_pixels_that_sees_the_image_mirrored(size:
         expected = np.apply_along_axis(np.convolve, axis, expected, weights / weights.sum(), mode="valid")
     blurred = blur(torch.from_numpy(image)[None, None].float())
     np.testing.assert_allclose(blurred[0, 0].numpy(), expected, atol=1e-5)
-
-
-def test_psi_blur_forgives_texture_but_not_a_shift_of_brightness() -> None:
-    x = torch.zeros(1, 1, 20, 20)
-    checkerboard = ((torch.arange(20)[:, None] + torch.arange(20)) % 2 * 2.0 - 1).view(1, 1, 20, 20)
-    blurred = psi(blur=1)
-    assert blurred(x + checkerboard, x).item() < 0.02
-    assert blurred(x + 0.5, x).item() == pytest.approx(0.5, rel=1e-5)
 
 
 def test_psi_normalized_leaves_brightness_and_contrast_free() -> None:

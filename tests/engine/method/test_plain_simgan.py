@@ -1,6 +1,6 @@
 """The plain example against the product: the same weights, mini-batches and noise give the same step."""
 
-import importlib.util
+import importlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -21,15 +21,9 @@ B, CAPACITY = 8, 12
 
 
 @pytest.fixture
-def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "plain_simgan", Path(__file__).parents[3] / "examples" / "plain_simgan.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "examples")
+    return importlib.import_module("plain_simgan")
 
 
 def weights(network: nn.Module) -> Tensor:

@@ -39,8 +39,8 @@ from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.training.background_writer import BackgroundWriter
 from simgan_cli.engine.training.learned_psi import check_psi, learned_folders, psi_terms
-from simgan_cli.engine.training.listener import Listener
 from simgan_cli.engine.training.loop import Loop
+from simgan_cli.engine.training.metrics_log import Listener
 from simgan_cli.engine.training.state import TrainState, history_stream
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import sha256_of
@@ -182,7 +182,7 @@ def build_state(
         refiner.to(**layout),  # type: ignore[call-overload]
         discriminator.to(**layout),  # type: ignore[call-overload]
         HistoryBuffer(capacity, shape, history_stream(config.seed, ranks), device),
-        rates_of(config, discriminator, shape),
+        config.rates(math.prod(map_size(discriminator, shape[1:]))),
         ranks,
         compiler(config.compile, device, config.total_steps * share * height * width * config.refiner_width),
     )
@@ -273,21 +273,15 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
         return refiner, build_discriminator(config.preset, config.adversarial, channels, size)
 
 
-def rates_of(config: TrainConfig, discriminator: Discriminator, shape: tuple[int, int, int]) -> tuple[float, float]:
-    """Return both learning rates, refiner's and discriminator's, for images of `shape`, C x H x W."""
-    return config.rates(math.prod(map_size(discriminator, shape[1:])))
-
-
 def describe_rates(config: TrainConfig, discriminator: Discriminator, shape: tuple[int, int, int]) -> str | None:
-    """Return in a line what rates for summed losses became, None where neither was such."""
-    rates = zip((config.refiner_lr, config.discriminator_lr), rates_of(config, discriminator, shape), strict=True)
-    names = ("refiner", "discriminator")
-    converted = [f"{name} {rate:g}" for name, (given, rate) in zip(names, rates, strict=True) if given != rate]
-    if not converted:
-        return None
+    """Return in a line what rates for summed losses become at C x H x W, None where neither is such."""
     height, width = map_size(discriminator, shape[1:])
+    refiner_lr, discriminator_lr = config.rates(height * width)
+    if (refiner_lr, discriminator_lr) == (config.refiner_lr, config.discriminator_lr):
+        return None
     return (
-        f"learning rates: {', '.join(converted)}; the paper sums losses over {height}x{width} patches, ours are means"
+        f"learning rates: refiner {refiner_lr:g}, discriminator {discriminator_lr:g}; "
+        f"the paper sums losses over {height}x{width} patches, ours are means"
     )
 
 

@@ -17,8 +17,7 @@ from simgan_cli.engine.runtime.ranks import rank_zero_only
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.training.background_writer import BackgroundWriter
 from simgan_cli.engine.training.evaluator import Evaluator, refine_in_batches
-from simgan_cli.engine.training.listener import Listener
-from simgan_cli.engine.training.metrics_log import MetricsLog
+from simgan_cli.engine.training.metrics_log import Listener, MetricsLog
 from simgan_cli.engine.training.running_means import means_of
 from simgan_cli.engine.training.state import RankStates, TrainState
 from simgan_cli.errors import DivergedError

@@ -1,15 +1,36 @@
 """Lines of metrics: what was measured since the last one, judged by the rules of health, for files and people."""
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from simgan_cli.engine.run_folder.health import Health
+from simgan_cli.engine.run_folder.health import Finding, Health
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import peak_memory_mb
 from simgan_cli.engine.training.evaluator import Evaluator
-from simgan_cli.engine.training.listener import Listener
 from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
+
+
+class Listener(Protocol):
+    """Is told how a training goes."""
+
+    def decoding(self, domain: str, done: int, total: int) -> None:
+        """Images of a domain are being read."""
+
+    def message(self, text: str) -> None:
+        """Something worth a line happened."""
+
+    def warning(self, text: str) -> None:
+        """Something a person should look at happened."""
+
+    def finding(self, finding: Finding) -> None:
+        """A rule of health fired for the first time."""
+
+    def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None:
+        """A line of metrics was written."""
+
+    def advanced(self, step: int, total_steps: int) -> None:
+        """A step was finished."""
 
 
 class MetricsLog:
