@@ -40,7 +40,7 @@ from simgan_cli.engine.runtime.device import prepare_process, resolve_device, re
 from simgan_cli.files import atomic_directory, atomic_file, write_atomic
 from simgan_cli.gaze.estimator_training import Schedule, fit, predict
 from simgan_cli.gaze.evaluation import refined_by
-from simgan_cli.gaze.labels import UNIT, LabelledImages, Options, Target
+from simgan_cli.gaze.labels import UNIT, LabelFormat, LabelledImages, Target
 from simgan_cli.gaze.readers import read
 from simgan_cli.gaze.scores import errors_of, interval_of
 from simgan_cli.pictures.grid import sheet
@@ -95,7 +95,7 @@ def as_images(source: Path, folder: Path) -> Path:
     if not folder.is_dir():
         with atomic_directory(folder) as building:
             for name, file in (("synthetic", "synthetic.npz"), ("target", "real.npz"), ("test", "real.npz")):
-                eyes = read(source / file, Options(convention="gazehub"))
+                eyes = read(source / file, LabelFormat(convention="gazehub"))
                 persons = np.array(eyes.persons or [""] * len(eyes))
                 chosen = np.flatnonzero(np.isin(persons, list(TEST_PERSONS)) == (name == "test"))
                 labels = "target_labels.csv" if name == "target" else f"{name}/labels.csv"
@@ -145,12 +145,12 @@ class Downstream:
 
     def __init__(self, job: Job, work: Path, architecture: Architecture, schedule: Schedule) -> None:
         assert job.test is not None and job.target is not None and job.real_labels is not None
-        options = Options(job.target)
+        label_format = LabelFormat(job.target)
         self.job, self.architecture, self.schedule = job, architecture, schedule
         self.device = resolve_device("auto")
-        self.synthetic = read(job.synthetic, options)
-        self.test = read(job.test, options)
-        self.oracle = read(_with_labels(job, work / "labelled" / job.name), options)
+        self.synthetic = read(job.synthetic, label_format)
+        self.test = read(job.test, label_format)
+        self.oracle = read(_with_labels(job, work / "labelled" / job.name), label_format)
         self.work = work
 
     def errors(self, name: str, images: Callable[[], LabelledImages], seed: int) -> Path:

@@ -71,7 +71,7 @@ from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - importe
 from simgan_cli.engine.training.build import build_state
 from simgan_cli.engine.training.loop import excerpt_of
 from simgan_cli.errors import SimganError, is_out_of_memory
-from simgan_cli.gaze.labels import Options
+from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.readers import read
 from simgan_cli.settings.refine import RefineConfig
 
@@ -427,9 +427,9 @@ def archive(case: Case) -> None:
         make_plan(check_inputs([path], case.folder / "out"), case.folder / "out", None, (0, 1), ANY)
 
 
-def options(rng: Rng) -> Options:
+def label_format(rng: Rng) -> LabelFormat:
     """Return any way to read labels."""
-    return Options(
+    return LabelFormat(
         rng.choice(("gaze", "gaze", "pupil")), rng.choice((None, (9, 11))), rng.choice(("none", "equalize")),
         rng.choice(("mpiigaze", "gazehub", "xgaze")), rng.random() < 0.3,
     )  # fmt: skip
@@ -469,7 +469,7 @@ def csv_labels(case: Case) -> None:
     text = "\n".join([header, *(rng.choice((good, lines)))])
     content = text.encode(rng.choice(("utf-8", "utf-8-sig", "utf-16", "utf-8")), "surrogatepass")
     case.file("labels.csv", mutated(content, rng) if rng.random() < 0.5 else content)
-    read(case.folder, options(rng))
+    read(case.folder, label_format(rng))
 
 
 def unityeyes(case: Case) -> None:
@@ -481,7 +481,7 @@ def unityeyes(case: Case) -> None:
     for index in range(2):
         case.file(f"{index}.png", images()["l.png"])
         case.file(f"{index}.json", json_bytes(mutated_json(render, case.rng) if index else render, case.rng))
-    read(case.folder, options(case.rng))
+    read(case.folder, label_format(case.rng))
 
 
 def arrays(rng: Rng) -> dict[str, Any]:
@@ -537,7 +537,7 @@ def npz(case: Case) -> None:
         data = file.getvalue()
     path = case.file("eyes.npz", mutated(data, rng) if rng.random() < 0.5 else data)
     try:
-        read(path, options(rng), rng.choice(("auto", "npz")))
+        read(path, label_format(rng), rng.choice(("auto", "npz")))
     finally:
         assert not trap.exists(), "a pickle was read"
 
@@ -557,7 +557,7 @@ def hdf5(case: Case) -> None:
             target["nowhere"] = h5py.SoftLink("/nowhere")
     data = file.getvalue()
     path = case.file("eyes.h5", mutated(data, rng) if rng.random() < 0.6 else data)
-    read(path, options(rng), rng.choice(("auto", "hdf5")))
+    read(path, label_format(rng), rng.choice(("auto", "hdf5")))
 
 
 def mat(case: Case) -> None:
@@ -585,7 +585,7 @@ def mat(case: Case) -> None:
     scipy.io.savemat(file, data, do_compression=rng.random() < 0.5)
     content = file.getvalue()
     case.file("p00/day01.mat", mutated(content, rng) if rng.random() < 0.6 else content)
-    read(case.folder, options(rng))
+    read(case.folder, label_format(rng))
 
 
 def settings(case: Case) -> None:

@@ -24,12 +24,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from simgan_cli.gaze.labels import Options
+from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.readers import read
 
 renders, mpiigaze, out = map(Path, sys.argv[1:])
 for name, source in (("synthetic", renders), ("real", mpiigaze)):
-    eyes = read(source, Options(size=(35, 55), preprocess="equalize"))
+    eyes = read(source, LabelFormat(size=(35, 55), preprocess="equalize"))
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     for index, pixels in enumerate(eyes.pixels):

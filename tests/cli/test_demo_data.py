@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simgan_cli.demo.eye_world import UNIFORM_GAZE
-from simgan_cli.gaze.labels import Options
+from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.readers import read
 from tests.helpers import SIMGAN, files_below, invoke
 
@@ -25,9 +25,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_labelled_folders_are_read_as_such(data: Path) -> None:
     for name, count in (("synthetic", 70), ("camera/test", 23), ("camera/oracle", 70)):
-        images = read(data / name, Options())
+        images = read(data / name, LabelFormat())
         assert (images.reader, len(images), images.size, images.warnings) == ("csv", count, (35, 55), [])
-    pitch, yaw = (np.radians(values) for values in read(data / "synthetic", Options()).coordinates().values())
+    pitch, yaw = (np.radians(values) for values in read(data / "synthetic", LabelFormat()).coordinates().values())
     for values, (low, high) in ((pitch, UNIFORM_GAZE["pitch"]), (yaw, UNIFORM_GAZE["yaw"])):
         assert low <= values.min() < 0.7 * low
         assert high >= values.max() > 0.7 * high
@@ -35,8 +35,8 @@ def test_the_labelled_folders_are_read_as_such(data: Path) -> None:
 
 @pytest.mark.parametrize("target", ["gaze", "pupil"])
 def test_both_kinds_of_labels_say_the_same(data: Path, target: str) -> None:
-    table = read(data / "synthetic", Options(target=target))  # type: ignore[arg-type]
-    renders = read(data / "synthetic", Options(target=target), "unityeyes")  # type: ignore[arg-type]
+    table = read(data / "synthetic", LabelFormat(target=target))  # type: ignore[arg-type]
+    renders = read(data / "synthetic", LabelFormat(target=target), "unityeyes")  # type: ignore[arg-type]
     assert renders.files == table.files
     if target == "gaze":
         np.testing.assert_allclose(renders.targets, table.targets, atol=2e-4)
@@ -45,7 +45,7 @@ def test_both_kinds_of_labels_say_the_same(data: Path, target: str) -> None:
 
 
 def test_json_labels_give_the_pupil_of_the_table(data: Path) -> None:
-    table = read(data / "synthetic", Options(target="pupil"))
+    table = read(data / "synthetic", LabelFormat(target="pupil"))
     for number in (0, 33):
         content = json.loads((data / "synthetic" / f"{number:05}.json").read_text())
         iris = np.array([[float(part) for part in text.strip("()").split(",")] for text in content["iris_2d"]])
@@ -63,7 +63,7 @@ def test_what_a_refiner_learns_from_has_no_labels(data: Path) -> None:
 
 
 def test_the_domains_differ_in_looks(data: Path) -> None:
-    clean, camera = (read(data / name, Options()).pixels.astype(float) for name in ("synthetic", "camera/test"))
+    clean, camera = (read(data / name, LabelFormat()).pixels.astype(float) for name in ("synthetic", "camera/test"))
     assert camera.std(axis=(1, 2)).mean() > 1.2 * clean.std(axis=(1, 2)).mean()
     assert np.percentile(camera, 5) < np.percentile(clean, 5) - 15
 
@@ -94,7 +94,7 @@ def test_images_are_kept_or_replaced_as_asked(tmp_path: Path) -> None:
         assert word in invoke(*command, *flags, code=code).stderr
         assert files_below(folder) == before
     invoke("demo-data", folder, "--count", "2", "--size", "18x30", "--overwrite")
-    assert read(folder / "synthetic", Options()).pixels.shape == (2, 18, 30)
+    assert read(folder / "synthetic", LabelFormat()).pixels.shape == (2, 18, 30)
 
 
 def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.gaze.estimator_training import held_out, predict
 from simgan_cli.gaze.evaluation import prepare, run
 from simgan_cli.gaze.geometry import angles_from_vectors
-from simgan_cli.gaze.labels import Options
+from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.readers import read
 from simgan_cli.gaze.reweighting import effective_number, weights_like
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
@@ -277,7 +277,7 @@ def test_where_no_label_lies_near_what_is_predicted_a_warning_says_so_and_the_ot
     # The one label where all are predicted to be is of an image held out of training, and all others are opposite.
     predictions = csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines())
     x, y = np.mean([(float(p["px"]), float(p["py"])) for p in predictions if p["row"] == "synthetic/resnet"], axis=0)
-    _, held_out_of_it = held_out(read(train, Options()), 0)
+    _, held_out_of_it = held_out(read(train, LabelFormat()), 0)
     for index, line in enumerate(lines):
         look(line, x, y) if index == held_out_of_it[0] else look(line, -x, -y)
     document = evaluated("--overwrite")

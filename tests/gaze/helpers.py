@@ -25,17 +25,25 @@ def discs(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]
     return images.astype(np.uint8), gaze, centres
 
 
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as a table with the columns of the first."""
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+
+
 def write_csv(folder: Path, count: int, seed: int, persons: int = 0) -> Path:
     """Write PNGs and labels.csv."""
     images, gaze, centres = discs(count, seed)
     folder.mkdir(parents=True)
-    with (folder / "labels.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "gx", "gy", "gz", "pupil_x", "pupil_y", *(["person"] if persons else [])])
-        for index, image in enumerate(images):
-            Image.fromarray(image).save(folder / f"{index}.png")
-            person = [f"p{index % persons:02}"] if persons else []
-            table.writerow([f"{index}.png", *gaze[index], *centres[index], *person])
+    rows = []
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{index}.png")
+        labels = dict(zip(("gx", "gy", "gz", "pupil_x", "pupil_y"), (*gaze[index], *centres[index]), strict=True))
+        person = {"person": f"p{index % persons:02}"} if persons else {}
+        rows.append({"file": f"{index}.png"} | labels | person)
+    write_table(folder / "labels.csv", rows)
     return folder
 
 

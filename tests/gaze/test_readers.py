@@ -1,10 +1,10 @@
+"""Labels as published and as programs save them; what cannot be read is named."""
+
 import csv
 import json
-import resource
-import struct
+import os
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,24 @@ from PIL import Image
 
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.errors import DataError
-from simgan_cli.gaze.evaluation import prepare
 from simgan_cli.gaze.geometry import angles_from_vectors
-from simgan_cli.gaze.labels import Options, check_apart
-from simgan_cli.gaze.readers import eye_window, parse_number, parse_vector, read, read_unlabelled
-from simgan_cli.settings.eval_gaze import EvalGazeConfig
-from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
+from simgan_cli.gaze.labels import LabelFormat, check_apart
+from simgan_cli.gaze.layouts.common import parse_number
+from simgan_cli.gaze.layouts.mpiigaze import MAX_MAT_BYTES
+from simgan_cli.gaze.layouts.unityeyes import eye_window, parse_vector
+from simgan_cli.gaze.readers import read, read_unlabelled
+from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_table, write_unityeyes
 from tests.helpers import SHARED, needs_shared_data, write_images
+
+GAZE, PUPIL = LabelFormat(), LabelFormat(target="pupil")
+EYES = np.zeros((2, 9, 15), np.uint8)
+
+
+def write_subset(root: Path, content: bytes) -> None:
+    """List the eyes of p00 that MPIIGaze's authors evaluate on."""
+    lists = root / "Evaluation Subset" / "sample list for eye image"
+    lists.mkdir(parents=True, exist_ok=True)
+    (lists / "p00.txt").write_bytes(content)
 
 
 def test_csv_npz_and_unityeyes_of_the_same_eyes_agree(tmp_path: Path) -> None:
@@ -32,46 +43,90 @@ def test_csv_npz_and_unityeyes_of_the_same_eyes_agree(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "csv", 6, 1)
     np.savez(tmp_path / "eyes.npz", x=images, gaze=angles_from_vectors(gaze, "mpiigaze"), pupil=centres)
     unity = write_unityeyes(tmp_path / "unity", images, gaze, centres)
-    for target, wanted in (("gaze", gaze), ("pupil", centres)):
+    for label_format, wanted in ((GAZE, gaze), (PUPIL, centres)):
         for path in (folder, tmp_path / "eyes.npz", unity):
-            found = read(path, Options(target=target))  # type: ignore[arg-type]
-            assert np.array_equal(found.pixels, images), path
-            assert np.allclose(found.targets, wanted, atol=1e-5), path
+            eyes = read(path, label_format)
+            assert np.array_equal(eyes.pixels, images), path
+            assert np.allclose(eyes.targets, wanted, atol=1e-5), path
+
+
+# MPIIGaze
 
 
 def test_mpiigaze_as_published(tmp_path: Path) -> None:
     root = tmp_path / "MPIIGaze"
-    kept = write_mpiigaze(root, {"p00": 3, "p01": 1})["p00"]  # a day with one sample squeezes to scalars
-    found = read(root, Options())
-    assert (len(found), found.size, sorted(set(found.persons or []))) == (8, (36, 60), ["p00", "p01"])
-    assert any("evaluation subset" in warning for warning in found.warnings)
-    lists = root / "Evaluation Subset" / "sample list for eye image"
-    lists.mkdir(parents=True)
-    (lists / "p00.txt").write_text("day01/0001.jpg left\nday01/0002.jpg right\n")
-    left, right = read(root, Options()).pixels
-    assert np.array_equal(left, kept["left"][1])
-    assert np.array_equal(right, kept["right"][2][:, ::-1])
-    targets = read(root, Options()).targets
-    assert np.allclose(targets[0] * (-1, 1, 1), targets[1])
-    assert targets[0, 0] > 0
-    (lists / "p00.txt").write_text("day09/0001.jpg left\n")
+    p00 = write_mpiigaze(root, {"p00": 3, "p01": 1})["p00"]  # a day with one sample squeezes to scalars
+    eyes = read(root, GAZE)
+    assert (len(eyes), eyes.size, sorted(set(eyes.persons or []))) == (8, (36, 60), ["p00", "p01"])
+    assert any("evaluation subset" in warning for warning in eyes.warnings)
+    write_subset(root, b"day01/0001.jpg left\nday01/0002.jpg right\n")
+    eyes = read(root, GAZE)
+    assert np.array_equal(eyes.pixels, [p00["left"][1], p00["right"][2][:, ::-1]])
+    assert np.allclose(eyes.targets[0] * (-1, 1, 1), eyes.targets[1])
+    assert eyes.targets[0, 0] > 0
+    write_subset(root, b"day09/0001.jpg left\n")
     with pytest.raises(DataError, match="1 eyes of the evaluation subset"):
-        read(root, Options())
+        read(root, GAZE)
 
 
 @pytest.mark.parametrize(
-    ("inside", "path"),
-    [("Data", "Normalized"), ("Data/Normalized", "."), ("Data/Normalized/p00", "..")],
+    ("inside", "path", "encoding"),
+    [
+        ("Data", "Normalized", "utf-8-sig"),
+        ("Data/Normalized", ".", "utf-16"),
+        ("Data/Normalized/p00", "..", "ascii"),
+    ],
 )
-def test_mpiigaze_s_lists_are_found_from_anywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, path: str
+def test_mpiigaze_s_lists_are_found_from_anywhere_in_any_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, path: str, encoding: str
 ) -> None:
     write_mpiigaze(tmp_path, {"p00": 3})
-    lists = tmp_path / "Evaluation Subset" / "sample list for eye image"
-    lists.mkdir(parents=True)
-    (lists / "p00.txt").write_text("day01/0001.jpg left\n")
+    write_subset(tmp_path, "day01/0001.jpg left\r\nday01/0002.jpg right\r\n".encode(encoding))
     monkeypatch.chdir(tmp_path / inside)
-    assert len(read(Path(path), Options())) == 1
+    assert read(Path(path), GAZE).files == ["p00/day01/0001.jpg left", "p00/day01/0002.jpg right"]
+
+
+def test_a_list_of_mpiigaze_that_is_no_text_is_named(tmp_path: Path) -> None:
+    write_mpiigaze(tmp_path, {"p00": 3})
+    write_subset(tmp_path, b"day01/\xff.jpg left\n")
+    with pytest.raises(DataError, match=r"p00\.txt: cannot be read as a list \(not text in UTF-8"):
+        read(tmp_path, GAZE)
+
+
+def cut(day: Path, start: int, stop: int, filling: bytes = b"") -> None:
+    """Replace bytes of a file."""
+    content = day.read_bytes()
+    day.write_bytes(content[:start] + filling + content[stop:])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda day: cut(day, -20, 10**6), "cannot be read as .mat .*; copy it again"),
+        (lambda day: cut(day, 300, 330, bytes(30)), ""),
+        (lambda day: day.write_bytes(b"x" * 200), ""),
+        (lambda day: os.truncate(day, MAX_MAT_BYTES + 1), "64,000,001 bytes; at most 64,000,000 are read"),
+        (
+            lambda day: scipy.io.savemat(
+                day, {"data": {"left": {"pixels": np.zeros((2, 36, 60))}, "right": 3}, "names": 4}
+            ),
+            r"not a day of MPIIGaze .*; found data\.left\.pixels, data\.right, names; ",
+        ),
+    ],
+)
+def test_a_day_of_mpiigaze_that_cannot_be_read_is_named(
+    tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    write_mpiigaze(tmp_path, {"p00": 3})
+    day = tmp_path / "Data" / "Normalized" / "p00" / "day01.mat"
+    content = {name: value for name, value in scipy.io.loadmat(day).items() if name[0] != "_"}
+    scipy.io.savemat(day, content, do_compression=True)
+    damage(day)
+    with pytest.raises(DataError, match=rf"day01\.mat: {says}"):
+        read(tmp_path, GAZE)
+
+
+# npz and HDF5
 
 
 def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
@@ -81,289 +136,87 @@ def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
         for index in range(4):
             file[f"p{index % 2:02}/image/{index:04}"] = np.repeat(images[index][..., None], 3, axis=2)
             file[f"p{index % 2:02}/gaze/{index:04}"] = angles[index]
-    found = read(tmp_path / "faces.h5", Options())
-    assert found.persons == ["p00", "p00", "p01", "p01"]
-    assert np.allclose(found.targets, gaze[[0, 2, 1, 3]])
-    assert np.array_equal(found.pixels, images[[0, 2, 1, 3]])
+    eyes = read(tmp_path / "faces.h5", GAZE)
+    assert eyes.persons == ["p00", "p00", "p01", "p01"]
+    assert np.allclose(eyes.targets, gaze[[0, 2, 1, 3]])
+    assert np.array_equal(eyes.pixels, images[[0, 2, 1, 3]])
     with h5py.File(tmp_path / "numbered.h5", "w") as file:
         file["gaze"] = np.repeat(angles, 3, axis=0)
         for index in range(12):  # 10 comes after 9, not after 1
             file[f"image/{index}"] = np.repeat(images, 3, axis=0)[index]
-    assert np.array_equal(read(tmp_path / "numbered.h5", Options()).pixels, np.repeat(images, 3, axis=0))
+    assert np.array_equal(read(tmp_path / "numbered.h5", GAZE).pixels, np.repeat(images, 3, axis=0))
     with h5py.File(tmp_path / "flat.h5", "w") as file:
-        file["face_patch"], file["face_gaze"] = images, angles  # ETH-XGaze: the reversed vector's angles
-    assert np.allclose(read(tmp_path / "flat.h5", Options(convention="xgaze")).targets, gaze)
+        file.create_dataset("face_patch", data=images, chunks=(3, 35, 55), compression="gzip", fletcher32=True)
+        file["face_gaze"] = angles  # ETH-XGaze: the reversed vector's angles
+        file["file"] = np.array([f"{number}.png" for number in range(4)], object)
+        file["person"] = np.array([b"p00"] * 4)
+    eyes = read(tmp_path / "flat.h5", LabelFormat(convention="xgaze"))
+    assert np.allclose(eyes.targets, gaze)
+    assert np.array_equal(eyes.pixels, images)
+    assert (eyes.files, eyes.persons) == ([f"{number}.png" for number in range(4)], ["p00"] * 4)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("arrays", "says"),
     [
-        (lambda text: text.replace("2.png", "22.png"), "1 of 4 labels have no image"),
-        (lambda text: text.replace("2.png", "1.png"), "more than once"),
-        (lambda text: text + text.splitlines()[1].replace("0.png", "./0.png") + "\n", "more than once"),
-        (lambda _: "file,pitch,yaw,pitch,,\n0.png,0,0,1,,\n", "has the columns pitch more than once"),
-        (lambda text: text.replace("gx", "hx"), "wanted file,gx,gy,gz or file,pitch,yaw"),
-        (lambda _: "file,pitch,yaw\n0.png,12,-7\n", "degrees; say so with --degrees"),
-        (lambda _: "file,pitch,yaw\n0.png,nan,0.1\n", "line 2: pitch is 'nan', wanted a number"),
-        (lambda _: "file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
-        (lambda _: "file,pitch,yaw\n0.png,up,0\n", "line 2: pitch is 'up'"),
-        (lambda _: "file,pitch,yaw\n", "no labelled image"),
-        (lambda _: "file,pitch,yaw,person\n0.png,0,0,\n", "line 2 names no person"),
-        (lambda _: "file,pitch,yaw\n../csv/0.png,0,0\n", "outside the folder"),
+        ({"x": EYES, "gaze": np.array([{}, {}])}, r"cannot be read as \.npz without pickles"),
+        ({"x": EYES, "gaze": np.array([["up", "left"]] * 2)}, "labels are <U4, not numbers"),
+        ({"eyes": EYES, "directions": np.zeros((2, 2))}, "holds eyes, directions; wanted x and gaze"),
+        ({"x": EYES[..., None, None], "gaze": np.zeros((2, 2))}, r"images of shape \(2, 9, 15, 1, 1\)"),
     ],
 )
-def test_bad_tables_say_what_is_wrong(tmp_path: Path, change: Any, says: str) -> None:
-    folder = write_csv(tmp_path / "csv", 4, 1)
-    table = folder / "labels.csv"
-    table.write_text(change(table.read_text()))
-    with pytest.raises(DataError, match=says):
-        read(folder, Options())
+def test_an_npz_that_cannot_be_read_says_why(tmp_path: Path, arrays: dict[str, Any], says: str) -> None:
+    np.savez(tmp_path / "eyes.npz", **arrays)
+    with pytest.raises(DataError, match=rf"eyes\.npz: {says}"):
+        read(tmp_path / "eyes.npz", GAZE)
 
 
-def test_other_lengths_degrees_and_images_without_labels(tmp_path: Path) -> None:
-    folder = write_csv(tmp_path / "csv", 4, 1)
-    (folder / "labels.csv").write_text("file,pitch,yaw\n0.png,30,0\n1.png,0,-45\n")
-    found = read(folder, Options(degrees=True))
-    assert np.allclose(np.degrees(angles_from_vectors(found.targets, "mpiigaze")), [(30, 0), (0, -45)])
-    assert "2 images have no label" in found.warnings[0]
-    (folder / "labels.csv").write_text("file,gx,gy,gz\n0.png,0,0,-2\n")
-    found = read(folder, Options())
-    assert np.allclose(found.targets, [(0, 0, -1)])
-    assert any("not of length 1" in warning for warning in found.warnings)
+def test_an_npz_that_declares_more_than_is_read_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "eyes.npz", "w") as file:
+        file.writestr("x.npy", b"")
+        file.infolist()[0].file_size = 17_000_000_000
+    with pytest.raises(DataError, match=r"eyes\.npz: 17,000,000,000 bytes; at most 16,000,000,000 are read"):
+        read(tmp_path / "eyes.npz", GAZE)
 
 
-def test_radians_said_to_be_degrees_are_told(tmp_path: Path) -> None:
-    folder = write_csv(tmp_path / "csv", 4, 1)
-    (folder / "labels.csv").write_text("file,pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,0.4\n")
-    said = "no angle is larger than 0.4 degrees: if its labels are radians, leave --degrees out"
-    assert any(said in warning for warning in read(folder, Options(degrees=True)).warnings)
-    assert not any("labels are radians" in warning for warning in read(folder, Options()).warnings)
-    (folder / "labels.csv").write_text("file,pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,-2\n")
-    assert not any("labels are radians" in warning for warning in read(folder, Options(degrees=True)).warnings)
+def fill_other_names(file: h5py.File) -> None:
+    file["p00/eyes"], file["p00/gaze"], file["info"] = EYES, np.zeros((2, 2)), 3
+    file.create_group("empty")
 
 
-def test_pickles_in_npz_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "eyes.npz", x=np.zeros((2, 9, 15), np.uint8), gaze=np.array([{}, {}], dtype=object))
-    with pytest.raises(DataError, match="without pickles"):
-        read(tmp_path / "eyes.npz", Options())
-
-
-def test_labels_that_are_words_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "eyes.npz", x=np.zeros((2, 9, 15), np.uint8), gaze=np.array([["up", "left"]] * 2))
-    with pytest.raises(DataError, match=r"eyes\.npz: labels are <U4, not numbers"):
-        read(tmp_path / "eyes.npz", Options())
-
-
-def test_an_npz_that_expands_to_memory_s_end_is_refused(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((10_000, 90, 90), np.uint8), gaze=np.zeros((10_000, 2)))
-    with pytest.raises(DataError, match="expands to 81,"):
-        read(tmp_path / "bomb.npz", Options())
-    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }\n"
-    content = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header
-    with zipfile.ZipFile(tmp_path / "liar.npz", "w") as file:
-        file.writestr("x.npy", content)
-        file.writestr("gaze.npy", content)
-    with pytest.raises(DataError, match=r"liar\.npz: cannot be read"):
-        read(tmp_path / "liar.npz", Options())
-
-
-def test_an_hdf5_of_nothing_but_fill_values_is_refused(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("x", (10**6, 900, 900), "u1")
-        file["gaze"] = np.zeros((3, 2))
-    with pytest.raises(DataError, match="expands to 810,000,000,000 bytes"):
-        read(tmp_path / "a.h5", Options())
-
-
-def packed_zeros(megabytes: int, start: bytes = b"") -> bytes:
-    packer = zlib.compressobj(9)
-    return packer.compress(start) + b"".join(packer.compress(bytes(10**6)) for _ in range(megabytes)) + packer.flush()
-
-
-@pytest.fixture
-def little_memory() -> Iterator[None]:
-    """Let this process have no more than 300 MB beside what it has."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-@pytest.mark.slow
-def test_an_hdf5_whose_chunks_unpack_to_more_than_they_may_is_refused(tmp_path: Path, little_memory: None) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["gaze"] = np.zeros((2, 2))
-        images = file.create_dataset("x", (2, 9, 15), "u1", chunks=(2, 9, 15), compression="gzip", fletcher32=True)
-        images.id.write_direct_chunk((0, 0, 0), packed_zeros(600))
-    with pytest.raises(DataError, match="a chunk of /x expands to more than its 274 bytes"):
-        read(tmp_path / "a.h5", Options())
+def fill_cut_off(file: h5py.File) -> None:
+    file["x"] = EYES
+    file.flush()
+    os.truncate(file.filename, 900)
 
 
 @pytest.mark.parametrize(
-    "how", [{"compression": "gzip", "shuffle": True, "fletcher32": True}, {"compression": "lzf"}, {}]
+    ("fill", "says"),
+    [
+        (fill_other_names, r"holds empty, info, p00/eyes, p00/gaze; wanted images \(x, image"),
+        (lambda file: file.update({"x": EYES, "gaze": np.zeros((2, 2))}), "holds gaze, x; wanted x and pupil"),
+        (fill_cut_off, "damaged or cut off HDF5 .*; copy it again"),
+        (
+            lambda file: (file.create_dataset("x", (10**6, 900, 900), "u1"), file.update({"pupil": np.zeros((3, 2))})),
+            "810,000,000,048 bytes; at most 16,000,000,000 are read",
+        ),
+        (
+            lambda file: (
+                file.create_dataset("x", (2, 9, 15), "u1", external=[("/dev/zero", 0, 270)]),
+                file.update({"pupil": np.zeros((2, 2))}),
+            ),
+            "/x lies in other files; store it plainly",
+        ),
+    ],
 )
-def test_an_hdf5_may_be_packed_in_any_usual_way(tmp_path: Path, how: dict[str, Any]) -> None:
-    images, gaze, _ = discs(9, 1)
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("x", data=images, chunks=(4, 35, 55), **how)
-        file["gaze"] = gaze
-        file["file"] = np.array([f"{number}.png" for number in range(9)], object)
-        file["person"] = np.array([b"p00"] * 9)
-    found = read(tmp_path / "a.h5", Options())
-    assert np.array_equal(found.pixels, images)
-    assert found.files == [f"{number}.png" for number in range(9)]
-    assert found.persons == ["p00"] * 9
+def test_an_hdf5_that_cannot_be_read_says_why(tmp_path: Path, fill: Callable[[h5py.File], None], says: str) -> None:
+    with h5py.File(tmp_path / "eyes.h5", "w") as file:
+        fill(file)
+    with pytest.raises(DataError, match=rf"eyes\.h5: {says}"):
+        read(tmp_path / "eyes.h5", PUPIL)
 
 
-def test_an_hdf5_of_one_long_text_many_times_is_refused(tmp_path: Path, little_memory: None) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["x"], file["gaze"] = np.zeros((20_000, 1, 1), np.uint8), np.zeros((20_000, 2))
-        file["file"] = np.array(["x" * 60_000, *[""] * 19_999], object)
-        place = file["file"].id.get_offset()
-    content = bytearray((tmp_path / "a.h5").read_bytes())
-    content[place : place + 16 * 20_000] = content[place : place + 16] * 20_000  # each refers to the first one's text
-    (tmp_path / "a.h5").write_bytes(content)
-    with pytest.raises(DataError, match="expands to"):
-        read(tmp_path / "a.h5", Options())
-
-
-def test_rows_of_an_hdf5_that_lie_elsewhere_are_refused(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["gaze"] = np.zeros((2, 2))
-        file.create_dataset("x", (2, 9, 15), "u1", external=[("/dev/zero", 0, 270)])
-    with pytest.raises(DataError, match="store it plainly"):
-        read(tmp_path / "a.h5", Options())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_a_mat_that_unpacks_to_memory_s_end_is_refused(tmp_path: Path, little_memory: None, order: str) -> None:
-    write_mpiigaze(tmp_path, {"p00": 3})
-    day = tmp_path / "Data" / "Normalized" / "p00" / "day01.mat"
-    size = 600 * 10**6
-    array = struct.pack(order + "9I", 6, 8, 9, 0, 5, 8, size, 1, 1) + struct.pack(
-        order + "I4s4xII", 4, b"data", 2, size
-    )
-    content = packed_zeros(600, struct.pack(order + "II", 14, len(array) + size) + array)
-    sign = b"IM" if order == "<" else b"MI"
-    header = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack(order + "H", 0x100) + sign
-    day.write_bytes(header + struct.pack(order + "II", 15, len(content)) + content)
-    with pytest.raises(DataError, match=r"day01\.mat: expands to .* more than 200 times its own"):
-        read(tmp_path, Options())
-
-
-@pytest.mark.parametrize("damage", [lambda c: c[:-20], lambda c: c[:300] + bytes(30) + c[330:], lambda c: b"x" * 200])
-def test_a_damaged_day_of_mpiigaze_is_named(tmp_path: Path, damage: Any) -> None:
-    write_mpiigaze(tmp_path, {"p00": 3})
-    day = tmp_path / "Data" / "Normalized" / "p00" / "day01.mat"
-    content = {name: value for name, value in scipy.io.loadmat(day).items() if name[0] != "_"}
-    scipy.io.savemat(day, content, do_compression=True)
-    day.write_bytes(damage(day.read_bytes()))
-    with pytest.raises(DataError, match=r"day01\.mat: "):
-        read(tmp_path, Options())
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"iris_2d": [], "interior_margin_2d": ["(1, 2)", "(3, 4)"]}'])
-def test_json_that_no_render_has_is_named(tmp_path: Path, text: str) -> None:
-    images, gaze, centres = discs(1, 1)
-    folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
-    (folder / "1.json").write_text(text)
-    with pytest.raises(DataError, match=r"1\.json: not the JSON"):
-        read(folder, Options(target="pupil"))
-
-
-@pytest.mark.parametrize("text", ["", '{"iris_2d": ["(1, 2)",', "<html>"])
-def test_json_that_is_cut_off_says_so(tmp_path: Path, text: str) -> None:
-    folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
-    (folder / "1.json").write_text(text)
-    with pytest.raises(DataError, match=r"1\.json: cut off or damaged JSON \(line 1: .*; render or copy it again"):
-        read(folder, Options())
-
-
-def test_an_hdf5_that_is_cut_off_says_so(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["x"] = np.zeros((2, 9, 9), np.uint8)
-    (tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:900])
-    with pytest.raises(DataError, match=r"damaged or cut off HDF5 .*; copy it again"):
-        read(tmp_path / "a.h5", Options())
-
-
-def test_a_label_of_two_images_is_an_error(tmp_path: Path) -> None:
-    images, gaze, centres = discs(2, 1)
-    folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
-    Image.new("L", (60, 40)).save(folder / "1.tif")
-    with pytest.raises(DataError, match=r"1 labels have more than one image \(1\.json: 1\.png, 1\.tif\)"):
-        read(folder, Options())
-
-
-@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e30", "1e308"])
-def test_landmarks_nowhere_near_the_image_are_an_error(tmp_path: Path, number: str) -> None:
-    folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
-    content = json.loads((folder / "1.json").read_text())
-    content["interior_margin_2d"][0] = f"(3.0, {number}, 5.0)"
-    (folder / "1.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"is not finite|far outside the image"):
-        read(folder, Options(size=(9, 11)))
-
-
-@pytest.mark.parametrize("text", ["__import__('os')", "(1, 2", "(1)", "(a, b, c)", "(nan, 1, 2)", "(1, 1e999)"])
-def test_vectors_are_parsed_never_evaluated(text: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        parse_vector(text)
-
-
-def test_the_eye_window_has_the_aspect_and_the_centre() -> None:
-    left, top, width, rows = eye_window(np.array([[100.0, 200.0], [200.0, 260.0]]), 480, (35, 55))
-    assert np.allclose((left + width / 2, top + rows / 2), (150, 250))
-    assert np.allclose((width, rows), (160, 160 * 35 / 55))
-
-
-def test_other_sizes_take_the_pupil_along(tmp_path: Path) -> None:
-    folder = write_csv(tmp_path / "csv", 4, 1)
-    small = read(folder, Options(target="pupil", size=(70, 110)))
-    assert np.allclose(small.targets, 2 * read(folder, Options(target="pupil")).targets)
-
-
-def test_pupils_outside_their_images_are_told_and_most_of_them_are_an_error(tmp_path: Path) -> None:
-    folder = write_csv(tmp_path / "csv", 4, 1)
-    with (folder / "labels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    options = Options(target="pupil")
-    assert not any("outside" in warning for warning in read(folder, options).warnings)
-    for count, row in enumerate(rows[:3], start=1):
-        row["pupil_x"] = "300"
-        with (folder / "labels.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, rows[0])
-            table.writeheader()
-            table.writerows(rows)
-        if count <= 2:
-            assert f"{count} of 4 pupil centres lie outside their image (0.png)" in read(folder, options).warnings[-1]
-    with pytest.raises(DataError, match="3 pupil centres lie outside"):
-        read(folder, options)
-
-
-def test_shared_images_are_leakage(tmp_path: Path) -> None:
-    train = read(write_csv(tmp_path / "a", 4, 1), Options())
-    check_apart(train, read(write_csv(tmp_path / "b", 4, 2), Options()))
-    with pytest.raises(DataError, match="share 4 images"):
-        check_apart(train, read(write_csv(tmp_path / "c", 4, 1), Options()))
-
-
-@needs_shared_data
-def test_rendered_irises_lie_where_the_gaze_goes() -> None:
-    gaze = read(SHARED / "unityeyes_sample", Options())
-    iris = read(SHARED / "unityeyes_sample", Options(target="pupil"))
-    for axis in (0, 1):
-        assert np.corrcoef(gaze.targets[:, axis], iris.targets[:, axis])[0, 1] > 0.5
-
-
-def test_a_name_longer_than_any_file_s_is_a_label_without_an_image(tmp_path: Path) -> None:
-    folder = write_csv(tmp_path / "csv", 4, 1)
-    (folder / "labels.csv").write_text(f"file,pitch,yaw\n{'9' * 5000},0,0\n")
-    with pytest.raises(DataError, match="1 of 1 labels have no image"):
-        read(folder, Options())
-
+# labels.csv
 
 ENCODINGS = {"utf-8": b"", "utf-8-sig": b"", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff", "utf-32": b""}
 
@@ -384,7 +237,7 @@ def test_a_table_is_read_however_a_program_saved_it(
     marks: tuple[str, str],
     name: str,
     header: list[str],
-    told: str,
+    first: str,
     spaced: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("csv")
@@ -398,18 +251,18 @@ def test_a_table_is_read_however_a_program_saved_it(
         lines.append([cells.get(column.lower(), "") for column in header])
     lines.append([""] * len(header))  # spreadsheets keep rows that were emptied
     text = end.join((delimiter + " " * spaced).join(line) for line in lines) + end
-    text = f"sep={delimiter}{end}{text}" if told else text
+    text = f"sep={delimiter}{end}{text}" if first else text
     (folder / "labels.csv").write_bytes(ENCODINGS[encoding] + text.encode(encoding))
-    found = read(folder, Options())
-    assert found.files == ["0.png", "1.png", "2.png"]
-    assert np.allclose(angles_from_vectors(found.targets, "mpiigaze"), angles, atol=1e-12)
-    assert found.warnings == []
+    eyes = read(folder, GAZE)
+    assert eyes.files == ["0.png", "1.png", "2.png"]
+    assert np.allclose(angles_from_vectors(eyes.targets, "mpiigaze"), angles, atol=1e-12)
+    assert eyes.warnings == []
 
 
 def test_quoted_decimal_commas_are_read(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "csv", 2, 1)
     (folder / "labels.csv").write_text('file, pitch, yaw\n0.png, "0,125", "-0,25"\n"1.png","\u22120,5",\u22120.0625\n')
-    angles = angles_from_vectors(read(folder, Options()).targets, "mpiigaze")
+    angles = angles_from_vectors(read(folder, GAZE).targets, "mpiigaze")
     assert np.allclose(angles, [(0.125, -0.25), (-0.5, -0.0625)])
 
 
@@ -419,12 +272,18 @@ def test_quoted_decimal_commas_are_read(tmp_path: Path) -> None:
         (b"file,pitch,yaw\n0.png,0,125,-0,25\n", "line 2 has 5 cells below 3 columns; where commas are decimal ones"),
         (b"file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up', wanted a number"),
         (b"file;pitch;yaw\n0.png;1.234,5;0\n", "line 2: pitch is '1.234,5', wanted a number"),
+        (b"file,pitch,yaw\n0.png,nan,0.1\n", "line 2: pitch is 'nan', wanted a number"),
         (b"file,pitch,yaw\n0.png,0\n", "line 2: yaw is '', wanted a number"),
+        (b"file,pitch,yaw\n0.png,12,-7\n", "degrees; say so with --degrees"),
+        (b"file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
+        (b"file,pitch,yaw\n", "no labelled image"),
         (
             b"file,pitch,yaw\ncaf\xe9.png,0,0\n",
             r"labels\.csv: cannot be read as a table \(not text in UTF-8.*save it as",
         ),
-        (b"image,pitch,yaw\n0.png,0,0\n", "has the columns image, pitch, yaw; wanted"),
+        (b"image,pitch,yaw\n0.png,0,0\n", "columns image, pitch, yaw; wanted file,gx,gy,gz or file,pitch,yaw"),
+        (b"file,pitch,yaw,pitch,,\n0.png,0,0,1,,\n", "has the columns pitch more than once"),
+        (b"file,pitch,yaw,person\n0.png,0,0,\n", "line 2 names no person"),
         (b"file,pitch,yaw\nC:\\renders\\0.png,0,0\n", "lies outside the folder"),
         (b"file,pitch,yaw\n..\\0.png,0,0\n", "lies outside the folder"),
         (b"file,pitch,yaw\n/0.png,0,0\n", "lies outside the folder"),
@@ -432,11 +291,12 @@ def test_quoted_decimal_commas_are_read(tmp_path: Path) -> None:
         (b"file,pitch,yaw\n0,0,0\n.\\0.png,0,0\n", r"0\.png stand there more than once"),
         (b"file,pitch,yaw\n7,0,0\n", r"1 of 1 labels have no image \(7\); images there: 0\.png, 1\.png, 2\.jpg; "),
         (b"file,pitch,yaw\n,0,0\n", r"1 of 1 labels have no image \(an empty name\)"),
+        (b"file,pitch,yaw\n" + b"9" * 5000 + b",0,0\n", "1 of 1 labels have no image"),
+        (b"file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2: 2\.jpg, 2\.png\); add the suffix"),
         (b"version https://git-lfs.github.com/spec/v1\n", r"no table but a Git LFS pointer; .*git lfs pull"),
         (b"\xef\xbb\xbf\n<!DOCTYPE html>", "no table but HTML or XML"),
         ("<html>".encode("utf-16"), "no table but HTML or XML"),
         (b"PK\3\4\x14\0\6\0", "no table but an Excel workbook or another zip archive; save it as CSV"),
-        (b"file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2: 2\.jpg, 2\.png\); add the suffix"),
     ],
 )
 def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: bytes, says: str) -> None:
@@ -444,44 +304,92 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: bytes, says:
     Image.open(folder / "2.png").save(folder / "2.jpg")
     (folder / "labels.csv").write_bytes(text)
     with pytest.raises(DataError, match=says):
-        read(folder, Options())
+        read(folder, GAZE)
 
 
-def test_of_columns_that_differ_in_case_the_one_spelled_as_wanted_counts(tmp_path: Path) -> None:
+def test_other_lengths_degrees_and_images_without_labels(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    (folder / "labels.csv").write_text("file,pitch,yaw\n0.png,30,0\n1.png,0,-45\n")
+    eyes = read(folder, LabelFormat(degrees=True))
+    assert np.allclose(np.degrees(angles_from_vectors(eyes.targets, "mpiigaze")), [(30, 0), (0, -45)])
+    assert "2 images have no label" in eyes.warnings[0]
+    (folder / "labels.csv").write_text("file,gx,gy,gz\n0.png,0,0,-2\n")
+    eyes = read(folder, GAZE)
+    assert np.allclose(eyes.targets, [(0, 0, -1)])
+    assert any("not of length 1" in warning for warning in eyes.warnings)
+
+
+@pytest.mark.parametrize(
+    ("yaw", "degrees", "warned"), [("0.4", True, True), ("0.4", False, False), ("-2", True, False)]
+)
+def test_a_warning_says_where_degrees_look_like_radians(tmp_path: Path, yaw: str, degrees: bool, warned: bool) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    (folder / "labels.csv").write_text(f"file,pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,{yaw}\n")
+    warning = "no angle is larger than 0.4 degrees: if its labels are radians, leave --degrees out"
+    assert any(warning in text for text in read(folder, LabelFormat(degrees=degrees)).warnings) is warned
+
+
+def test_other_sizes_take_the_pupil_along(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    large = read(folder, LabelFormat(target="pupil", size=(70, 110)))
+    assert np.allclose(large.targets, 2 * read(folder, PUPIL).targets)
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_pupils_outside_their_images_are_a_warning_and_most_of_them_an_error(tmp_path: Path, count: int) -> None:
+    folder = write_csv(tmp_path / "csv", 4, 1)
+    with (folder / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    write_table(folder / "labels.csv", [row | ({"pupil_x": "300"} if n < count else {}) for n, row in enumerate(rows)])
+    if count == 3:
+        with pytest.raises(DataError, match="3 pupil centres lie outside"):
+            read(folder, PUPIL)
+    else:
+        warnings = [warning for warning in read(folder, PUPIL).warnings if "outside" in warning]
+        assert len(warnings) == bool(count)
+        assert all(f"{count} of 4 pupil centres lie outside their image (0.png)" in text for text in warnings)
+
+
+def test_shared_images_are_leakage(tmp_path: Path) -> None:
+    train = read(write_csv(tmp_path / "a", 4, 1), GAZE)
+    check_apart(train, read(write_csv(tmp_path / "b", 4, 2), GAZE))
+    with pytest.raises(DataError, match="share 4 images"):
+        check_apart(train, read(write_csv(tmp_path / "c", 4, 1), GAZE))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "wanted"),
+    [
+        # Of columns that differ in case, the one spelled as wanted counts.
+        ("0.png", "File,file,pitch,yaw\n1.png,0.png,0,0\n", ["0.png"]),
+        ("a\\0.png", "file,pitch,yaw\na\\0.png,0,0\n", ["a\\0.png"]),
+        ("a.b/0.png", "file,pitch,yaw\n1,0,0\na.b\\0,0,0\n", ["1.png", "a.b/0.png"]),
+        # The name of a file as it stands comes first.
+        ("1", "file,pitch,yaw\n1,0,0\n", ["1"]),
+    ],
+)
+def test_a_name_in_a_table_is_found_as_it_is_meant(tmp_path: Path, file: str, text: str, wanted: list[str]) -> None:
     folder = write_images(tmp_path / "csv", 2, 1)
-    (folder / "labels.csv").write_text("File,file,pitch,yaw\n0.png,1.png,0,0\n")
-    assert read(folder, Options()).files == ["1.png"]
+    Image.open(folder / "1.png").save(folder / "1.jpg")  # left out by the patterns
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_bytes((folder / "0.png").read_bytes())
+    (folder / "labels.csv").write_text(text)
+    assert read(folder, LabelFormat(patterns=Patterns(exclude=("*.jpg",)))).files == wanted
 
 
-def test_a_suffix_may_lack_where_one_picture_fits(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "csv", 2, 1)
-    write_images(folder / "a.b", 1, 2)
-    Image.open(folder / "1.png").save(folder / "1.jpg")
-    (folder / "labels.csv").write_text("file,pitch,yaw\n0,0,0\na.b\\0,0,0\n1,0,0\n")
-    assert read(folder, Options(patterns=Patterns(exclude=("*.jpg",)))).files == ["0.png", "a.b/0.png", "1.png"]
-    (folder / "0").write_bytes((folder / "0.png").read_bytes())  # the name of a file as it stands comes first
-    assert read(folder, Options(patterns=Patterns(exclude=("*.jpg",)))).files == ["0", "a.b/0.png", "1.png"]
-
-
-def test_a_name_may_hold_a_backslash(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "csv", 1, 1)
-    (folder / "0.png").rename(folder / "a\\0.png")
-    (folder / "labels.csv").write_text("file,pitch,yaw\na\\0.png,0,0\n")
-    assert read(folder, Options()).files == ["a\\0.png"]
+# Patterns
 
 
 def test_patterns_leave_labelled_images_out(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "csv", 4, 1)
     write_images(folder / "masks", 3, 2)
-    assert "3 images have no label" in read(folder, Options()).warnings[0]
-    found = read(folder, Options(patterns=Patterns(exclude=("masks", "2.png"))))
-    assert (found.files, found.warnings) == (["0.png", "1.png", "3.png"], [])
-    assert read(folder, Options(patterns=Patterns(include=("[13].png",), exclude=("masks",)))).files == [
-        "1.png",
-        "3.png",
-    ]
+    assert "3 images have no label" in read(folder, GAZE).warnings[0]
+    eyes = read(folder, LabelFormat(patterns=Patterns(exclude=("masks", "2.png"))))
+    assert (eyes.files, eyes.warnings) == (["0.png", "1.png", "3.png"], [])
+    eyes = read(folder, LabelFormat(patterns=Patterns(include=("[13].png",), exclude=("masks",))))
+    assert eyes.files == ["1.png", "3.png"]
     with pytest.raises(DataError, match="--include and --exclude leave none of its labelled images"):
-        read(folder, Options(patterns=Patterns(include=("*.jpg",))))
+        read(folder, LabelFormat(patterns=Patterns(include=("*.jpg",))))
 
 
 def test_patterns_tell_renders_of_unityeyes_from_their_masks(tmp_path: Path) -> None:
@@ -490,26 +398,39 @@ def test_patterns_tell_renders_of_unityeyes_from_their_masks(tmp_path: Path) -> 
     for number in range(1, 4):
         Image.new("L", (640, 480)).save(folder / f"{number}.bmp")
     for patterns in (Patterns(exclude=("*.bmp",)), Patterns(include=("*.png",))):
-        found = read(folder, Options(patterns=patterns))
-        assert (found.files, found.warnings) == (["1.png", "2.png", "3.png"], [])
-        assert np.array_equal(found.pixels, images)
-    found = read(folder, Options(patterns=Patterns(include=("[12].png",))))
-    assert found.files == ["1.png", "2.png"]
+        eyes = read(folder, LabelFormat(patterns=patterns))
+        assert (eyes.files, eyes.warnings) == (["1.png", "2.png", "3.png"], [])
+        assert np.array_equal(eyes.pixels, images)
+    assert read(folder, LabelFormat(patterns=Patterns(include=("[12].png",)))).files == ["1.png", "2.png"]
     with pytest.raises(DataError, match="leave none of its labelled images"):
-        read(folder, Options(patterns=Patterns(include=("masks",))))
+        read(folder, LabelFormat(patterns=Patterns(include=("masks",))))
+    with pytest.raises(DataError, match=r"3 labels have more than one image \(1\.json: 1\.bmp, 1\.png; 2\.json: "):
+        read(folder, GAZE)
 
 
 def test_patterns_hold_for_unlabelled_images(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "real", 4, 1, (9, 15))
     write_images(folder / "masks", 3, 2, (9, 15))
-    images, told = read_unlabelled(folder, (9, 15), Options(patterns=Patterns(exclude=("masks",))))
+    images, warnings = read_unlabelled(folder, (9, 15), LabelFormat(patterns=Patterns(exclude=("masks",))))
     assert np.array_equal(images, [np.asarray(Image.open(folder / f"{number}.png")) for number in range(4)])
-    assert told == []
+    assert warnings == []
 
 
-def in_locale(numbers: list[str], comma: str, between: str, minus: str) -> str:
-    """Spell a vector as a program of that locale does."""
-    return f"({between.join(numbers)})".replace(".", comma).replace("-", minus)
+def test_a_folder_without_labels_says_what_it_holds(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "eyes", 3, 1)
+    for number in range(2):
+        (folder / f"eye_{number}.json").write_text("{}")
+    with pytest.raises(DataError, match=r"eyes: no labels found, but 3 \.png, 2 \.json; wanted"):
+        read(folder, GAZE)
+    with pytest.raises(DataError, match=r"eyes: no N\.json of UnityEyes among 3 \.png, 2 \.json"):
+        read(folder, GAZE, "unityeyes")
+    (folder / "1.png").rename(folder / "one.png")
+    (folder / "1.json").write_text("{}")
+    with pytest.raises(DataError, match=r"1 labels have no image \(1\.json\) among 3 \.png, 3 \.json"):
+        read(folder, GAZE)
+
+
+# UnityEyes
 
 
 @given(
@@ -521,7 +442,8 @@ def in_locale(numbers: list[str], comma: str, between: str, minus: str) -> str:
 def test_vectors_of_every_locale_are_read(vector: list[float], digits: int, marks: tuple[str, str], minus: str) -> None:
     texts = [f"{number:.{digits}f}" for number in vector]
     point, between = marks
-    assert parse_vector(in_locale(texts, point, between, minus)) == [float(text) for text in texts]
+    localized = f"({between.join(texts)})".replace(".", point).replace("-", minus)
+    assert parse_vector(localized) == [float(text) for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -540,9 +462,13 @@ def test_commas_are_decimal_ones_where_blanks_or_their_number_show_it(text: str,
 
 
 @pytest.mark.parametrize(
-    "text", ["(1, 2, 3, 4, 5)", "(1, 2, 3, 4, 5, 6)", "(1.5,2,3.5,4,5.5,6)", "(1,2,3,4,5)", "(0,1,2)x"]
-)
-def test_a_vector_of_more_numbers_than_a_render_s_is_an_error(text: str) -> None:
+    "text",
+    [
+        "__import__('os')", "(1, 2", "(1)", "(a, b, c)", "(nan, 1, 2)", "(1, 1e999)", "(0,1,2)x",
+        "(1, 2, 3, 4, 5)", "(1, 2, 3, 4, 5, 6)", "(1.5,2,3.5,4,5.5,6)", "(1,2,3,4,5)",
+    ],
+)  # fmt: skip
+def test_vectors_are_parsed_never_evaluated(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_vector(text)
 
@@ -559,7 +485,7 @@ def test_a_number_is_read_or_a_value_error(text: str) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_renders_of_another_locale_and_encoding_are_the_same(tmp_path: Path, encoding: str) -> None:
     folder = write_unityeyes(tmp_path / "unity", *discs(3, 1))
-    wanted = {target: read(folder, Options(target=target)) for target in ("gaze", "pupil")}
+    before = [read(folder, label_format) for label_format in (GAZE, PUPIL)]
     for path in folder.glob("*.json"):
         content = json.loads(path.read_text())
 
@@ -569,96 +495,67 @@ def test_renders_of_another_locale_and_encoding_are_the_same(tmp_path: Path, enc
             return [*map(localized, value)] if isinstance(value, list) else value.replace(".", ",")
 
         path.write_bytes(json.dumps(localized(content)).encode(encoding))
-    for target, before in wanted.items():
-        found = read(folder, Options(target=target))  # type: ignore[arg-type]
-        assert np.array_equal(found.pixels, before.pixels)
-        assert np.array_equal(found.targets, before.targets)
+    for eyes in before:
+        again = read(folder, LabelFormat(target=eyes.target))
+        assert np.array_equal(again.pixels, eyes.pixels)
+        assert np.array_equal(again.targets, eyes.targets)
+
+
+def margin(number: str) -> str:
+    """Return the JSON of a render whose lid margin has a point at y = `number`."""
+    points = [f"(3.0, {number}, 5.0)", "(300, 200, 5)"]
+    return json.dumps({"interior_margin_2d": points, "eye_details": {"look_vec": "(0, 0, -1)"}})
+
+
+NO_RENDER, CUT_OFF = "not the JSON of a UnityEyes render .*", r"cut off or damaged JSON \(line 1: .*; render or copy it"
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("text", "says"),
     [
-        ({"iris": [], "lid": 3}, r"found the names iris, lid; wanted interior_margin_2d"),
-        ([1, 2], r"found a list; wanted interior_margin_2d"),
+        ("", CUT_OFF),
+        ('{"iris_2d": ["(1, 2)",', CUT_OFF),
+        ("<html>", CUT_OFF),
+        ("[" * 100_000, NO_RENDER),
+        ('{"iris": [], "lid": 3}', f"{NO_RENDER}found the names iris, lid; wanted interior_margin_2d"),
+        ("[1, 2]", f"{NO_RENDER}found a list; wanted interior_margin_2d"),
         (
-            {"interior_margin_2d": ["(1, 2)", "(3, 4)"], "eye_details": {"gaze": ""}},
-            "names gaze; wanted eye_details.look_vec",
+            '{"interior_margin_2d": ["(1, 2)", "(3, 4)"], "eye_details": {"gaze": ""}}',
+            f"{NO_RENDER}names gaze; wanted eye_details.look_vec",
         ),
-        ({"interior_margin_2d": ["(1, 2, 3, 4, 5)"]}, r"'\(1, 2, 3, 4, 5\)' has 5 numbers; wanted \(x, y, z\)"),
-        ({str(number): 0 for number in range(99)}, r"found the names 0, 1, .*11, \.\.\.; wanted"),
+        (
+            '{"interior_margin_2d": ["(1, 2, 3, 4, 5)"]}',
+            rf"{NO_RENDER}'\(1, 2, 3, 4, 5\)' has 5 numbers; wanted \(x, y, z\)",
+        ),
+        (
+            json.dumps({str(number): 0 for number in range(99)}),
+            rf"{NO_RENDER}found the names 0, 1, .*11, \.\.\.; wanted",
+        ),
+        *[(margin(number), "is not finite|far outside the image") for number in ("nan", "-inf", "1e30", "1e308")],
     ],
 )
-def test_json_without_a_name_says_which_are_there(tmp_path: Path, content: Any, says: str) -> None:
+def test_json_that_no_render_has_says_why(tmp_path: Path, text: str, says: str) -> None:
     folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
-    (folder / "1.json").write_text(json.dumps(content))
+    (folder / "1.json").write_text(text)
     with pytest.raises(DataError, match=says):
-        read(folder, Options())
+        read(folder, LabelFormat(size=(9, 11)))
 
 
-def test_a_folder_without_labels_says_what_it_holds(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "eyes", 3, 1)
-    for number in range(2):
-        (folder / f"eye_{number}.json").write_text("{}")
-    with pytest.raises(DataError, match=r"eyes: no labels found, but 3 \.png, 2 \.json; wanted"):
-        read(folder, Options())
-    with pytest.raises(DataError, match=r"eyes: no N\.json of UnityEyes among 3 \.png, 2 \.json"):
-        read(folder, Options(), "unityeyes")
-    (folder / "1.png").rename(folder / "one.png")
-    (folder / "1.json").write_text("{}")
-    with pytest.raises(DataError, match=r"1 labels have no image \(1\.json\) among 3 \.png, 3 \.json"):
-        read(folder, Options())
+def test_a_render_without_an_iris_has_no_pupil(tmp_path: Path) -> None:
+    folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
+    (folder / "1.json").write_text('{"iris_2d": [], "interior_margin_2d": ["(1, 2)", "(3, 4)"]}')
+    with pytest.raises(DataError, match=rf"1\.json: {NO_RENDER}iris_2d has no points"):
+        read(folder, PUPIL)
 
 
-def test_arrays_under_other_names_are_named(tmp_path: Path) -> None:
-    np.savez(tmp_path / "eyes.npz", eyes=np.zeros((2, 9, 15), np.uint8), directions=np.zeros((2, 2)))
-    with pytest.raises(DataError, match=r"eyes\.npz: holds eyes, directions; wanted x and gaze"):
-        read(tmp_path / "eyes.npz", Options())
-    with h5py.File(tmp_path / "eyes.h5", "w") as file:
-        file["p00/eyes"], file["p00/gaze"], file["info"] = np.zeros((2, 9, 15), np.uint8), np.zeros((2, 2)), 3
-        file.create_group("empty")
-    with pytest.raises(DataError, match=r"eyes\.h5: holds empty, info, p00/eyes, p00/gaze; wanted images \(x, image"):
-        read(tmp_path / "eyes.h5", Options())
-    with h5py.File(tmp_path / "gaze.h5", "w") as file:
-        file["x"], file["gaze"] = np.zeros((2, 9, 15), np.uint8), np.zeros((2, 2))
-    with pytest.raises(DataError, match=r"gaze\.h5: holds gaze, x; wanted x and pupil"):
-        read(tmp_path / "gaze.h5", Options(target="pupil"))
+def test_the_eye_window_has_the_aspect_and_the_centre() -> None:
+    left, top, width, rows = eye_window(np.array([[100.0, 200.0], [200.0, 260.0]]), 480, (35, 55))
+    assert np.allclose((left + width / 2, top + rows / 2), (150, 250))
+    assert np.allclose((width, rows), (160, 160 * 35 / 55))
 
 
-def test_a_mat_of_other_fields_names_them(tmp_path: Path) -> None:
-    day = tmp_path / "p00" / "day01.mat"
-    day.parent.mkdir()
-    scipy.io.savemat(day, {"data": {"left": {"pixels": np.zeros((2, 36, 60))}, "right": 3}, "names": 4})
-    with pytest.raises(
-        DataError, match=r"day01\.mat: not a day of MPIIGaze .*; found data\.left\.pixels, data\.right, names; "
-    ):
-        read(tmp_path, Options())
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_lists_of_mpiigaze_are_read_in_any_encoding(tmp_path: Path, encoding: str) -> None:
-    write_mpiigaze(tmp_path, {"p00": 3})
-    lists = tmp_path / "Evaluation Subset" / "sample list for eye image"
-    lists.mkdir(parents=True)
-    (lists / "p00.txt").write_bytes("day01/0001.jpg left\r\nday01/0002.jpg right\r\n".encode(encoding))
-    assert read(tmp_path, Options()).files == ["p00/day01/0001.jpg left", "p00/day01/0002.jpg right"]
-    (lists / "p00.txt").write_bytes(b"day01/\xff.jpg left\n")
-    with pytest.raises(DataError, match=r"p00\.txt: cannot be read as a list \(not text in UTF-8"):
-        read(tmp_path, Options())
-
-
-def test_an_evaluation_reads_the_pictures_that_patterns_say(tmp_path: Path) -> None:
-    folders = {
-        "train": write_unityeyes(tmp_path / "train", *discs(3, 1)),
-        "test": write_csv(tmp_path / "test", 4, 2),
-        "real_train": write_csv(tmp_path / "real", 5, 3),
-        "reweight_to": write_images(tmp_path / "unlabelled", 6, 4, (35, 55)),
-    }
-    for folder in folders.values():
-        for number in range(4):
-            Image.new("L", (640, 480), number).save(folder / f"{number}.bmp")
-    settings = {name: folder for name, folder in folders.items() if name != "train"}
-    config = EvalGazeConfig(train=(f"eyes={folders['train']}",), out=tmp_path / "out", exclude="*.bmp", **settings)
-    evaluation = prepare(config)
-    assert {name: len(images) for name, images in evaluation.sets.items()} == {"eyes": 3, "oracle": 5}
-    assert (len(evaluation.tested), evaluation.unlabelled is not None and len(evaluation.unlabelled)) == (4, 6)
-    assert not any("left out" in warning for warning in evaluation.warnings)
+@needs_shared_data
+def test_rendered_irises_lie_where_the_gaze_goes() -> None:
+    gaze, iris = (read(SHARED / "unityeyes_sample", label_format) for label_format in (GAZE, PUPIL))
+    for axis in (0, 1):
+        assert np.corrcoef(gaze.targets[:, axis], iris.targets[:, axis])[0, 1] > 0.5

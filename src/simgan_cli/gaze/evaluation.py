@@ -22,7 +22,7 @@ from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.files import atomic_directory, write_atomic, write_json
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.estimator_training import Schedule, fit, nearest_neighbours, predict, predict_mean
-from simgan_cli.gaze.labels import UNIT, Grey, LabelledImages, Options, apart_warnings, check_apart, digests_of
+from simgan_cli.gaze.labels import UNIT, Grey, LabelFormat, LabelledImages, apart_warnings, check_apart, digests_of
 from simgan_cli.gaze.plots import curve, error_map, plots_available, worst_images
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.reweighting import weights_like
@@ -71,7 +71,7 @@ def prepare(config: EvalGazeConfig, say: Say = lambda _: None) -> Evaluation:
     Raises SettingsError for a contradiction, DataError for sets and CheckpointError for estimators that cannot be used.
     """
 
-    def reading(path: Path, options: Options) -> LabelledImages:
+    def reading(path: Path, options: LabelFormat) -> LabelledImages:
         say(f"reading {path}")
         return read(path, options, config.labels)
 
@@ -80,7 +80,7 @@ def prepare(config: EvalGazeConfig, say: Say = lambda _: None) -> Evaluation:
     device = resolve_device(config.device)
     prepare_process(device, deterministic=device.type == "cpu")
     patterns = Patterns(config.include, config.exclude)
-    options = Options(config.target, config.size, config.preprocess, config.convention, config.degrees, patterns)
+    options = LabelFormat(config.target, config.size, config.preprocess, config.convention, config.degrees, patterns)
     sets: dict[str, LabelledImages] = {}
     for name, path in config.train:
         if config.model is not None and not sets:
@@ -391,7 +391,7 @@ def _pupils(evaluation: Evaluation, name: str) -> NDArray[np.float64] | None:
     images = evaluation.sets[name]
     if images.target == "pupil":
         return images.targets
-    options = Options("pupil", images.size, evaluation.config.preprocess)
+    options = LabelFormat("pupil", images.size, evaluation.config.preprocess)
     try:
         found = read(images.source, options, evaluation.config.labels)
     except DataError:

@@ -28,7 +28,7 @@ DECODED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Options:
+class LabelFormat:
     """How labelled images are read; `size` is (H, W), None that of the first image.
 
     `patterns` say which files of a folder are images.
@@ -144,7 +144,7 @@ def coordinates_of(targets: NDArray[np.float64], target: Target) -> dict[str, ND
 
 
 def collect(
-    samples: Iterable[Sample], source: Path, reader: str, options: Options, warnings: Sequence[str] = ()
+    samples: Iterable[Sample], source: Path, reader: str, label_format: LabelFormat, warnings: Sequence[str] = ()
 ) -> LabelledImages:
     """Read the pixels of `samples`, bring them to one size, and check the targets.
 
@@ -154,29 +154,29 @@ def collect(
     if not found:
         raise DataError(f"{source}: no labelled image ({reader}); give a folder or file with images and their labels")
     first = found[0].pixels()
-    size = options.size or (int(first.shape[0]), int(first.shape[1]))
+    size = label_format.size or (int(first.shape[0]), int(first.shape[1]))
     pixels = np.empty((len(found), *size), np.uint8)
     scales = np.empty((len(found), 2))
     with ThreadPoolExecutor() as pool:
         waiting = iter(enumerate(found))
         while batch := list(islice(waiting, DECODED_AT_ONCE)):  # decoded images of any size are not kept
             for (index, _), image in zip(batch, pool.map(lambda item: item[1].pixels(), batch), strict=True):
-                pixels[index] = prepared(image, size, options)
+                pixels[index] = prepared(image, size, label_format)
                 scales[index] = size[1] / image.shape[1], size[0] / image.shape[0]
     targets = np.array([sample.target for sample in found], np.float64)
     files, persons = [sample.file for sample in found], [sample.person for sample in found]
-    _check_finite(targets, files, source, options.target)
+    _check_finite(targets, files, source, label_format.target)
     notes = list(warnings)
-    if options.target == "gaze":
+    if label_format.target == "gaze":
         notes += _length_warnings(targets, source)
         targets = unit(targets)
-        notes += _radians_warnings(targets, source) if options.degrees else []
+        notes += _radians_warnings(targets, source) if label_format.degrees else []
     else:
         targets = targets * scales
         notes += _outside_warnings(targets, size, files, source)
     known = [person for person in persons if person]
     return LabelledImages(
-        source, reader, options.target, pixels, targets, files, known if len(known) == len(found) else None, notes
+        source, reader, label_format.target, pixels, targets, files, known if len(known) == len(found) else None, notes
     )
 
 
@@ -218,12 +218,12 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
     return warnings
 
 
-def prepared(image: NDArray[Any], size: tuple[int, int], options: Options) -> Grey:
+def prepared(image: NDArray[Any], size: tuple[int, int], label_format: LabelFormat) -> Grey:
     """Return an image H x W as estimators see it: 8 bits, of `size`, and equalized where that is wanted."""
     if image.dtype != np.uint8:
         image = np.rint(image * (255 / top_of(image.dtype))).astype(np.uint8)
     image = resize(image, size, "resize")
-    return equalize(image) if options.preprocess == "equalize" else image
+    return equalize(image) if label_format.preprocess == "equalize" else image
 
 
 def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, target: Target) -> None:

@@ -1,0 +1,153 @@
+"""UnityEyes renders: N.json beside N.jpg, cut to the eye."""
+
+import math
+import re
+from functools import partial
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from simgan_cli.data.decoding import stored_size
+from simgan_cli.data.texts import read_text
+from simgan_cli.data.tree import read_tree
+from simgan_cli.errors import DataError, UnreadableImage
+from simgan_cli.files import parse_json
+from simgan_cli.gaze.labels import LabelFormat, Sample
+from simgan_cli.gaze.layouts.common import (
+    MAX_NAMED,
+    Samples,
+    decode_grey,
+    describe_content,
+    images_by_stem,
+    list_names,
+    parse_number,
+    warn_of_unlabelled,
+)
+
+EYE_SIZE = (35, 55)  # H, W of the paper's eyes
+EYE_WINDOW = 1.6  # width of the window round an eye, in widths of the box of its lid margin
+MAX_VECTOR_NUMBERS = 4  # of a render's gaze the first three count
+
+
+def is_unityeyes_folder(path: Path) -> bool:
+    """Return whether a folder holds an N.json."""
+    return path.is_dir() and any(re.fullmatch(r"\d+\.json", entry.name) for entry in path.iterdir())
+
+
+def read_unityeyes(folder: Path, label_format: LabelFormat) -> Samples:
+    """Return a sample for each N.json; its image is cut out and brought to `size`, 35x55 by default, later.
+
+    Raises DataError for JSON that is no render's, or that has no image or several.
+    """
+    tree = read_tree(folder, label_format.patterns)
+    images, excluded = images_by_stem(tree)
+    labels = {name.removesuffix(".json"): name for name in tree.others if re.fullmatch(r"(.*/)?\d+\.json", name)}
+    if not labels:
+        raise DataError(f"{folder}: no N.json of UnityEyes among {describe_content(folder)}")
+    if alone := sorted(labels.keys() - images.keys() - excluded.keys()):
+        named = ", ".join(labels[stem] for stem in alone[:MAX_NAMED])
+        raise DataError(
+            f"{folder}: {len(alone):,} labels have no image ({named}) among {describe_content(folder)}; restore or "
+            "remove them"
+        )
+    if ambiguous := [stem for stem in labels if len(images.get(stem, ())) > 1]:
+        named = "; ".join(f"{labels[stem]}: {', '.join(images[stem])}" for stem in ambiguous[:MAX_NAMED])
+        raise DataError(
+            f"{folder}: {len(ambiguous):,} labels have more than one image ({named}); keep one of each name, or name "
+            "the renders, such as --include '*.jpg'"
+        )
+    samples = [_sample(folder, images[stem][0], labels[stem], label_format) for stem in images if stem in labels]
+    return samples, warn_of_unlabelled(folder, len(images.keys() - labels.keys()))
+
+
+def _sample(folder: Path, image: str, label: str, label_format: LabelFormat) -> Sample:
+    path, size = folder / label, label_format.size or EYE_SIZE
+    try:
+        content = parse_json(read_text(path))
+        margin = np.array([parse_vector(text)[:2] for text in _entry(content, "interior_margin_2d")])
+        if label_format.target == "gaze":
+            x, y, z = parse_vector(_entry(content, "eye_details", "look_vec"))[:3]
+        else:
+            points = [parse_vector(text)[:2] for text in _entry(content, "iris_2d")]
+            if not points:
+                raise ValueError("iris_2d has no points")
+            centre = np.mean(points, axis=0)
+    except JSONDecodeError as error:
+        raise DataError(
+            f"{path}: cut off or damaged JSON (line {error.lineno}: {error.msg}); render or copy it again"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error})") from error
+    if margin.ndim != 2 or len(margin) < 2 or np.ptp(margin[:, 0]) <= 0:
+        raise DataError(f"{path}: interior_margin_2d spans no box; remove this render")
+    height, _ = stored_size(folder / image)
+    left, top, width, rows = eye_window(margin, height, size)
+    crop = partial(_cropped, folder / image, (left, top, width, rows), size)
+    if label_format.target == "gaze":
+        return Sample(image, crop, (x, -y, z))  # Unity's y points up
+    return Sample(image, crop, ((centre[0] - left) * size[1] / width, (height - centre[1] - top) * size[0] / rows))
+
+
+def _entry(content: Any, *keys: str) -> Any:
+    """Return what stands at `keys` of nested objects. Raises ValueError that names what is there instead."""
+    for place, key in enumerate(keys, 1):
+        if not isinstance(content, dict) or key not in content:
+            there = f"the names {list_names(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
+            raise ValueError(f"found {there}; wanted {'.'.join(keys[:place])}")
+        content = content[key]
+    return content
+
+
+def parse_vector(text: str) -> list[float]:
+    """Return the numbers of "(x, y, z)" or "(x, y, z, w)", also with decimal commas: "(0,0100, 0,2000, -0,9800)".
+
+    Raises ValueError for anything else; nothing is evaluated.
+    """
+    match = re.fullmatch(r"\s*\(([^()]*)\)\s*", text)
+    if match is None:
+        raise ValueError(f"{text[:40]!r} is not (x, y, z)")
+    numbers = list(map(parse_number, _parts(match[1])))
+    if not 2 <= len(numbers) <= MAX_VECTOR_NUMBERS:
+        raise ValueError(f"{text[:40]!r} has {len(numbers)} numbers; wanted (x, y, z)")
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{text[:40]!r} is not finite")
+    return numbers
+
+
+def _parts(text: str) -> list[str]:
+    """Return the texts of the numbers of a vector, apart at commas that are no decimal ones."""
+    parts, spaced = text.split(","), re.split(r",\s+", text)
+    if 1 < len(spaced) < len(parts):  # blanks after some commas alone: those part numbers
+        return spaced
+    if len(parts) in (6, 2 * MAX_VECTOR_NUMBERS):
+        return [",".join(pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    return parts
+
+
+def eye_window(margin: NDArray[np.float64], height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the window round an eye as left, top, width, height in pixels, y down.
+
+    It has the aspect of `size` (H, W), the centre of the box of the lid's margin (points with y up, in an image of
+    `height`) and 1.6 times that box's width.
+    """
+    low, high = margin.min(axis=0), margin.max(axis=0)
+    (x, y), width = (low + high) / 2, EYE_WINDOW * (high[0] - low[0])
+    rows = width * size[0] / size[1]
+    return float(x - width / 2), float(height - y - rows / 2), float(width), float(rows)
+
+
+def _cropped(path: Path, window: tuple[float, float, float, float], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the window of an image, antialiased, as H x W grey; beyond the edges the last pixels repeat."""
+    grey = decode_grey(path)
+    left, top, width, rows = window
+    beyond = max(0.0, -left, -top, left + width - grey.shape[1], top + rows - grey.shape[0])
+    if beyond > max(grey.shape):  # it would ask for endless padding: it is no eye
+        raise UnreadableImage(path, "its landmarks lie far outside the image; remove this render")
+    pad = int(np.ceil(beyond))
+    padded = Image.fromarray(np.pad(grey, pad, mode="edge"))
+    box = (left + pad, top + pad, left + pad + width, top + pad + rows)
+    return np.asarray(padded.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
