@@ -283,7 +283,7 @@ def test_quoted_decimal_commas_are_read(tmp_path: Path) -> None:
         ),
         (b"image,pitch,yaw\n0.png,0,0\n", "columns image, pitch, yaw; wanted file,gx,gy,gz or file,pitch,yaw"),
         (b"file,pitch,yaw,pitch,,\n0.png,0,0,1,,\n", "has the columns pitch more than once"),
-        (b"file,pitch,yaw,person\n0.png,0,0,\n", "line 2 names no person"),
+        (b"file,pitch,yaw,person\n0.png,0,0,p1\n1.png,0,0,\n", "line 3 names no person"),
         (b"file,pitch,yaw\nC:\\renders\\0.png,0,0\n", "lies outside the folder"),
         (b"file,pitch,yaw\n..\\0.png,0,0\n", "lies outside the folder"),
         (b"file,pitch,yaw\n/0.png,0,0\n", "lies outside the folder"),
@@ -305,6 +305,13 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: bytes, says:
     (folder / "labels.csv").write_bytes(text)
     with pytest.raises(DataError, match=says):
         read(folder, GAZE)
+
+
+def test_a_person_column_that_is_empty_names_no_persons(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "csv", 2, 1)
+    (folder / "labels.csv").write_text("file,pitch,yaw,person\n0.png,0,0,\n1.png,0,0.1, \n")
+    eyes = read(folder, GAZE)
+    assert (eyes.files, eyes.persons, eyes.warnings) == (["0.png", "1.png"], None, [])
 
 
 def test_other_lengths_degrees_and_images_without_labels(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
     tree = read_tree(folder, label_format.patterns)
     files = _labelled_files(tree, [row.get("file", "") for _, row in rows], table)
     persons = [row.get("person") or None for _, row in rows]
-    if "person" in columns and not all(persons):
+    if any(persons) and not all(persons):  # some exporters write the column empty where no person is known
         raise DataError(
             f"{table}: line {rows[persons.index(None)][0]} names no person; fill the column in or remove it"
         )
