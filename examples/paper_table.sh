@@ -4,7 +4,7 @@
 #     examples/paper_table.sh UNITYEYES_DIR MPIIGAZE_DIR OUT_DIR
 #
 # UNITYEYES_DIR holds N.jpg and N.json; MPIIGAZE_DIR holds Data/Normalized and "Evaluation Subset". Needs
-# pip install '.[gaze,plots]' in the checkout. The paper's mean errors in degrees on MPIIGaze, for comparison:
+# pip install '.[plots]' in the checkout. The paper's mean errors in degrees on MPIIGaze, for comparison:
 #
 #     CNN on synthetic 11.2    CNN on refined 7.8    k-NN on synthetic 9.9
 #

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from simgan_cli.gaze.scores import Row, compare, interval, mirrored_axes, students_t, summary
+from simgan_cli.gaze.scores import Result, compare, interval, mirrored_axes, summary, with_seeds
 
 
-def row(errors: object, name: str = "a", predictions: object = None) -> Row:
+def row(errors: object, name: str = "a", predictions: object = None) -> Result:
     found = np.atleast_2d(np.asarray(errors, float))
-    return Row(name, "cnn", 10, [np.asarray(predictions)] * len(found), found)
+    return Result(name, "cnn", 10, [np.asarray(predictions)] * len(found), found)
 
 
 def test_a_summary_by_hand() -> None:
@@ -23,9 +23,12 @@ def test_the_interval_is_that_of_the_mean() -> None:
     assert np.allclose((low, high), values.mean() + np.array([-1.96, 1.96]) * values.std() / 20, atol=0.03)
 
 
-@pytest.mark.parametrize(("freedom", "published"), [(1, 12.706), (2, 4.303), (4, 2.776), (30, 2.042), (10**6, 1.960)])
-def test_quantiles_of_students_t_are_those_of_its_tables(freedom: int, published: float) -> None:
-    assert students_t(freedom) == pytest.approx(published, abs=6e-4)
+@pytest.mark.parametrize(("seeds", "published"), [(2, 12.706), (3, 4.303), (5, 2.776), (31, 2.042)])
+def test_other_seeds_widen_an_interval_by_students_t(seeds: int, published: float) -> None:
+    by_seed = np.linspace(0, 1, seeds)
+    low, high = with_seeds(by_seed, 0.5, 0.5)
+    half_width = published * by_seed.std(ddof=1) / np.sqrt(seeds)
+    assert (0.5 - low, high - 0.5) == pytest.approx((half_width, half_width), rel=3e-4)
 
 
 @pytest.mark.slow

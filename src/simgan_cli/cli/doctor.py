@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from simgan_cli.engine.selftest import Check
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pydantic", "typer", "rich", "platformdirs")
+PACKAGES = (
+    "torch", "torchvision", "numpy", "pillow", "safetensors", "scipy", "pydantic", "typer", "rich", "platformdirs",
+)  # fmt: skip
 # of [gaze], [plots], [renders] and [tensorboard]
-EXTRAS = ("scipy", "h5py", "matplotlib", "openexr", "tifffile", "imagecodecs", "tensorboard")
+EXTRAS = ("h5py", "matplotlib", "openexr", "tifffile", "imagecodecs", "tensorboard")
 
 
 @with_settings(DoctorConfig)

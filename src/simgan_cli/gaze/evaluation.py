@@ -26,7 +26,7 @@ from simgan_cli.gaze.labels import UNIT, Grey, LabelFormat, LabelledImages, apar
 from simgan_cli.gaze.plots import curve, error_map, plots_available, worst_images
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.reweighting import weights_like
-from simgan_cli.gaze.scores import Row, errors_of
+from simgan_cli.gaze.scores import Result, errors_of
 from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
 
 REFINED, ORACLE, MEAN, KNN = "refined", "oracle", "mean", "knn"
@@ -51,7 +51,7 @@ class Evaluation:
     unlabelled: Grey | None
     device: torch.device
     warnings: list[str] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Result] = field(default_factory=list)
     preservation: dict[str, Any] | None = None
 
     @property
@@ -277,7 +277,7 @@ def _reweighted(
     networks: Sequence[Estimator],
     unlabelled: Grey,
     progress: Progress,
-) -> Row:
+) -> Result:
     """Train on the set `name` anew, weighted so that its labels are as each of `networks` predicts the `unlabelled`."""
     images, test = evaluation.sets[name], evaluation.tested
     row, found, weights, shares = f"{name}{REWEIGHTED}", [], [], []
@@ -297,7 +297,7 @@ def _reweighted(
     return replace(_row(row, estimator, len(images), found, test), weights=np.stack(weights), unmatched=unmatched)
 
 
-def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Row:
+def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Result:
     """Return errors on every person by estimators that never saw that person: the ceiling within a data set."""
     if images.persons is None or len(set(images.persons)) < 2:
         raise DataError(
@@ -323,9 +323,9 @@ def _seeds(config: EvalGazeConfig) -> range:
     return range(config.seed, config.seed + config.seeds)
 
 
-def _row(name: str, estimator: str, count: int, predictions: list[NDArray[np.float64]], test: LabelledImages) -> Row:
+def _row(name: str, estimator: str, count: int, predictions: list[NDArray[np.float64]], test: LabelledImages) -> Result:
     errors = np.stack([errors_of(predicted, test.targets, test.target) for predicted in predictions])
-    return Row(name, estimator, count, predictions, errors)
+    return Result(name, estimator, count, predictions, errors)
 
 
 def _trained(
@@ -434,7 +434,7 @@ def _document(evaluation: Evaluation) -> dict[str, Any]:
     return {"schema": "simgan.eval-gaze/1"} | _found(evaluation) | results
 
 
-def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+def _pairs(rows: Sequence[Result]) -> list[tuple[Result, Result]]:
     """Return what is compared: of each estimator, its first row with all others."""
     pairs = []
     for estimator in dict.fromkeys(row.estimator for row in rows if row.estimator != MEAN):
@@ -490,7 +490,7 @@ def _write_weights(evaluation: Evaluation) -> None:
             write_atomic(folder / f"{row.name}-{row.estimator}.csv", text.getvalue())
 
 
-def _predictions(rows: Sequence[Row], test: LabelledImages, seeds: range) -> str:
+def _predictions(rows: Sequence[Result], test: LabelledImages, seeds: range) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     gaze = test.target == "gaze"

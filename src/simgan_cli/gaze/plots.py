@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from simgan_cli.gaze.labels import UNIT, LabelledImages, Target
-from simgan_cli.gaze.scores import WITHIN, Row
+from simgan_cli.gaze.scores import WITHIN, Result
 from simgan_cli.pictures.grid import sheet
 
 WORST, ENLARGED = 10, 4
@@ -24,7 +24,7 @@ def plots_available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def curve(rows: Sequence[Row], target: Target, suffix: str) -> bytes:
+def curve(rows: Sequence[Result], target: Target, suffix: str) -> bytes:
     """Return a plot of the share of test images below each error, as the paper's figure, as PNG or SVG."""
     from matplotlib.figure import Figure
 
@@ -43,7 +43,7 @@ def curve(rows: Sequence[Row], target: Target, suffix: str) -> bytes:
     return _saved(figure, suffix)
 
 
-def error_map(rows: Sequence[Row], test: LabelledImages) -> bytes:
+def error_map(rows: Sequence[Result], test: LabelledImages) -> bytes:
     """Return a PNG of the mean error over yaw and pitch (or x and y), a panel for each row on one scale."""
     from matplotlib.figure import Figure
 
@@ -65,13 +65,13 @@ def error_map(rows: Sequence[Row], test: LabelledImages) -> bytes:
     return _saved(figure, "png")
 
 
-def _plain(row: Row) -> str:
+def _plain(row: Result) -> str:
     """Return a row's name as Matplotlib shows it as it stands: "$" begins a formula, "_" hides a line's label."""
     name = f"{row.name}, {row.estimator}".replace("$", r"\$")
     return f" {name}" if name.startswith("_") else name
 
 
-def worst_images(rows: Sequence[Row], test: LabelledImages) -> bytes:
+def worst_images(rows: Sequence[Result], test: LabelledImages) -> bytes:
     """Return a PNG of the test images each row errs most on: truth green, prediction red."""
     columns = [f"{row.name}, {row.estimator}" for row in rows]
     order = [np.argsort(-row.errors.mean(axis=0))[:WORST] for row in rows]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit  # quantiles of the normal distribution and of Student's t
 
 from simgan_cli.gaze.geometry import angular_error
 from simgan_cli.gaze.labels import Target, coordinates_of
@@ -14,13 +15,12 @@ from simgan_cli.gaze.reweighting import effective_number
 
 WITHIN: dict[Target, tuple[int, ...]] = {"gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5)}
 PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
-NORMAL = 1.959964  # the 97.5% quantile
 CHUNK = 4_000_000  # draws in memory at once
 Errors = NDArray[np.float64]  # seeds x images
 
 
 @dataclass(frozen=True)
-class Row:
+class Result:
     """A training set and estimator: predictions on the test set by seed, and their errors in degrees or pixels.
 
     `weights`, seeds x images, say how often training drew each image; None where all were drawn alike. `unmatched` is
@@ -41,7 +41,7 @@ def errors_of(predicted: NDArray[np.float64], true: NDArray[np.float64], target:
     return angular_error(predicted, true) if target == "gaze" else np.linalg.norm(predicted - true, axis=1)
 
 
-def summary(row: Row, target: Target, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
+def summary(row: Result, target: Target, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
     """Return a row of results.json: errors pooled over seeds, and the mean of each seed and each person."""
     errors = row.errors
     means = errors.mean(axis=1)
@@ -67,7 +67,7 @@ def summary(row: Row, target: Target, persons: Sequence[str] | None, resamples: 
     return result
 
 
-def compare(first: Row, second: Row, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
+def compare(first: Result, second: Result, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
     """Return the paired difference second - first with its interval, and what it means in words."""
     difference = second.errors - first.errors
     low, high = interval(difference, persons, resamples)
@@ -104,7 +104,7 @@ def interval_of(
         sums = np.apply_along_axis(lambda of_images: np.bincount(group, weights=of_images), -1, sums)
         counts = np.bincount(group).astype(np.float64)
     mean, drawn = by_seed.mean(), len(counts)
-    wider = students_t(drawn - 1) / NORMAL * math.sqrt(drawn / (drawn - 1)) if drawn > 1 else 1.0
+    wider = stdtrit(drawn - 1, 0.975) / ndtri(0.975) * math.sqrt(drawn / (drawn - 1)) if drawn > 1 else 1.0
     found = number(*_resampled_means(sums, counts, resamples)).mean(axis=0)
     low, high = mean + (np.percentile(found, [2.5, 97.5]) - mean) * wider
     return list(with_seeds(by_seed, low, high))
@@ -130,20 +130,11 @@ def with_seeds(by_seed: NDArray[np.float64], low: float, high: float) -> tuple[f
     squares. Of one seed nothing is known of others.
     """
     mean, seeds = by_seed.mean(), len(by_seed)
-    of_seeds = students_t(seeds - 1) * by_seed.std(ddof=1) / math.sqrt(seeds) if seeds > 1 else 0.0
+    of_seeds = stdtrit(seeds - 1, 0.975) * by_seed.std(ddof=1) / math.sqrt(seeds) if seeds > 1 else 0.0
     return float(mean - math.hypot(mean - low, of_seeds)), float(mean + math.hypot(high - mean, of_seeds))
 
 
-def students_t(freedom: int) -> float:
-    """Return the 97.5% quantile of Student's t of so many degrees of freedom, from its density."""
-    x = np.linspace(0, 20, 200_001)
-    log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
-    density = np.exp(log_scale - (freedom + 1) / 2 * np.log1p(x**2 / freedom))
-    above_half = (np.cumsum(density) - (density[0] + density) / 2) * (x[1] - x[0])
-    return float(np.interp(0.475, above_half, x))
-
-
-def mirrored_axes(row: Row, true: NDArray[np.float64], target: Target) -> list[str]:
+def mirrored_axes(row: Result, true: NDArray[np.float64], target: Target) -> list[str]:
     """Name the coordinates whose predictions run against the truth: signs that two data sets define differently."""
     predicted = coordinates_of(np.mean(row.predictions, axis=0), target)
     found = []
