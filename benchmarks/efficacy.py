@@ -39,8 +39,8 @@ from simgan_cli.engine.run_folder.layout import RunFolder, step_of
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.files import atomic_directory, atomic_file, write_atomic
 from simgan_cli.gaze.estimator_training import Schedule, fit, predict
-from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.labels import UNIT, LabelFormat, LabelledImages, Target
+from simgan_cli.gaze.preparation import refined_by
 from simgan_cli.gaze.readers import read
 from simgan_cli.gaze.scores import errors_of, interval_of
 from simgan_cli.pictures.grid import sheet

@@ -31,8 +31,8 @@ from simgan_cli.engine.run_folder.layout import RunFolder, step_of
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.files import atomic_directory
 from simgan_cli.gaze.estimator_training import Schedule, fit, predict
-from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.labels import LabelledImages
+from simgan_cli.gaze.preparation import refined_by
 from simgan_cli.gaze.reweighting import weights_like
 
 FEWER = (1000, 3000)  # renders

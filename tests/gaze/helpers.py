@@ -10,6 +10,9 @@ import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
+from simgan_cli.engine.export.network_folder import save_network
+from simgan_cli.engine.method.gaze_estimator import Estimator
+
 HEIGHT, WIDTH = 35, 55
 
 
@@ -84,3 +87,11 @@ def write_mpiigaze(root: Path, counts: dict[str, int]) -> dict[str, dict[str, ND
         scipy.io.savemat(folder / "day01.mat", {"data": sides, "filenames": names})
         written[person] = images
     return written
+
+
+def write_estimator(
+    folder: Path, preprocess: str = "none", size: tuple[int, int] = (35, 55), target: str = "gaze"
+) -> Path:
+    """Write an estimator of random weights as an evaluation does."""
+    save_network(folder, Estimator("resnet", *size, target), {"made_of": {"preprocess": preprocess}}, {})
+    return folder

@@ -1,4 +1,4 @@
-"""`simgan eval-gaze`: read the sets, train and test estimators, say whether refining helps."""
+"""`simgan eval-gaze`: read the sets, train and test estimators, report whether refining helps."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,14 +7,14 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
 from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout, strip_control
-from simgan_cli.cli.resolve import print_settings, read_settings
+from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
+from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
 
 if TYPE_CHECKING:
-    from simgan_cli.gaze.evaluation import Evaluation
+    from simgan_cli.gaze.preparation import Evaluation
 
 
 @with_settings(EvalGazeConfig)
@@ -29,39 +29,61 @@ def eval_gaze(
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Measure what refining does to a gaze or pupil estimator.
+    """Measure what refining does to a gaze (or pupil) estimator on real eyes.
 
-        simgan eval-gaze --train raw=renders/ --model run --test eyes/ -o results
+    Settings: TOML file < SIMGAN_* environment (SIMGAN_SEEDS=3) < flags.
 
-    Settings: file < environment (SIMGAN_EVAL_GAZE_SEEDS=3) < flags.
+    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 4 bad data; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP,
+    and 130 by Ctrl-C: --skip-existing resumes with the estimators trained so far.
     """
-    stopped = "stopped; trained estimators are kept: the same command with --skip-existing goes on"
-    with exit_codes(
-        "the results", again="--skip-existing", smaller="lower --batch-size", interrupted=stopped, json=json
-    ):
-        settings = read_settings(EvalGazeConfig, flags, config)
+    stopped = "stopped; trained estimators are kept: the same command with --skip-existing resumes"
+    with exit_codes("the results", again="--skip-existing", smaller="lower --train-batch", interrupted=stopped):
+        settings = validated(EvalGazeConfig, gather("eval-gaze", flags, config, environment_of_process()))
         if not quiet:
             print_settings(settings, everything=verbose)
         with stop_on_signals():
-            from simgan_cli.gaze.evaluation import plan, prepare, run  # torch takes seconds to import
+            from simgan_cli.gaze.evaluation import run  # torch takes seconds to import
+            from simgan_cli.gaze.preparation import prepare
+            from simgan_cli.gaze.results import plan
 
             evaluation = prepare(settings, lambda text: None if quiet else echo_err(text))
             if not quiet:
                 _describe(evaluation)
             _warn(evaluation.warnings)
-            told = len(evaluation.warnings)
+            warned = len(evaluation.warnings)
             if dry_run:
                 if json:
                     print_json(plan(evaluation))
                 return
-            with ProgressLine(settings.log_every, quiet=quiet) as progress:
-                document = run(evaluation, lambda label, done, n: progress.update(label, "updates", done, n))
-        _warn(evaluation.warnings[told:])
+            with _Listener(settings.log_every, quiet=quiet) as progress:
+                document = run(evaluation, progress)
+        _warn(evaluation.warnings[warned:])
         if json:
             print_json(document)
         elif not quiet:
             _print(document)
             echo_err(f"results: {settings.out}")
+
+
+class _Listener:
+    """Shows one training after the other."""
+
+    def __init__(self, every: int, *, quiet: bool) -> None:
+        self._every, self._quiet = every, quiet
+        self._label, self._line = "", ProgressLine("", "updates", every, quiet=True)
+
+    def __enter__(self) -> "_Listener":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.__exit__()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if label != self._label:
+            self._line.__exit__()
+            self._label = label
+            self._line = ProgressLine(strip_control(label), "updates", self._every, quiet=self._quiet).__enter__()
+        self._line.update(done, total)
 
 
 def _describe(evaluation: "Evaluation") -> None:

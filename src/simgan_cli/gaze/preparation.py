@@ -1,0 +1,217 @@
+"""Everything that an evaluation reads before it trains: sets, their refined images, trained estimators, checked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from simgan_cli.data.patterns import Patterns
+from simgan_cli.engine.export.network_folder import CONFIG, load_network, read_json
+from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
+from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
+from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, apart_warnings, check_apart, digests_of
+from simgan_cli.gaze.readers import read, read_unlabelled
+from simgan_cli.gaze.scores import Result
+from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
+
+REFINED, ORACLE, KNN = "refined", "oracle", "knn"
+LEFT_OUT = "leave-one-person-out"
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation has read, and then measures."""
+
+    config: EvalGazeConfig
+    sets: dict[str, LabelledImages]
+    loaded: dict[str, Estimator]
+    test: LabelledImages | None  # None where persons are left out in turn
+    unlabelled: Grey | None
+    device: torch.device
+    warnings: list[str] = field(default_factory=list)
+    rows: list[Result] = field(default_factory=list)
+    preservation: dict[str, Any] | None = None
+
+    @property
+    def tested(self) -> LabelledImages:
+        """The images that errors are of."""
+        return self.test if self.test is not None else next(iter(self.sets.values()))
+
+    @property
+    def seeds(self) -> range:
+        """One for each repetition."""
+        return range(self.config.seed, self.config.seed + self.config.seeds)
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the estimators' convolutions."""
+        return resolve_precision(self.config.precision, self.device)
+
+
+def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: None) -> Evaluation:
+    """Read all sets and trained estimators and check them against each other; nothing is written.
+
+    `report` is called with each step. Raises SettingsError for a contradiction, DataError for sets, and CheckpointError
+    for estimators that cannot be used.
+    """
+
+    def read_set(path: Path, label_format: LabelFormat) -> LabelledImages:
+        report(f"reading {path}")
+        return read(path, label_format, config.labels)
+
+    _check(config)
+    loaded = {name: load_estimator(path, config.target) for name, path in config.load}
+    device = resolve_device(config.device)
+    prepare_process(device, deterministic=device.type == "cpu")
+    patterns = Patterns(config.include, config.exclude)
+    labels = LabelFormat(config.target, config.size, config.preprocess, config.convention, config.degrees, patterns)
+    sets: dict[str, LabelledImages] = {}
+    for name, path in config.train:
+        if config.model is not None and not sets:
+            images = read_set(path, replace(labels, preprocess="none"))  # the refiner sees them as they were rendered
+            report(f"refining {len(images):,} images by {config.model}")
+            sets |= _with_refined(config, config.model, name, images, device)
+        else:
+            sets[name] = read_set(path, labels)
+        labels = replace(labels, size=sets[name].size)
+    size = labels.size or _size_of(next(iter(loaded.values())))  # without --train one of them is given
+    labels = replace(labels, size=size)
+    _check_networks(config, loaded, size)
+    test_labels = replace(
+        labels,
+        convention=config.test_convention or config.convention,
+        degrees=config.degrees if config.test_degrees is None else config.test_degrees,
+    )
+    if config.real_train is not None:
+        sets[ORACLE] = read_set(config.real_train, test_labels)
+    test = read_set(config.test, test_labels) if config.test is not None else None
+    warnings = [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
+    unlabelled: Grey | None = None
+    if config.reweight_to is not None:
+        unlabelled, reasons = read_unlabelled(config.reweight_to, size, labels)
+        warnings += reasons
+    if test is not None:
+        for images in sets.values():
+            check_apart(images, test)
+            warnings += apart_warnings(images, test)
+        if unlabelled is not None and (shared := test.digests.keys() & set(digests_of(unlabelled))):
+            warnings.append(
+                f"{config.reweight_to} and {test.source} share {len(shared):,} images: rows {REWEIGHTED} have seen "
+                "those, without labels"
+            )
+    unknown = "intervals and verdicts say what other test images would give, not what another training would"
+    if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
+        warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
+    elif config.load:
+        warnings.append(f"--load: of one training, {unknown}")
+    return Evaluation(config, sets, loaded, test, unlabelled, device, list(dict.fromkeys(warnings)))
+
+
+def _check(config: EvalGazeConfig) -> None:
+    names = [name for name, _ in config.train]
+    problems = []
+    if not config.train and not config.load:
+        problems.append("--train NAME=DIR is required (or --load, to test a trained estimator)")
+    taken = names + [name for name, _ in config.load]
+    problems += [f"{name!r}: a NAME needs letters that can be shown" for name in taken if not name.isprintable()]
+    if len(set(taken)) < len(taken):
+        problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
+    reserved = {ORACLE} if config.real_train else set()
+    reserved |= {REFINED} if config.model else set()
+    if config.reweight_to:
+        reserved |= {f"{name}{REWEIGHTED}" for name in (*names, *(reserved - {ORACLE}))}
+    problems += [
+        f"--{flag} {name}=...: that row is made by another option; take another name"
+        for flag, given in (("train", config.train), ("load", config.load))
+        for name in sorted(reserved.intersection(name for name, _ in given))
+    ]
+    if config.protocol == LEFT_OUT:
+        problems += [
+            f"--{flag}: not with --protocol leave-one-person-out, which tests on each person of --train"
+            for flag, value in (
+                ("test", config.test),
+                ("model", config.model),
+                ("real-train", config.real_train),
+                ("reweight-to", config.reweight_to),
+                ("load", config.load),
+            )
+            if value
+        ]
+        problems += [
+            f"--{flag}: one of them with --protocol leave-one-person-out, not {count}"
+            for flag, count in (("train", len(config.train)), ("estimator", len(config.estimator)))
+            if count > 1
+        ]
+    elif config.test is None:
+        problems.append("--test is required")
+    if config.step is not None and config.model is None:
+        problems.append(f"--step {config.step} names a checkpoint of --model, which is not given")
+    if config.model is not None and not config.train:
+        problems.append("--model refines the first --train; give one")
+    if config.reweight_to is not None and (not config.train or set(config.estimator) == {KNN}):
+        problems.append("--reweight-to weighs what an estimator of --train is trained on; give one, other than knn")
+    if config.skip_existing and config.overwrite:
+        problems.append("--skip-existing and --overwrite contradict each other; give one of them")
+    if config.out.exists() and not config.out.is_dir():
+        problems.append(f"--out {config.out}: a file; give a folder")
+    elif config.out.is_dir() and any(config.out.iterdir()) and not (config.skip_existing or config.overwrite):
+        problems.append(f"--out {config.out}: not empty; use --overwrite, --skip-existing to resume, or another folder")
+    if problems:
+        raise SettingsError(*problems)
+
+
+def _check_networks(config: EvalGazeConfig, loaded: dict[str, Estimator], size: tuple[int, int]) -> None:
+    """Raise SettingsError for --estimator that cannot read images of `size`, or --load trained on others."""
+    ours = {"size": f"{size[0]}x{size[1]}", "preprocess": config.preprocess}
+    problems = [
+        f"images of {ours['size']} are too small for --estimator {name}; give a larger --size, or another one"
+        for name in config.estimator
+        if (config.train or config.real_train) and name != KNN and not can_read(cast("Architecture", name), *size)
+    ]
+    for name, path in config.load:
+        height, width = _size_of(loaded[name])
+        made_of = read_json(path / CONFIG).get("made_of")
+        theirs = (made_of if isinstance(made_of, dict) else {}) | {"size": f"{height}x{width}"}
+        problems += [
+            f"--load {path}: trained with {flag} {value}, not {ours[flag]} as here; give --{flag} {value}"
+            for flag, value in theirs.items()
+            if value != ours.get(flag, value)
+        ]
+    if problems:
+        raise SettingsError(*problems)
+
+
+def _with_refined(
+    config: EvalGazeConfig, model: Path, name: str, images: LabelledImages, device: torch.device
+) -> dict[str, LabelledImages]:
+    """Return the set and what the refiner makes of it, both preprocessed as the others are."""
+    refined = refined_by(open_model(model, config.step), images, device)
+    sets = {name: images, REFINED: replace(refined, source=model)}
+    return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
+
+
+def refined_by(model: RefinerModel, images: LabelledImages, device: torch.device, seed: int = 0) -> LabelledImages:
+    """Return the images as the refiner makes them, with the same labels; `seed` chooses among its looks."""
+    refiner = ImageRefiner(model, device, seed=seed)
+    count = refiner.capacity(images.size)
+    parts = [images.pixels[start : start + count, None] for start in range(0, len(images), count)]
+    pixels = np.concatenate([refiner.refine(part)[:, 0] for part in parts])
+    return replace(images, reader=f"{images.reader}, refined", pixels=pixels)
+
+
+def load_estimator(folder: Path, target: str) -> Estimator:
+    """Return a trained estimator of `target`, frozen. Raises CheckpointError."""
+    network = load_network(folder)
+    if not isinstance(network, Estimator) or network.settings["target"] != target:
+        raise CheckpointError(f"{folder}: not an estimator of --target {target}; give a folder below estimators/")
+    return network.eval().requires_grad_(False)
+
+
+def _size_of(network: Estimator) -> tuple[int, int]:
+    return network.settings["height"], network.settings["width"]

@@ -1,0 +1,128 @@
+"""What an evaluation writes: results.json, predictions, weights and pictures."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from simgan_cli.files import write_atomic, write_json
+from simgan_cli.gaze import scores
+from simgan_cli.gaze.labels import UNIT
+from simgan_cli.gaze.plots import curve, error_map, plots_available, worst_images
+from simgan_cli.gaze.preparation import REFINED, Evaluation
+from simgan_cli.gaze.scores import Result
+from simgan_cli.settings.eval_gaze import REWEIGHTED
+
+MEAN = "mean"  # the row that guesses the training labels' mean
+WEIGHTS = "weights"  # folder of the results
+
+
+def write_results(evaluation: Evaluation) -> dict[str, Any]:
+    """Write everything into the output folder and return results.json, which is written last. Raises OSError."""
+    out = evaluation.config.out
+    (out / "results.json").unlink(missing_ok=True)  # of an earlier evaluation: what follows replaces its pictures
+    _draw(evaluation)
+    _write_weights(evaluation)
+    write_atomic(out / "predictions.csv", _to_csv(_predictions(evaluation)))
+    document = summarize(evaluation)
+    write_json(out / "results.json", document)
+    return document
+
+
+def plan(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the document of a dry run: the data, and what would compute."""
+    computing = {"device": str(evaluation.device), "precision": evaluation.precision}
+    return {"schema": "simgan.eval-gaze.dry-run/1"} | _inputs(evaluation) | computing
+
+
+def summarize(evaluation: Evaluation) -> dict[str, Any]:
+    """Return results.json: rows with their errors, comparisons, and the one that is the verdict."""
+    config, test = evaluation.config, evaluation.tested
+    pairs = _pairs(evaluation.rows)
+    comparisons = [scores.compare(one, other, test.persons, config.bootstrap) for one, other in pairs]
+    plain = [
+        comparison
+        for comparison, (_, row) in zip(comparisons, pairs, strict=True)
+        if row.weights is None and row.estimator == pairs[0][0].estimator
+    ]
+    refined = [comparison for comparison in plain if comparison["pair"][1] == REFINED]
+    main = next(iter(refined or plain or comparisons), None)
+    results = {
+        "rows": [scores.summary(row, test.target, test.persons, config.bootstrap) for row in evaluation.rows],
+        "comparison": main,
+        "comparisons": comparisons,
+        "preservation": evaluation.preservation,
+    }
+    return {"schema": "simgan.eval-gaze/1"} | _inputs(evaluation) | results
+
+
+def _pairs(rows: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """Return what is compared: of each estimator, its first row with all others."""
+    pairs = []
+    for estimator in dict.fromkeys(row.estimator for row in rows if row.estimator != MEAN):
+        compared = [row for row in rows if row.estimator == estimator]
+        weighted = [row for row in compared if row.weights is not None]  # of those, too, is refining any better
+        pairs += [(group[0], row) for group in (compared, weighted) for row in group[1:]]
+    return pairs
+
+
+def _inputs(evaluation: Evaluation) -> dict[str, Any]:
+    config, test = evaluation.config, evaluation.tested
+    return {
+        "target": test.target,
+        "unit": UNIT[test.target],
+        "protocol": config.protocol,
+        "test": {
+            "images": len(test),
+            "persons": len(set(test.persons)) if test.persons is not None else None,
+            "source": str(test.source),
+        },
+        "train": {name: images.describe() for name, images in evaluation.sets.items()},
+        "warnings": evaluation.warnings,
+        "settings": config.model_dump(mode="json"),
+    }
+
+
+def _draw(evaluation: Evaluation) -> None:
+    out, test, rows = evaluation.config.out, evaluation.tested, evaluation.rows
+    if plots_available():
+        for suffix in ("png", "svg"):
+            write_atomic(out / f"curve.{suffix}", curve(rows, test.target, suffix))
+        write_atomic(out / "error-map.png", error_map(rows, test))
+    else:
+        evaluation.warnings.append("curve and error map not drawn: pip install 'simgan-cli[plots]'")
+    write_atomic(out / "worst.png", worst_images([row for row in rows if row.estimator != MEAN] or rows, test))
+
+
+def _write_weights(evaluation: Evaluation) -> None:
+    """Write how often to draw each image of a set, for whoever trains another model on it; earlier ones go."""
+    folder = evaluation.config.out / WEIGHTS
+    for stale in folder.glob(f"*{REWEIGHTED}-*.csv"):
+        stale.unlink()
+    for row in evaluation.rows:
+        if row.weights is not None:
+            files = evaluation.sets[row.name.removesuffix(REWEIGHTED)].files
+            weights = [f"{weight:.6g}" for weight in row.weights.mean(axis=0)]
+            folder.mkdir(exist_ok=True)
+            table = _to_csv([("file", "weight"), *zip(files, weights, strict=True)])
+            write_atomic(folder / f"{row.name}-{row.estimator}.csv", table)
+
+
+def _predictions(evaluation: Evaluation) -> Iterator[Sequence[object]]:
+    test = evaluation.tested
+    gaze = test.target == "gaze"
+    names = ["gx", "gy", "gz", "px", "py", "pz", "error_deg"] if gaze else ["x", "y", "px", "py", "error_px"]
+    yield ["row", "seed", "file", "person", *names]
+    persons = test.persons or [""] * len(test)
+    for row in evaluation.rows:
+        for seed, predictions, errors in zip(evaluation.seeds, row.predictions, row.errors, strict=False):
+            images = zip(test.files, persons, test.targets, predictions, errors, strict=True)
+            for file, person, true, predicted, error in images:
+                numbers = [f"{number:.6f}" for number in (*true, *predicted, error)]
+                yield [f"{row.name}/{row.estimator}", seed, file, person, *numbers]
+
+
+def _to_csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

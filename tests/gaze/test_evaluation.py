@@ -1,0 +1,117 @@
+"""Whole evaluations in this process: weights, persons, resuming."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from simgan_cli.engine.export.network_folder import load_network, read_json
+from simgan_cli.engine.method.gaze_estimator import Estimator
+from simgan_cli.gaze.estimator_training import held_out, predict
+from simgan_cli.gaze.evaluation import run
+from simgan_cli.gaze.labels import LabelFormat
+from simgan_cli.gaze.preparation import Evaluation, prepare
+from simgan_cli.gaze.readers import read
+from simgan_cli.gaze.reweighting import effective_number, weights_like
+from simgan_cli.settings.eval_gaze import EvalGazeConfig
+from tests.gaze.helpers import discs, write_csv, write_table
+from tests.helpers import write_images
+
+pytestmark = pytest.mark.slow  # trainings of more than 20 steps, or of seconds
+SMALL = {
+    "estimator": "resnet", "size": "18x28", "train_steps": 4, "train_batch": 16, "bootstrap": 100, "device": "cpu",
+    "precision": "fp32",
+}  # fmt: skip
+
+
+def evaluate(**settings: Any) -> tuple[Evaluation, dict[str, Any]]:
+    """Return an evaluation at its end, and results.json."""
+    evaluation = prepare(EvalGazeConfig.model_validate(SMALL | settings))
+    return evaluation, run(evaluation, lambda *_: None)
+
+
+def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tmp_path: Path) -> None:
+    train, test, out = write_csv(tmp_path / "train", 200, 1), write_csv(tmp_path / "test", 10, 2), tmp_path / "out"
+    images, gaze, _ = discs(150, 4)
+    (tmp_path / "unlabelled").mkdir()
+    for index in np.flatnonzero(gaze[:, 0] < 0):  # discs left of the middle
+        Image.fromarray(images[index]).save(tmp_path / "unlabelled" / f"{index}.png")
+    settings = {"train": f"a={train}", "test": test, "out": out}
+    more = {"seeds": 2, "train_steps": 60, "train_batch": 32, "learning_rate": 2e-3}
+    evaluation, document = evaluate(**settings, **more, reweight_to=tmp_path / "unlabelled")
+
+    renders, unlabelled, weights, shares = evaluation.sets["a"], evaluation.unlabelled, [], []
+    assert unlabelled is not None
+    for seed in (0, 1):
+        network = load_network(out / "estimators" / f"a-resnet-seed{seed}")
+        assert isinstance(network, Estimator)
+        of_seed, share = weights_like(renders.targets, predict(network, unlabelled, torch.device("cpu"), "fp32"))
+        made_of = read_json(out / "estimators" / f"a-reweighted-resnet-seed{seed}" / "config.json")["made_of"]
+        assert made_of["data"] == replace(renders, weights=of_seed).fingerprint
+        weights.append(of_seed)
+        shares.append(share)
+    assert not np.allclose(weights[0], weights[1])
+    mean = np.mean(weights, axis=0)
+    with (out / "weights" / "a-reweighted-resnet.csv").open() as file:
+        written = {row["file"]: float(row["weight"]) for row in csv.DictReader(file)}
+    assert np.allclose([written[file] for file in renders.files], mean, atol=1e-4)
+    assert mean[renders.targets[:, 0] < -0.1].mean() > 1.5
+    assert mean[renders.targets[:, 0] > 0.1].mean() < 0.5
+    (row,) = [row for row in document["rows"] if row["name"] == "a-reweighted"]
+    assert row["effective_images"] == pytest.approx(np.mean([effective_number(of_seed) for of_seed in weights]))
+    assert row["unmatched"] == pytest.approx(np.mean(shares))
+
+    # Weights of an earlier evaluation would be taken for this one's.
+    (out / "weights" / "mine.csv").touch()
+    evaluate(**settings, estimator="knn", overwrite=True)
+    assert [path.name for path in (out / "weights").iterdir()] == ["mine.csv"]
+
+
+def test_where_no_label_lies_near_what_is_predicted_a_warning_says_so_and_the_other_rows_stand(tmp_path: Path) -> None:
+    train, test = write_csv(tmp_path / "train", 120, 1), write_csv(tmp_path / "test", 20, 2)
+    real = write_images(tmp_path / "real", 100, 4, (35, 55))
+    files = [f"{index}.png" for index in range(120)]
+
+    def evaluate_with(places: list[tuple[float, float]]) -> dict[str, Any]:
+        gazes = [np.array([x, y, -0.5]) / np.linalg.norm([x, y, -0.5]) for x, y in places]
+        labels = [dict(zip(("gx", "gy", "gz"), gaze, strict=True)) for gaze in gazes]
+        write_table(train / "labels.csv", [{"file": file} | label for file, label in zip(files, labels, strict=True)])
+        sets = {"train": f"a={train}", "test": test, "reweight_to": real, "out": tmp_path / "out", "overwrite": True}
+        return evaluate(**sets, learning_rate=1e-9)[1]  # where it looks is up to its first weights
+
+    # Far in four corners, and the estimator looks elsewhere.
+    document = evaluate_with([(0.6 * (-1) ** (index // 2), 0.6 * (-1) ** index) for index in range(120)])
+    (row,) = [row for row in document["rows"] if row["name"] == "a-reweighted"]
+    assert row["unmatched"] > 0.5
+    warning = f"{row['unmatched']:.0%} of {real} are predicted to have labels where a has none"
+    assert any(warning in text for text in document["warnings"])
+
+    # The one label where all are predicted to be is of an image held out of training, and all others are opposite.
+    predictions = csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines())
+    x, y = np.mean([(float(p["px"]), float(p["py"])) for p in predictions if p["row"] == "a/resnet"], axis=0)
+    kept = held_out(read(train, LabelFormat()), 0)[1][0]
+    document = evaluate_with([(x, y) if index == kept else (-x, -y) for index in range(120)])
+    assert [row["name"] for row in document["rows"] if row["estimator"] == "resnet"] == ["a"]
+    assert any("a-reweighted, resnet: left out: " in text for text in document["warnings"])
+
+
+def test_persons_are_left_out_in_turn(tmp_path: Path) -> None:
+    real = write_csv(tmp_path / "real", 30, 1, persons=3)
+    labels = real / "labels.csv"
+    labels.write_text(labels.read_text().replace("p01", "/../../../p01"))  # names are not to be believed
+    settings = {"protocol": "leave-one-person-out", "train": f"real={real}", "out": tmp_path / "out"}
+    (row,) = evaluate(**settings)[1]["rows"]
+    assert sorted(row["persons"]) == ["/../../../p01", "p00", "p02"]
+    assert {path.name for path in (tmp_path / "out" / "estimators").iterdir()} == {
+        f"real-without-0{person}-resnet-seed0" for person in (1, 2, 3)
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "out"}
+    # Whom an estimator has seen is part of what it was made of.
+    labels.write_text(labels.read_text().replace(",p02", ",p00"))
+    (row,) = evaluate(**settings, skip_existing=True)[1]["rows"]
+    assert sorted(row["persons"]) == ["/../../../p01", "p00"]

@@ -1,0 +1,172 @@
+"""What an evaluation reads, and what it refuses before anything is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from simgan_cli.data.decoding import equalize
+from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.errors import CheckpointError, DataError, SettingsError
+from simgan_cli.gaze.geometry import angles_from_vectors
+from simgan_cli.gaze.preparation import Evaluation, prepare
+from simgan_cli.settings.eval_gaze import EvalGazeConfig
+from tests.gaze.helpers import discs, write_csv, write_estimator, write_unityeyes
+from tests.helpers import write_images, write_refiner
+
+
+def prepared(**settings: Any) -> Evaluation:
+    return prepare(EvalGazeConfig.model_validate({"device": "cpu", "estimator": "resnet"} | settings))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled eyes in `train` and `test`, an estimator of random weights, and `results` of something else."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_csv(folder / "train", 12, 1)
+    write_csv(folder / "test", 8, 2, persons=2)
+    write_estimator(folder / "network")
+    (folder / "results").mkdir()
+    (folder / "results" / "mine.txt").write_text("kept")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"test": "train"}, DataError, "must not be trained on what it is tested on"),
+        ({"train": ["a=train", "a=test"]}, SettingsError, "must differ"),
+        ({"train": ["a\udcff=train"]}, SettingsError, "needs letters that can be shown"),
+        ({"train": []}, SettingsError, "--train NAME=DIR is required"),
+        ({"test": None}, SettingsError, "--test is required"),
+        ({"train": ["a=nowhere"]}, SettingsError, "no such file or folder"),
+        ({"train": ["a=."]}, DataError, "no labels found"),
+        ({"out": "results"}, SettingsError, "--out results: not empty; use --overwrite, --skip-existing to resume"),
+        ({"out": "test/0.png"}, SettingsError, "--out test/0.png: a file"),
+        ({"skip_existing": True, "overwrite": True}, SettingsError, "contradict each other"),
+        ({"reweight_to": "nowhere"}, SettingsError, "no such file or folder"),
+        ({"reweight_to": "test/labels.csv"}, SettingsError, "labels.csv: a file; give a folder of images"),
+        ({"reweight_to": "test", "estimator": "knn"}, SettingsError, "--reweight-to weighs what an estimator"),
+        ({"reweight_to": "test", "train": ["a=train", "a-reweighted=test"]}, SettingsError, "made by another option"),
+        (
+            {"reweight_to": "test", "model": "any", "train": ["a=train", "refined-reweighted=test"]},
+            SettingsError,
+            "made by another option",
+        ),
+        (
+            {"size": "4x4", "estimator": "cnn"},
+            SettingsError,
+            "images of 4x4 are too small for --estimator cnn; give a larger --size",
+        ),
+        ({"step": 5}, SettingsError, "--step 5 names a checkpoint of --model"),
+        ({"model": "any", "load": ["refined=network"]}, SettingsError, "--load refined=...: that row is made"),
+        ({"protocol": "leave-one-person-out"}, SettingsError, "--test: not with"),
+        (
+            {"protocol": "leave-one-person-out", "test": None, "train": ["a=train", "b=test"]},
+            SettingsError,
+            "--train: one of them with --protocol",
+        ),
+        (
+            {"protocol": "leave-one-person-out", "test": None, "estimator": ["knn", "resnet"]},
+            SettingsError,
+            "--estimator: one of them with --protocol",
+        ),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(error) as caught:
+        prepared(**{"train": ["a=train"], "test": "test", "out": "out"} | settings)
+    assert says in str(caught.value)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", ["renders", "=renders", ["../../elsewhere", "renders"]])
+def test_a_set_without_a_name_is_no_setting(tmp_path: Path, name: object) -> None:
+    with pytest.raises(ValidationError, match="is not NAME=PATH"):
+        EvalGazeConfig.model_validate({"train": [name], "out": tmp_path / "out"})
+
+
+def test_a_loaded_estimator_is_checked_before_anything_is_trained(folder: Path, tmp_path: Path) -> None:
+    equalized = write_estimator(tmp_path / "equalized", "equalize")
+    small = write_estimator(tmp_path / "small", size=(20, 31))
+    settings: dict[str, Any] = {"test": folder / "test", "out": tmp_path / "out"}
+    with pytest.raises(CheckpointError, match=r"nowhere.config\.json: no such file"):
+        prepared(**settings, load=f"mine={tmp_path / 'nowhere'}")
+    with pytest.raises(CheckpointError, match="not an estimator of --target pupil"):
+        prepared(**settings, load=f"mine={equalized}", target="pupil")
+    with pytest.raises(SettingsError) as error:
+        prepared(**settings, train=f"a={folder / 'train'}", load=[f"mine={equalized}", f"yours={small}"])
+    assert error.value.problems == (
+        f"--load {equalized}: trained with preprocess equalize, not none as here; give --preprocess equalize",
+        f"--load {small}: trained with size 20x31, not 35x55 as here; give --size 20x31",
+    )
+    prepared(**settings, load=f"mine={equalized}", preprocess="equalize")
+    prepared(**settings, load=f"yours={small}", size="20x31")
+
+
+@pytest.mark.parametrize("preprocess", ["none", "equalize"])
+def test_unlabelled_images_of_any_kind_are_seen_as_labelled_ones_are(tmp_path: Path, preprocess: str) -> None:
+    train, test = write_csv(tmp_path / "train", 6, 1), write_csv(tmp_path / "test", 8, 2)
+    deep = np.random.default_rng(0).integers(20_000, 60_000, (40, 50), np.uint16)
+    for name in ("0.png", "1.png"):
+        Image.fromarray(deep).save(test / name)
+        deep = deep[::-1]
+    (test / "torn.png").write_bytes(b"not an image")
+    (test / "gone.png").symlink_to("nowhere.png")
+    evaluation = prepared(
+        train=f"a={train}", test=test, reweight_to=test, out=tmp_path / "out", size="20x31", preprocess=preprocess
+    )
+    assert evaluation.unlabelled is not None
+    assert np.array_equal(np.sort(evaluation.unlabelled, axis=0), np.sort(evaluation.tested.pixels, axis=0))
+    for text in ("2 unreadable images left out, such as", "gone.png", "share 8 images: rows -reweighted have seen"):
+        assert any(text in warning for warning in evaluation.warnings)
+
+
+def test_degrees_beside_radians_are_a_warning_and_can_be_said(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"out": tmp_path / "out", "degrees": True}
+    for name, unit in (("train", 180 / np.pi), ("test", 1)):
+        images, gaze, _ = discs(40, 1 if unit == 1 else 2)
+        np.savez(tmp_path / f"{name}.npz", x=images, gaze=unit * angles_from_vectors(gaze, "mpiigaze"))
+    settings |= {"train": f"a={tmp_path / 'train.npz'}", "test": tmp_path / "test.npz"}
+    mixed = prepared(**settings).warnings
+    assert any("one is not in degrees and the other in radians (--degrees, --test-degrees)" in text for text in mixed)
+    evaluation = prepared(**settings, test_degrees=False)
+    assert not any("radians" in text for text in evaluation.warnings)
+    assert np.degrees(np.abs(angles_from_vectors(evaluation.tested.targets, "mpiigaze"))).max() > 10
+
+
+def test_equalization_comes_after_refining(folder: Path, tmp_path: Path) -> None:
+    """The refiner knows images as they were rendered; equalized ones would be another domain."""
+    model = write_refiner(tmp_path / "model")
+    settings = {"train": f"a={folder / 'train'}", "test": folder / "test", "model": model, "out": tmp_path / "out"}
+    plain = prepared(**settings)
+    sets = prepared(**settings, preprocess="equalize").sets
+    raw = plain.sets["a"].pixels
+    refined = ImageRefiner(open_model(model, None), plain.device).refine(raw[:, None])[:, 0]
+    assert (refined != raw).mean() > 0.5
+    assert np.array_equal(sets["refined"].pixels, np.stack([equalize(image) for image in refined]))
+    assert np.array_equal(sets["a"].pixels, np.stack([equalize(image) for image in raw]))
+
+
+def test_all_sets_are_read_by_the_patterns(tmp_path: Path) -> None:
+    folders = {
+        "train": write_unityeyes(tmp_path / "train", *discs(3, 1)),
+        "test": write_csv(tmp_path / "test", 4, 2),
+        "real_train": write_csv(tmp_path / "real", 5, 3),
+        "reweight_to": write_images(tmp_path / "unlabelled", 6, 4, (35, 55)),
+    }
+    for folder in folders.values():
+        for number in range(4):
+            Image.new("L", (640, 480), number).save(folder / f"{number}.bmp")
+    settings = folders | {"train": f"eyes={folders['train']}", "out": tmp_path / "out", "exclude": "*.bmp"}
+    evaluation = prepared(**settings)
+    assert {name: len(images) for name, images in evaluation.sets.items()} == {"eyes": 3, "oracle": 5}
+    assert (len(evaluation.tested), evaluation.unlabelled is not None and len(evaluation.unlabelled)) == (4, 6)
+    assert not any("left out" in warning for warning in evaluation.warnings)
