@@ -1,7 +1,7 @@
 """Arrays of images and labels: .npz, and HDF5 as MPIIFaceGaze and ETH-XGaze are published."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,11 @@ from simgan_cli.data.tree import natural
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import with_filename
 from simgan_cli.gaze.labels import LabelFormat, Sample
-from simgan_cli.gaze.layouts.common import (
-    MAX_LISTED,
-    Samples,
-    check_size,
-    damage_as_data_error,
-    list_names,
-    to_vectors,
-)
+from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_error, list_names, to_vectors
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".hdf"}
 HDF5_SIGNATURE = b"\x89HDF"
 MAX_ARRAY_BYTES = 16_000_000_000  # as arrays declare it, of an .npz or of a group of an HDF5 file
-MAX_GROUP_DEPTH = 3  # that labels are looked for in
 IMAGE_KEYS = ("x", "image", "images", "data", "face_patch")
 GAZE_KEYS = ("gaze", "gazes", "label", "face_gaze")
 PUPIL_KEYS = ("pupil", "pupils")
@@ -75,41 +67,32 @@ def read_hdf5(path: Path, label_format: LabelFormat) -> Samples:
     samples: list[Sample] = []
     for file in files:
         with damage_as_data_error(file, "damaged or cut off HDF5"), h5py.File(file, "r") as content:
-            groups = _labelled_groups(content, content.name)
+            groups = list(_labelled_groups(content))
             if not groups:
+                names = list[str]()
+                content.visit(names.append)
                 raise DataError(
-                    f"{file}: holds {list_names(_data_sets(content))}; wanted images ({', '.join(IMAGE_KEYS)}) beside "
-                    f"labels ({', '.join((*GAZE_KEYS, *PUPIL_KEYS))}) in one group"
+                    f"{file}: holds {list_names(names)}; wanted images ({', '.join(IMAGE_KEYS)}) beside labels "
+                    f"({', '.join((*GAZE_KEYS, *PUPIL_KEYS))}) in one group"
                 )
             for name, group in groups:
-                person = name.strip("/").split("/")[0] if name.strip("/") else None
-                if person in (None, "Data", "data"):  # a file for each person
-                    person = file.stem if len(files) > 1 else None
-                name = name.strip("/") or file.stem
-                samples += _samples_of(_arrays(group, file), file, name, label_format, list_names(group), person)
+                person = name.split("/")[0]
+                if person in ("", "Data", "data"):  # a file for each person
+                    person = file.stem if len(files) > 1 else ""
+                arrays = _arrays(group, file)
+                samples += _samples_of(arrays, file, name or file.stem, label_format, list_names(group), person or None)
     return samples, []
 
 
-def _labelled_groups(group: Any, name: str) -> list[tuple[str, Any]]:
-    """Return the groups that hold images beside labels."""
+def _labelled_groups(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the groups that hold images beside labels, and their paths: "" is that of the file itself."""
     keys = {key.lower() for key in group}
     if keys & set(IMAGE_KEYS) and keys & {*GAZE_KEYS, *PUPIL_KEYS}:
-        return [(name, group)]
-    if name.count("/") > MAX_GROUP_DEPTH:
-        return []
-    children = [(key, group[key]) for key in sorted(group, key=natural) if hasattr(group[key], "keys")]
-    return [found for key, child in children for found in _labelled_groups(child, f"{name.rstrip('/')}/{key}")]
-
-
-def _data_sets(group: Any, depth: int = MAX_GROUP_DEPTH) -> list[str]:
-    """Return the paths of a group's data sets, and of groups in it that are empty or lie too deep."""
-    names = list[str]()
-    for key in group:
-        inner = _data_sets(group[key], depth - 1) if hasattr(group[key], "keys") and depth else []
-        names += [f"{key}/{name}" for name in inner] or [key]
-        if len(names) > MAX_LISTED:
-            break
-    return names
+        yield name, group
+        return
+    for key in sorted(group, key=natural):
+        if hasattr(group[key], "keys"):
+            yield from _labelled_groups(group[key], f"{name}/{key}".lstrip("/"))
 
 
 def _arrays(group: Any, file: Path) -> dict[str, NDArray[Any]]:

@@ -1,27 +1,27 @@
 """Shared parts of the readers of labels: texts, numbers, angles, limits and errors."""
 
 import os
+import posixpath
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageOps
 
-from simgan_cli.data.decoding import Preparation, read_pixels
+from simgan_cli.data.decoding import decoding, pixel_array
 from simgan_cli.data.tree import Tree, is_image, read_tree, suffixes_found
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import Vectors, facing_camera, vectors_from_angles
 from simgan_cli.gaze.labels import LabelFormat, Sample
 
 Samples = tuple[list[Sample], list[str]]  # with warnings
-STORED_GREY = Preparation(channels="1", background="keep")
-MAX_NAMED = 3  # examples in a message
-MAX_LISTED = 12  # names of a file's content in a message
+MAX_LISTED = 12  # names in a message
 DECIMAL_COMMA = re.compile(r"\s*[+-\N{MINUS SIGN}]?\d+,\d+([eE][+-]?\d+)?\s*")
 
 
@@ -33,8 +33,8 @@ def parse_number(text: str) -> float:
 
 def decode_grey(path: Path) -> NDArray[Any]:
     """Return an image file as upright grey pixels H x W, uint8 or uint16. Raises UnreadableImage."""
-    grey: NDArray[Any] = read_pixels(path, STORED_GREY)[0]
-    return grey
+    with decoding(path) as image:
+        return pixel_array(ImageOps.exif_transpose(image), "1", path)
 
 
 def to_vectors(angles: NDArray[np.float64], label_format: LabelFormat, source: Path) -> Vectors:
@@ -50,12 +50,45 @@ def to_vectors(angles: NDArray[np.float64], label_format: LabelFormat, source: P
     return facing_camera(vectors) if label_format.convention == "xgaze" else vectors
 
 
-def images_by_stem(tree: Tree) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Return the images of a tree, and those that patterns exclude, by their paths without suffix."""
-    return _by_stem(tree.images), _by_stem(filter(is_image, tree.others))
+def match_images(tree: Tree, names: Sequence[str], source: Path) -> tuple[list[str], list[str]]:
+    """Return the image that each label names, relative to the folder, and a warning of images without a label.
+
+    Backslashes may stand for slashes, and a suffix may be missing where one image fits. Raises DataError for names
+    outside the folder, without an image, of several images, or of one image twice.
+    """
+    images, excluded = _by_stem(tree.images), _by_stem(filter(is_image, tree.others))
+    files, missing, ambiguous = list[str](), list[str](), list[str]()
+    for name in names:
+        slashed = name.replace("\\", "/")
+        if slashed.startswith("/") or PureWindowsPath(name).is_absolute() or ".." in slashed.split("/"):
+            raise DataError(f"{source}: {name} lies outside the folder; give paths below {tree.root}")
+        forms = [posixpath.normpath(form) for form in (name, slashed)]
+        file = next((form for form in forms if os.path.isfile(tree.root / form)), None)  # noqa: PTH113 - of any length
+        fitting = [file] if file else images.get(forms[-1]) or excluded.get(forms[-1], [])[:1]
+        if len(fitting) == 1:
+            files.append(fitting[0])
+        elif fitting:
+            ambiguous.append(f"{name}: {', '.join(fitting)}")
+        else:
+            missing.append(name or "an empty name")
+    if missing:
+        raise DataError(
+            f"{source}: {len(missing):,} of {len(names):,} labels have no image ({list_names(missing)}); images there: "
+            f"{list_names(tree.images)}; restore the images or remove the labels"
+        )
+    if ambiguous:
+        raise DataError(
+            f"{source}: {len(ambiguous):,} labels fit more than one image ({list_names(ambiguous)}); name the suffix, "
+            "or the images, such as --include '*.jpg'"
+        )
+    if repeated := [file for file, count in Counter(files).items() if count > 1]:
+        raise DataError(f"{source}: {list_names(repeated)} stand there more than once; keep one label for each image")
+    unlabelled = len(set(tree.images) - set(files))
+    return files, [f"{tree.root}: {unlabelled:,} images have no label; left out"] if unlabelled else []
 
 
 def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return paths by what they are without their suffix."""
     stems = defaultdict[str, list[str]](list)
     for path in paths:
         stems[os.path.splitext(path)[0]].append(path)  # noqa: PTH122 - of a million paths
@@ -74,11 +107,6 @@ def describe_content(path: Path) -> str:
         return "a file"
     tree = read_tree(path)
     return suffixes_found([*tree.images, *tree.archives, *tree.others])
-
-
-def warn_of_unlabelled(folder: Path, count: int) -> list[str]:
-    """Return a warning of `count` images without a label, if there are any."""
-    return [f"{folder}: {count:,} images have no label; left out"] if count else []
 
 
 def check_size(path: Path, size: int, most: int) -> None:

@@ -13,7 +13,7 @@ from simgan_cli.data.texts import read_text
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import mirrored
 from simgan_cli.gaze.labels import LabelFormat, Sample
-from simgan_cli.gaze.layouts.common import MAX_NAMED, Samples, check_size, damage_as_data_error, list_names
+from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_error, list_names
 
 MAX_MAT_BYTES = 64_000_000  # of a file; the largest published day has 7 million
 
@@ -49,8 +49,7 @@ def read_mpiigaze(folder: Path, label_format: LabelFormat) -> Samples:
         missing = [name for name in subset if name not in by_name]
         if missing:
             raise DataError(
-                f"{folder}: {len(missing):,} eyes of the evaluation subset are not there "
-                f"({', '.join(missing[:MAX_NAMED])})"
+                f"{folder}: {len(missing):,} eyes of the evaluation subset are not there ({list_names(missing)})"
             )
         samples = [by_name[name] for name in subset]
     empty = {day.parent.name for day in days} - {sample.person for sample in samples}

@@ -3,29 +3,18 @@
 import csv
 import io
 import math
-import os
-import posixpath
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
 from simgan_cli.data.texts import read_text
-from simgan_cli.data.tree import Tree, read_tree
+from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.labels import LabelFormat, Sample
-from simgan_cli.gaze.layouts.common import (
-    MAX_NAMED,
-    Samples,
-    decode_grey,
-    images_by_stem,
-    parse_number,
-    to_vectors,
-    warn_of_unlabelled,
-)
+from simgan_cli.gaze.layouts.common import Samples, decode_grey, match_images, parse_number, to_vectors
 
 NAME = "labels.csv"
 OTHER_FORMATS = {  # by their first bytes
@@ -52,8 +41,8 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
     if wanted == ["pitch", "yaw"]:
         angles = targets[:, ::-1] if label_format.convention == "gazehub" else targets
         targets = to_vectors(angles, label_format, table)
-    tree = read_tree(folder, label_format.patterns)
-    files = _labelled_files(tree, [row.get("file", "") for _, row in rows], table)
+    names = [row.get("file", "") for _, row in rows]
+    files, warnings = match_images(read_tree(folder, label_format.patterns), names, table)
     persons = [row.get("person") or None for _, row in rows]
     if any(persons) and not all(persons):  # some exporters write the column empty where no person is known
         raise DataError(
@@ -64,7 +53,7 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
         for file, target, person in zip(files, targets, persons, strict=True)
         if label_format.patterns.takes(file)
     ]
-    return samples, warn_of_unlabelled(folder, len(set(tree.images) - set(files)))
+    return samples, warnings
 
 
 def _read_table(table: Path) -> tuple[list[str], list[Row]]:
@@ -117,41 +106,3 @@ def _number(text: str, column: str, table: Path, line: int) -> float:
         return number
     except ValueError:
         raise DataError(f"{table}: line {line}: {column} is {text!r}, wanted a number") from None
-
-
-def _labelled_files(tree: Tree, names: list[str], table: Path) -> list[str]:
-    """Return the file that each label names, relative to the folder, however it names it.
-
-    Backslashes may stand for slashes, and a suffix may lack where one image fits. Raises DataError for names outside
-    the folder, without an image, or of one image.
-    """
-    images, excluded = images_by_stem(tree)
-    files, missing, ambiguous = list[str](), list[str](), list[str]()
-    for name in names:
-        slashed = name.replace("\\", "/")
-        if slashed.startswith("/") or PureWindowsPath(name).is_absolute() or ".." in slashed.split("/"):
-            raise DataError(f"{table}: {name} lies outside the folder; give paths below {tree.root}")
-        forms = [posixpath.normpath(form) for form in (name, slashed)]
-        file = next((form for form in forms if os.path.isfile(tree.root / form)), None)  # noqa: PTH113 - of any length
-        fitting = [file] if file else images.get(forms[-1]) or excluded.get(forms[-1], [])[:1]
-        if len(fitting) == 1:
-            files.append(fitting[0])
-        elif fitting:
-            ambiguous.append(f"{name}: {', '.join(fitting)}")
-        else:
-            missing.append(name or "an empty name")
-    if missing:
-        raise DataError(
-            f"{table}: {len(missing):,} of {len(names):,} labels have no image ({', '.join(missing[:MAX_NAMED])}); "
-            f"images there: {', '.join(tree.images[:MAX_NAMED]) or 'none'}; restore the images or correct the lines"
-        )
-    if ambiguous:
-        raise DataError(
-            f"{table}: {len(ambiguous):,} labels fit more than one image ({'; '.join(ambiguous[:MAX_NAMED])}); add the "
-            "suffix"
-        )
-    if repeated := [file for file, count in Counter(files).items() if count > 1]:
-        raise DataError(
-            f"{table}: {', '.join(repeated[:MAX_NAMED])} stand there more than once; keep one line for each image"
-        )
-    return files

@@ -18,14 +18,12 @@ from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.files import parse_json
 from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import (
-    MAX_NAMED,
     Samples,
     decode_grey,
     describe_content,
-    images_by_stem,
     list_names,
+    match_images,
     parse_number,
-    warn_of_unlabelled,
 )
 
 EYE_SIZE = (35, 55)  # H, W of the paper's eyes
@@ -44,24 +42,16 @@ def read_unityeyes(folder: Path, label_format: LabelFormat) -> Samples:
     Raises DataError for JSON that is no render's, or that has no image or several.
     """
     tree = read_tree(folder, label_format.patterns)
-    images, excluded = images_by_stem(tree)
-    labels = {name.removesuffix(".json"): name for name in tree.others if re.fullmatch(r"(.*/)?\d+\.json", name)}
+    labels = [name for name in tree.others if re.fullmatch(r"(.*/)?\d+\.json", name)]
     if not labels:
         raise DataError(f"{folder}: no N.json of UnityEyes among {describe_content(folder)}")
-    if alone := sorted(labels.keys() - images.keys() - excluded.keys()):
-        named = ", ".join(labels[stem] for stem in alone[:MAX_NAMED])
-        raise DataError(
-            f"{folder}: {len(alone):,} labels have no image ({named}) among {describe_content(folder)}; restore or "
-            "remove them"
-        )
-    if ambiguous := [stem for stem in labels if len(images.get(stem, ())) > 1]:
-        named = "; ".join(f"{labels[stem]}: {', '.join(images[stem])}" for stem in ambiguous[:MAX_NAMED])
-        raise DataError(
-            f"{folder}: {len(ambiguous):,} labels have more than one image ({named}); keep one of each name, or name "
-            "the renders, such as --include '*.jpg'"
-        )
-    samples = [_sample(folder, images[stem][0], labels[stem], label_format) for stem in images if stem in labels]
-    return samples, warn_of_unlabelled(folder, len(images.keys() - labels.keys()))
+    images, warnings = match_images(tree, [label.removesuffix(".json") for label in labels], folder)
+    samples = [
+        _sample(folder, image, label, label_format)
+        for image, label in zip(images, labels, strict=True)
+        if label_format.patterns.takes(image)
+    ]
+    return samples, warnings
 
 
 def _sample(folder: Path, image: str, label: str, label_format: LabelFormat) -> Sample:
