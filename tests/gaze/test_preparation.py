@@ -1,5 +1,6 @@
 """What an evaluation reads, and what it refuses before anything is trained."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,55 +36,42 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+OTHER_ROW, TWO = {"reweight_to": "test", "train": ["a=train", "a-reweighted=test"]}, ["a=train", "b=test"]
+BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
+
+
 @pytest.mark.parametrize(
-    ("settings", "error", "says"),
+    ("settings", "says"),
     [
-        ({"test": "train"}, DataError, "must not be trained on what it is tested on"),
-        ({"train": ["a=train", "a=test"]}, SettingsError, "must differ"),
-        ({"train": ["a\udcff=train"]}, SettingsError, "needs letters that can be shown"),
-        ({"train": []}, SettingsError, "--train NAME=DIR is required"),
-        ({"test": None}, SettingsError, "--test is required"),
-        ({"train": ["a=nowhere"]}, SettingsError, "no such file or folder"),
-        ({"train": ["a=."]}, DataError, "no labels found"),
-        ({"out": "results"}, SettingsError, "--out results: not empty; use --overwrite, --skip-existing to resume"),
-        ({"out": "test/0.png"}, SettingsError, "--out test/0.png: a file"),
-        ({"skip_existing": True, "overwrite": True}, SettingsError, "contradict each other"),
-        ({"reweight_to": "nowhere"}, SettingsError, "no such file or folder"),
-        ({"reweight_to": "test/labels.csv"}, SettingsError, "labels.csv: a file; give a folder of images"),
-        ({"reweight_to": "test", "estimator": "knn"}, SettingsError, "--reweight-to weighs what an estimator"),
-        ({"reweight_to": "test", "train": ["a=train", "a-reweighted=test"]}, SettingsError, "made by another option"),
-        (
-            {"reweight_to": "test", "model": "any", "train": ["a=train", "refined-reweighted=test"]},
-            SettingsError,
-            "made by another option",
-        ),
-        (
-            {"size": "4x4", "estimator": "cnn"},
-            SettingsError,
-            "images of 4x4 are too small for --estimator cnn; give a larger --size",
-        ),
-        ({"step": 5}, SettingsError, "--step 5 names a checkpoint of --model"),
-        ({"model": "any", "load": ["refined=network"]}, SettingsError, "--load refined=...: that row is made"),
-        ({"protocol": "leave-one-person-out"}, SettingsError, "--test: not with"),
-        (
-            {"protocol": "leave-one-person-out", "test": None, "train": ["a=train", "b=test"]},
-            SettingsError,
-            "--train: one of them with --protocol",
-        ),
-        (
-            {"protocol": "leave-one-person-out", "test": None, "estimator": ["knn", "resnet"]},
-            SettingsError,
-            "--estimator: one of them with --protocol",
-        ),
+        ({"test": "train"}, "must not be trained on what it is tested on"),
+        ({"train": ["a=train", "a=test"]}, "must differ"),
+        ({"train": ["a\udcff=train"]}, "needs letters that can be shown"),
+        ({"train": []}, "--train NAME=DIR is required"),
+        ({"test": None}, "--test is required"),
+        ({"train": ["a=nowhere"]}, "no such file or folder"),
+        ({"train": ["a=."]}, "no labels found"),
+        ({"out": "results"}, "--out results: not empty; use --overwrite, --skip-existing to resume"),
+        ({"out": "test/0.png"}, "--out test/0.png: a file"),
+        ({"skip_existing": True, "overwrite": True}, "contradict each other"),
+        ({"reweight_to": "nowhere"}, "no such file or folder"),
+        ({"reweight_to": "test/labels.csv"}, "labels.csv: a file; give a folder of images"),
+        ({"reweight_to": "test", "estimator": "knn"}, "--reweight-to weighs what an estimator"),
+        (OTHER_ROW, "--train a-reweighted=...: that row is made by another option"),
+        (OTHER_ROW | {"model": "any", "train": ["a=train", "refined-reweighted=test"]}, "made by another option"),
+        ({"size": "4x4", "estimator": "cnn"}, "4x4 are too small for --estimator cnn; give a larger --size"),
+        ({"step": 5}, "--step 5 names a checkpoint of --model"),
+        ({"model": "any", "load": ["refined=network"]}, "--load refined=...: that row is made"),
+        ({"protocol": "leave-one-person-out"}, "--test: not with --protocol"),
+        (BY_PERSON | {"train": TWO}, "--train: one of them with --protocol"),
+        (BY_PERSON | {"estimator": ["knn", "resnet"]}, "--estimator: one of them with --protocol"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], error: type[Exception], says: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], says: str
 ) -> None:
     monkeypatch.chdir(folder)
-    with pytest.raises(error) as caught:
+    with pytest.raises((SettingsError, DataError), match=re.escape(says)):
         prepared(**{"train": ["a=train"], "test": "test", "out": "out"} | settings)
-    assert says in str(caught.value)
     assert not Path("out").exists()
 
 

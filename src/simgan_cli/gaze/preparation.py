@@ -134,19 +134,13 @@ def _check(config: EvalGazeConfig) -> None:
     if config.protocol == LEFT_OUT:
         problems += [
             f"--{flag}: not with --protocol leave-one-person-out, which tests on each person of --train"
-            for flag, value in (
-                ("test", config.test),
-                ("model", config.model),
-                ("real-train", config.real_train),
-                ("reweight-to", config.reweight_to),
-                ("load", config.load),
-            )
-            if value
+            for flag in ("test", "model", "real-train", "reweight-to", "load")
+            if getattr(config, flag.replace("-", "_"))
         ]
         problems += [
-            f"--{flag}: one of them with --protocol leave-one-person-out, not {count}"
-            for flag, count in (("train", len(config.train)), ("estimator", len(config.estimator)))
-            if count > 1
+            f"--{flag}: one of them with --protocol leave-one-person-out, not {len(getattr(config, flag))}"
+            for flag in ("train", "estimator")
+            if len(getattr(config, flag)) > 1
         ]
     elif config.test is None:
         problems.append("--test is required")
