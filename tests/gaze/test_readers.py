@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,11 @@ from PIL import Image
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import angles_from_vectors
-from simgan_cli.gaze.labels import LabelFormat, check_apart
+from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.layouts.common import parse_number
 from simgan_cli.gaze.layouts.mpiigaze import MAX_MAT_BYTES
 from simgan_cli.gaze.layouts.unityeyes import eye_window, parse_vector
-from simgan_cli.gaze.readers import read, read_unlabelled
+from simgan_cli.gaze.readers import read
 from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_table, write_unityeyes
 from tests.helpers import SHARED, needs_shared_data, write_images
 
@@ -360,13 +361,6 @@ def test_pupils_outside_their_images_are_a_warning_and_most_of_them_an_error(tmp
         assert all(f"{count} of 4 pupil centres lie outside their image (0.png)" in text for text in warnings)
 
 
-def test_shared_images_are_leakage(tmp_path: Path) -> None:
-    train = read(write_csv(tmp_path / "a", 4, 1), GAZE)
-    check_apart(train, read(write_csv(tmp_path / "b", 4, 2), GAZE))
-    with pytest.raises(DataError, match="share 4 images"):
-        check_apart(train, read(write_csv(tmp_path / "c", 4, 1), GAZE))
-
-
 @pytest.mark.parametrize(
     ("file", "text", "wanted"),
     [
@@ -418,14 +412,6 @@ def test_patterns_tell_renders_of_unityeyes_from_their_masks(tmp_path: Path) -> 
         DataError, match=r"3 labels fit more than one image \(1: 1\.bmp, 1\.png, 2: .*; name the suffix"
     ):
         read(folder, GAZE)
-
-
-def test_patterns_hold_for_unlabelled_images(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "real", 4, 1, (9, 15))
-    write_images(folder / "masks", 3, 2, (9, 15))
-    images, warnings = read_unlabelled(folder, (9, 15), LabelFormat(patterns=Patterns(exclude=("masks",))))
-    assert np.array_equal(images, [np.asarray(Image.open(folder / f"{number}.png")) for number in range(4)])
-    assert warnings == []
 
 
 def test_a_folder_without_labels_says_what_it_holds(tmp_path: Path) -> None:
@@ -494,19 +480,12 @@ def test_a_number_is_read_or_a_value_error(text: str) -> None:
             continue
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_renders_of_another_locale_and_encoding_are_the_same(tmp_path: Path, encoding: str) -> None:
+def test_renders_of_another_locale_and_encoding_are_the_same(tmp_path: Path) -> None:
     folder = write_unityeyes(tmp_path / "unity", *discs(3, 1))
     before = [read(folder, label_format) for label_format in (GAZE, PUPIL)]
     for path in folder.glob("*.json"):
-        content = json.loads(path.read_text())
-
-        def localized(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: localized(item) for key, item in value.items()}
-            return [*map(localized, value)] if isinstance(value, list) else value.replace(".", ",")
-
-        path.write_bytes(json.dumps(localized(content)).encode(encoding))
+        text = re.sub(r"(\d)\.(\d)", r"\1,\2", path.read_text())
+        path.write_bytes(text.encode("utf-16"))
     for eyes in before:
         again = read(folder, LabelFormat(target=eyes.target))
         assert np.array_equal(again.pixels, eyes.pixels)

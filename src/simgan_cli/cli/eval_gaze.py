@@ -1,5 +1,7 @@
 """`simgan eval-gaze`: read the sets, train and test estimators, report whether refining helps."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,35 +57,19 @@ def eval_gaze(
                 if json:
                     print_json(plan(evaluation))
                 return
-            with _Listener(settings.log_every, quiet=quiet) as progress:
-                document = run(evaluation, progress)
+
+            @contextmanager
+            def training(label: str) -> Iterator[Callable[[int, int], None]]:
+                with ProgressLine(strip_control(label), "updates", settings.log_every, quiet=quiet) as line:
+                    yield line.update
+
+            document = run(evaluation, training)
         _warn(evaluation.warnings[warned:])
         if json:
             print_json(document)
         elif not quiet:
             _print(document)
             echo_err(f"results: {settings.out}")
-
-
-class _Listener:
-    """Shows one training after the other."""
-
-    def __init__(self, every: int, *, quiet: bool) -> None:
-        self._every, self._quiet = every, quiet
-        self._label, self._line = "", ProgressLine("", "updates", every, quiet=True)
-
-    def __enter__(self) -> "_Listener":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._line.__exit__()
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        if label != self._label:
-            self._line.__exit__()
-            self._label = label
-            self._line = ProgressLine(strip_control(label), "updates", self._every, quiet=self._quiet).__enter__()
-        self._line.update(done, total)
 
 
 def _describe(evaluation: "Evaluation") -> None:

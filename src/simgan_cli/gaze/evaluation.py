@@ -1,6 +1,7 @@
 """One evaluation: train and test every estimator on every set, then write what came of it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from simgan_cli.gaze.scores import Result, errors_of
 from simgan_cli.settings.eval_gaze import REWEIGHTED
 
 MAX_UNMATCHED = 0.1  # of the unlabelled images, beyond which weights deserve a warning
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # around the training of that label
 
 
 def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
@@ -139,11 +140,8 @@ def _trained(
     folder = config.out / "estimators" / f"{name}-{estimator}-seed{seed}"
     if config.skip_existing and folder.is_dir() and read_json(folder / CONFIG).get("made_of") == made_of:
         return load_estimator(folder, config.target)
-    label = f"{name}, {estimator}, seed {seed}"
-    network = fit(
-        cast("Architecture", estimator), images, seed, schedule, evaluation.device,
-        lambda done, total: progress(label, done, total),
-    )  # fmt: skip
+    with progress(f"{name}, {estimator}, seed {seed}") as update:
+        network = fit(cast("Architecture", estimator), images, seed, schedule, evaluation.device, update)
     with atomic_directory(folder) as temporary:
         save_network(temporary, network, {"made_of": made_of}, {"seed": str(seed)})
     return network
