@@ -19,6 +19,7 @@ from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_e
 HDF5_SUFFIXES = {".h5", ".hdf5", ".hdf"}
 HDF5_SIGNATURE = b"\x89HDF"
 MAX_ARRAY_BYTES = 16_000_000_000  # as arrays declare it, of an .npz or of a group of an HDF5 file
+MAX_GROUP_DEPTH = 4  # below a file
 IMAGE_KEYS = ("x", "image", "images", "data", "face_patch")
 GAZE_KEYS = ("gaze", "gazes", "label", "face_gaze")
 PUPIL_KEYS = ("pupil", "pupils")
@@ -84,15 +85,15 @@ def read_hdf5(path: Path, label_format: LabelFormat) -> Samples:
     return samples, []
 
 
-def _labelled_groups(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def _labelled_groups(group: Any, name: str = "", depth: int = MAX_GROUP_DEPTH) -> Iterator[tuple[str, Any]]:
     """Yield the groups that hold images beside labels, and their paths: "" is that of the file itself."""
     keys = {key.lower() for key in group}
     if keys & set(IMAGE_KEYS) and keys & {*GAZE_KEYS, *PUPIL_KEYS}:
         yield name, group
         return
-    for key in sorted(group, key=natural):
+    for key in sorted(group, key=natural) if depth else ():  # links may lead in circles
         if hasattr(group[key], "keys"):
-            yield from _labelled_groups(group[key], f"{name}/{key}".lstrip("/"))
+            yield from _labelled_groups(group[key], f"{name}/{key}".lstrip("/"), depth - 1)
 
 
 def _arrays(group: Any, file: Path) -> dict[str, NDArray[Any]]:
