@@ -5,16 +5,16 @@ from simgan_cli.gaze.scores import Result, compare, interval, mirrored_axes, sum
 
 
 def row(errors: object, name: str = "a", predictions: object = None) -> Result:
-    found = np.atleast_2d(np.asarray(errors, float))
-    return Result(name, "cnn", 10, [np.asarray(predictions)] * len(found), found)
+    result = np.atleast_2d(np.asarray(errors, float))
+    return Result(name, "cnn", 10, [np.asarray(predictions)] * len(result), result)
 
 
 def test_a_summary_by_hand() -> None:
-    found = summary(row([[1, 2, 6, 11], [3, 4, 8, 13]]), "gaze", ["x", "x", "y", "y"], 200)
-    assert (found["mean"], found["median"], found["seed_means"]) == (6, 5, [5, 7])
-    assert found["seed_sd"] == pytest.approx(np.sqrt(2))
-    assert found["within"] == {"3": 3 / 8, "5": 0.5, "7": 5 / 8, "10": 6 / 8, "13": 1, "15": 1, "20": 1}
-    assert found["persons"] == {"x": 2.5, "y": 9.5}
+    result = summary(row([[1, 2, 6, 11], [3, 4, 8, 13]]), "gaze", ["x", "x", "y", "y"], 200)
+    assert (result["mean"], result["median"], result["seed_means"]) == (6, 5, [5, 7])
+    assert result["seed_sd"] == pytest.approx(np.sqrt(2))
+    assert result["within"] == {"3": 3 / 8, "5": 0.5, "7": 5 / 8, "10": 6 / 8, "13": 1, "15": 1, "20": 1}
+    assert result["persons"] == {"x": 2.5, "y": 9.5}
 
 
 def test_the_interval_is_that_of_the_mean() -> None:
@@ -59,9 +59,9 @@ def test_persons_are_resampled_whole() -> None:
 def test_verdicts_in_words() -> None:
     base = np.random.default_rng(0).uniform(5, 9, (2, 200))
     for shift, verdict in ((-1, "helps"), (1, "hurts")):
-        found = compare(row(base), row(base + shift, "b"), None, 500)
-        assert (found["verdict"], found["pair"]) == (verdict, ["a", "b"])
-        assert found["difference"] == pytest.approx(shift)
+        result = compare(row(base), row(base + shift, "b"), None, 500)
+        assert (result["verdict"], result["pair"]) == (verdict, ["a", "b"])
+        assert result["difference"] == pytest.approx(shift)
     noise = np.random.default_rng(1).normal(0, 3, base.shape)
     assert compare(row(base), row(base + noise - noise.mean(), "b"), None, 500)["verdict"] == "no difference shown"
 

@@ -17,11 +17,11 @@ from simgan_cli.errors import DataError, DivergedError
 from simgan_cli.gaze.geometry import unit
 from simgan_cli.gaze.labels import LabelledImages
 
-HELD_OUT_SHARE, MOST_HELD_OUT = 0.1, 2000
-PERSONS_TO_HOLD_OUT = 5  # with fewer, holding out whole persons costs more than it tells
-CHECKS, PATIENCE = 20, 5  # checks of the held-out part in a training; fruitless ones before it stops
-NEIGHBOURS, NEIGHBOUR_SIZE = 5, 16  # of knn: k, and the longer side of its images
-BATCH, BATCH_VALUES = 512, 2**20  # images in a forward pass, fewer where they are large: 20 of 224x224
+HELD_OUT_FRACTION, MAX_HELD_OUT = 0.1, 2000
+MIN_PERSONS_TO_HOLD_OUT = 5  # with fewer, holding out whole persons costs more than it shows
+N_CHECKS, MAX_FRUITLESS_CHECKS = 20, 5  # checks of the held-out part in a training; without gain before it stops
+N_NEIGHBOURS, NEIGHBOUR_SIZE = 5, 16  # of knn: k, and the longer side of its images
+MAX_BATCH, MAX_BATCH_VALUES = 512, 2**20  # images in a forward pass, fewer where they are large: 20 of 224x224
 Targets = NDArray[np.float64]
 
 
@@ -44,14 +44,14 @@ def held_out(images: LabelledImages, seed: int) -> tuple[NDArray[np.int64], NDAr
     if count < 2:
         raise DataError(f"{images.source}: {count} image; an estimator needs at least 2, and thousands to be of use")
     rng = np.random.default_rng([seed, stream_number("held-out")])
-    wanted = min(MOST_HELD_OUT, max(1, round(HELD_OUT_SHARE * count)))
+    wanted = min(MAX_HELD_OUT, max(1, round(HELD_OUT_FRACTION * count)))
     order = rng.permutation(count)
-    if images.persons is not None and len(set(images.persons)) >= PERSONS_TO_HOLD_OUT:
+    if images.persons is not None and len(set(images.persons)) >= MIN_PERSONS_TO_HOLD_OUT:
         names = np.array(images.persons)
         people = rng.permutation(np.unique(names))
-        chosen = people[: max(1, round(HELD_OUT_SHARE * len(people)))]
+        chosen = people[: max(1, round(HELD_OUT_FRACTION * len(people)))]
         mask = np.isin(names[order], chosen)
-        return np.sort(order[~mask]), np.sort(order[mask][:MOST_HELD_OUT])
+        return np.sort(order[~mask]), np.sort(order[mask][:MAX_HELD_OUT])
     return np.sort(order[wanted:]), np.sort(order[:wanted])
 
 
@@ -84,8 +84,8 @@ def fit(
     stop_weights = _weights(images, stop).to(device)
     casting = autocast(schedule.precision, device)
     draws = torch.Generator().manual_seed(seed)
-    best, best_state, fruitless = float("inf"), network.state_dict(), 0
-    every = max(1, schedule.steps // CHECKS)
+    best, best_state, fruitless_checks = float("inf"), network.state_dict(), 0
+    every = max(1, schedule.steps // N_CHECKS)
     size = min(schedule.batch_size, len(train))
     order = torch.empty(0, dtype=torch.int64)
     for step in range(1, schedule.steps + 1):
@@ -105,12 +105,12 @@ def fit(
             errors = (_outputs(network, pixels[stop_index], casting) - targets[stop_index]).square().sum(1)
             error = float((errors * stop_weights).mean())
             if not np.isfinite(error):
-                raise DivergedError(f"training on {images.source} gave no finite error; lower --lr")
-            fruitless += 1
+                raise DivergedError(f"training on {images.source} gave no finite error; lower --learning-rate")
+            fruitless_checks += 1
             if error < best:
-                best, fruitless = error, 0
+                best, fruitless_checks = error, 0
                 best_state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-            if fruitless >= PATIENCE:
+            if fruitless_checks >= MAX_FRUITLESS_CHECKS:
                 break
     network.load_state_dict(best_state)
     network.eval().requires_grad_(False)
@@ -145,16 +145,15 @@ def nearest_neighbours(train: LabelledImages, pixels: NDArray[np.uint8], device:
     """Return the mean target of the 5 nearest training images by small pixels of mean 0 and variance 1."""
     known = _small(train.pixels, device)
     targets = torch.from_numpy(train.targets)  # float64, which stays on the CPU: MPS has none
-    found = []
-    for part in torch.split(_small(pixels, device), BATCH):
-        nearest = torch.cdist(part, known).topk(min(NEIGHBOURS, len(known)), largest=False).indices.cpu()
-        found.append(targets[nearest].mean(dim=1))
-    mean = torch.cat(found).numpy()
-    return _unit_if_gaze(mean, train)
+    means = []
+    for part in torch.split(_small(pixels, device), MAX_BATCH):
+        nearest = torch.cdist(part, known).topk(min(N_NEIGHBOURS, len(known)), largest=False).indices.cpu()
+        means.append(targets[nearest].mean(dim=1))
+    return _unit_if_gaze(torch.cat(means).numpy(), train)
 
 
 def predict_mean(train: LabelledImages, count: int) -> Targets:
-    """Return the training targets' mean `count` times: what an estimator that sees nothing says."""
+    """Return the training targets' mean `count` times: the best guess without looking."""
     return np.repeat(_unit_if_gaze(train.targets.mean(axis=0, keepdims=True), train), count, axis=0)
 
 
@@ -170,7 +169,7 @@ def _as_output(targets: Targets, images: LabelledImages) -> Targets:
 def _outputs(network: Estimator, pixels: Tensor, casting: Callable[[], AbstractContextManager[object]]) -> Tensor:
     network.eval()
     outputs = []
-    for part in torch.split(pixels, cap_by_pixels(BATCH, BATCH_VALUES, pixels.shape[1:])):
+    for part in torch.split(pixels, cap_by_pixels(MAX_BATCH, MAX_BATCH_VALUES, pixels.shape[1:])):
         with casting():
             outputs.append(network(to_network(part).contiguous(memory_format=torch.channels_last)))
     return torch.cat(outputs)
@@ -181,7 +180,7 @@ def _small(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     scale = min(1.0, NEIGHBOUR_SIZE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
     parts = []
-    for part in torch.split(torch.from_numpy(pixels), BATCH):
+    for part in torch.split(torch.from_numpy(pixels), MAX_BATCH):
         small = torch.nn.functional.adaptive_avg_pool2d(part[:, None].to(device).float(), size).flatten(1)
         parts.append((small - small.mean(1, keepdim=True)) / (small.std(1, keepdim=True) + 1e-3))
     return torch.cat(parts)

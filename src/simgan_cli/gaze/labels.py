@@ -1,7 +1,7 @@
-"""Labelled images of eyes: what a reader found, brought to one size and checked."""
+"""Labelled images of eyes: brought to one size and checked."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,10 +21,10 @@ from simgan_cli.settings.eval_gaze import Convention
 Target = Literal["gaze", "pupil"]
 UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
 Grey = NDArray[np.uint8]  # H x W, or N x H x W
-FAR_NARROWER = 20  # times, of the labels of one set: a degree is 57 times a radian's number
-RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; in degrees all real sets go far beyond it
-NOT_UNIT = 0.01  # a vector whose length is off by more has not merely been rounded
-DECODED_AT_ONCE = 256
+MAX_SPREAD_RATIO = 20  # times, of the labels of one set: a degree is 57 times a radian's number
+MAX_RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; in degrees all real sets go far beyond it
+MAX_LENGTH_ERROR = 0.01  # a vector whose length is off by more has not merely been rounded
+MAX_DECODED = 256
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class LabelledImages:
     @cached_property
     def digests(self) -> dict[bytes, str]:
         """Hashes of the images' pixels, and their files; without empty frames, which may well be equal."""
-        found = zip(digests_of(self.pixels), self.files, strict=True)
-        return {digest: file for digest, file in found if digest is not None}
+        pairs = zip(digests_of(self.pixels), self.files, strict=True)
+        return {digest: file for digest, file in pairs if digest is not None}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,27 +144,26 @@ def coordinates_of(targets: NDArray[np.float64], target: Target) -> dict[str, ND
 
 
 def collect(
-    samples: Iterable[Sample], source: Path, reader: str, label_format: LabelFormat, warnings: Sequence[str] = ()
+    samples: Sequence[Sample], source: Path, reader: str, label_format: LabelFormat, warnings: Sequence[str] = ()
 ) -> LabelledImages:
     """Read the pixels of `samples`, bring them to one size, and check the targets.
 
     Raises DataError for no sample, an unreadable image, or a target that is not finite or has no length.
     """
-    found = list(samples)
-    if not found:
+    if not samples:
         raise DataError(f"{source}: no labelled image ({reader}); give a folder or file with images and their labels")
-    first = found[0].pixels()
+    first = samples[0].pixels()
     size = label_format.size or (int(first.shape[0]), int(first.shape[1]))
-    pixels = np.empty((len(found), *size), np.uint8)
-    scales = np.empty((len(found), 2))
+    pixels = np.empty((len(samples), *size), np.uint8)
+    scales = np.empty((len(samples), 2))
     with ThreadPoolExecutor() as pool:
-        waiting = iter(enumerate(found))
-        while batch := list(islice(waiting, DECODED_AT_ONCE)):  # decoded images of any size are not kept
+        waiting = iter(enumerate(samples))
+        while batch := list(islice(waiting, MAX_DECODED)):  # decoded images of any size are not kept
             for (index, _), image in zip(batch, pool.map(lambda item: item[1].pixels(), batch), strict=True):
                 pixels[index] = prepared(image, size, label_format)
                 scales[index] = size[1] / image.shape[1], size[0] / image.shape[0]
-    targets = np.array([sample.target for sample in found], np.float64)
-    files, persons = [sample.file for sample in found], [sample.person for sample in found]
+    targets = np.array([sample.target for sample in samples], np.float64)
+    files, persons = [sample.file for sample in samples], [sample.person for sample in samples if sample.person]
     _check_finite(targets, files, source, label_format.target)
     notes = list(warnings)
     if label_format.target == "gaze":
@@ -174,9 +173,15 @@ def collect(
     else:
         targets = targets * scales
         notes += _outside_warnings(targets, size, files, source)
-    known = [person for person in persons if person]
     return LabelledImages(
-        source, reader, label_format.target, pixels, targets, files, known if len(known) == len(found) else None, notes
+        source,
+        reader,
+        label_format.target,
+        pixels,
+        targets,
+        files,
+        persons if len(persons) == len(samples) else None,
+        notes,
     )
 
 
@@ -192,7 +197,7 @@ def check_apart(train: LabelledImages, test: LabelledImages) -> None:
 
 
 def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
-    """Say where the labels' ranges or the images' brightness are far apart."""
+    """Return warnings where the labels' ranges or the images' brightness are far apart."""
     warnings = []
     theirs = test.coordinates()
     for name, values in train.coordinates().items():
@@ -203,7 +208,7 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
                 f"{outside:.0%} of the test's {name} lie outside the range {low:.1f} to {high:.1f} that "
                 f"{train.source} has: render that range, or check --convention"
             )
-        if test.target == "gaze" and len(test) > 1 and theirs[name].std() < values.std() / FAR_NARROWER:
+        if test.target == "gaze" and len(test) > 1 and theirs[name].std() < values.std() / MAX_SPREAD_RATIO:
             warnings.append(
                 f"the test's {name} differ by {theirs[name].std():.2g} deg (one deviation), those of {train.source} by "
                 f"{values.std():.2g}: check that one is not in degrees and the other in radians (--degrees, "
@@ -255,7 +260,7 @@ def _outside_warnings(targets: NDArray[np.float64], size: tuple[int, int], files
 
 def _length_warnings(vectors: Vectors, source: Path) -> list[str]:
     warnings = []
-    off = int((np.abs(np.linalg.norm(vectors, axis=1) - 1) > NOT_UNIT).sum())
+    off = int((np.abs(np.linalg.norm(vectors, axis=1) - 1) > MAX_LENGTH_ERROR).sum())
     if off:
         warnings.append(f"{source}: {off:,} gaze vectors are not of length 1; normalised")
     if np.median(unit(vectors)[:, 2]) > 0:
@@ -268,7 +273,7 @@ def _length_warnings(vectors: Vectors, source: Path) -> list[str]:
 
 def _radians_warnings(vectors: Vectors, source: Path) -> list[str]:
     largest = max(float(np.abs(angles).max()) for angles in coordinates_of(vectors, "gaze").values())
-    if largest > RADIANS:
+    if largest > MAX_RADIANS:
         return []
     return [
         f"{source}: no angle is larger than {largest:.2g} degrees: if its labels are radians, leave --degrees out (or, "

@@ -14,13 +14,13 @@ from simgan_cli.gaze.labels import UNIT, LabelledImages, Target
 from simgan_cli.gaze.scores import WITHIN, Result
 from simgan_cli.pictures.grid import sheet
 
-WORST, ENLARGED = 10, 4
-BINS, FEWEST = 14, 3  # cells along an axis of the map; images that make a cell worth showing
+N_WORST, ENLARGEMENT = 10, 4
+N_BINS, MIN_IN_A_BIN = 14, 3  # cells along an axis of the map; images that make a cell worth showing
 TRUE, PREDICTED = (0, 200, 0), (230, 30, 30)
 
 
 def plots_available() -> bool:
-    """Say whether matplotlib is installed."""
+    """Return whether Matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
@@ -74,24 +74,24 @@ def _plain(row: Result) -> str:
 def worst_images(rows: Sequence[Result], test: LabelledImages) -> bytes:
     """Return a PNG of the test images each row errs most on: truth green, prediction red."""
     columns = [f"{row.name}, {row.estimator}" for row in rows]
-    order = [np.argsort(-row.errors.mean(axis=0))[:WORST] for row in rows]
+    order = [np.argsort(-row.errors.mean(axis=0))[:N_WORST] for row in rows]
     pictures = [
         [_marked(test, int(worst[rank]), row.predictions[0]) for row, worst in zip(rows, order, strict=True)]
-        for rank in range(min(WORST, len(test)))
+        for rank in range(min(N_WORST, len(test)))
     ]
     return sheet(columns, pictures, "largest errors first; green: true, red: predicted (first seed)")
 
 
 def _marked(test: LabelledImages, index: int, predictions: NDArray[np.float64]) -> NDArray[np.uint8]:
     height, width = test.size
-    picture = Image.fromarray(test.pixels[index]).convert("RGB").resize((width * ENLARGED, height * ENLARGED))
+    picture = Image.fromarray(test.pixels[index]).convert("RGB").resize((width * ENLARGEMENT, height * ENLARGEMENT))
     draw = ImageDraw.Draw(picture)
     for target, colour in ((test.targets[index], TRUE), (predictions[index], PREDICTED)):
         if test.target == "gaze":
             x, y, length = picture.width / 2, picture.height / 2, picture.height
             draw.line((x, y, x + length * target[0], y + length * target[1]), colour, 2)
         else:
-            x, y, arm = target[0] * ENLARGED, target[1] * ENLARGED, 6
+            x, y, arm = target[0] * ENLARGEMENT, target[1] * ENLARGEMENT, 6
             draw.line((x - arm, y, x + arm, y), colour, 2)
             draw.line((x, y - arm, x, y + arm), colour, 2)
     return np.asarray(picture)
@@ -99,7 +99,7 @@ def _marked(test: LabelledImages, index: int, predictions: NDArray[np.float64]) 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     low, high = float(values.min()), float(values.max())
-    return np.linspace(low, high if high > low else low + 1, BINS + 1)
+    return np.linspace(low, high if high > low else low + 1, N_BINS + 1)
 
 
 def _binned(
@@ -107,7 +107,7 @@ def _binned(
 ) -> NDArray[np.float64]:
     counts = np.histogram2d(x, y, bins=edges)[0]
     sums = np.histogram2d(x, y, bins=edges, weights=errors)[0]
-    return np.where(counts >= FEWEST, sums / np.maximum(counts, 1), np.nan)
+    return np.where(counts >= MIN_IN_A_BIN, sums / np.maximum(counts, 1), np.nan)
 
 
 def _saved(figure: Any, suffix: str) -> bytes:

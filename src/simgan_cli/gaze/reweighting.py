@@ -1,15 +1,15 @@
 """Weights under which a training set's labels are distributed as an estimator predicts those of unlabelled images.
 
-Renders that look where real eyes seldom do teach an estimator the wrong expectation, however real they look. Importance
-weights of labels mend that without a label of the target (label shift: Lipton et al., ICML 2018); where predictions are
-not exact, their distribution still is close.
+Renders that look where real eyes seldom do teach an estimator the wrong expectation, however real they look.
+Importance weights correct that without labels of the target (label shift: Lipton et al., ICML 2018). Where predictions
+are not exact, their distribution is still close.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_BINS = 9  # along each of the first two coordinates of the labels
-IN_A_BIN = 10  # of either set, on average, at least
+MAX_BINS = 9  # along each of the first two coordinates of the labels
+MIN_IN_A_BIN = 10  # of either set, on average, at least
 # Percentiles of both sets' coordinates between which, and within the labels' own range, bins lie; what is beyond joins
 # the outer ones.
 SPAN = (0.5, 99.5)
@@ -26,7 +26,7 @@ def weights_like(labels: Targets, wanted: Targets) -> tuple[NDArray[np.float64],
     both = np.concatenate([labels[:, :2], wanted[:, :2]])
     least, most = labels[:, :2].min(axis=0), labels[:, :2].max(axis=0)
     low, high = np.clip(np.percentile(both, SPAN, axis=0), least, most)
-    side = int(np.clip(np.sqrt(min(len(labels), len(wanted)) / IN_A_BIN), 1, MOST_BINS))
+    side = int(np.clip(np.sqrt(min(len(labels), len(wanted)) / MIN_IN_A_BIN), 1, MAX_BINS))
     edges = np.linspace(low, high, side + 1)[1:-1]
     column, row = (np.digitize(both[:, axis], edges[:, axis]) for axis in (0, 1))
     ours, theirs = np.split(column * side + row, [len(labels)])

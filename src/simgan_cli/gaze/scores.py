@@ -1,4 +1,4 @@
-"""What predictions err: errors, their summary, bootstrap intervals, and the comparison of two rows in words."""
+"""Scores of predictions: errors, their summary, bootstrap intervals, and the comparison of two rows in words."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ from simgan_cli.gaze.labels import Target, coordinates_of
 from simgan_cli.gaze.reweighting import effective_number
 
 WITHIN: dict[Target, tuple[int, ...]] = {"gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5)}
-PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
-CHUNK = 4_000_000  # draws in memory at once
+MIN_PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
+MAX_DRAWS = 4_000_000  # draws in memory at once
 Errors = NDArray[np.float64]  # seeds x images
 
 
@@ -99,21 +99,21 @@ def interval_of(
     """
     sums = np.stack(errors)
     counts, by_seed = np.ones(sums.shape[-1]), number(*sums.mean(axis=-1))
-    if persons is not None and len(set(persons)) >= PERSONS_TO_RESAMPLE:
+    if persons is not None and len(set(persons)) >= MIN_PERSONS_TO_RESAMPLE:
         _, group = np.unique(np.array(persons), return_inverse=True)
         sums = np.apply_along_axis(lambda of_images: np.bincount(group, weights=of_images), -1, sums)
         counts = np.bincount(group).astype(np.float64)
     mean, drawn = by_seed.mean(), len(counts)
     wider = stdtrit(drawn - 1, 0.975) / ndtri(0.975) * math.sqrt(drawn / (drawn - 1)) if drawn > 1 else 1.0
-    found = number(*_resampled_means(sums, counts, resamples)).mean(axis=0)
-    low, high = mean + (np.percentile(found, [2.5, 97.5]) - mean) * wider
+    resampled = number(*_resampled_means(sums, counts, resamples)).mean(axis=0)
+    low, high = mean + (np.percentile(resampled, [2.5, 97.5]) - mean) * wider
     return list(with_seeds(by_seed, low, high))
 
 
 def _resampled_means(sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:
     """Return errors x seeds x resamples; `sums` is errors x seeds x what is drawn, the same draws for all."""
     rng, drawn = np.random.default_rng(0), len(counts)
-    at_once = max(1, CHUNK // drawn)
+    at_once = max(1, MAX_DRAWS // drawn)
     means = []
     for start in range(0, resamples, at_once):
         items = rng.integers(drawn, size=(min(at_once, resamples - start), drawn))
@@ -135,12 +135,12 @@ def with_seeds(by_seed: NDArray[np.float64], low: float, high: float) -> tuple[f
 
 
 def mirrored_axes(row: Result, true: NDArray[np.float64], target: Target) -> list[str]:
-    """Name the coordinates whose predictions run against the truth: signs that two data sets define differently."""
+    """Return the coordinates whose predictions run against the truth: signs that two data sets define differently."""
     predicted = coordinates_of(np.mean(row.predictions, axis=0), target)
-    found = []
+    axes = []
     for name, values in coordinates_of(true, target).items():
         if len(values) > 2 and np.ptp(values) > 0 and np.ptp(predicted[name]) > 0:
             correlation = float(np.corrcoef(values, predicted[name])[0, 1])
             if correlation < -0.2:
-                found.append(f"{name} (correlation {correlation:.2f})")
-    return found
+                axes.append(f"{name} (correlation {correlation:.2f})")
+    return axes
