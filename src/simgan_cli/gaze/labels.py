@@ -163,7 +163,8 @@ def collect(
                 pixels[index] = prepared(image, size, label_format)
                 scales[index] = size[1] / image.shape[1], size[0] / image.shape[0]
     targets = np.array([sample.target for sample in samples], np.float64)
-    files, persons = [sample.file for sample in samples], [sample.person for sample in samples if sample.person]
+    files = [sample.file for sample in samples]
+    persons = [sample.person for sample in samples if sample.person]
     _check_finite(targets, files, source, label_format.target)
     notes = list(warnings)
     if label_format.target == "gaze":
@@ -173,16 +174,8 @@ def collect(
     else:
         targets = targets * scales
         notes += _outside_warnings(targets, size, files, source)
-    return LabelledImages(
-        source,
-        reader,
-        label_format.target,
-        pixels,
-        targets,
-        files,
-        persons if len(persons) == len(samples) else None,
-        notes,
-    )
+    known = persons if len(persons) == len(samples) else None
+    return LabelledImages(source, reader, label_format.target, pixels, targets, files, known, notes)
 
 
 def check_apart(train: LabelledImages, test: LabelledImages) -> None:
