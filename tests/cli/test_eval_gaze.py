@@ -18,7 +18,7 @@ from tests.gaze.helpers import write_csv, write_estimator
 from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 
 pytestmark = pytest.mark.slow  # whole commands
-QUICK = ["--estimator", "resnet", "--size", "18x28", "--train-steps", "4", "--train-batch", "16", "--bootstrap", "100"]
+QUICK = ["--estimator", "resnet", "--size", "18x28", "--steps", "4", "--batch-size", "16", "--bootstrap", "100"]
 
 
 def sets(folder: Path) -> list[str]:
@@ -162,7 +162,7 @@ def test_wrong_settings_and_bad_data_have_their_exit_codes(tmp_path: Path) -> No
 def test_an_evaluation_stopped_by_each_signal_resumes(tmp_path: Path) -> None:
     """Estimators trained before a signal are taken as they are; the results are those of an undisturbed evaluation."""
     flags = [
-        *sets(tmp_path), "--estimator", "resnet", "--size", "18x28", "--train-steps", "20", "--train-batch", "16",
+        *sets(tmp_path), "--estimator", "resnet", "--size", "18x28", "--steps", "20", "--batch-size", "16",
         "--bootstrap", "100", "--seeds", "9", "--skip-existing",
     ]  # fmt: skip
     undisturbed = eval_gaze(*flags, "--out", tmp_path / "undisturbed")["rows"]

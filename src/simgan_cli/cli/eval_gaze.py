@@ -1,7 +1,5 @@
-"""`simgan eval-gaze`: read the sets, train and test estimators, report whether refining helps."""
+"""`simgan eval-gaze`: read the sets, train and test estimators, say whether refining helps."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,9 +7,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
 from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout, strip_control
-from simgan_cli.cli.options import ConfigFile, Json, Quiet, Verbose
-from simgan_cli.cli.resolve import environment_of_process, gather, print_settings, validated, with_settings
+from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
 
@@ -31,16 +29,17 @@ def eval_gaze(
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Measure what refining does to a gaze (or pupil) estimator on real eyes.
+    """Measure what refining does to a gaze or pupil estimator.
 
-    Settings: TOML file < SIMGAN_* environment (SIMGAN_SEEDS=3) < flags.
+        simgan eval-gaze --train raw=renders/ --model run --test eyes/ -o results
 
-    Exit codes: 0 done; 1 failed (disk, memory); 2 usage; 4 bad data; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP,
-    and 130 by Ctrl-C: --skip-existing resumes with the estimators trained so far.
+    Settings: file < environment (SIMGAN_EVAL_GAZE_SEEDS=3) < flags.
     """
     stopped = "stopped; trained estimators are kept: the same command with --skip-existing resumes"
-    with exit_codes("the results", again="--skip-existing", smaller="lower --train-batch", interrupted=stopped):
-        settings = validated(EvalGazeConfig, gather("eval-gaze", flags, config, environment_of_process()))
+    with exit_codes(
+        "the results", again="--skip-existing", smaller="lower --batch-size", interrupted=stopped, json=json
+    ):
+        settings = read_settings(EvalGazeConfig, flags, config)
         if not quiet:
             print_settings(settings, everything=verbose)
         with stop_on_signals():
@@ -58,12 +57,8 @@ def eval_gaze(
                     print_json(plan(evaluation))
                 return
 
-            @contextmanager
-            def training(label: str) -> Iterator[Callable[[int, int], None]]:
-                with ProgressLine(strip_control(label), "updates", settings.log_every, quiet=quiet) as line:
-                    yield line.update
-
-            document = run(evaluation, training)
+            with ProgressLine(settings.log_every, quiet=quiet) as progress:
+                document = run(evaluation, lambda label, done, n: progress.update(label, "updates", done, n))
         _warn(evaluation.warnings[warned:])
         if json:
             print_json(document)

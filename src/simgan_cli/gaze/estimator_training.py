@@ -105,7 +105,7 @@ def fit(
             errors = (_outputs(network, pixels[stop_index], casting) - targets[stop_index]).square().sum(1)
             error = float((errors * stop_weights).mean())
             if not np.isfinite(error):
-                raise DivergedError(f"training on {images.source} gave no finite error; lower --learning-rate")
+                raise DivergedError(f"training on {images.source} gave no finite error; lower --lr")
             fruitless_checks += 1
             if error < best:
                 best, fruitless_checks = error, 0

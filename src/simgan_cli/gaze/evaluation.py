@@ -1,7 +1,6 @@
 """One evaluation: train and test every estimator on every set, then write what came of it."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,7 +22,7 @@ from simgan_cli.gaze.scores import Result, errors_of
 from simgan_cli.settings.eval_gaze import REWEIGHTED
 
 MAX_UNMATCHED = 0.1  # of the unlabelled images, beyond which weights deserve a warning
-Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # around the training of that label
+Progress = Callable[[str, int, int], None]  # of the training of that label: updates done, and all
 
 
 def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
@@ -140,8 +139,11 @@ def _trained(
     folder = config.out / "estimators" / f"{name}-{estimator}-seed{seed}"
     if config.skip_existing and folder.is_dir() and read_json(folder / CONFIG).get("made_of") == made_of:
         return load_estimator(folder, config.target)
-    with progress(f"{name}, {estimator}, seed {seed}") as update:
-        network = fit(cast("Architecture", estimator), images, seed, schedule, evaluation.device, update)
+    label = f"{name}, {estimator}, seed {seed}"
+    network = fit(
+        cast("Architecture", estimator), images, seed, schedule, evaluation.device,
+        lambda done, total: progress(label, done, total),
+    )  # fmt: skip
     with atomic_directory(folder) as temporary:
         save_network(temporary, network, {"made_of": made_of}, {"seed": str(seed)})
     return network

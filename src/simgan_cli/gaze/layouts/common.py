@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageOps
 
-from simgan_cli.data.decoding import decoding, pixel_array
+from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.tree import Tree, is_image, read_tree, suffixes_found
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import Vectors, facing_camera, vectors_from_angles
 from simgan_cli.gaze.labels import LabelFormat, Sample
 
+STORED_GREY = Preparation(channels="1", background="keep")
 Samples = tuple[list[Sample], list[str]]  # with warnings
 MAX_LISTED = 12  # names in a message
 DECIMAL_COMMA = re.compile(r"\s*[+-\N{MINUS SIGN}]?\d+,\d+([eE][+-]?\d+)?\s*")
@@ -33,8 +33,8 @@ def parse_number(text: str) -> float:
 
 def decode_grey(path: Path) -> NDArray[Any]:
     """Return an image file as upright grey pixels H x W, uint8 or uint16. Raises UnreadableImage."""
-    with decoding(path) as image:
-        return pixel_array(ImageOps.exif_transpose(image), "1", path)
+    grey: NDArray[Any] = read_pixels(path, STORED_GREY)[0]
+    return grey
 
 
 def to_vectors(angles: NDArray[np.float64], label_format: LabelFormat, source: Path) -> Vectors:
