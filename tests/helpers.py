@@ -2,12 +2,14 @@
 
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from simgan_cli.engine.method.networks import Refiner
 from tests.simgan_server import ENVIRONMENT, warm_simgan
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the evaluation images, whose licences forbid copying them, are not beside the checkout"
@@ -34,8 +35,6 @@ UNPRIVILEGED = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteu
 needs_permissions = pytest.mark.skipif(
     bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root reads everything, and setpriv is not here"
 )
-# Coverage writes files of its own, which a limit on files meant for the program would hit.
-UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_CONFIG")
 # A training of a second or two.
 TINY = [
     "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8",
@@ -52,7 +51,7 @@ def simgan(
     cold: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run the program to its end: in a process that has imported torch already, or started anew where that matters."""
-    program = SIMGAN if prefix or preexec or cold else warm_simgan()
+    program = SIMGAN if prefix or cold else warm_simgan()
     return subprocess.run(
         [*prefix, program, *map(str, arguments)],
         capture_output=True,
@@ -71,6 +70,17 @@ def invoke(*arguments: object, code: int = 0, env: dict[str, str] | None = None)
         raise result.exception
     assert result.exit_code == code, result.output
     return result
+
+
+def torchrun(*arguments: str | Path) -> list[str]:
+    """Return the command that starts a Python module as two ranks, all of whose processes have imported torch."""
+    program = warm_simgan().with_name("torchrun")
+    return [str(program), "--standalone", "--nproc-per-node=2", *map(str, arguments)]
+
+
+def limit_files(size: int) -> Callable[[], None]:
+    """Return what lets a process write no file of more than `size` bytes: a write beyond fails as on a full disk."""
+    return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
 
 
 def write_images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = (16, 20), dtype: Any = np.uint8) -> Path:

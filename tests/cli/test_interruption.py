@@ -17,6 +17,7 @@ import typer
 from simgan_cli.cli.console import exit_codes
 from simgan_cli.cli.signals import stop_on_signals
 from tests.helpers import SIMGAN, simgan, write_images
+from tests.simgan_server import warm_simgan
 
 pytestmark = pytest.mark.slow  # whole commands
 
@@ -39,8 +40,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(out: str, *more: str) -> list[str]:
-    return [SIMGAN, "train", *SETTINGS, "--out", out, *more]
+def command(out: str, *more: str, program: str | None = None) -> list[str]:
+    return [program or str(warm_simgan()), "train", *SETTINGS, "--out", out, *more]
 
 
 def checkpoint(run: Path, step: int) -> Path:
@@ -58,8 +59,9 @@ def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str,
     return tensors, state, [{key: line[key] for key in line if key not in TIMINGS} for line in lines]
 
 
-def start_and_wait_for_step_5(place: Path, out: str, *prefix: str) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([*prefix, *command(out)], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def start_and_wait_for_step_5(place: Path, *line: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(line, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out = line[line.index("--out") + 1]
     while not (checkpoint(place / out, 5) / "manifest.json").exists():
         assert process.poll() is None, process.communicate()[1].decode()
         time.sleep(0.005)
@@ -81,7 +83,7 @@ def assert_same_as_undisturbed(place: Path, out: str) -> None:
 
 
 def test_kill_9_and_resume_is_an_identity(place: Path) -> None:
-    process = start_and_wait_for_step_5(place, "killed")
+    process = start_and_wait_for_step_5(place, *command("killed"))
     process.kill()
     process.communicate()
     assert not checkpoint(place / "killed", 12).exists(), "the process was too quick to be killed"
@@ -96,7 +98,7 @@ def test_kill_9_and_resume_is_an_identity(place: Path) -> None:
 )
 def test_signals_save_and_exit_and_resume_is_an_identity(place: Path, number: signal.Signals, code: int) -> None:
     out = f"stopped-{number.name}"
-    process = start_and_wait_for_step_5(place, out, "env", "--default-signal=HUP")  # these tests may be under nohup
+    process = start_and_wait_for_step_5(place, *command(out))
     os.kill(process.pid, number)
     _, errors = process.communicate()
     assert process.returncode == code, errors.decode()
@@ -109,7 +111,7 @@ def test_signals_save_and_exit_and_resume_is_an_identity(place: Path, number: si
 
 
 def test_nohup_keeps_a_training_that_its_terminal_leaves(place: Path) -> None:
-    process = start_and_wait_for_step_5(place, "nohup", "nohup")
+    process = start_and_wait_for_step_5(place, "nohup", *command("nohup", program=SIMGAN))
     os.kill(process.pid, signal.SIGHUP)
     _, errors = process.communicate()
     assert process.returncode == 0, errors.decode()
@@ -131,8 +133,8 @@ def test_a_training_goes_on_where_nobody_reads_any_more(place: Path, opened: Cal
 
 
 def test_a_training_goes_on_where_nothing_can_be_said(place: Path) -> None:
-    for out, stderr in (("full", "2>/dev/full"), ("closed", "2>&-")):
-        shell = f"exec {shlex.join(command(out))} {stderr}"
+    for out, program, stderr in (("full", None, "2>/dev/full"), ("closed", SIMGAN, "2>&-")):
+        shell = f"exec {shlex.join(command(out, program=program))} {stderr}"
         process = subprocess.run(["bash", "-c", shell], cwd=place, stdout=subprocess.PIPE, check=False)
         assert process.returncode == 0
         assert "12/12" in (place / out / "log.txt").read_text()
@@ -161,7 +163,8 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_nothing_untrue(capsys: pytest.C
 
 
 def test_a_signal_before_the_first_step_is_no_failure(place: Path) -> None:
-    process = subprocess.Popen(command("early", "--json"), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    early = command("early", "--json", program=SIMGAN)
+    process = subprocess.Popen(early, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not is_caught(process.pid, signal.SIGUSR1):
         assert process.poll() is None, process.communicate()[1].decode()
         time.sleep(0.005)
@@ -174,7 +177,7 @@ def test_a_signal_before_the_first_step_is_no_failure(place: Path) -> None:
 
 
 def is_caught(process: int, number: signal.Signals) -> bool:
-    """Say whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     status = dict(line.split(":\t") for line in Path(f"/proc/{process}/status").read_text().splitlines())
     return bool(int(status["SigCgt"], 16) >> (number - 1) & 1)
 
@@ -193,7 +196,7 @@ def test_max_time_saves_and_exits_75_until_done(place: Path) -> None:
 
 
 def test_two_trainings_into_one_run_are_refused(place: Path) -> None:
-    process = start_and_wait_for_step_5(place, "shared")
+    process = start_and_wait_for_step_5(place, *command("shared"))
     second = simgan(*command("shared")[1:], cwd=place)
     process.communicate()
     assert process.returncode == 0
@@ -215,7 +218,7 @@ def test_a_start_that_was_killed_while_it_wrote_the_settings_is_no_obstacle(plac
 
 
 def test_half_written_leftovers_are_ignored_and_removed(place: Path) -> None:
-    process = start_and_wait_for_step_5(place, "leftovers")
+    process = start_and_wait_for_step_5(place, *command("leftovers"))
     process.kill()
     process.communicate()
     checkpoints = place / "leftovers" / "checkpoints"

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.engine.metrics.history_buffer import describe, open_buffer
-from tests.helpers import TORCHRUN, UNMEASURED, write_images
+from tests.helpers import torchrun, write_images
 
 pytestmark = pytest.mark.slow  # whole commands
 
@@ -30,7 +30,7 @@ TIMINGS = ("images_per_second", "peak_memory_mb")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both domains and an undisturbed run of two ranks."""
     root = tmp_path_factory.mktemp("ranks")
     for seed, (name, count) in enumerate((("synthetic", 40), ("real", 11))):
@@ -39,11 +39,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert result.returncode == 0, result.stderr
     (root / "stdout").write_text(result.stdout)
     (root / "stderr").write_text(result.stderr)
-    yield root
+    return root
 
 
-def command(out: str, *more: str, torchrun: tuple[str, ...] = ()) -> list[str]:
-    return [*TORCHRUN, *torchrun, "-m", "simgan_cli", *arguments(out), *more]
+def command(out: str, *more: str, restarts: int = 0) -> list[str]:
+    return torchrun(f"--max-restarts={restarts}", "-m", "simgan_cli", *arguments(out), *more)
 
 
 def arguments(out: str) -> list[str]:
@@ -54,16 +54,23 @@ def checkpoint(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
-def start_and_wait_for_step_5(place: Path, out: str, *torchrun: str) -> tuple[subprocess.Popen[str], int]:
-    """Return torchrun and the process of rank 1; unmeasured, since one that ends while coverage saves complains."""
-    line = [*UNMEASURED, *command(out, torchrun=torchrun)]
-    process = subprocess.Popen(line, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start_and_wait_for_step_5(place: Path, out: str, restarts: int = 0) -> tuple[subprocess.Popen[str], int]:
+    """Return torchrun and the process of rank 1."""
+    process = subprocess.Popen(
+        command(out, restarts=restarts), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     while not (checkpoint(place / out, 5) / "manifest.json").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (second,) = (int(pid) for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+    (second,) = (int(folder.name) for folder in Path("/proc").glob("[0-9]*") if is_rank_1(folder, place))
     return process, second
+
+
+def is_rank_1(process: Path, place: Path) -> bool:
+    """Return whether a process of /proc is rank 1 of a job in `place`."""
+    with suppress(OSError):  # it has ended, or is another user's
+        return (process / "cwd").readlink() == place and b"\0RANK=1\0" in (process / "environ").read_bytes()
+    return False
 
 
 def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
@@ -99,7 +106,7 @@ def test_inspect_buffer_shows_the_history_of_all_ranks(place: Path) -> None:
 
 
 def test_a_killed_rank_ends_all_and_torchrun_goes_on_as_if_nothing_had_happened(place: Path) -> None:
-    process, second = start_and_wait_for_step_5(place, "killed", "--max-restarts=1")
+    process, second = start_and_wait_for_step_5(place, "killed", restarts=1)
     os.kill(second, signal.SIGKILL)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -134,7 +141,7 @@ def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
 
 
 def test_wrong_settings_are_told_once_and_end_all_ranks_for_good(place: Path) -> None:
-    wrong = command("wrong", "--batch-size", "66", torchrun=("--max-restarts=1",))
+    wrong = command("wrong", "--batch-size", "66", restarts=1)
     result = subprocess.run(wrong, cwd=place, capture_output=True, text=True, check=False)
     assert result.stderr.count("error: --batch-size 66 is the total of 2 ranks") == 1, result.stderr
     assert result.stderr.count("error: ") == 1

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,31 +39,22 @@ def finish(place: Path, out: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-@dataclass(frozen=True)
-class Running:
-    """A refining that runs, and the program that waits for it."""
-
-    pid: int
-    program: subprocess.Popen[bytes]
-
-    def send(self, number: signal.Signals) -> tuple[int, bytes]:
-        """Send it a signal; return its exit code, 1 where it was killed, and what it wrote to stderr."""
-        os.kill(self.pid, number)
-        _, stderr = self.program.communicate(timeout=60)
-        return self.program.returncode, stderr
+def send(program: subprocess.Popen[bytes], number: signal.Signals) -> tuple[int, bytes]:
+    """Send a program a signal; return its exit code and what it wrote to stderr."""
+    program.send_signal(number)
+    _, stderr = program.communicate(timeout=60)
+    return program.returncode, stderr
 
 
-def start_and_wait_for(place: Path, out: str, count: int, pattern: str = "*.png") -> Running:
+def start_and_wait_for(place: Path, out: str, count: int, pattern: str = "*.png") -> subprocess.Popen[bytes]:
     """Start refining and return once `count` results of a name are there."""
-    pid_file = place / f"{out}.pid"
     program = subprocess.Popen(
-        [warm_simgan(), *COMMAND, "--out", out], cwd=place, stderr=subprocess.PIPE,
-        env=os.environ | ENVIRONMENT | {"PID_FILE": str(pid_file)},
-    )  # fmt: skip
+        [warm_simgan(), *COMMAND, "--out", out], cwd=place, stderr=subprocess.PIPE, env=os.environ | ENVIRONMENT
+    )
     while program.poll() is None and len(list((place / out).rglob(f"[!.]{pattern}"))) < count:
         time.sleep(0.005)
     assert program.poll() is None
-    return Running(int(pid_file.read_text()), program)
+    return program
 
 
 def assert_all_complete(place: Path, out: str) -> None:
@@ -80,7 +70,7 @@ def test_killed_at_three_moments_and_restarted_the_result_is_that_of_an_undistur
     for count, pattern in ((5, "*.png"), (35, "*.png"), (1, "*.tar")):  # the last one within the second archive
         running = start_and_wait_for(place, "killed", count, pattern)
         time.sleep(moments.random() * 0.02)
-        assert running.send(signal.SIGKILL)[0] == 1
+        assert send(running, signal.SIGKILL)[0] == -signal.SIGKILL
         assert_all_complete(place, "killed")
     finish(place, "killed")
     assert files_below(place / "killed") == files_below(place / "whole")
@@ -89,7 +79,7 @@ def test_killed_at_three_moments_and_restarted_the_result_is_that_of_an_undistur
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
 def test_a_signal_finishes_what_is_in_hand(place: Path, number: signal.Signals, code: int) -> None:
     out = f"stopped-{number.name}"
-    found, stderr = start_and_wait_for(place, out, 10).send(number)
+    found, stderr = send(start_and_wait_for(place, out, 10), number)
     assert found == code, stderr
     assert b"run the same command again, with --skip-existing" in stderr
     assert_all_complete(place, out)

@@ -17,7 +17,7 @@ from simgan_cli.engine.training.running_means import mean_of, means_of
 from simgan_cli.engine.training.state import history_stream
 from simgan_cli.errors import SettingsError
 from tests.engine.runtime.distributed_worker import STEPS, built, tensors_of, train
-from tests.helpers import TORCHRUN
+from tests.helpers import torchrun
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one = built("adam")
     train(one, STEPS)
     one.snapshot(one.gather_rank_states()).save(folder / "one")
-    command = [*TORCHRUN, "-m", "tests.engine.runtime.distributed_worker", str(folder)]
-    result = subprocess.run(
-        command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False, timeout=300
-    )
+    command = torchrun("-m", "tests.engine.runtime.distributed_worker", folder)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr
     return folder
 
