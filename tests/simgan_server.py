@@ -1,8 +1,8 @@
 """`simgan` from a process that has imported torch already: real shells run real commands, without seconds of start.
 
-A server (`python -m tests.simgan_server`) waits on a socket. Small programs called `simgan`, `torchrun` and `python` hand
-it their arguments, folder, environment, limit on files, stdin, stdout and stderr. For each the server forks a process,
-which runs the module or script that Python would. Signals to the program reach that process, which dies with it.
+A server (`python -m tests.simgan_server`) waits on a socket. Small programs called `simgan`, `torchrun` and `python`
+hand it their arguments, folder, environment, limit on files, stdin, stdout and stderr. For each the server forks a
+process, which runs the module or script that Python would. Signals to a program reach its process, which dies with it.
 """
 
 import json

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,29 +28,40 @@ QUICK = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def program() -> Path:
-    return warm_simgan()
+def command_of(name: str, *arguments: object) -> list[str]:
+    program = warm_simgan().parents[1] / "python" if name.endswith(".py") else "bash"
+    return [str(program), str(EXAMPLES / name), *map(str, arguments)]
 
 
-def command_of(name: str) -> list[str]:
-    return [sys.executable if name.endswith(".py") else "bash", str(EXAMPLES / name)]
+def environment_with(programs: Path | str | None = None, **more: str) -> dict[str, str]:
+    """Return quick settings, and a folder of programs before all others: by default that of `simgan` and `torchrun`."""
+    return os.environ | QUICK | {"PATH": f"{programs or warm_simgan().parent}:{os.environ['PATH']}"} | more
 
 
-def environment_with(program: Path | str, **more: str) -> dict[str, str]:
-    """Quick settings, and this program as `simgan`."""
-    return os.environ | QUICK | {"PATH": f"{Path(program).parent}:{os.environ['PATH']}"} | more
+def wait_for(process: subprocess.Popen[str], path: Path) -> None:
+    """Wait until a process has written a file, or has ended."""
+    while process.poll() is None and not path.exists():
+        time.sleep(0.02)
 
 
-def run_example(
-    name: str, *arguments: object, program: Path | str = SIMGAN, **more: str
-) -> subprocess.CompletedProcess[str]:
+def run_example(name: str, *arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
     """Run an example on quick settings, others by their variables, to its end and without an error."""
-    environment = environment_with(program, **more)
-    command = [*command_of(name), *map(str, arguments)]
+    environment = environment_with(**more)
+    command = command_of(name, *arguments)
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result
+
+
+def write_programs(folder: Path, **bodies: str) -> Path:
+    """Write shell scripts beside links to `simgan` and `torchrun`; return the folder."""
+    folder.mkdir()
+    for program in warm_simgan().parent.iterdir():
+        (folder / program.name).symlink_to(program)
+    for name, body in bodies.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+    return folder
 
 
 def test_every_example_has_a_test() -> None:
@@ -60,11 +70,11 @@ def test_every_example_has_a_test() -> None:
     assert untested in ([], ["train.toml"])  # which README has
 
 
-def test_the_papers_table(tmp_path: Path, program: Path) -> None:
+def test_the_papers_table(tmp_path: Path) -> None:
     renders = write_unityeyes(tmp_path / "UnityEyes", *discs(12, 1))
     write_mpiigaze(tmp_path / "MPIIGaze", {"p00": 4, "p01": 3})
     out = tmp_path / "out"
-    run_example("paper_table.sh", renders, tmp_path / "MPIIGaze", out, program=program)
+    run_example("paper_table.sh", renders, tmp_path / "MPIIGaze", out)
     document = json.loads((out / "table" / "results.json").read_text())
     assert document["test"] == {"images": 14, "persons": 2, "source": str(tmp_path / "MPIIGaze")}
     assert [(row["name"], row["estimator"], row["images"]) for row in document["rows"]][1:] == [
@@ -73,20 +83,20 @@ def test_the_papers_table(tmp_path: Path, program: Path) -> None:
     assert (out / "table" / "curve.svg").exists()
 
 
-def test_own_folders(tmp_path: Path, program: Path) -> None:
+def test_own_folders(tmp_path: Path) -> None:
     renders, photos = write_csv(tmp_path / "renders", 6, 1), write_images(tmp_path / "photos", 4, 2, (35, 55))
     for _ in range(2):  # the second time goes on from what is there
-        run_example("own_folders.sh", renders, photos, tmp_path / "out", program=program)
+        run_example("own_folders.sh", renders, photos, tmp_path / "out")
     refined = files_below(tmp_path / "out" / "refined")
     assert set(files_below(renders)) <= set(refined)
     assert (tmp_path / "out" / "history.png").is_file()
     assert (tmp_path / "out" / "sheet.png").is_file()
 
 
-def test_a_learned_psi(tmp_path: Path, program: Path) -> None:
+def test_a_learned_psi(tmp_path: Path) -> None:
     renders, photos = write_csv(tmp_path / "renders", 12, 1), write_images(tmp_path / "photos", 4, 2, (35, 55))
     out = tmp_path / "out"
-    run_example("learned_psi.sh", renders, photos, out, "0.5", program=program)
+    run_example("learned_psi.sh", renders, photos, out, "0.5")
     settings = json.loads((out / "run" / "config.json").read_text())["settings"]
     assert (settings["psi"], settings["lambda"]) == (f"{out}/estimator/estimators/fit-cnn-seed0", 0.5)
     assert (out / "run" / "refiner" / "model.safetensors").is_file()
@@ -96,7 +106,7 @@ def test_a_learned_psi(tmp_path: Path, program: Path) -> None:
 
 def test_a_folder_that_psi_cannot_name_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     out = tmp_path / "psi=learned"
-    result = subprocess.run([*command_of("learned_psi.sh"), "renders", "photos", str(out)], check=False)
+    result = subprocess.run(command_of("learned_psi.sh", "renders", "photos", out), check=False)
     assert (result.returncode, out.exists()) == (2, False)
 
 
@@ -131,12 +141,7 @@ def test_depth_images_of_hands(tmp_path: Path) -> None:
         assert (after[~hand] == 0).mean() > 0.9
     settings = json.loads((out / "run" / "config.json").read_text())["settings"]
     assert (settings["preset"], settings["refiner_kernel"], settings["psi"]) == ("hands", 7, "identity")
-    wrong = [
-        *command_of("depth_hands.py"),
-        *map(str, (tmp_path / "synthetic", tmp_path / "real", out)),
-        "--steps",
-        "-1",
-    ]
+    wrong = command_of("depth_hands.py", tmp_path / "synthetic", tmp_path / "real", out, "--steps", -1)
     assert subprocess.run(wrong, check=False).returncode == 2
 
 
@@ -162,31 +167,26 @@ def test_the_method_in_plain_pytorch(tmp_path: Path) -> None:
         assert sheet.size == (8 * 55, 2 * 35)
 
 
-def test_a_slurm_array_refines_in_parts(tmp_path: Path, program: Path) -> None:
+def test_a_slurm_array_refines_in_parts(tmp_path: Path) -> None:
     renders = write_csv(tmp_path / "renders", 5, 1)
     refiner, out = write_refiner(tmp_path / "refiner"), tmp_path / "refined"
     for task in ("1", "2", "2"):  # the last one was put back into the queue
         array = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "2"}
-        run_example("slurm_refine.sh", renders, refiner, out, program=program, **array)
+        run_example("slurm_refine.sh", renders, refiner, out, **array)
     assert set(files_below(renders)) <= set(files_below(out))
 
 
 def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> None:
     """The script gets SIGUSR1 as from SLURM; `scontrol`, which only a cluster has, notes what it is asked for."""
     renders, photos = write_images(tmp_path / "renders", 6, 1), write_images(tmp_path / "photos", 4, 2)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "simgan").symlink_to(SIMGAN)
-    scontrol = tmp_path / "bin" / "scontrol"
-    scontrol.write_text('#!/bin/sh\necho "$@" >> asked\n')
-    scontrol.chmod(0o755)
+    bin_folder = write_programs(tmp_path / "bin", scontrol='echo "$@" >> asked')
     task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "17", "SLURM_JOB_ID": "19"}
-    command = [*command_of("slurm_lambda.sh"), *map(str, (renders, photos, tmp_path / "runs"))]
+    command = command_of("slurm_lambda.sh", renders, photos, tmp_path / "runs")
     run = tmp_path / "runs" / "lambda-3"
 
-    endless = environment_with(scontrol, **task, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1")
+    endless = environment_with(bin_folder, **task, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1")
     with subprocess.Popen(command, env=endless, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as script:
-        while script.poll() is None and not (run / "metrics.jsonl").exists():
-            time.sleep(0.05)
+        wait_for(script, run / "metrics.jsonl")
         script.send_signal(signal.SIGUSR1)
         _, errors = script.communicate()
     assert script.returncode == 0, errors
@@ -194,7 +194,7 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
     stopped = json.loads((tmp_path / "19-3.json").read_text())
     assert stopped["status"] == "stopped"
 
-    short = environment_with(scontrol, **task, SIMGAN_TRAIN_STEPS=str(stopped["step"] + 1), SIMGAN_TRAIN_LOG_EVERY="1")
+    short = environment_with(bin_folder, **task, SIMGAN_TRAIN_STEPS=str(stopped["step"] + 1), SIMGAN_TRAIN_LOG_EVERY="1")
     result = subprocess.run(command, env=short, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "asked").read_text() == "requeue 17_2\n"
@@ -214,11 +214,10 @@ def test_torchrun(tmp_path: Path) -> None:
 
 def test_torchrun_waits_for_its_ranks_after_ctrl_c(tmp_path: Path) -> None:
     domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
-    command = [*command_of("torchrun.sh"), "2", *map(str, domains), str(tmp_path / "run"), "--quiet"]
-    endless = environment_with(SIMGAN, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1")
+    command = command_of("torchrun.sh", 2, *domains, tmp_path / "run", "--quiet")
+    endless = environment_with(Path(SIMGAN).parent, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1")
     with subprocess.Popen(command, env=endless, stdout=subprocess.PIPE, text=True, start_new_session=True) as script:
-        while script.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
-            time.sleep(0.05)
+        wait_for(script, tmp_path / "run" / "metrics.jsonl")
         os.killpg(script.pid, signal.SIGINT)  # to all of them, as a terminal does
         said, _ = script.communicate()
     assert script.returncode == 75
@@ -228,30 +227,22 @@ def test_torchrun_waits_for_its_ranks_after_ctrl_c(tmp_path: Path) -> None:
 def test_a_training_on_several_machines_is_put_back_into_the_queue(tmp_path: Path) -> None:
     """A cluster of this machine: `srun` starts what it is given, and `scancel` reaches it, but not the first time."""
     domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
-    cluster = {
-        "scontrol": '[ "$1" != show ] || exec echo localhost; echo "$@" >> asked',
-        "srun": 'echo $$ > step; exec "$@"',
-        "scancel": "[ -e tried ] || { touch tried; exit 1; }; kill -TERM $(cat step)",
-    }
-    (tmp_path / "bin").mkdir()
-    for name, body in cluster.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    (tmp_path / "bin" / "torchrun").symlink_to(Path(SIMGAN).with_name("torchrun"))
+    bin_folder = write_programs(
+        tmp_path / "bin",
+        scontrol='[ "$1" != show ] || exec echo localhost; echo "$@" >> asked',
+        srun='echo $$ > step; exec "$@"',
+        scancel="[ -e tried ] || { touch tried; exit 1; }; kill -TERM $(cat step)",
+    )
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     job = {"SLURM_JOB_ID": "19", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "1", "MASTER_PORT": str(port)}
-    endless = environment_with(
-        tmp_path / "bin" / "srun", **job, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1"
-    )
-    command = [*command_of("slurm_train.sh"), *map(str, domains), str(tmp_path / "run")]
+    endless = environment_with(bin_folder, **job, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1")
+    command = command_of("slurm_train.sh", *domains, tmp_path / "run")
     with subprocess.Popen(command, env=endless, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as script:
-        while script.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
-            time.sleep(0.05)
+        wait_for(script, tmp_path / "run" / "metrics.jsonl")
         script.send_signal(signal.SIGUSR1)
-        while script.poll() is None and not (tmp_path / "tried").exists():
-            time.sleep(0.05)
+        wait_for(script, tmp_path / "tried")
         script.send_signal(signal.SIGUSR1)
         said, _ = script.communicate()
     assert script.returncode == 75

@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import resource
 import shutil
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,7 +14,7 @@ from typer.testing import CliRunner
 from simgan_cli.cli.app import app
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
-from tests.helpers import SIMGAN, TINY, UNMEASURED, files_below, pack, simgan, write_images, write_refiner
+from tests.helpers import TINY, files_below, limit_files, pack, simgan, write_images, write_refiner
 
 EIO = Path("/proc/self/mem")  # a regular file whose first byte gives a real EIO: no page is mapped there
 needs_eio = pytest.mark.skipif(not EIO.exists(), reason="only Linux has a file that gives EIO to everybody")
@@ -114,13 +112,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=lambda command: command[0],
 )  # fmt: skip
 def test_a_full_disk_is_an_error_that_says_so(world: Path, command: list[str]) -> None:
-    def no_room() -> None:
-        os.chdir(world)
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))  # a write beyond fails as it does on a full disk
-
     before = files_below(world)
-    result = simgan(*command, preexec=no_room, prefix=UNMEASURED)
+    result = simgan(*command, cwd=world, preexec=limit_files(400))
     assert result.returncode == 1, result.stderr
     assert "error: " in result.stderr
     assert "File too large" in result.stderr
@@ -133,12 +126,8 @@ def test_a_full_disk_is_an_error_that_says_so(world: Path, command: list[str]) -
 
 @pytest.mark.slow
 def test_a_full_disk_of_the_cache_is_named(domains: Domains, tmp_path: Path) -> None:
-    def no_room() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
-
     for cache in ("off", str(tmp_path / "cache")):
-        result = simgan("train", *domains.flags, *TINY, "--cache", cache, preexec=no_room, prefix=UNMEASURED)
+        result = simgan("train", *domains.flags, *TINY, "--cache", cache, preexec=limit_files(700))
         assert result.returncode == 1, result.stderr
         assert str(tmp_path / "cache" if cache != "off" else tempfile.gettempdir()) in result.stderr
         assert "File too large" in result.stderr
@@ -171,10 +160,8 @@ def test_another_clock_changes_no_bit(domains: Domains) -> None:
     results = []
     for prefix in ([], months):
         shutil.rmtree(domains.out, ignore_errors=True)
-        process = subprocess.run(
-            [*prefix, SIMGAN, "train", *domains.flags, *TINY, "--max-time", "1h"], capture_output=True, check=False
-        )
-        assert process.returncode == 0, process.stderr
+        result = simgan("train", *domains.flags, *TINY, "--max-time", "1h", prefix=prefix)
+        assert result.returncode == 0, result.stderr
         results.append((domains.out / "refiner" / "model.safetensors").read_bytes())
     assert results[0] == results[1]
 

@@ -20,12 +20,13 @@ from tests.helpers import torchrun, write_images
 
 pytestmark = pytest.mark.slow  # whole commands
 
-# Slow enough that a kill or a signal arrives before the end; lines of metrics cross the checkpoints.
+# Enough steps (of 0.03 s) that a kill or a signal arrives before the end; lines of metrics cross the checkpoints.
 SETTINGS = [
-    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "16", "--batch-size", "64",
-    "--history-size", "101", "--pretrain-discriminator", "2", "--steps", "10", "--log-every", "3",
+    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "16",
+    "--history-size", "21", "--pretrain-discriminator", "2", "--steps", "24", "--log-every", "3",
     "--sample-every", "6", "--save-every", "5", "--keep", "0", "--resume", "auto",
 ]  # fmt: skip
+LAST = 26  # pretraining and steps
 TIMINGS = ("images_per_second", "peak_memory_mb")
 
 
@@ -34,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both domains and an undisturbed run of two ranks."""
     root = tmp_path_factory.mktemp("ranks")
     for seed, (name, count) in enumerate((("synthetic", 40), ("real", 11))):
-        write_images(root / name, count, seed, (30, 40))
+        write_images(root / name, count, seed, (16, 20))
     result = subprocess.run(command("undisturbed", "--json"), cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     (root / "stdout").write_text(result.stdout)
@@ -75,7 +76,7 @@ def is_rank_1(process: Path, place: Path) -> bool:
 
 def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
     """The last checkpoint's tensors and state and the metrics, less what depends on the clock or the name."""
-    last = checkpoint(run, 12)
+    last = checkpoint(run, LAST)
     state = json.loads((last / "state.json").read_text())
     for name in ("out", "cache"):
         state["settings"].pop(name)
@@ -86,11 +87,15 @@ def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str,
 
 def test_the_first_rank_alone_talks_and_writes(place: Path) -> None:
     document = json.loads((place / "stdout").read_text())
-    assert (document["status"], document["step"]) == ("finished", 12)
+    assert (document["status"], document["step"]) == ("finished", LAST)
     errors = (place / "stderr").read_text()
-    assert [errors.count(said) for said in ("finished 12 steps", "synthetic: 40 images", "  3/12 ")] == [1, 1, 1]
+    assert [errors.count(said) for said in (f"finished {LAST} steps", "synthetic: 40 images", f"  3/{LAST} ")] == [
+        1,
+        1,
+        1,
+    ]
     assert (place / "undisturbed" / "log.txt").read_text().count("synthetic: 40 images") == 1
-    assert [line["step"] for line in content(place / "undisturbed")[2]] == [3, 6, 9, 12]
+    assert [line["step"] for line in content(place / "undisturbed")[2]] == [3, 6, 9, 12, 15, 18, 21, 24, LAST]
     names = {path.name for path in (place / "undisturbed").iterdir() if not path.name.startswith(".")}
     assert names == {"checkpoints", "config.json", "log.txt", "metrics.jsonl", "refiner", "report.html", "samples"}
 
@@ -98,11 +103,11 @@ def test_the_first_rank_alone_talks_and_writes(place: Path) -> None:
 def test_inspect_buffer_shows_the_history_of_all_ranks(place: Path) -> None:
     view = open_buffer(place / "undisturbed", None)
     document = describe(view)
-    assert (document["filled"], document["capacity"]) == (101, 101)
+    assert (document["filled"], document["capacity"]) == (21, 21)
     assert document["verdicts"][0].startswith("healthy") or document["verdicts"][0].startswith("too small")
     parts = [rank["history"] for rank in content(place / "undisturbed")[1]["ranks"]]
-    assert parts == [51, 50]
-    assert view.images(np.array([0, 100])).std(axis=(1, 2, 3)).min() > 0.1
+    assert parts == [11, 10]
+    assert view.images(np.array([0, 20])).std(axis=(1, 2, 3)).min() > 0.1
 
 
 def test_a_killed_rank_ends_all_and_torchrun_goes_on_as_if_nothing_had_happened(place: Path) -> None:
@@ -125,18 +130,18 @@ def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
     assert errors.count("--resume auto goes on") == 1
     run = place / "stopped"
     steps = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert "step-00000005" < steps[-1] < "step-00000012"
+    assert "step-00000005" < steps[-1] < checkpoint(run, LAST).name
     saved = safetensors.torch.load_file(run / "checkpoints" / steps[-1] / "history.safetensors")
-    assert len(saved["images"]) == 101
+    assert len(saved["images"]) == 21
 
     monkeypatch.chdir(place)
     resumed = CliRunner().invoke(app, arguments("stopped"))
     assert resumed.exit_code == 0, resumed.stderr
     tensors, state, lines = content(run)
-    assert [rank["history"] for rank in state["ranks"]] == [101]
+    assert [rank["history"] for rank in state["ranks"]] == [21]
     expected = content(place / "undisturbed")
     assert state["positions"] == expected[1]["positions"]
-    assert [line["step"] for line in lines] == [3, 6, 9, 12]
+    assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 18, 21, 24, LAST]
     assert tensors.keys() == expected[0].keys()
 
 
