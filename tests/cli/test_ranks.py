@@ -146,9 +146,9 @@ def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
 
 
 def test_wrong_settings_are_told_once_and_end_all_ranks_for_good(place: Path) -> None:
-    wrong = command("wrong", "--batch-size", "66", restarts=1)
+    wrong = command("wrong", "--batch-size", "18", restarts=1)
     result = subprocess.run(wrong, cwd=place, capture_output=True, text=True, check=False)
-    assert result.stderr.count("error: --batch-size 66 is the total of 2 ranks") == 1, result.stderr
+    assert result.stderr.count("error: --batch-size 18 is the total of 2 ranks") == 1, result.stderr
     assert result.stderr.count("error: ") == 1
     assert "exitcode  : 2" in result.stderr
     assert not (place / "wrong").exists()
