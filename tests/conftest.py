@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.helpers import write_images
-from tests.simgan_server import SERVER
+from tests.simgan_server import SERVER, SHARED, warm_simgan
 
 # A busy machine is no failure.
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,6 +40,20 @@ sys.addaudithook(_refuse_processes)
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what slow machines need."""
     parser.addoption("--no-ceiling", action="store_true", help="let tests that are not marked slow take their time")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start one server of warm programs for all workers, unless quick tests alone run, which start no process."""
+    if session.config.getoption("numprocesses", None) and not session.config.getoption("markexpr"):
+        os.environ[SHARED] = str(warm_simgan())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop() -> Generator[None, object, object]:
+    """Let that server end with the tests, and before what coverage it measured is read."""
+    with SERVER:
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -78,13 +92,6 @@ class Domains:
     def flags(self) -> list[str]:
         """The arguments that name them."""
         return ["--synthetic", str(self.synthetic), "--real", str(self.real), "--out", str(self.out)]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _server_of_warm_programs() -> Iterator[None]:
-    """Let it end with the tests."""
-    with SERVER:
-        yield
 
 
 @pytest.fixture(autouse=True)

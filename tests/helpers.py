@@ -72,7 +72,7 @@ def invoke(*arguments: object, code: int = 0, env: dict[str, str] | None = None)
     return result
 
 
-def torchrun(*arguments: str | Path) -> list[str]:
+def torchrun(*arguments: object) -> list[str]:
     """Return the command that starts a Python module as two ranks, all of whose processes have imported torch."""
     program = warm_simgan().with_name("torchrun")
     return [str(program), "--standalone", "--nproc-per-node=2", *map(str, arguments)]

@@ -35,6 +35,7 @@ HEAVY = (
 )
 ENVIRONMENT = {"NO_COLOR": "1", "COLUMNS": "200"}  # what some read when they are imported
 SERVER = ExitStack()  # what ends it
+SHARED = "WARM_SIMGAN"  # the program of a server that several processes of tests share
 LARGEST = 1_000_000  # bytes of a request
 PROGRAMS = {"bin/simgan": ["-m", "simgan_cli"], "bin/torchrun": ["-m", "torch.distributed.run"], "python": []}
 CLIENT = """#!{python} -IS
@@ -64,10 +65,12 @@ sys.exit(int(code or b"1"))
 
 @cache
 def warm_simgan() -> Path:
-    """Start the server, once for all tests of this process; return its program, whose folder goes into PATH.
+    """Start the server, unless one is shared; return its program, whose folder goes into PATH.
 
     Where coverage is measured, so is what the server runs.
     """
+    if SHARED in os.environ:
+        return Path(os.environ[SHARED])
     coverage = sys.modules.get("coverage")
     measured = ["-m", "coverage", "run", "--parallel-mode"] if coverage and coverage.Coverage.current() else []
     server = SERVER.enter_context(

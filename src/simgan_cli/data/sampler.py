@@ -27,7 +27,7 @@ def to_pixels(images: Tensor, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -
 
 
 def on_device(numbers: NDArray[Any], device: torch.device) -> Tensor:
-    """Return numbers as a tensor there without waiting: a GPU's copy from memory that is not pinned may wait for it."""
+    """Return numbers as a tensor on `device` without waiting: a copy from memory that is not pinned waits for a GPU."""
     tensor = torch.from_numpy(numbers)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
@@ -107,12 +107,12 @@ class Sampler:
     def _gather(self, position: int, count: int) -> Tensor:
         chosen = self.indices(position, count)
         if self._resident is not None:
-            return _taken(self._resident, on_device(chosen, self._device))
-        batch = _taken(self._host, torch.from_numpy(chosen))
+            return _index(self._resident, on_device(chosen, self._device))
+        batch = _index(self._host, torch.from_numpy(chosen))
         return batch.pin_memory() if self._device.type == "cuda" else batch
 
 
-def _taken(images: Tensor, chosen: Tensor) -> Tensor:
+def _index(images: Tensor, chosen: Tensor) -> Tensor:
     """Return the chosen images; those of 16 bits as signed integers of the same bytes, which old PyTorch can index."""
     signed = images.view(torch.int16) if images.dtype == torch.uint16 else images
     return signed[chosen].view(images.dtype)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from simgan_cli.engine.runtime.device import COMPILING_PAYS, compiler, resolve_device
+from simgan_cli.engine.runtime.device import MIN_COMPILED_VALUES, compiler, resolve_device
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.errors import SettingsError
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("choice", ["off", "auto"])
 def test_networks_on_a_cpu_stay_as_they_are_unless_asked(choice: str) -> None:
     network = nn.Conv2d(1, 1, 1)
-    assert compiler(choice, CPU, COMPILING_PAYS)(network) is network
+    assert compiler(choice, CPU, MIN_COMPILED_VALUES)(network) is network
 
 
 def test_compiling_without_a_compiler_is_an_error_and_auto_does_without(
@@ -28,7 +28,7 @@ def test_compiling_without_a_compiler_is_an_error_and_auto_does_without(
     with pytest.raises(SettingsError, match=r"--compile on: no C\+\+ compiler .* use auto or off"):
         compiler("on", CPU, 1)
     network = nn.Conv2d(1, 1, 1)
-    assert compiler("auto", torch.device("cuda"), COMPILING_PAYS)(network) is network
+    assert compiler("auto", torch.device("cuda"), MIN_COMPILED_VALUES)(network) is network
 
 
 def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself_where_it_pays(
@@ -42,8 +42,8 @@ def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself_where_it_pays(
     (tmp_path / "c++").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     network = nn.Conv2d(1, 1, 1)
-    assert compiler("auto", torch.device("cuda"), COMPILING_PAYS - 1)(network) is network
-    compiled = compiler("auto", torch.device("cuda"), COMPILING_PAYS)(network)
+    assert compiler("auto", torch.device("cuda"), MIN_COMPILED_VALUES - 1)(network) is network
+    compiled = compiler("auto", torch.device("cuda"), MIN_COMPILED_VALUES)(network)
     assert isinstance(compiled, nn.Module)
     assert compiled is not network
     assert [id(weight) for weight in compiled.parameters()] == [id(weight) for weight in network.parameters()]

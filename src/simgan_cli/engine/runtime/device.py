@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Values in a feature map stack of R over all batches. At the paper's size compiled passes saved 0.5 ns for each on an
 # H200, where compiling took 37 s (benchmarks/RESULTS.md); small trainings end before they have gained anything.
-COMPILING_PAYS = 10**11
+MIN_COMPILED_VALUES = 10**11
 
 
 def resolve_device(name: str, ranks: Ranks = SINGLE) -> "torch.device":
@@ -70,7 +70,7 @@ def resolve_precision(name: str, device: "torch.device") -> Literal["fp32", "bf1
 
 
 def precision_reason(device: "torch.device") -> str:
-    """Say in words why auto picks what it does on `device`."""
+    """Return in words why auto picks what it does on `device`."""
     kind = "CPU" if device.type == "cpu" else "GPU"
     if _computes_in_bf16(device):
         return f"this {kind} has instructions for bf16"
@@ -78,7 +78,7 @@ def precision_reason(device: "torch.device") -> str:
 
 
 def _computes_in_bf16(device: "torch.device") -> bool:
-    """Say whether the device has instructions for bf16; emulating it is slower than float32."""
+    """Return whether the device has instructions for bf16; emulating it is slower than float32."""
     import torch
 
     if device.type == "cuda":
@@ -112,7 +112,7 @@ def compiler(name: str, device: "torch.device", values: int) -> "Callable[[nn.Mo
         raise SettingsError(
             f"--compile on: no {wanted} on this machine, which compiling for {device.type} needs; use auto or off"
         )
-    pays = able and device.type == "cuda" and values >= COMPILING_PAYS
+    pays = able and device.type == "cuda" and values >= MIN_COMPILED_VALUES
     if name == "on" or (name == "auto" and pays):
         return partial(torch.compile, dynamic=False)
     return lambda network: network

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 # The first rank may decode images for hours while the others wait. They need not wait for one that dies: its
 # connections close. Only NCCL would, and between any two of its calls all ranks meet over gloo.
-PATIENCE = timedelta(hours=12)
-STARTING = timedelta(minutes=10)  # between the first and the last rank
+MAX_WAIT = timedelta(hours=12)
+MAX_START = timedelta(minutes=10)  # between the first and the last rank
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
 # torchrun restarts ranks whatever they ended with; after these codes nothing new would come of it, and they end again.
-FINAL, ENDED = (2, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
+FINAL_EXIT_CODES, ENDED_KEY = (2, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
 REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
 
 
 class Ranks:
-    """The number of this process among all of a job, and on its machine; 0 of 1 without torchrun."""
+    """The number of this process in a job and on its machine; 0 of 1 without torchrun."""
 
     def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0) -> None:
         self.rank, self.count, self.local_rank = rank, count, local_rank
@@ -46,16 +46,16 @@ class Ranks:
     @classmethod
     def of_process(cls) -> "Ranks":
         """Read what torchrun put into the environment. Raises SettingsError where that is no number."""
-        told = {name: os.environ.get(name) or default for name, default in VARIABLES.items()}
-        if wrong := [f"{name}={value}" for name, value in told.items() if not re.fullmatch(r"\d{1,9}", value)]:
+        numbers = {name: os.environ.get(name) or default for name, default in VARIABLES.items()}
+        if wrong := [f"{name}={value}" for name, value in numbers.items() if not re.fullmatch(r"\d{1,9}", value)]:
             raise SettingsError(
-                f"{', '.join(wrong)}: not a number from 0; start with torchrun, or unset {', '.join(told)}"
+                f"{', '.join(wrong)}: not a number from 0; start with torchrun, or unset {', '.join(numbers)}"
             )
-        return cls(*map(int, told.values()))
+        return cls(*map(int, numbers.values()))
 
     @property
     def is_first(self) -> bool:
-        """Say whether this is the one that talks and writes."""
+        """Return whether this rank talks and writes."""
         return self.rank == 0
 
     @contextmanager
@@ -92,12 +92,12 @@ class Ranks:
                 os.environ["MASTER_ADDR"],
                 int(os.environ["MASTER_PORT"]),
                 is_master=self.is_first and not hosted,
-                timeout=STARTING,
+                timeout=MAX_START,
             )
-            if self._store.check([ENDED]):
-                raise EndedElsewhere(int(self._store.get(ENDED)))
+            if self._store.check([ENDED_KEY]):
+                raise EndedElsewhere(int(self._store.get(ENDED_KEY)))
             store = dist.PrefixStore(self._attempt(), self._store)  # type: ignore[attr-defined]
-            dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.count, timeout=PATIENCE)
+            dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.count, timeout=MAX_WAIT)
 
     def _attempt(self) -> str:
         """Return a new name that all ranks know: under it they find each other.
@@ -112,7 +112,7 @@ class Ranks:
             self._store.set(f"{name}-knows-{self.rank}", "")
             return name
         unknowing = set(range(1, self.count))
-        deadline = time.monotonic() + STARTING.total_seconds()
+        deadline = time.monotonic() + MAX_START.total_seconds()
         while unknowing:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"ranks {sorted(unknowing)} did not start")
@@ -128,14 +128,14 @@ class Ranks:
         """Wait until everybody has come here; what torchrun then does to the slower ones must not change exit codes."""
         import torch.distributed as dist
 
-        if self.is_first and self.exit_code in FINAL:
-            self._store.set(ENDED, str(self.exit_code))
+        if self.is_first and self.exit_code in FINAL_EXIT_CODES:
+            self._store.set(ENDED_KEY, str(self.exit_code))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self.gather_objects(None)
         dist.destroy_process_group()
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """Return everybody's `value`, by rank, to everybody; waits for the slowest."""
+        """Return every rank's `value`, by rank, on every rank; waits for the slowest."""
         if self.count == 1:
             return [value]
         import torch.distributed as dist
@@ -181,7 +181,7 @@ class Ranks:
         return result
 
     def reduce_stop(self, reason: StopReason | None) -> StopReason | None:
-        """Return why to stop, the same to everybody: the strongest of everybody's reasons, None if nobody has one."""
+        """Return the strongest of all ranks' reasons to stop, on every rank; None where no rank has one."""
         if self.count == 1:
             return reason
         import torch
@@ -193,7 +193,7 @@ class Ranks:
         return REASONS[int(strongest)]
 
     def broadcast(self, network: "nn.Module") -> None:
-        """Give everybody the first rank's weights: other processors may draw others from one seed."""
+        """Copy the first rank's weights to all ranks: other processors may draw others from one seed."""
         if self.count == 1:
             return
         import torch.distributed as dist
@@ -222,15 +222,16 @@ class Ranks:
         torch._foreach_copy_(gradients, [part.view(g.shape) for part, g in zip(parts, gradients, strict=True)])
 
     def gather_tensors(self, tensors: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
-        """Return everybody's tensors, of the same names, joined along their first axis by rank, to the first alone.
+        """Return all ranks' tensors, concatenated by rank along their first axis, as copies on the first rank's CPU.
 
-        Shapes may differ in that axis. The other ranks get nothing back. The result is a copy on the CPU.
+        Shapes may differ in that axis. The other ranks get nothing back.
         """
         if self.count == 1:
             return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
         import torch
         import torch.distributed as dist
 
+        # Not gathered as objects, which would hold each history several times: it may fill a good part of the memory.
         lengths = self.gather_objects({name: len(tensor) for name, tensor in tensors.items()})
         joined = {}
         with self._reaching_others():
@@ -247,7 +248,7 @@ class Ranks:
 
     @contextmanager
     def _reaching_others(self) -> Iterator[None]:
-        """Turn a broken connection into an end of this rank, of which the first one tells."""
+        """Turn a broken connection into EndedElsewhere, with a message on the first rank."""
         try:
             yield
         except RuntimeError as error:
