@@ -1,5 +1,6 @@
 """What several tests share: the program, tiny images, and where real data may lie."""
 
+import json
 import os
 import random
 import resource
@@ -81,6 +82,22 @@ def torchrun(*arguments: object) -> list[str]:
 def limit_files(size: int) -> Callable[[], None]:
     """Return what lets a process write no file of more than `size` bytes: a write beyond fails as on a full disk."""
     return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    """Return the folder of a checkpoint."""
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def content_of(run: Path, last: int) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
+    """Return the last checkpoint's tensors and state and the metrics, less what depends on the clock or the place."""
+    folder = checkpoint(run, last)
+    state = json.loads((folder / "state.json").read_text())
+    for name in ("out", "cache", "max_time"):
+        state["settings"].pop(name)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [{key: line[key] for key in line if key not in ("images_per_second", "peak_memory_mb")} for line in lines]
+    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}, state, lines
 
 
 def write_images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = (16, 20), dtype: Any = np.uint8) -> Path:

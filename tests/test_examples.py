@@ -194,7 +194,9 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
     stopped = json.loads((tmp_path / "19-3.json").read_text())
     assert stopped["status"] == "stopped"
 
-    short = environment_with(bin_folder, **task, SIMGAN_TRAIN_STEPS=str(stopped["step"] + 1), SIMGAN_TRAIN_LOG_EVERY="1")
+    short = environment_with(
+        bin_folder, **task, SIMGAN_TRAIN_STEPS=str(stopped["step"] + 1), SIMGAN_TRAIN_LOG_EVERY="1"
+    )
     result = subprocess.run(command, env=short, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "asked").read_text() == "requeue 17_2\n"
@@ -205,7 +207,7 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
 
 def test_torchrun(tmp_path: Path) -> None:
     """The script tells how the training ended, which torchrun does not."""
-    domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
+    domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
     result = run_example("torchrun.sh", 2, *domains, tmp_path / "run", "--quiet")
     document = json.loads(result.stdout)
     assert (document["status"], document["step"]) == ("finished", 3)
@@ -213,7 +215,7 @@ def test_torchrun(tmp_path: Path) -> None:
 
 
 def test_torchrun_waits_for_its_ranks_after_ctrl_c(tmp_path: Path) -> None:
-    domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
+    domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
     command = command_of("torchrun.sh", 2, *domains, tmp_path / "run", "--quiet")
     endless = environment_with(Path(SIMGAN).parent, SIMGAN_TRAIN_STEPS="1000000", SIMGAN_TRAIN_LOG_EVERY="1")
     with subprocess.Popen(command, env=endless, stdout=subprocess.PIPE, text=True, start_new_session=True) as script:
@@ -226,7 +228,7 @@ def test_torchrun_waits_for_its_ranks_after_ctrl_c(tmp_path: Path) -> None:
 
 def test_a_training_on_several_machines_is_put_back_into_the_queue(tmp_path: Path) -> None:
     """A cluster of this machine: `srun` starts what it is given, and `scancel` reaches it, but not the first time."""
-    domains = [write_images(tmp_path / name, 6, seed) for seed, name in enumerate(("synthetic", "real"))]
+    domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
     bin_folder = write_programs(
         tmp_path / "bin",
         scontrol='[ "$1" != show ] || exec echo localhost; echo "$@" >> asked',

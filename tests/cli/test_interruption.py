@@ -9,14 +9,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
 
 from simgan_cli.cli.console import exit_codes
 from simgan_cli.cli.signals import stop_on_signals
-from tests.helpers import SIMGAN, simgan, write_images
+from tests.helpers import SIMGAN, checkpoint, content_of, simgan, write_images
 from tests.simgan_server import warm_simgan
 
 pytestmark = pytest.mark.slow  # whole commands
@@ -28,7 +27,6 @@ SETTINGS = [
     "--sample-every", "0", "--save-every", "5", "--keep", "0", "--cache", "off", "--resume", "auto",
 ]  # fmt: skip
 LAST = 26  # pretraining and steps
-TIMINGS = ("images_per_second", "peak_memory_mb")
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +41,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(out: str, *more: str, program: str | None = None) -> list[str]:
     return [program or str(warm_simgan()), "train", *SETTINGS, "--out", out, *more]
-
-
-def checkpoint(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step:08d}"
-
-
-def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
-    """The last checkpoint's tensors and state and the metrics, less what depends on the clock or the name."""
-    last = checkpoint(run, LAST)
-    tensors = {path.name: path.read_bytes() for path in last.glob("*.safetensors")}
-    state = json.loads((last / "state.json").read_text())
-    state["settings"].pop("out")
-    state["settings"].pop("max_time")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return tensors, state, [{key: line[key] for key in line if key not in TIMINGS} for line in lines]
 
 
 def start_and_wait_for_a_line(place: Path, *line: str) -> subprocess.Popen[bytes]:
@@ -77,8 +60,8 @@ def finish(place: Path, out: str) -> None:
 
 
 def assert_same_as_undisturbed(place: Path, out: str) -> None:
-    tensors, state, metrics = content(place / out)
-    expected_tensors, expected_state, expected_metrics = content(place / "undisturbed")
+    tensors, state, metrics = content_of(place / out, LAST)
+    expected_tensors, expected_state, expected_metrics = content_of(place / "undisturbed", LAST)
     assert metrics == expected_metrics
     assert state == expected_state
     assert [name for name in tensors if tensors[name] != expected_tensors[name]] == []

@@ -7,7 +7,6 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.engine.metrics.history_buffer import describe, open_buffer
-from tests.helpers import torchrun, write_images
+from tests.helpers import checkpoint, content_of, torchrun, write_images
 
 pytestmark = pytest.mark.slow  # whole commands
 
@@ -27,7 +26,6 @@ SETTINGS = [
     "--sample-every", "6", "--save-every", "5", "--keep", "0", "--resume", "auto",
 ]  # fmt: skip
 LAST = 26  # pretraining and steps
-TIMINGS = ("images_per_second", "peak_memory_mb")
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +49,6 @@ def arguments(out: str) -> list[str]:
     return ["train", *SETTINGS, "--out", out, "--cache", f"{out}-cache"]
 
 
-def checkpoint(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step:08d}"
-
-
 def start_and_wait_for_step_5(place: Path, out: str, restarts: int = 0) -> tuple[subprocess.Popen[str], int]:
     """Return torchrun and the process of rank 1."""
     process = subprocess.Popen(
@@ -74,17 +68,6 @@ def is_rank_1(process: Path, place: Path) -> bool:
     return False
 
 
-def content(run: Path) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:
-    """The last checkpoint's tensors and state and the metrics, less what depends on the clock or the name."""
-    last = checkpoint(run, LAST)
-    state = json.loads((last / "state.json").read_text())
-    for name in ("out", "cache"):
-        state["settings"].pop(name)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    lines = [{key: line[key] for key in line if key not in TIMINGS} for line in lines]
-    return {path.name: path.read_bytes() for path in last.glob("*.safetensors")}, state, lines
-
-
 def test_the_first_rank_alone_talks_and_writes(place: Path) -> None:
     document = json.loads((place / "stdout").read_text())
     assert (document["status"], document["step"]) == ("finished", LAST)
@@ -95,7 +78,7 @@ def test_the_first_rank_alone_talks_and_writes(place: Path) -> None:
         1,
     ]
     assert (place / "undisturbed" / "log.txt").read_text().count("synthetic: 40 images") == 1
-    assert [line["step"] for line in content(place / "undisturbed")[2]] == [3, 6, 9, 12, 15, 18, 21, 24, LAST]
+    assert [line["step"] for line in content_of(place / "undisturbed", LAST)[2]] == [3, 6, 9, 12, 15, 18, 21, 24, LAST]
     names = {path.name for path in (place / "undisturbed").iterdir() if not path.name.startswith(".")}
     assert names == {"checkpoints", "config.json", "log.txt", "metrics.jsonl", "refiner", "report.html", "samples"}
 
@@ -105,7 +88,7 @@ def test_inspect_buffer_shows_the_history_of_all_ranks(place: Path) -> None:
     document = describe(view)
     assert (document["filled"], document["capacity"]) == (21, 21)
     assert document["verdicts"][0].startswith("healthy") or document["verdicts"][0].startswith("too small")
-    parts = [rank["history"] for rank in content(place / "undisturbed")[1]["ranks"]]
+    parts = [rank["history"] for rank in content_of(place / "undisturbed", LAST)[1]["ranks"]]
     assert parts == [11, 10]
     assert view.images(np.array([0, 20])).std(axis=(1, 2, 3)).min() > 0.1
 
@@ -117,7 +100,7 @@ def test_a_killed_rank_ends_all_and_torchrun_goes_on_as_if_nothing_had_happened(
     assert process.returncode == 0, errors
     assert "resumed" in errors, "the process was too quick to be killed"
     assert "Traceback" not in errors
-    assert content(place / "killed") == content(place / "undisturbed")
+    assert content_of(place / "killed", LAST) == content_of(place / "undisturbed", LAST)
 
 
 def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
@@ -137,9 +120,9 @@ def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
     monkeypatch.chdir(place)
     resumed = CliRunner().invoke(app, arguments("stopped"))
     assert resumed.exit_code == 0, resumed.stderr
-    tensors, state, lines = content(run)
+    tensors, state, lines = content_of(run, LAST)
     assert [rank["history"] for rank in state["ranks"]] == [21]
-    expected = content(place / "undisturbed")
+    expected = content_of(place / "undisturbed", LAST)
     assert state["positions"] == expected[1]["positions"]
     assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 18, 21, 24, LAST]
     assert tensors.keys() == expected[0].keys()

@@ -52,8 +52,9 @@ def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself_where_it_pays(
 def test_each_of_several_ranks_has_the_cpu_or_a_gpu_of_its_own() -> None:
     second = Ranks(1, 2, 1)
     assert resolve_device("cpu", second) == CPU
-    with pytest.raises(SettingsError, match="--device cuda:0: there are 2 ranks"):
-        resolve_device("cuda:0", second)
+    for name in ("cuda:0", "mps"):
+        with pytest.raises(SettingsError, match=f"--device {name}: there are 2 ranks"):
+            resolve_device(name, second)
     if torch.cuda.device_count() > 1:
         assert resolve_device("cuda", second) == torch.device("cuda:1")
     else:  # it is not quietly given the one that another rank has

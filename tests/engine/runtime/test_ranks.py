@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from simgan_cli.engine.runtime.device import resolve_device, stream_number
+from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.training.running_means import mean_of, means_of
 from simgan_cli.engine.training.state import history_stream
@@ -90,18 +90,11 @@ def test_each_rank_has_its_own_history(place: Path) -> None:
     saved = safetensors.torch.load_file(place / "two" / "history.safetensors")
     assert images({f"history.{name}": tensor for name, tensor in saved.items()}) == images(first, second)
     for rank, part in enumerate((first, second)):
-        ranks = Ranks(rank, 2, rank)
-        state = built_unconnected(ranks)
+        state = built("adam")
+        state.gan.ranks = Ranks(rank, 2, rank)  # not connected: it can be looked into, but not trained
         state.load(place / "two")
         assert images(tensors_of(state)) == images(part)
         assert state.metrics.state() == noted(place, rank)["adam metrics"]
-
-
-def built_unconnected(ranks: Ranks) -> Any:
-    """A state as `ranks` would have it, to look into; it cannot train."""
-    state = built("adam")
-    state.ranks = ranks
-    return state
 
 
 @pytest.mark.slow
@@ -160,13 +153,6 @@ def test_means_over_ranks_weigh_what_each_measured() -> None:
     assert mean_of(states) == {"loss": [4.0, 2], "swd": [0.5, 1]}
     assert means_of([mean_of(states)] * 3) == means_of(states)
     assert not means_of([]) and not mean_of([])
-
-
-@pytest.mark.parametrize("name", ["cuda:0", "mps"])
-def test_one_device_is_not_for_several_ranks(name: str) -> None:
-    with pytest.raises(SettingsError, match="there are 2 ranks"):
-        resolve_device(name, Ranks(1, 2, 1))
-    assert resolve_device("cpu", Ranks(1, 2, 1)).type == "cpu"
 
 
 def test_an_environment_that_is_no_number_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
