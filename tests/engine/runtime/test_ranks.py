@@ -91,7 +91,7 @@ def test_each_rank_has_its_own_history(place: Path) -> None:
     assert images({f"history.{name}": tensor for name, tensor in saved.items()}) == images(first, second)
     for rank, part in enumerate((first, second)):
         state = built("adam")
-        state.gan.ranks = Ranks(rank, 2, rank)  # not connected: it can be looked into, but not trained
+        state.ranks = Ranks(rank, 2, rank)  # not connected: it can be looked into, but not trained
         state.load(place / "two")
         assert images(tensors_of(state)) == images(part)
         assert state.metrics.state() == noted(place, rank)["adam metrics"]
