@@ -1,6 +1,6 @@
 """What keeps a gaze estimator that is trained on renders from doing better: looks, labels, images, the estimator.
 
-    python benchmarks/limits.py --data DATA --work WORK --job camera --seed 0 1 --train-steps 1000
+    python -m benchmarks.efficacy.limits --data DATA --work WORK --job camera --seed 0 1 --train-steps 1000
 
 This looks at labels of the target on purpose, to explain results: nothing here chooses a recipe, step or checkpoint.
 One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` names, all of them or those of `--row`:
@@ -19,12 +19,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import get_args
 
-import efficacy
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from train_step import machine
 
+from benchmarks.efficacy import efficacy
+from benchmarks.speed.train_step import machine
 from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture
 from simgan_cli.engine.run_folder.layout import RunFolder, step_of

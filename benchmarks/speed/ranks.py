@@ -1,8 +1,8 @@
 """Training throughput of several ranks against one at the same total batch, in one job of torchrun.
 
-    python benchmarks/ranks.py                                        # 1 against 2 ranks on this machine's CPU
-    python benchmarks/ranks.py --threads 1                            # one core for each rank, also for the one
-    python benchmarks/ranks.py --ranks 8 --device cuda --batch-size 512 --width 64 --size 35x55
+    python -m benchmarks.speed.ranks                                        # 1 against 2 ranks on this machine's CPU
+    python -m benchmarks.speed.ranks --threads 1                            # one core for each rank, also for the one
+    python -m benchmarks.speed.ranks --ranks 8 --device cuda --batch-size 512 --width 64 --size 35x55
 
 In each round first one rank does iterations of `simgan train` on the whole batch, with all cores, while the others
 wait; then all do them together, each on its part and with its part of the cores. `floor` is what they would reach if
@@ -18,8 +18,8 @@ import sys
 from collections.abc import Callable
 
 import torch
-from train_step import bare_iteration, machine, product_iteration, seconds, spread
 
+from benchmarks.speed.train_step import bare_iteration, machine, product_iteration, seconds, spread
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.settings.base import parse_size
@@ -89,9 +89,18 @@ def main() -> None:
     threads = f"{options.threads} threads a rank" if options.threads else "all cores for one, shared by all"
     print(f"{machine()}, {where}, {threads}, {options.rounds} rounds of {options.iterations} iterations\n")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={options.ranks}"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={options.ranks}",
+        "-m",
+    ]
     cores = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}
-    raise SystemExit(subprocess.run([*torchrun, __file__, *sys.argv[1:]], env=cores, check=False).returncode)
+    raise SystemExit(
+        subprocess.run([*torchrun, "benchmarks.speed.ranks", *sys.argv[1:]], env=cores, check=False).returncode
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Kill training and refining at random instants, or take disk, files and memory from them, and go on: is it the same?
 
-    python benchmarks/crash.py --kills 300 --faults 60 --seed 0
+    python -m benchmarks.stress.crash --kills 300 --faults 60 --seed 0
 
 Each trial runs a real command in a process of its own, forked from this one, which has imported torch already. A kill
 is SIGKILL after a random part of the command's time, or the moment a temporary file shows at a chosen place, so that it

@@ -1,6 +1,6 @@
 """Does refining help? Train refiners, train the same estimator on what they make, and test it on the target.
 
-    python benchmarks/efficacy.py --data DATA --work WORK --job camera --recipe default --recipe lambda=1 --seed 0 1 2
+    python -m benchmarks.efficacy.efficacy --data DATA --work WORK --job camera --recipe default --recipe lambda=1
 
 Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings; what has a line is not done again, so
 that an interrupted command goes on. Several commands may share a WORK if their seeds, jobs or recipes differ. With
@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from train_step import machine
 
+from benchmarks.speed.train_step import machine
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -122,7 +122,7 @@ def program_and_flags(recipe: str) -> tuple[list[str], list[str]]:
     for key, _, value in (setting.partition("=") for setting in recipe.split(",") if recipe != "default"):
         name = key.replace("_", "-")
         if name == "variant":
-            program = [sys.executable, str(Path(__file__).with_name("variants.py")), value]
+            program = [sys.executable, "-m", "benchmarks.efficacy.variants", value]
         else:
             flags += [f"--{'no-' * (value == 'false')}{name}"] if value in ("true", "false") else [f"--{name}", value]
     return program, flags

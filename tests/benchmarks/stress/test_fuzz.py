@@ -1,35 +1,18 @@
-"""A few hundred of the cases of benchmarks/fuzz.py: hostile input ends in success or in a clear error."""
+"""A few hundred of the cases of benchmarks/stress/fuzz.py: hostile input ends in success or in a clear error."""
 
-import importlib.util
 import mmap
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from benchmarks.stress import fuzz
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.errors import UnreadableImage
 
 pytestmark = pytest.mark.slow  # hangs and swells are provoked
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 
-
-@pytest.fixture(scope="module")
-def fuzz() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["fuzz"]
-
-
-def test_hundreds_of_hostile_inputs(fuzz: ModuleType) -> None:
+def test_hundreds_of_hostile_inputs() -> None:
     kinds = fuzz.ROUND
     numbers = [
         number
@@ -44,7 +27,7 @@ def test_hundreds_of_hostile_inputs(fuzz: ModuleType) -> None:
     assert len(accepted) > len(fuzz.KINDS) / 2, "nearly all is refused: deeper code is not reached"
 
 
-def test_before_they_are_mutated_the_images_of_our_formats_are_read(fuzz: ModuleType, tmp_path: Path) -> None:
+def test_before_they_are_mutated_the_images_of_our_formats_are_read(tmp_path: Path) -> None:
     refused = set()
     for name, content in fuzz.images().items():
         (tmp_path / name).write_bytes(content)
@@ -55,7 +38,7 @@ def test_before_they_are_mutated_the_images_of_our_formats_are_read(fuzz: Module
     assert refused == {"f.tif", "float.ppm", "ico.png", "tga.png", "eps.png", "pdf.jpg", "j2k.png"}
 
 
-def test_the_harness_sees_what_it_looks_for(fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_harness_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def crashes(case: object) -> None:
         raise ZeroDivisionError("x")
 

@@ -1,7 +1,7 @@
 """What a picture, page and checkpoint cost the step at which they are due, and all steps together.
 
-    python benchmarks/saving.py                                           # on this machine's CPU
-    python benchmarks/saving.py --device cuda --compile on --width 64 --batch-size 512 --every 50
+    python -m benchmarks.speed.saving                                           # on this machine's CPU
+    python -m benchmarks.speed.saving --device cuda --compile on --width 64 --batch-size 512 --every 50
 
 `simgan train` runs in this process on random images of 35x55 with a full history; each step is timed from the end of
 the one before, and files are due every so many. The step after them lasts longer by what cannot be done beside the next
@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 from PIL import Image
-from train_step import machine, random_images, spread
 
+from benchmarks.speed.train_step import machine, random_images, spread
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import resolve_device
 from simgan_cli.engine.runtime.stop import StopRequest

@@ -1,6 +1,6 @@
 """How far apart the demonstration's domains are, and whether it is their looks that part them.
 
-python benchmarks/demo_gap.py FOLDER [--seed S] [any option of simgan eval-gaze, such as --seeds 3]
+python -m benchmarks.efficacy.demo_gap FOLDER [--seed S] [any option of simgan eval-gaze, such as --seeds 3]
 
 A gaze estimator is trained on FOLDER/data/synthetic and one on labelled camera images (oracle). Both are tested on
 camera/test; the first also on synthetic eyes it has not seen (held out), and on clean renders of the very eyes of

@@ -1,14 +1,14 @@
 """The refining benchmark: its bare network runs for whatever can be refined."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 
+from benchmarks.speed.refine import bare_images_per_second
 from tests.helpers import write_refiner
 
 
 @pytest.mark.parametrize("noise", [True, False])
 def test_the_bare_network_runs_with_and_without_noise(tmp_path: Path, noise: bool) -> None:
     model = write_refiner(tmp_path / "model", noise=noise)
-    assert importlib.import_module("refine").bare_images_per_second(model, (16, 20), 2, "cpu", 0.01) > 0
+    assert bare_images_per_second(model, (16, 20), 2, "cpu", 0.01) > 0

@@ -1,8 +1,8 @@
 """What the product leaves out: `simgan` with another adversarial loss, another way to hold the discriminator, or
 another share of history in its mini-batches.
 
-    python benchmarks/variants.py hinge train --synthetic DIR --real DIR --out RUN   # otherwise as simgan train
-    python benchmarks/efficacy.py --data DATA --work WORK --job camera --recipe variant=hinge --recipe variant=r1
+    python -m benchmarks.efficacy.variants hinge train --synthetic DIR --real DIR --out RUN
+    python -m benchmarks.efficacy.efficacy --data DATA --work WORK --recipe variant=hinge --recipe variant=r1
 
 Everything else is the product's own code: a variant is a `SimGAN` with a method or two of its own. s is the log odds of
 *refined* at a patch, the difference of D's two maps.

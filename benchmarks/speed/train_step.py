@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.plain_loop import plain_iteration
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.device import (
@@ -252,7 +253,7 @@ def machine() -> str:
 def compare_with_plain(config: TrainConfig, flags: list[str], rounds: int) -> str:
     """Return a line of the table: the plain loop and the product in two precisions, in turn, each in its process."""
     kinds = [["--plain"], ["--precision", "fp32"], ["--precision", config.precision]]
-    command = [sys.executable, __file__, "--worker", *flags]
+    command = [sys.executable, "-m", "benchmarks.speed.train_step", "--worker", *flags]
     workers = [
         subprocess.Popen([*command, *kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for kind in kinds
     ]
@@ -330,7 +331,7 @@ def main() -> None:
 
 def compare_with_bare(config: TrainConfig, flags: list[str]) -> str:
     """Return a line of the table: the product and its bare passes, in a process of their own."""
-    command = [sys.executable, __file__, "--worker", *flags, "--precision", config.precision]
+    command = [sys.executable, "-m", "benchmarks.speed.train_step", "--worker", *flags, "--precision", config.precision]
     row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return (
         f"| {config.refiner_width} | {config.batch_size} | {row['product']:.3f} | {row['bare']:.3f} "

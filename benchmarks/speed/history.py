@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from train_step import both_clocks, clock_of, machine, spread
 
+from benchmarks.speed.train_step import both_clocks, clock_of, machine, spread
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 from simgan_cli.settings.base import parse_size

@@ -1,7 +1,7 @@
 """Would the tests notice? Each mutant is the method with one small thing wrong, and must fail the tests beside it.
 
-    python benchmarks/mutants.py                           # all of losses, history, metrics, psi and lambda's rule
-    python benchmarks/mutants.py --module history --sample 40 --seed 1
+    python -m benchmarks.stress.mutants                           # all of the modules that TESTS names
+    python -m benchmarks.stress.mutants --module history --sample 40 --seed 1
 
 Operators: another comparison, arithmetic or Boolean operator, a number one higher, a condition turned round, a
 statement left out. Each mutant runs in a process forked from one that has imported PyTorch already, on a copy of the
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENGINE = Path("simgan_cli") / "engine"
 TESTS = {
     "algorithm": ["test_losses.py", "test_algorithm.py"],

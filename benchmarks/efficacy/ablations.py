@@ -1,6 +1,6 @@
 """The paper's ablations on our data: history on and off, local and global, psi, K_g.
 
-    python benchmarks/ablations.py --data DATA --work WORK --job camera --seed 0 1 2
+    python -m benchmarks.efficacy.ablations --data DATA --work WORK --job camera --seed 0 1 2
 
 Options are those of efficacy.py, which does the work; each row but `paper` differs from the default in one setting.
 The paper (Shrivastava et al., CVPR 2017) has one such number: 7.8 degrees with history and 12.2 without.
@@ -8,7 +8,7 @@ The paper (Shrivastava et al., CVPR 2017) has one such number: 7.8 degrees with 
 
 import sys
 
-import efficacy
+from benchmarks.efficacy import efficacy
 
 ABLATIONS = (
     "default",

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import torch
-from train_step import machine
 
+from benchmarks.speed.train_step import machine
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 

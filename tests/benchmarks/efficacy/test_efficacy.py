@@ -1,7 +1,6 @@
 """The efficacy benchmark: its numbers by hand, and the whole of it on a tiny world."""
 
 import argparse
-import importlib
 import itertools
 import json
 import subprocess
@@ -14,25 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.efficacy import efficacy, limits
+from benchmarks.efficacy.ablations import ABLATIONS
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.run_folder.layout import settings_of
 from tests.gaze.helpers import discs, write_csv
 from tests.simgan_server import warm_simgan
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def efficacy() -> ModuleType:
-    return importlib.import_module("efficacy")
-
-
-@pytest.fixture(scope="module")
-def limits(efficacy: ModuleType) -> ModuleType:
-    return importlib.import_module("limits")
-
-
-def test_gap_closure_by_hand(efficacy: ModuleType) -> None:
+def test_gap_closure_by_hand() -> None:
     synthetic, oracle = np.array([[8.0, 6.0], [10.0, 8.0]]), np.array([[4.0, 4.0], [4.0, 4.0]])
     assert efficacy.closure(synthetic, oracle, oracle) == 1
     assert efficacy.closure(synthetic, synthetic, oracle) == 0
@@ -40,7 +31,7 @@ def test_gap_closure_by_hand(efficacy: ModuleType) -> None:
     assert efficacy.closure(synthetic, synthetic + 1, oracle) == pytest.approx(-0.25)
 
 
-def test_the_interval_covers_the_closure_and_narrows_with_images(efficacy: ModuleType) -> None:
+def test_the_interval_covers_the_closure_and_narrows_with_images() -> None:
     rng = np.random.default_rng(0)
     widths = []
     for count in (50, 5000):
@@ -52,16 +43,14 @@ def test_the_interval_covers_the_closure_and_narrows_with_images(efficacy: Modul
     assert widths[1] < widths[0] / 3
 
 
-def test_the_interval_is_students_over_seeds(efficacy: ModuleType) -> None:
+def test_the_interval_is_students_over_seeds() -> None:
     errors = np.repeat([[8.0], [8.0], [8.0]], 50, axis=1)
     low, high = efficacy.closure_interval(errors, errors - [[1.0], [2.0], [3.0]], errors - 4, None)
     # by hand: 0.25, 0.5 and 0.75, so a deviation of 0.25, and 4.303 of its error
     assert (low, high) == pytest.approx((0.5 - 4.303 * 0.25 / 3**0.5, 0.5 + 4.303 * 0.25 / 3**0.5), abs=1e-3)
 
 
-def test_the_interval_is_over_persons_where_five_are_known(
-    efficacy: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_interval_is_over_persons_where_five_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficacy, "RESAMPLES", 20_000)
     persons = np.repeat(["a", "b", "c", "d", "e"], [1, 2, 3, 4, 5])
     synthetic, refined, oracle = np.random.default_rng(0).uniform([[8], [5], [2]], [[12], [9], [6]], (3, 15))
@@ -79,7 +68,7 @@ def test_the_interval_is_over_persons_where_five_are_known(
     assert efficacy.closure_interval(*errors, four) == efficacy.closure_interval(*errors, None)
 
 
-def test_shares_of_the_gap_by_hand(limits: ModuleType) -> None:
+def test_shares_of_the_gap_by_hand() -> None:
     levels = {
         "renders": [8, 8], "renders, augmented": [7, 7], "renders, refined": [6, 5],
         "all labelled target images": [4, 4],
@@ -95,7 +84,7 @@ def test_shares_of_the_gap_by_hand(limits: ModuleType) -> None:
     ]
 
 
-def test_augmentation_changes_looks_and_not_places(efficacy: ModuleType) -> None:
+def test_augmentation_changes_looks_and_not_places() -> None:
     image = discs(1, 0)[0][0]
     copies = np.stack([efficacy.augment(image, np.random.default_rng(seed)) for seed in range(20)])
     assert copies.dtype == np.uint8
@@ -106,8 +95,6 @@ def test_augmentation_changes_looks_and_not_places(efficacy: ModuleType) -> None
 
 @pytest.mark.slow
 def test_a_tiny_world_from_folders_to_table_and_resumed(
-    efficacy: ModuleType,
-    limits: ModuleType,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -146,7 +133,7 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
     assert lines[0]["closure"] == pytest.approx(expected)
     assert "| camera | lambda=3 | 1 |" in table
     ends = [np.load(work / lines[0]["kept"][name])[None] for name in ("synthetic", "refined", "oracle")]
-    low, high = efficacy.closure_interval(*ends, [f"p{index % 6:02}" for index in range(24)])
+    low, high = efficacy.closure_interval(ends[0], ends[1], ends[2], [f"p{index % 6:02}" for index in range(24)])
     assert f"| {expected:.2f} ({low:.2f} to {high:.2f}) |" in table
 
     known = {"phase": "adversarial", "swd_synthetic": 1.0, "swd_real": 0.1, "label_drift": 0.5}
@@ -183,14 +170,14 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
         limits.main([*common, "--row", "renders, refined", *quick, "--steps", "9"])
 
 
-def test_errors_by_refiners_are_kept_for_the_flags_of_their_training(limits: ModuleType) -> None:
+def test_errors_by_refiners_are_kept_for_the_flags_of_their_training() -> None:
     rows = ("renders", "renders, refined")
     one, other = ([limits.kept_as(row, ["--steps", steps], None) for row in rows] for steps in ("3", "4"))
     assert one[0] == other[0] == "limits, renders"
     assert one[1] != other[1]
 
 
-def test_fewer_checkpoints_than_wanted_end_the_command(limits: ModuleType, tmp_path: Path) -> None:
+def test_fewer_checkpoints_than_wanted_end_the_command(tmp_path: Path) -> None:
     for step in range(1, limits.LOOKS + 2):
         if step == limits.LOOKS:
             with pytest.raises(SystemExit, match=r"keeps 3 checkpoints where 4 are wanted.*--keep 0 --save-every N"):
@@ -200,7 +187,7 @@ def test_fewer_checkpoints_than_wanted_end_the_command(limits: ModuleType, tmp_p
     assert limits.last_steps(tmp_path) == [2, 3, 4, 5]
 
 
-def test_eyes9x15_becomes_folders_with_persons_apart(efficacy: ModuleType, tmp_path: Path) -> None:
+def test_eyes9x15_becomes_folders_with_persons_apart(tmp_path: Path) -> None:
     pixels, gaze = np.zeros((20, 9, 15), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None], np.full((20, 2), 0.1)
     np.savez(tmp_path / "synthetic.npz", x=pixels, gaze=gaze)
     np.savez(tmp_path / "real.npz", x=pixels, gaze=gaze, person=np.arange(20) % 10)
@@ -211,10 +198,10 @@ def test_eyes9x15_becomes_folders_with_persons_apart(efficacy: ModuleType, tmp_p
     assert not (folder / "target" / "labels.csv").exists()
 
 
-def test_each_ablation_is_the_default_but_for_one_setting(efficacy: ModuleType, tmp_path: Path) -> None:
+def test_each_ablation_is_the_default_but_for_one_setting(tmp_path: Path) -> None:
     domains = {name: str(write_csv(tmp_path / name, 4, 1)) for name in ("synthetic", "real")}
     settings = {}
-    for recipe in importlib.import_module("ablations").ABLATIONS:
+    for recipe in ABLATIONS:
         flags = iter(efficacy.program_and_flags(recipe)[1])
         explicit: dict[str, Any] = {}
         for flag in flags:
@@ -233,14 +220,14 @@ def test_each_ablation_is_the_default_but_for_one_setting(efficacy: ModuleType, 
 
 @pytest.mark.slow
 def test_ablations_have_the_table_of_the_same_benchmark(tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCHMARKS / "ablations.py"), "--data", "data", "--work", str(tmp_path)]
-    result = subprocess.run([*command, "--table"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks.efficacy.ablations", "--data", "data", "--work", str(tmp_path)]
+    result = subprocess.run([*command, "--table"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("| job | recipe |")
 
 
 def test_hindsight_has_no_rows_where_nothing_was_kept_and_none_under_other_conditions(
-    efficacy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, work = tmp_path / "data" / "camera", tmp_path / "work"
     for seed, name in enumerate(("synthetic", "target", "test")):
@@ -266,7 +253,7 @@ def test_hindsight_has_no_rows_where_nothing_was_kept_and_none_under_other_condi
 
 
 @pytest.mark.slow
-def test_an_attempt_that_fails_counts_with_its_minutes(efficacy: ModuleType, tmp_path: Path) -> None:
+def test_an_attempt_that_fails_counts_with_its_minutes(tmp_path: Path) -> None:
     job = efficacy.Job("camera", tmp_path / "nowhere", tmp_path / "nowhere")
     run = efficacy.run_of(tmp_path, "camera", "default", 0)
     for attempts in (1, 2):
@@ -282,13 +269,16 @@ def test_a_training_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
     write_csv(tmp_path / "camera" / "synthetic", 4, 0)
     command = [
         sys.executable,
-        str(BENCHMARKS / "efficacy.py"),
+        "-m",
+        "benchmarks.efficacy.efficacy",
         "--data",
         str(tmp_path),
         "--work",
         str(tmp_path / "work"),
     ]
-    result = subprocess.run([*command, "--job", "camera", "--seed", "0"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [*command, "--job", "camera", "--seed", "0"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 1
     assert "no such folder" in result.stderr
     assert not (tmp_path / "work" / "results.jsonl").exists()

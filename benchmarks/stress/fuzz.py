@@ -1,7 +1,7 @@
 """Hostile input: thousands of files that no renderer, camera or training would write, read as `simgan` reads them.
 
-    python benchmarks/fuzz.py --cases 12000 --seed 0
-    python benchmarks/fuzz.py --seed 0 --only 4711       # one case again, with its traceback
+    python -m benchmarks.stress.fuzz --cases 12000 --seed 0
+    python -m benchmarks.stress.fuzz --seed 0 --only 4711       # one case again, with its traceback
 
 Each case is made from (seed, number) alone in a folder of its own. It must end in success or in a SimganError, within
 `WALL` seconds and `MEMORY` bytes above what the process had, and may open nothing for writing outside its folder; all
@@ -32,7 +32,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -804,7 +804,7 @@ def _note(path: str) -> None:
         _outside.append(f"wrote to {path}")
 
 
-def run(numbers: Iterator[int] | range, seed: int, *, tell: Callable[[str], None] | None = None) -> Result:
+def run(numbers: Iterable[int], seed: int, *, tell: Callable[[str], None] | None = None) -> Result:
     """Run cases and return what they showed."""
     global _home
     refiner(), run_template(), images()

@@ -1,11 +1,9 @@
 """The variants of the study: their losses by hand, and each of them in a real, tiny training."""
 
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,34 +11,30 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.efficacy import variants
 from simgan_cli.cli import app
 from simgan_cli.engine.method import algorithm
 from tests.engine.method.test_algorithm import Images, tiny_config, tiny_gan
 from tests.gaze.helpers import write_csv
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "variants.py"
+ROOT = Path(__file__).parents[3]
 ODDS = torch.tensor([-2.0, 0.5, 3.0])
 
 
-@pytest.fixture(scope="module")
-def variants() -> ModuleType:
-    return importlib.import_module("variants")
-
-
-def test_losses_hold_while_they_are_asked_for(variants: ModuleType) -> None:
+def test_losses_hold_while_they_are_asked_for() -> None:
     with variants.losses(lambda s: s.sum(), lambda s: -s.sum()):
         assert (float(algorithm.loss_if_refined(ODDS)), float(algorithm.loss_if_real(ODDS))) == (1.5, -1.5)
     assert float(algorithm.loss_if_real(ODDS)) == pytest.approx(np.log1p(np.exp(ODDS.numpy())).mean(), rel=1e-6)
 
 
-def test_the_penalty_is_the_squared_slope_of_the_odds(variants: ModuleType) -> None:
+def test_the_penalty_is_the_squared_slope_of_the_odds() -> None:
     network = nn.Conv2d(1, 2, 1)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([1.0, 4.0])[:, None, None, None])  # s = 3 y + a constant at each pixel
     assert variants.penalty(network, torch.zeros(5, 1, 2, 3)).item() == pytest.approx(9)
 
 
-def test_what_d_sees_is_the_image_moved_and_toned(variants: ModuleType) -> None:
+def test_what_d_sees_is_the_image_moved_and_toned() -> None:
     image = torch.zeros(64, 1, 16, 16)
     image[..., 8:, :] = 1
     gan: Any = tiny_gan(tiny_config(), kind=variants.DiffAugment)
@@ -51,7 +45,7 @@ def test_what_d_sees_is_the_image_moved_and_toned(variants: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(("name", "fresh"), [("history-quarter", [8, 6, 6]), ("history-three-quarters", [8, 4, 2])])
-def test_a_share_of_history_is_that_of_the_refined_half(variants: ModuleType, name: str, fresh: list[int]) -> None:
+def test_a_share_of_history_is_that_of_the_refined_half(name: str, fresh: list[int]) -> None:
     gan = tiny_gan(tiny_config(batch_size=8), kind=variants.VARIANTS[name])
     synthetic = Images(1)
     for step in range(3):  # of which the first finds no history, the second four images
@@ -60,7 +54,7 @@ def test_a_share_of_history_is_that_of_the_refined_half(variants: ModuleType, na
 
 
 @pytest.mark.parametrize("name", ["spectral-norm", "instance-noise", "diffaugment"])
-def test_what_is_left_to_chance_follows_from_the_seed(variants: ModuleType, name: str) -> None:
+def test_what_is_left_to_chance_follows_from_the_seed(name: str) -> None:
     found = []
     for others in (1, 2):
         gan = tiny_gan(tiny_config(batch_size=8), kind=variants.VARIANTS[name])
@@ -81,7 +75,7 @@ NAMES = (
 
 @pytest.mark.slow
 def test_each_variant_trains_another_discriminator(
-    variants: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tuple(variants.VARIANTS) == NAMES
     for seed, domain in enumerate(("synthetic", "real")):
@@ -102,6 +96,12 @@ def test_each_variant_trains_another_discriminator(
 
 @pytest.mark.slow
 def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
-    result = subprocess.run([sys.executable, str(SCRIPT), "huge", "train"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.efficacy.variants", "huge", "train"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 1
     assert "variants: least-squares, hinge" in result.stderr

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from train_step import machine
+
+from benchmarks.speed.train_step import machine
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
 SOURCES = 256  # files that are linked to; a file system allows some 65,000 links to one

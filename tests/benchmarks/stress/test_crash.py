@@ -1,4 +1,4 @@
-"""A handful of the kills and faults of benchmarks/crash.py, which checks by itself that nothing was lost."""
+"""A handful of the kills and faults of benchmarks/stress/crash.py, which checks by itself that nothing was lost."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ import pytest
 
 pytestmark = pytest.mark.slow  # whole commands
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_killed_or_starved_commands_come_to_the_same_in_the_end() -> None:
-    script = [sys.executable, str(ROOT / "benchmarks" / "crash.py"), "--kills", "3", "--faults", "3", "--seed", "2"]
+    script = [sys.executable, "-m", "benchmarks.stress.crash", "--kills", "3", "--faults", "3", "--seed", "2"]
     result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "\n0 problems." in result.stdout
