@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from benchmarks.speed.train_step import machine
+from benchmarks.speed._table import machine
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture
 from simgan_cli.engine.refining.image_refiner import ImageRefiner

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.efficacy import efficacy
-from benchmarks.speed.train_step import machine
+from benchmarks.speed._table import machine
 from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture
 from simgan_cli.engine.run_folder.layout import RunFolder, step_of

@@ -7,25 +7,21 @@ folder, or packed into tar shards. `us/image` is of a core, and what is left aft
 interpreter and torch. It stays the same, and `ratio` is that of the numbers of images, where the time is linear.
 """
 
-import argparse
 import io
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.speed.train_step import machine
+from benchmarks.speed._table import SIMGAN, Cost, parser_of, print_head, print_row, spread, watched
 
-SIMGAN = str(Path(sys.executable).with_name("simgan"))
 SOURCES = 256  # files that are linked to; a file system allows some 65,000 links to one
 SHARD = 10_000  # images in a tar
 # One update of networks that cost nothing.
@@ -33,38 +29,23 @@ UPDATE = [
     "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "0", "--steps", "1",
     "--pretrain-discriminator", "0", "--sample-every", "0", "--eval-every", "0", "--quiet", "--device", "cpu",
 ]  # fmt: skip
+COLUMNS = ("images", "", "seconds (min-max)", "core seconds", "us/image", "ratio", "images/s", "peak MB")
 OPEN = (
     "import sys; from pathlib import Path; from simgan_cli.data.cache import Source, open_pixels;"
     "from simgan_cli.data.decoding import Preparation;"
     "open_pixels(Source(Path(sys.argv[1])), Preparation(), sys.argv[2], int(sys.argv[3]), lambda done, total: None)"
 )
-# GNU time is not everywhere, so a small parent process reports what the child took.
-WATCHED = (
-    "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
-    "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss);"
-    "sys.exit(r.returncode)"
-)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a process took: seconds by the clock and of a core, and memory."""
-
-    seconds: float
-    core_seconds: float
-    peak_mb: float
-
-
-def measured(*command: str) -> Cost:
-    """Run a command and watch it."""
-    started = time.perf_counter()
-    result = subprocess.run([sys.executable, "-c", WATCHED, *command], check=True, stdout=subprocess.PIPE, text=True)
-    seconds = time.perf_counter() - started
-    core_seconds, peak = result.stdout.split()
-    return Cost(seconds, float(core_seconds), int(peak) * 1024 / 1e6)
+def sources_of(images: Path, work: Path) -> list[Path]:
+    """Copy the first of a folder's PNGs to below `work`, on whose file system they can be linked to."""
+    folder = work / "sources"
+    folder.mkdir()
+    originals = sorted(path for path in images.iterdir() if path.suffix == ".png")[:SOURCES]
+    return [Path(shutil.copy(path, folder)) for path in originals]
 
 
-def made(sources: list[Path], count: int, folder: Path, *, packed: bool) -> Path:
+def made(sources: list[Path], count: int, folder: Path, *, packed: bool = False) -> Path:
     """Return a folder of `count` images: links to `sources` in turn, or tar shards of them."""
     folder.mkdir()
     if not packed:
@@ -96,7 +77,7 @@ def starts(folder: Path, real: Path, work: Path, rounds: int, workers: int) -> d
     costs: dict[str, list[Cost]] = {kind: [] for kind in commands}
     for _ in range(rounds):
         for kind, command in commands.items():
-            costs[kind].append(measured(*command))
+            costs[kind].append(watched(command))
         for folder_made in ("cache", "run"):
             shutil.rmtree(work / folder_made)
     return costs
@@ -113,49 +94,40 @@ def bare_decoding(sources: list[Path]) -> float:
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, rounds=3)
     parser.add_argument("images", type=Path, help="folder of PNGs of one size, not nested; a few will do")
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--base", type=int, default=100, help="images that stand for none")
-    parser.add_argument("--rounds", type=int, default=3, help="above 100,000 images one round must do")
     parser.add_argument("--workers", type=int, default=1, help="cores that decode")
     parser.add_argument("--tar", action="store_true", help=f"pack the images into shards of {SHARD:,}")
     parser.add_argument("--work", type=Path, help="where to make the images; by default the folder for temporary files")
     options = parser.parse_args()
-    print(f"{machine()}, {options.workers} decoding, {'tar shards' if options.tar else 'hard links'}\n")
-    print("| images | | seconds (min-max) | core seconds | us/image | ratio | images/s | peak MB |")
-    print("|---:|---|---|---:|---:|---:|---:|---:|")
+    print_head(COLUMNS, f"{options.workers} decoding, {'tar shards' if options.tar else 'hard links'}")
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         work = Path(name)
-        (work / "sources").mkdir()
-        originals = sorted(path for path in options.images.iterdir() if path.suffix == ".png")[:SOURCES]
-        sources = [Path(shutil.copy(path, work / "sources")) for path in originals]
+        sources = sources_of(options.images, work)
         real = made(sources, options.base, work / "real", packed=options.tar)
         base: dict[str, float] = {}
         before: dict[str, float] = {}
-        floors = [bare_decoding(sources) for _ in range(9)]
         for count in [options.base, *options.counts]:
             folder = made(sources, count, work / f"{count}", packed=options.tar)
             rounds = options.rounds if count <= 100_000 else 1
             for kind, costs in starts(folder, real, work, rounds, options.workers).items():
                 seconds = [cost.seconds for cost in costs]
-                median = statistics.median(seconds)
-                core = statistics.median(cost.core_seconds for cost in costs)
-                own = core - base.setdefault(kind, core)
+                cpu, peak = (statistics.median(getattr(cost, name) for cost in costs) for name in ("cpu", "peak_mb"))
+                own = cpu - base.setdefault(kind, cpu)
                 if kind == "build":
                     built = own / count
                 ratio = f"{own / before[kind]:.1f}" if before.get(kind) else ""
                 before[kind] = own
-                print(
-                    f"| {count:,} | {kind} | {median:.1f} ({min(seconds):.1f}-{max(seconds):.1f}) | {core:.1f} "
-                    f"| {1e6 * own / count:.1f} | {ratio} | {count / median:,.0f} "
-                    f"| {statistics.median(cost.peak_mb for cost in costs):.0f} |",
-                    flush=True,
-                )
+                print_row((
+                    f"{count:,}", kind, spread(seconds, 1), f"{cpu:.1f}", f"{1e6 * own / count:.1f}", ratio,
+                    f"{count / statistics.median(seconds):,.0f}", f"{peak:.0f}",
+                ))  # fmt: skip
             shutil.rmtree(folder)
-        floor = statistics.median(floors)
-        print(f"\nfloor of build: {1e6 * floor:.1f} ({1e6 * min(floors):.1f}-{1e6 * max(floors):.1f}) us/image, Pillow "
-              f"alone; share at {count:,} images: {floor / built:.0%}")  # fmt: skip
+        floors = [1e6 * bare_decoding(sources) for _ in range(9)]
+        share = statistics.median(floors) / (1e6 * built)
+        print(f"\nfloor of build: {spread(floors, 1)} us/image, Pillow alone; share at {count:,} images: {share:.0%}")
 
 
 if __name__ == "__main__":

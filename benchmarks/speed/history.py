@@ -4,7 +4,6 @@
 read as they are stored and handed out in float32, b/2 taken in float32 and stored. On CPUs all are seconds of a core.
 """
 
-import argparse
 import itertools
 import statistics
 from collections.abc import Callable
@@ -12,10 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks.speed.train_step import both_clocks, clock_of, machine, spread
+from benchmarks.speed._table import clock_of, parser_of, print_head, print_row, spread, timed
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
-from simgan_cli.settings.base import parse_size
 
 COLUMNS = (
     "capacity", "batch", "list, ms", "buffer, ms (min-max)", "list/buffer (min-max)", "floor, ms (share)", "buffer MB",
@@ -50,7 +48,7 @@ def list_turn(capacity: int, half: int, size: tuple[int, int], device: torch.dev
     return turn
 
 
-def measure(capacity: int, batch: int, size: tuple[int, int], device: torch.device, rounds: int) -> str:
+def measure(capacity: int, batch: int, size: tuple[int, int], device: torch.device, rounds: int) -> tuple[object, ...]:
     """Return a line of the table."""
     half = batch // 2
     source = torch.zeros(COPIED, dtype=torch.uint8, device=device)
@@ -61,35 +59,29 @@ def measure(capacity: int, batch: int, size: tuple[int, int], device: torch.devi
         (lambda: target.copy_(source), 3),
     )
     clock = clock_of(device)
-    times = [[1e3 * both_clocks(turn, count, device)[clock] for turn, count in turns] for _ in range(1 + rounds)]
+    times = [[1e3 * timed(turn, count, device)[clock] for turn, count in turns] for _ in range(1 + rounds)]
     del times[0]  # which warmed up
     moved = half * size[0] * size[1] * (2 + 4 + 4 + 2)
     floors = [copying * moved / (2 * COPIED) for _, _, copying in times]
     share = statistics.median(floor / product for floor, (_, product, _) in zip(floors, times, strict=True))
-    cells = (
+    return (
         f"{capacity:,}", batch, f"{statistics.median(plain for plain, _, _ in times):.2f}",
         spread([product for _, product, _ in times]), spread([plain / product for plain, product, _ in times]),
         f"{statistics.median(floors):.3f} ({share:.0%})", f"{capacity * size[0] * size[1] * 2 / 1e6:.1f}",
     )  # fmt: skip
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, batch_size=[32, 512], size=(35, 55), rounds=9, device="cpu")
     parser.add_argument("--capacity", type=int, nargs="+", default=[3200, 51_200], help="images in the history")
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 512])
-    parser.add_argument("--size", type=parse_size, default=(35, 55), metavar="HxW")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     device = resolve_device(options.device)
     prepare_process(device, deterministic=False)
     where = f"{options.size[0]}x{options.size[1]} grey, device {options.device}, {options.rounds} rounds"
-    print(f"{machine()}, {torch.get_num_threads()} threads, {where}\n")
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    print_head(COLUMNS, f"{torch.get_num_threads()} threads, {where}")
     for capacity, batch in itertools.product(options.capacity, options.batch_size):
-        print(measure(capacity, batch, options.size, device, options.rounds), flush=True)
+        print_row(measure(capacity, batch, options.size, device, options.rounds))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.speed.train_step import bare_iteration, machine, product_iteration, seconds, spread
+from benchmarks.speed._table import parser_of, print_head, print_row, spread, timed
+from benchmarks.speed.train_step import bare_iteration, images_in_an_iteration, product_iteration
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 from simgan_cli.engine.runtime.ranks import Ranks
-from simgan_cli.settings.base import parse_size
 from simgan_cli.settings.train import TrainConfig
 
 COLUMNS = (
@@ -46,39 +46,33 @@ def measure(options: argparse.Namespace, ranks: Ranks) -> None:
         share = options.threads or max(1, cores // ranks.count)
         turns = ((one, options.threads or cores, True), (everybody, share, False), (bare, share, False))
         rounds = [
-            [timed(work, threads, options.iterations, device, ranks, alone=alone) for work, threads, alone in turns]
+            [slowest(work, threads, options.iterations, device, ranks, alone=alone) for work, threads, alone in turns]
             for _ in range(1 + options.rounds)
         ][1:]  # the first one warms up
         torch.set_num_threads(cores)
         if ranks.is_first:
-            images = (config.refiner_updates + config.discriminator_updates) * batch_size
-            rates = [images / statistics.median(column) for column in zip(*rounds, strict=True)]
+            rates = [images_in_an_iteration(config) / statistics.median(column) for column in zip(*rounds, strict=True)]
             speedup, reached = ([times[i] / times[1] for times in rounds] for i in (0, 2))
             cells = (batch_size, ranks.count, f"{rates[0]:.1f}", f"{rates[1]:.1f}", spread(speedup, 3))
-            print("|", " | ".join(map(str, (*cells, f"{rates[2]:.1f}", spread(reached, 3)))), "|", flush=True)
+            print_row((*cells, f"{rates[2]:.1f}", spread(reached, 3)))
 
 
-def timed(
+def slowest(
     work: Callable[[], None], threads: int, iterations: int, device: torch.device, ranks: Ranks, *, alone: bool
 ) -> float:
     """Return the seconds of one iteration of the slowest rank, or of the first one while the others wait."""
     torch.set_num_threads(threads)
     ranks.gather_objects(None)
-    mine = seconds(work, iterations, device) if ranks.is_first or not alone else 0.0
+    mine = timed(work, iterations, device)["seconds"] if ranks.is_first or not alone else 0.0
     return float(max(ranks.gather_objects(mine)))
 
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, batch_size=[32, 128], size=(35, 55), rounds=5, iterations=2, device="cpu")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 128], help="totals over all ranks")
-    parser.add_argument("--size", type=parse_size, default=(35, 55), metavar="HxW")
     parser.add_argument("--width", type=int, default=16, help="feature maps of the refiner")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--threads", type=int, help="of every rank, the one alone too; by default it has all cores")
-    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     ranks = Ranks.of_process()
     if ranks.count > 1:
@@ -87,20 +81,11 @@ def main() -> None:
         return
     where = f"{options.size[0]}x{options.size[1]} grey, refiner width {options.width}, device {options.device}"
     threads = f"{options.threads} threads a rank" if options.threads else "all cores for one, shared by all"
-    print(f"{machine()}, {where}, {threads}, {options.rounds} rounds of {options.iterations} iterations\n")
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={options.ranks}",
-        "-m",
-    ]
+    print_head(COLUMNS, f"{where}, {threads}, {options.rounds} rounds of {options.iterations} iterations")
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={options.ranks}", "-m"]
+    command = [sys.executable, "-m", *torchrun, "benchmarks.speed.ranks", *sys.argv[1:]]
     cores = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}
-    raise SystemExit(
-        subprocess.run([*torchrun, "benchmarks.speed.ranks", *sys.argv[1:]], env=cores, check=False).returncode
-    )
+    raise SystemExit(subprocess.run(command, env=cores, check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,21 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from benchmarks.speed.train_step import machine
+from benchmarks.speed._table import SIMGAN, Cost, parser_of, print_head, print_row, spread, watched
+from benchmarks.speed.data_path import made, sources_of
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
-SIMGAN = str(Path(sys.executable).with_name("simgan"))
+COLUMNS = (
+    "images", "bare images/s", "job images/s", "process images/s", "job/bare (min-max)", "process/bare (min-max)",
+    "peak MB",
+)  # fmt: skip
 
 
 def bare_images_per_second(model: Path, size: tuple[int, int], batch: int, device_name: str, seconds: float) -> float:
@@ -42,74 +44,43 @@ def bare_images_per_second(model: Path, size: tuple[int, int], batch: int, devic
         return count / (time.perf_counter() - started)
 
 
-def refine(images: Path, model: Path, batch: int, device: str, work: Path) -> tuple[dict[str, float], float, float]:
-    """Run the command into a fresh folder; return its report, the seconds of its process and its peak memory in MB."""
-    out = work / "refined"
+def refine(images: Path, options: argparse.Namespace, out: Path) -> tuple[dict[str, float], Cost]:
+    """Run the command into a fresh folder; return its report and what its process took."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [SIMGAN, "refine", str(images), "--model", str(model), "--out", str(out), "--batch-size", str(batch)]
-    started = time.perf_counter()
-    # GNU time is not everywhere, so a small parent process reports the child's peak.
-    script = (
-        "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:]);"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(r.returncode)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script, *command, "--device", device, "--json", "--quiet"],
-        check=True, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    seconds = time.perf_counter() - started
-    document, peak = result.stdout.splitlines()
-    return json.loads(document), seconds, int(peak) * 1024 / 1e6
-
-
-def linked(images: Path, count: int, folder: Path) -> Path:
-    """Return a folder with `count` links to the images of `images`, in turn."""
-    files = sorted(path for path in images.iterdir() if path.suffix == ".png")
-    folder.mkdir()
-    for number in range(count):
-        (folder / f"{number:06}.png").symlink_to(files[number % len(files)].resolve())
-    return folder
+    flags = ["--batch-size", options.batch_size, "--device", options.device, "--json", "--quiet"]
+    cost = watched([SIMGAN, "refine", images, "--model", options.model, "--out", out, *flags])
+    return json.loads(cost.output), cost
 
 
 def main() -> None:
     """Print Markdown tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__, rounds=3, size=(35, 55), device="cpu")
     parser.add_argument("images", type=Path, help="folder of PNGs of one size, not nested")
     parser.add_argument("model", type=Path, help="a run or an exported refiner")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--size", type=int, nargs=2, default=(35, 55), metavar=("H", "W"))
-    parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--memory", type=int, nargs="*", default=[], help="also: peak memory at these numbers of images"
     )
     options = parser.parse_args()
-    print(f"{machine()}, device {options.device}, batch {options.batch_size}\n")
+    print_head(COLUMNS, f"device {options.device}, batch {options.batch_size}")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         rows = []
         for _ in range(options.rounds):
-            bare = bare_images_per_second(options.model, tuple(options.size), options.batch_size, options.device, 10)
-            report, seconds, peak = refine(options.images, options.model, options.batch_size, options.device, work)
-            rows.append((bare, report["images_per_second"], report["refined"] / seconds, peak))
-        job, process = ([row[index] / row[0] for row in rows] for index in (1, 2))
-        medians = [statistics.median(row[index] for row in rows) for index in range(4)]
-        print(
-            "| images | bare images/s | job images/s | process images/s | job/bare (min-max) | process/bare | peak MB |"
-        )
-        print("|---|---|---|---|---|---|---|")
-        print(
-            f"| {report['images']:,} | {medians[0]:.1f} | {medians[1]:.1f} | {medians[2]:.1f} "
-            f"| {statistics.median(job):.3f} ({min(job):.3f}-{max(job):.3f}) "
-            f"| {statistics.median(process):.3f} ({min(process):.3f}-{max(process):.3f}) | {medians[3]:.0f} |",
-            flush=True,
-        )
+            bare = bare_images_per_second(options.model, options.size, options.batch_size, options.device, 10)
+            report, cost = refine(options.images, options, work / "refined")
+            rows.append((bare, report["images_per_second"], report["refined"] / cost.seconds, cost.peak_mb))
+        *rates, peak = (statistics.median(column) for column in zip(*rows, strict=True))
+        shares = [spread([row[place] / row[0] for row in rows], 3) for place in (1, 2)]
+        print_row((f"{report['images']:,}", *(f"{rate:.1f}" for rate in rates), *shares, f"{peak:.0f}"))
         if options.memory:
-            print("\n| images (links) | peak MB | images/s |\n|---|---|---|")
+            print()
+            print_row(("images (links)", "peak MB", "images/s"))
+            print_row(["---"] * 3)
+            sources = sources_of(options.images, work)
         for count in options.memory:
-            folder = linked(options.images, count, work / f"links-{count}")
-            report, _, peak = refine(folder, options.model, options.batch_size, options.device, work)
-            print(f"| {count:,} | {peak:.0f} | {report['images_per_second']:.1f} |", flush=True)
+            report, cost = refine(made(sources, count, work / f"{count}"), options, work / "refined")
+            print_row((f"{count:,}", f"{cost.peak_mb:.0f}", f"{report['images_per_second']:.1f}"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ the clock. On a CPU without a core to spare the next steps are slowed by what wa
 last column shows.
 """
 
-import argparse
 import itertools
 import statistics
 import tempfile
@@ -21,7 +20,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmarks.speed.train_step import machine, random_images, spread
+from benchmarks.speed._table import parser_of, print_head, print_row, spread
+from benchmarks.speed.train_step import random_images
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import resolve_device
 from simgan_cli.engine.runtime.stop import StopRequest
@@ -68,7 +68,7 @@ def begun(config: TrainConfig, size: tuple[int, int] = (35, 55)) -> Path:
     return checkpoint
 
 
-def measure(config: TrainConfig, every: int) -> str:
+def measure(config: TrainConfig, every: int) -> list[object]:
     """Train and return a line of the table."""
     checkpoint, clock = begun(config), Clock()
     size = sum(path.stat().st_size for path in checkpoint.iterdir()) / 1e6
@@ -80,9 +80,10 @@ def measure(config: TrainConfig, every: int) -> str:
     due_computed, plain_computed = due_and_plain(computed, every)
     median, more = statistics.median(plain), statistics.median(due) - statistics.median(plain)
     of_thread = [step - statistics.median(plain_computed) for step in due_computed]
-    cells = [config.refiner_width, config.batch_size, f"{size:.1f}", f"{median:.0f}", spread(due, 0), f"{more:.0f}"]
-    whole = statistics.mean(passed[every - 1 :]) / median
-    return f"| {' | '.join(map(str, [*cells, f'{more / median:.2f}', spread(of_thread, 0), f'{whole:.2f}']))} |"
+    return [
+        config.refiner_width, config.batch_size, f"{size:.1f}", f"{median:.0f}", spread(due, 0), f"{more:.0f}",
+        f"{more / median:.2f}", spread(of_thread, 0), f"{statistics.mean(passed[every - 1 :]) / median:.2f}",
+    ]  # fmt: skip
 
 
 def due_and_plain(steps: list[float], every: int) -> tuple[list[float], list[float]]:
@@ -94,28 +95,22 @@ def due_and_plain(steps: list[float], every: int) -> tuple[list[float], list[flo
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[32])
-    parser.add_argument("--width", type=int, nargs="+", default=[16], help="feature maps of the refiner")
+    parser = parser_of(__doc__, batch_size=[32], width=[16], device="cpu", compile="auto")
     parser.add_argument("--every", type=int, default=6, help="steps between files")
     parser.add_argument("--times", type=int, default=12, help="how often files are due")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compile", choices=["auto", "on", "off"], default="auto")
     options = parser.parse_args()
-    print(f"{machine()}, {torch.get_num_threads()} threads, device {options.device}, "
-          f"{options.times} times, every {options.every} steps\n")  # fmt: skip
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    where = f"{torch.get_num_threads()} threads, device {options.device}"
+    print_head(COLUMNS, f"{where}, {options.times} times, every {options.every} steps")
     for width, batch in itertools.product(options.width, options.batch_size):
         with tempfile.TemporaryDirectory() as folder:
             paths = {name: Path(folder, name) for name in ("synthetic", "real", "out")}
-            intervals = {"save_every": options.every, "sample_every": options.every, "log_every": 10**6}
-            rest = {"refiner_width": width, "batch_size": batch, "cache": "off"}
-            rest |= {"device": options.device, "compile": options.compile}
             steps = options.every * options.times + options.every // 2
-            config = TrainConfig.model_validate(
-                paths | intervals | rest | {"eval_every": 0, "pretrain_discriminator": 0, "steps": steps}
-            )
-            print(measure(config, options.every), flush=True)
+            settings = {
+                "save_every": options.every, "sample_every": options.every, "log_every": 10**6, "eval_every": 0,
+                "refiner_width": width, "batch_size": batch, "pretrain_discriminator": 0, "steps": steps,
+                "cache": "off", "device": options.device, "compile": options.compile,
+            }  # fmt: skip
+            print_row(measure(TrainConfig.model_validate(paths | settings), options.every))
 
 
 if __name__ == "__main__":

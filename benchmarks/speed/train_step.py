@@ -2,25 +2,19 @@
 
 `product` is an iteration of `simgan train` as it runs: mini-batches gathered from integer pixels, history drawn and
 replaced, optimizers, moving average, running means. `bare` is what no implementation can leave out: the same
-networks' passes on fixed random tensors of the same shapes. Rounds of both alternate; the ratio is taken pair by pair.
-Each batch size runs in a process of its own, so that peak memory is its own.
-
---plain: `examples/plain_simgan.py` against the product in float32 and in its own precision, each in a process of its
-own that waits while another has its turn, since allocators and thread pools are a process's.
+networks' passes on fixed random tensors of the same shapes. With --plain, `plain_loop.py` is compared with the product
+in float32 and in its own precision. Each runs in a process of its own, for allocators and thread pools are a process's.
+Rounds of all alternate; ratios are taken round by round.
 """
 
-import argparse
 import copy
 import itertools
-import json
-import os
-import platform
+import multiprocessing
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.plain_loop import plain_iteration
+from benchmarks.speed._table import clock_of, parser_of, print_head, print_row, spread, timed
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.device import (
@@ -48,7 +43,6 @@ import plain_simgan
 
 SIZE = (35, 55)
 MATRIX, MATRIX_ON_GPU = 2048, 8192  # side of the matrices whose product shows the machine's peak
-KINDS = ("seconds", "cpu")
 BARE_COLUMNS = (
     "width", "batch", "product s/iteration", "bare s/iteration", "images/s", "bare/product (min-max)", "GFLOP/s",
     "peak MB",
@@ -133,75 +127,45 @@ def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, i
     return iteration
 
 
-def seconds(iteration: Callable[[], object], count: int, device: torch.device) -> float:
-    """Return the seconds of one iteration, averaged over `count`."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    for _ in range(count):
-        iteration()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - started) / count
+def compare(kinds: dict[str, TrainConfig], iterations: int, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Return what was measured in each round of each kind, by its name, whose first word says what is measured.
+
+    Each has a process of its own, which waits while another has its turn.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        pools = {kind: stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for kind in kinds}
+        turns = [
+            {kind: pool.submit(turn, kind, kinds[kind], iterations).result() for kind, pool in pools.items()}
+            for _ in range(1 + rounds)
+        ][1:]  # the first one warms up
+    return {kind: [measured[kind] for measured in turns] for kind in kinds}
 
 
-def measure(config: TrainConfig, rounds: int, iterations: int) -> dict[str, float]:
-    """Measure the product against the bare passes in this process."""
+def turn(kind: str, config: TrainConfig, iterations: int) -> dict[str, float]:
+    """Return the seconds of an iteration by both clocks, peak memory in MB, and operations that a second allows."""
     device = resolve_device(config.device)
+    measured = timed(iteration_of(kind, config), iterations, device)
+    measured["memory"] = peak_memory_mb(device)
+    in_bf16 = kind != "plain" and resolve_precision(config.precision, device) == "bf16"
+    return measured | {"flops": peak_flops(torch.bfloat16 if in_bf16 else torch.float32, device)}
+
+
+@cache
+def iteration_of(kind: str, config: TrainConfig) -> Callable[[], object]:
+    """Return an iteration of a kind, its networks and data prepared."""
+    device = resolve_device(config.device)
+    if kind == "plain":
+        return plain_iteration(config, random_images(SIZE), device)
     prepare_process(device, deterministic=False)
-    product = product_iteration(config, device)
-    seconds(product, iterations, device)
-    memory = peak_memory_mb(device)  # before the bare networks exist
-    bare = bare_iteration(config, device)
-    seconds(bare, iterations, device)
-    pairs = [(seconds(product, iterations, device), seconds(bare, iterations, device)) for _ in range(rounds)]
-    ratios = [bare_time / product_time for product_time, bare_time in pairs]
-    product_median = statistics.median(pair[0] for pair in pairs)
-    return {
-        "product": product_median,
-        "bare": statistics.median(pair[1] for pair in pairs),
-        "images_per_second": images_in_an_iteration(config) / product_median,
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "memory": memory,
-        "gflops": multiply_adds(config) * 2 / product_median / 1e9,
-    }
-
-
-def take_turns(config: TrainConfig, iterations: int, *, plain: bool) -> None:
-    """Measure once for each line on stdin: seconds and CPU seconds of one iteration, and the machine's FLOP/s."""
-    device = resolve_device(config.device)
-    if plain:
-        iteration: Callable[[], object] = plain_iteration(config, device)
-        dtype = torch.float32
-    else:
-        prepare_process(device, deterministic=False)
-        iteration = product_iteration(config, device)
-        dtype = torch.bfloat16 if resolve_precision(config.precision, device) == "bf16" else torch.float32
-    for _ in sys.stdin:
-        elapsed, computing = both_clocks(iteration, iterations, device)
-        print(json.dumps({"seconds": elapsed, "cpu": computing, "peak": peak_flops(dtype, device)}), flush=True)
-
-
-def both_clocks(iteration: Callable[[], object], count: int, device: torch.device) -> tuple[float, float]:
-    """Return the seconds of one iteration by the clock and of all cores that computed, averaged over `count`."""
-    started = time.process_time()
-    elapsed = seconds(iteration, count, device)
-    return elapsed, (time.process_time() - started) / count
+    return bare_iteration(config, device) if kind == "bare" else product_iteration(config, device)
 
 
 def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
     """Return the operations of a product of large matrices in a second of a core, or of the GPU; the best of three."""
     side = MATRIX if device.type == "cpu" else MATRIX_ON_GPU
     matrix = torch.rand(side, side, device=device).to(dtype)
-    times = [both_clocks(lambda: matrix @ matrix, 1, device)[clock_of(device)] for _ in range(3)]
-    return 2 * side**3 / min(times)
-
-
-def clock_of(device: torch.device) -> int:
-    """Return which clock floors go by: cores are shared with other programs and their seconds count, a GPU is not."""
-    return 1 if device.type == "cpu" else 0
+    return 2 * side**3 / min(timed(lambda: matrix @ matrix, 1, device)[clock_of(device)] for _ in range(3))
 
 
 def images_in_an_iteration(config: TrainConfig) -> int:
@@ -239,105 +203,52 @@ def network_multiply_adds(network: Refiner | Discriminator) -> float:
     return float(sum(counts))
 
 
-def machine() -> str:
-    """Return what the figures hold for."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, commit {commit.stdout.strip() or 'unknown'}"
+def compare_with_bare(config: TrainConfig, iterations: int, rounds: int) -> tuple[object, ...]:
+    """Return a line of the table: the product and its bare passes."""
+    turns = compare({"product": config, "bare": config}, iterations, rounds)
+    product, bare = (statistics.median(measured["seconds"] for measured in turns[kind]) for kind in turns)
+    return (
+        config.refiner_width, config.batch_size, f"{product:.3f}", f"{bare:.3f}",
+        f"{images_in_an_iteration(config) / product:.1f}", spread(ratios(turns, "bare", "product", "seconds"), 3),
+        f"{multiply_adds(config) * 2 / product / 1e9:.0f}", f"{turns['product'][0]['memory']:.0f}",
+    )  # fmt: skip
 
 
-def compare_with_plain(config: TrainConfig, flags: list[str], rounds: int) -> str:
-    """Return a line of the table: the plain loop and the product in two precisions, in turn, each in its process."""
-    kinds = [["--plain"], ["--precision", "fp32"], ["--precision", config.precision]]
-    command = [sys.executable, "-m", "benchmarks.speed.train_step", "--worker", *flags]
-    workers = [
-        subprocess.Popen([*command, *kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for kind in kinds
-    ]
-    turns = [[turn_of(worker) for worker in workers] for _ in range(1 + rounds)][1:]  # the first one warms up
-    for worker in workers:
-        worker.communicate()
+def compare_with_plain(config: TrainConfig, iterations: int, rounds: int) -> tuple[object, ...]:
+    """Return a line of the table: the plain loop and the product in two precisions."""
+    products = {"fp32": config.model_copy(update={"precision": "fp32"}), "product": config}
+    turns = compare({"plain": config} | products, iterations, rounds)
     images, operations = images_in_an_iteration(config), 2 * multiply_adds(config)
-    rates = [images / statistics.median(turn[place]["seconds"] for turn in turns) for place in range(3)]
-    cells = [str(config.refiner_width), str(config.batch_size), *(f"{rate:.1f}" for rate in rates)]
-    cells += [spread([turn[0][kind] / turn[place][kind] for turn in turns]) for place in (1, 2) for kind in KINDS]
-    clock = KINDS[clock_of(resolve_device(config.device))]
-    floors = [[operations / turn[place]["peak"] for turn in turns] for place in (1, 2)]
-    for place, floor in zip((1, 2), floors, strict=True):
-        share = statistics.median(f / turn[place][clock] for f, turn in zip(floor, turns, strict=True))
-        cells.append(f"{statistics.median(floor) * 1e3:.1f} ({share:.0%})")
-    return f"| {' | '.join(cells)} |"
+    rates = [images / statistics.median(measured["seconds"] for measured in turns[kind]) for kind in turns]
+    gains = [spread(ratios(turns, "plain", kind, clock)) for kind in products for clock in ("seconds", "cpu")]
+    clock, floors = clock_of(resolve_device(config.device)), []
+    for kind in products:
+        floor = statistics.median(operations / measured["flops"] for measured in turns[kind])
+        share = statistics.median(operations / measured["flops"] / measured[clock] for measured in turns[kind])
+        floors.append(f"{floor * 1e3:.1f} ({share:.0%})")
+    return config.refiner_width, config.batch_size, *(f"{rate:.1f}" for rate in rates), *gains, *floors
 
 
-def turn_of(worker: "subprocess.Popen[str]") -> dict[str, float]:
-    """Let a worker measure while the others wait."""
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    print("go", file=worker.stdin, flush=True)
-    return dict(json.loads(worker.stdout.readline()))
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    """Return the median with the smallest and the largest."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+def ratios(turns: dict[str, list[dict[str, float]]], one: str, other: str, clock: str) -> list[float]:
+    """Return the times of one kind over those of another, round by round."""
+    return [first[clock] / second[clock] for first, second in zip(turns[one], turns[other], strict=True)]
 
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 128])
-    parser.add_argument("--width", type=int, nargs="+", default=[16], help="feature maps of the refiner")
+    parser = parser_of(
+        __doc__, batch_size=[32, 128], width=[16], rounds=7, iterations=2, device="cpu", compile="auto"
+    )  # fmt: skip
     parser.add_argument("--plain", action="store_true", help="compare with a plain PyTorch loop, not the bare passes")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--iterations", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto", help="of the product")
-    parser.add_argument("--compile", choices=["auto", "on", "off"], default="auto", help="the product's networks")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not options.worker:
-        print(f"{machine()}, {torch.get_num_threads()} threads, device {options.device}, "
-              f"{options.rounds} rounds of {options.iterations} iterations\n")  # fmt: skip
-        columns = PLAIN_COLUMNS if options.plain else BARE_COLUMNS
-        print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+    columns, compared = (PLAIN_COLUMNS, compare_with_plain) if options.plain else (BARE_COLUMNS, compare_with_bare)
+    where = f"{torch.get_num_threads()} threads, device {options.device}"
+    print_head(columns, f"{where}, {options.rounds} rounds of {options.iterations} iterations")
+    common = {"device": options.device, "precision": options.precision, "compile": options.compile}
     for width, batch in itertools.product(options.width, options.batch_size):
-        settings = {"batch_size": batch, "refiner_width": width}
-        settings |= {"device": options.device, "precision": options.precision, "compile": options.compile}
-        config = TrainConfig.model_validate({"synthetic": "synthetic", "real": "real"} | settings)
-        flags = [
-            "--batch-size",
-            batch,
-            "--width",
-            width,
-            "--device",
-            options.device,
-            "--compile",
-            options.compile,
-            "--iterations",
-            options.iterations,
-        ]
-        if options.worker and options.rounds:
-            print(json.dumps(measure(config, options.rounds, options.iterations)))
-        elif options.worker:
-            take_turns(config, options.iterations, plain=options.plain)
-        elif options.plain:
-            print(compare_with_plain(config, [*map(str, flags), "--rounds", "0"], options.rounds), flush=True)
-        else:
-            print(compare_with_bare(config, [*map(str, flags), "--rounds", str(options.rounds)]), flush=True)
-
-
-def compare_with_bare(config: TrainConfig, flags: list[str]) -> str:
-    """Return a line of the table: the product and its bare passes, in a process of their own."""
-    command = [sys.executable, "-m", "benchmarks.speed.train_step", "--worker", *flags, "--precision", config.precision]
-    row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return (
-        f"| {config.refiner_width} | {config.batch_size} | {row['product']:.3f} | {row['bare']:.3f} "
-        f"| {row['images_per_second']:.1f} | {row['ratio']:.3f} ({row['ratio_min']:.3f}-{row['ratio_max']:.3f}) "
-        f"| {row['gflops']:.0f} | {row['memory']:.0f} |"
-    )
+        settings = {"synthetic": "synthetic", "real": "real", "batch_size": batch, "refiner_width": width}
+        print_row(compared(TrainConfig.model_validate(settings | common), options.iterations, options.rounds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,114 @@
+"""What the speed benchmarks share: options, clocks, and a Markdown table under a line that names the machine."""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SIMGAN = str(Path(sys.executable).with_name("simgan"))
+# GNU time is not everywhere, so a small parent process reports what the child took.
+WATCHED = (
+    "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:]);"
+    "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss);"
+    "sys.exit(r.returncode)"
+)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of HxW."""
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "batch_size": {"type": int, "nargs": "+"},
+    "width": {"type": int, "nargs": "+", "help": "feature maps of the refiner"},
+    "size": {"type": parse_size, "metavar": "HxW"},
+    "rounds": {"type": int},
+    "iterations": {"type": int, "help": "of each measurement"},
+    "device": {},
+    "compile": {"choices": ["auto", "on", "off"], "help": "the product's networks"},
+}
+
+
+def parser_of(description: str | None, **defaults: Any) -> argparse.ArgumentParser:
+    """Return a parser of those OPTIONS that have a default here."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, **OPTIONS[name])
+    return parser
+
+
+def machine() -> str:
+    """Return what the figures hold for: processor, cores, torch and commit."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, commit {commit.stdout.strip() or 'unknown'}"
+
+
+def print_head(columns: Sequence[str], conditions: str) -> None:
+    """Print the line of the machine and the head of the table."""
+    print(f"{machine()}, {conditions}\n")
+    print_row(columns)
+    print_row(["---"] * len(columns))
+
+
+def print_row(cells: Iterable[object]) -> None:
+    """Print a line of the table at once."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return the median with the smallest and the largest."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def timed(work: Callable[[], object], count: int, device: torch.device) -> dict[str, float]:
+    """Return the `seconds` of one call by the clock, and those of all cores that computed (`cpu`): means of `count`."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    cpu, started = time.process_time(), time.perf_counter()
+    for _ in range(count):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return {"seconds": (time.perf_counter() - started) / count, "cpu": (time.process_time() - cpu) / count}
+
+
+def clock_of(device: torch.device) -> str:
+    """Return which clock floors go by: cores are shared with other programs and their seconds count, a GPU is not."""
+    return "cpu" if device.type == "cpu" else "seconds"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took: seconds by the clock and of all cores, and memory; and what it printed."""
+
+    seconds: float
+    cpu: float
+    peak_mb: float
+    output: str
+
+
+def watched(command: Sequence[object]) -> Cost:
+    """Run a command to its end and return what it took."""
+    started = time.perf_counter()
+    process = [sys.executable, "-c", WATCHED, *map(str, command)]
+    result = subprocess.run(process, check=True, stdout=subprocess.PIPE, text=True)
+    seconds = time.perf_counter() - started
+    *output, usage = result.stdout.splitlines()
+    cpu, peak = usage.split()
+    return Cost(seconds, float(cpu), int(peak) * 1024 / 1e6, "\n".join(output))
