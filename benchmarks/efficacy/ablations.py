@@ -7,6 +7,7 @@ The paper (Shrivastava et al., CVPR 2017) has one such number: 7.8 degrees with 
 """
 
 import sys
+from collections.abc import Sequence
 
 from benchmarks.efficacy import efficacy
 
@@ -24,10 +25,10 @@ ABLATIONS = (
 )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run efficacy.py with a recipe for each ablation."""
     recipes = [argument for recipe in ABLATIONS for argument in ("--recipe", recipe)]
-    efficacy.main([*recipes, *sys.argv[1:]])
+    efficacy.main([*recipes, *(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":

@@ -93,13 +93,14 @@ def demo_data(folder: Path) -> Path:
 def as_images(source: Path, folder: Path) -> Path:
     """Write the npz files of eyes9x15 as folders of PNGs with labels, real persons apart; return the folder."""
     if not folder.is_dir():
+        synthetic, real = (
+            read(source / f"{name}.npz", Options(convention="gazehub")) for name in ("synthetic", "real")
+        )
+        is_test = np.isin(np.array(real.persons), list(TEST_PERSONS))
         with atomic_directory(folder) as building:
-            for name, file in (("synthetic", "synthetic.npz"), ("target", "real.npz"), ("test", "real.npz")):
-                eyes = read(source / file, LabelFormat(convention="gazehub"))
-                persons = np.array(eyes.persons or [""] * len(eyes))
-                chosen = np.flatnonzero(np.isin(persons, list(TEST_PERSONS)) == (name == "test"))
-                labels = "target_labels.csv" if name == "target" else f"{name}/labels.csv"
-                _write_images(building / name, building / labels, eyes.part(chosen))
+            _write_images(building / "synthetic", building / "synthetic" / "labels.csv", synthetic)
+            _write_images(building / "target", building / "target_labels.csv", real.part(np.flatnonzero(~is_test)))
+            _write_images(building / "test", building / "test" / "labels.csv", real.part(np.flatnonzero(is_test)))
     return folder
 
 
@@ -107,11 +108,10 @@ def _write_images(folder: Path, labels: Path, eyes: LabelledImages) -> None:
     folder.mkdir()
     with labels.open("w", newline="") as table:
         lines = csv.writer(table)
-        persons = eyes.persons or [""] * len(eyes)
-        lines.writerow(["file", "gx", "gy", "gz", "person"])
-        for index, (pixels, gaze, person) in enumerate(zip(eyes.pixels, eyes.targets, persons, strict=True)):
+        lines.writerow(["file", "gx", "gy", "gz", *(["person"] if eyes.persons else [])])
+        for index, (pixels, gaze) in enumerate(zip(eyes.pixels, eyes.targets, strict=True)):
             Image.fromarray(pixels).save(folder / f"{index:06}.png")
-            lines.writerow([f"{index:06}.png", *gaze, person])
+            lines.writerow([f"{index:06}.png", *gaze, *(eyes.persons[index : index + 1] if eyes.persons else [])])
 
 
 def program_and_flags(recipe: str) -> tuple[list[str], list[str]]:
@@ -279,16 +279,19 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
 
 def trained(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) -> dict[str, Any]:
     """Return what is to be told of a training, from the record beside its run where it has ended, here or elsewhere."""
-    record = run.with_name(f"{run.name}.json")
+    record, attempts = (run.with_name(f"{run.name}.{suffix}") for suffix in ("json", "minutes"))
     if not record.exists():
         started, cpu = time.monotonic(), cpu_of_children()
         try:
             document = train_refiner(job, recipe, seed, run, common)
         finally:  # an attempt that is interrupted costs as much
-            _note_attempt(run, (cpu_of_children() - cpu) / 60)
+            attempts.parent.mkdir(parents=True, exist_ok=True)
+            with attempts.open("a") as file:
+                file.write(f"{(cpu_of_children() - cpu) / 60}\n")
+        cpu_minutes = sum(float(minutes) for minutes in attempts.read_text().split())
         told = {
             "machine": machine(), "settings": json.loads((run / "config.json").read_text())["settings"],
-            "minutes": round((time.monotonic() - started) / 60, 2), "cpu_minutes": round(sum(_attempts(run)), 2),
+            "minutes": round((time.monotonic() - started) / 60, 2), "cpu_minutes": round(cpu_minutes, 2),
             "train_seconds": document["seconds"], "steps": document["step"],
             "metrics": document["exported"] or {}, "health": [found["rule"] for found in document["health"]],
         }  # fmt: skip
@@ -329,26 +332,15 @@ def errors_at(
     return found | ({exported: line["errors"]["refined"]} if exported in steps else {})
 
 
+def precision_of(options: argparse.Namespace) -> Literal["fp32", "bf16"]:
+    """Return what estimators are trained in."""
+    return resolve_precision(options.precision, resolve_device("auto"))
+
+
 def downstream_of(job: Job, options: argparse.Namespace) -> Downstream:
     """Return the estimators of a job under this command's conditions."""
-    schedule = Schedule(options.train_steps, 64, 1e-3, resolve_precision(options.precision, resolve_device("auto")))
+    schedule = Schedule(options.train_steps, 64, 1e-3, precision_of(options))
     return Downstream(job, options.work, options.estimator, schedule)
-
-
-def _note_attempt(run: Path, cpu_minutes: float) -> None:
-    """Add the minutes of an attempt at a run to those before, beside its folder."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with _minutes_file(run).open("a") as file:
-        file.write(f"{cpu_minutes}\n")
-
-
-def _attempts(run: Path) -> list[float]:
-    """Return the minutes of all attempts at a run, which interruptions may part."""
-    return [float(minutes) for minutes in _minutes_file(run).read_text().split()]
-
-
-def _minutes_file(run: Path) -> Path:
-    return run.with_name(f"{run.name}.minutes")
 
 
 def cpu_of_children() -> float:
@@ -359,8 +351,7 @@ def cpu_of_children() -> float:
 
 def conditions(options: argparse.Namespace) -> list[str]:
     """Return what all lines of a job must share to stand in one table."""
-    precision = resolve_precision(options.precision, resolve_device("auto"))
-    return [options.estimator, str(options.train_steps), precision, *options.train]
+    return [options.estimator, str(options.train_steps), precision_of(options), *options.train]
 
 
 def check_conditions(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
@@ -436,34 +427,39 @@ def _kept(work: Path, lines: Sequence[dict[str, Any]], name: str) -> Errors:
     return np.stack([np.load(work / line["kept"][name]) for line in lines])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what has no line yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None, seeds: list[int], train_steps: int) -> argparse.ArgumentParser:
+    """Return a parser of what this command and limits.py share; `seeds` and `train_steps` are defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with camera/, pupils/, eyes/, eyes9x15/")
     parser.add_argument("--work", type=Path, required=True, help="folder for runs, errors and results.jsonl")
-    parser.add_argument("--job", nargs="+", choices=get_args(JobName), default=["camera", "pupils"])
-    parser.add_argument("--recipe", action="append", help="default, paper, or KEY=VALUE,... of simgan train")
-    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seed", type=int, nargs="+", default=seeds)
     parser.add_argument("--estimator", choices=get_args(Architecture), default="resnet")
-    parser.add_argument("--train-steps", type=int, default=2000, help="updates of each estimator")
+    parser.add_argument("--train-steps", type=int, default=train_steps, help="updates of each estimator")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of the estimators")
     parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
-    parser.add_argument(
-        "--hindsight",
-        action="store_true",
-        help="also an estimator and a row for each measured checkpoint (-- --keep 0)",
-    )
-    parser.add_argument("--train-only", action="store_true", help="leave estimators to the same command without")
-    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
-    parser.add_argument(
-        "--sheet", type=Path, help="only draw what the recipes of the first job and seed make of renders"
-    )
-    parser.add_argument("train", nargs="*", help="after --: flags of simgan train for all recipes")
-    options = parser.parse_args(arguments)
+    parser.add_argument("train", nargs="*", help="after --: flags of simgan train for all refiners")
+    return parser
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Set up this process and its folder."""
     prepare_process(resolve_device("auto"), deterministic=False)
     if options.threads:
         torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what has no line yet, then print the table."""
+    parser = parser_of(__doc__, [0, 1, 2, 3, 4], 2000)
+    parser.add_argument("--job", nargs="+", choices=get_args(JobName), default=["camera", "pupils"])
+    parser.add_argument("--recipe", action="append", help="default, paper, or KEY=VALUE,... of simgan train")
+    parser.add_argument("--hindsight", action="store_true", help="also estimators and rows for measured checkpoints")
+    parser.add_argument("--train-only", action="store_true", help="leave estimators to the same command without")
+    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument("--sheet", type=Path, help="only draw what recipes of the first job and seed make of renders")
+    options = parser.parse_args(arguments)
+    prepare(options)
     results = options.work / "results.jsonl"
     recipes = options.recipe or ["default"]
     if options.sheet:

@@ -11,26 +11,22 @@ recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` 
 shares that rows close of the gap between raw renders and all labelled target images, where both are among them.
 """
 
-import argparse
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.efficacy import efficacy
-from benchmarks.speed._table import machine
+from benchmarks.speed._table import print_head, print_row
 from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
-from simgan_cli.engine.method.gaze_estimator import Architecture
 from simgan_cli.engine.run_folder.layout import RunFolder, step_of
-from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.files import atomic_directory
-from simgan_cli.gaze.estimator_training import Schedule, fit, predict
+from simgan_cli.gaze.estimator_training import fit, predict
+from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.preparation import refined_by
 from simgan_cli.gaze.reweighting import weights_like
@@ -43,38 +39,26 @@ RAW, LABELLED = "renders", "all labelled target images"  # the ends of the gap
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and test each of them, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="folder for errors; what is there is not done again")
+    parser = efficacy.parser_of(__doc__, [0, 1], 1000)
     parser.add_argument("--job", choices=["camera", "pupils", "demo", "eyes9x15"], default="camera")
-    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--estimator", choices=get_args(Architecture), default="resnet")
-    parser.add_argument("--train-steps", type=int, default=1000)
-    parser.add_argument("--threads", type=int, help="of this process; set OMP_NUM_THREADS for the trainings, too")
     parser.add_argument("--row", nargs="+", help="only these, by their names in the table")
     parser.add_argument("--beyond", default=RAW, help="row whose share of the gap is taken off that of the others")
     parser.add_argument("--run", type=Path, help="a finished run on the job's images, to be used and not trained")
-    parser.add_argument("train", nargs="*", help="after --: flags of simgan train for the refiners")
     options = parser.parse_args(arguments)
     if options.run and options.train:
         parser.error("--run: nothing is trained, so that flags after -- say nothing")
-    device = resolve_device("auto")
-    prepare_process(device, deterministic=False)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    schedule = Schedule(options.train_steps, 64, 1e-3, resolve_precision("auto", device))
-    job = efficacy.job_of(options.job, options.data, options.work)
-    downstream = efficacy.Downstream(job, options.work, options.estimator, schedule)
+    efficacy.prepare(options)
+    downstream = efficacy.downstream_of(efficacy.job_of(options.job, options.data, options.work), options)
     of_seeds = [Sets(downstream, seed, options.train, options.run).makers() for seed in options.seed]
     rows = options.row or list(of_seeds[0])
     if unknown := set(rows) - set(of_seeds[0]):
         parser.error(f"--row: no {', '.join(sorted(unknown))}; there are: {'; '.join(of_seeds[0])}")
     if options.beyond != RAW and not {RAW, LABELLED, options.beyond} <= set(rows):
         parser.error(f"--beyond: needs the rows {RAW}; {LABELLED}; {options.beyond}")
-    print(
-        f"{machine()}, {options.estimator}, {options.train_steps} updates, {len(options.seed)} seeds, {options.job}\n"
+    print_head(
+        ("trained on", "error", "by seed"),
+        f"{options.estimator}, {options.train_steps} updates, {len(options.seed)} seeds, {options.job}",
     )
-    print("| trained on | error | by seed |\n|---|---:|---|")
     errors = dict[str, efficacy.Errors]()
     for name in rows:
         paths = [
@@ -83,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         errors[name] = np.stack([np.load(options.work / path) for path in paths])
         by_seed = ", ".join(f"{error:.2f}" for error in errors[name].mean(axis=1))
-        print(f"| {name} | {errors[name].mean():.2f} | {by_seed} |", flush=True)
+        print_row((name, f"{errors[name].mean():.2f}", by_seed))
     if {RAW, LABELLED} <= errors.keys():
         print("", *shares(errors, options.beyond, downstream.test.persons), sep="\n")
 

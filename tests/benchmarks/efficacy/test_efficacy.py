@@ -1,10 +1,7 @@
 """The efficacy benchmark: its numbers by hand, and the whole of it on a tiny world."""
 
-import argparse
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,14 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.efficacy import efficacy, limits
-from benchmarks.efficacy.ablations import ABLATIONS
+from benchmarks.efficacy import ablations, efficacy, limits
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.run_folder.layout import settings_of
+from simgan_cli.gaze.labels import Options
+from simgan_cli.gaze.readers import read
 from tests.gaze.helpers import discs, write_csv
 from tests.simgan_server import warm_simgan
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_gap_closure_by_hand() -> None:
@@ -107,7 +103,7 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
     quick = ["--", "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
     quick += ["--pretrain-discriminator", "1", "--steps", "3", "--sample-every", "0", "--cache", "off"]
     quick += ["--save-every", "1", "--keep", "0"]
-    common = ["--data", str(data.parent), "--work", str(work), "--job", "camera", "--train-steps", "3", "--seed", "0"]
+    common = ["--data", str(data.parent), "--work", str(work), "--job", "camera", "--train-steps", "1", "--seed", "0"]
     both = [*common, "--recipe", "default", "--recipe", "lambda=3"]
 
     def told(benchmark: ModuleType, *arguments: str) -> str:
@@ -140,7 +136,7 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
     measured = [known | {"step": step, "swd_refined": step / 8} for step in (2, 4)]
     metrics = work / "runs" / "camera-default-0" / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(line) + "\n" for line in measured))
-    again = told(efficacy, *both, "--seed", "0", "1", "--hindsight", *quick)
+    again = told(efficacy, *common, "--seed", "0", "1", "--hindsight", *quick)
     assert (work / "results.jsonl").read_text().splitlines()[:2] == [json.dumps(line) for line in lines]
     assert "| camera | default | 2 |" in again
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in again.splitlines()]
@@ -192,6 +188,8 @@ def test_eyes9x15_becomes_folders_with_persons_apart(tmp_path: Path) -> None:
     np.savez(tmp_path / "synthetic.npz", x=pixels, gaze=gaze)
     np.savez(tmp_path / "real.npz", x=pixels, gaze=gaze, person=np.arange(20) % 10)
     folder = efficacy.as_images(tmp_path, tmp_path / "work")
+    assert set(read(folder / "test", Options()).persons or []) == {"7", "8", "9"}
+    assert read(folder / "synthetic", Options()).persons is None
     counts = {name: len(list((folder / name).glob("*.png"))) for name in ("synthetic", "target", "test")}
     assert counts == {"synthetic": 20, "target": 14, "test": 6}
     assert len((folder / "target_labels.csv").read_text().splitlines()) == 15
@@ -201,7 +199,7 @@ def test_eyes9x15_becomes_folders_with_persons_apart(tmp_path: Path) -> None:
 def test_each_ablation_is_the_default_but_for_one_setting(tmp_path: Path) -> None:
     domains = {name: str(write_csv(tmp_path / name, 4, 1)) for name in ("synthetic", "real")}
     settings = {}
-    for recipe in ABLATIONS:
+    for recipe in ablations.ABLATIONS:
         flags = iter(efficacy.program_and_flags(recipe)[1])
         explicit: dict[str, Any] = {}
         for flag in flags:
@@ -218,12 +216,9 @@ def test_each_ablation_is_the_default_but_for_one_setting(tmp_path: Path) -> Non
     assert settings["paper"]["recipe"] == "paper"
 
 
-@pytest.mark.slow
-def test_ablations_have_the_table_of_the_same_benchmark(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.efficacy.ablations", "--data", "data", "--work", str(tmp_path)]
-    result = subprocess.run([*command, "--table"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("| job | recipe |")
+def test_ablations_have_the_table_of_the_same_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ablations.main(["--data", "data", "--work", str(tmp_path), "--table"])
+    assert capsys.readouterr().out.startswith("| job | recipe |")
 
 
 def test_hindsight_has_no_rows_where_nothing_was_kept_and_none_under_other_conditions(
@@ -253,32 +248,17 @@ def test_hindsight_has_no_rows_where_nothing_was_kept_and_none_under_other_condi
 
 
 @pytest.mark.slow
-def test_an_attempt_that_fails_counts_with_its_minutes(tmp_path: Path) -> None:
-    job = efficacy.Job("camera", tmp_path / "nowhere", tmp_path / "nowhere")
-    run = efficacy.run_of(tmp_path, "camera", "default", 0)
+def test_a_training_that_fails_ends_the_benchmark_and_counts_with_its_minutes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efficacy, "SIMGAN", str(warm_simgan()))
+    write_csv(tmp_path / "camera" / "synthetic", 4, 0)
+    command = ["--data", str(tmp_path), "--work", str(tmp_path / "work"), "--job", "camera", "--seed", "0"]
     for attempts in (1, 2):
         with pytest.raises(SystemExit, match="exit code 2"):
-            efficacy.measure(job, "default", 0, argparse.Namespace(work=tmp_path, train=[]))
-        minutes = [float(line) for line in run.with_name("camera-default-0.minutes").read_text().splitlines()]
-        assert len(minutes) == attempts
-        assert min(minutes) > 0
-
-
-@pytest.mark.slow
-def test_a_training_that_fails_ends_the_benchmark(tmp_path: Path) -> None:
-    write_csv(tmp_path / "camera" / "synthetic", 4, 0)
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.efficacy.efficacy",
-        "--data",
-        str(tmp_path),
-        "--work",
-        str(tmp_path / "work"),
-    ]
-    result = subprocess.run(
-        [*command, "--job", "camera", "--seed", "0"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 1
-    assert "no such folder" in result.stderr
+            efficacy.main(command)
+        assert "no such folder" in capfd.readouterr().err
+        written = (tmp_path / "work" / "runs" / "camera-default-0.minutes").read_text().splitlines()
+        assert len(written) == attempts
+        assert min(map(float, written)) > 0
     assert not (tmp_path / "work" / "results.jsonl").exists()

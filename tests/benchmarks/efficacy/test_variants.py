@@ -1,7 +1,6 @@
 """The variants of the study: their losses by hand, and each of them in a real, tiny training."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from simgan_cli.engine.method import algorithm
 from tests.engine.method.test_algorithm import Images, tiny_config, tiny_gan
 from tests.gaze.helpers import write_csv
 
-ROOT = Path(__file__).parents[3]
 ODDS = torch.tensor([-2.0, 0.5, 3.0])
 
 
@@ -94,14 +92,7 @@ def test_each_variant_trains_another_discriminator(
     assert len(losses) == len(NAMES) + 1
 
 
-@pytest.mark.slow
-def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.efficacy.variants", "huge", "train"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1
-    assert "variants: least-squares, hinge" in result.stderr
+def test_an_unknown_variant_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["variants", "huge", "train"])
+    with pytest.raises(SystemExit, match="variants: least-squares, hinge"):
+        variants.main()
