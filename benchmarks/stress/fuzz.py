@@ -48,7 +48,7 @@ from safetensors.torch import save as save_tensors
 from simgan_cli.cli.console import strip_control
 from simgan_cli.cli.resolve import gather, resolve, validated
 from simgan_cli.data.archives import open_archives
-from simgan_cli.data.cache import Source, open_pixels
+from simgan_cli.data.cache import PixelSet, Source, open_pixels
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.patterns import ANY
 from simgan_cli.data.tree import read_tree
@@ -70,10 +70,12 @@ from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - imported before anything is measured
 from simgan_cli.engine.training.build import build_state
 from simgan_cli.engine.training.loop import excerpt_of
+from simgan_cli.engine.training.state import TrainState
 from simgan_cli.errors import SimganError, is_out_of_memory
 from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.readers import read
 from simgan_cli.settings.refine import RefineConfig
+from simgan_cli.settings.train import TrainConfig
 
 WALL = 10.0  # seconds of the processor a case may take; what waits is ended after HANG seconds of the clock
 HANG = 120
@@ -186,6 +188,11 @@ def mutated(content: bytes, rng: Rng, others: list[bytes] | None = None) -> byte
         else:
             data += rng.randbytes(rng.randrange(1, 512))
     return bytes(data)
+
+
+def maybe_mutated(content: bytes, rng: Rng) -> bytes:
+    """Return content as it is or, as often, mutated."""
+    return content if rng.random() < 0.5 else mutated(content, rng)
 
 
 def mutated_json(value: Any, rng: Rng) -> Any:
@@ -380,7 +387,7 @@ def hostile_zip(rng: Rng) -> bytes:
             info.external_attr = rng.choice((0, 0, 0o120777 << 16, 0o010644 << 16, 0o100644 << 16))
             content = rng.choice((images()["l.png"], images()["l.png"], b"", bytes(3_000_000)))
             target.writestr(info, content)
-    return file.getvalue() if rng.random() < 0.5 else mutated(file.getvalue(), rng)
+    return maybe_mutated(file.getvalue(), rng)
 
 
 def hostile_tar(rng: Rng) -> bytes:
@@ -399,7 +406,7 @@ def hostile_tar(rng: Rng) -> bytes:
             info.size = len(content) if info.type == tarfile.REGTYPE else 0
             with contextlib.suppress(ValueError, UnicodeError):  # a name that this layout cannot hold
                 target.addfile(info, io.BytesIO(content))
-    return file.getvalue() if rng.random() < 0.5 else mutated(file.getvalue(), rng)
+    return maybe_mutated(file.getvalue(), rng)
 
 
 def archive(case: Case) -> None:
@@ -412,8 +419,7 @@ def archive(case: Case) -> None:
     else:
         content = hostile_zip(rng) if kind == "zip" else hostile_tar(rng)
         if kind == "tar.gz":
-            content = zlib.compress(content, wbits=31)
-            content = mutated(content, rng) if rng.random() < 0.5 else content
+            content = maybe_mutated(zlib.compress(content, wbits=31), rng)
     path = case.file(f"in/shard.{kind}", content)
     _, archives = open_archives(read_tree(path))
     for found in archives:
@@ -444,32 +450,17 @@ def csv_labels(case: Case) -> None:
         ("file,pitch,yaw", "file,gx,gy,gz", "file,pupil_x,pupil_y", "file,pitch,yaw,person", "file,file", "")
     )
     cells = [
-        "0.png",
-        "1.png",
-        "2.png",
-        "0.1",
-        "-0.2",
-        "nan",
-        "inf",
-        "1e999",
-        "",
-        "../x.png",
-        "/etc/passwd",
-        "=1+1",
-        "\0",
-        '"',
-        "p00",
-        "\x1b[0m",
-        "9" * 5000,
-    ]
+        "0.png", "1.png", "2.png", "0.1", "-0.2", "nan", "inf", "1e999", "", "../x.png", "/etc/passwd", "=1+1", "\0",
+        '"', "p00", "\x1b[0m", "9" * 5000,
+    ]  # fmt: skip
     lines = [",".join(rng.choice(cells) for _ in range(rng.randrange(1, 6))) for _ in range(rng.randrange(4))]
     good = [
         f"{index}.png," + ",".join(f"{rng.uniform(-1, 1):.3f}" for _ in range(header.count(","))) for index in range(3)
     ]
     text = "\n".join([header, *(rng.choice((good, lines)))])
     content = text.encode(rng.choice(("utf-8", "utf-8-sig", "utf-16", "utf-8")), "surrogatepass")
-    case.file("labels.csv", mutated(content, rng) if rng.random() < 0.5 else content)
-    read(case.folder, label_format(rng))
+    case.file("labels.csv", maybe_mutated(content, rng))
+    read(case.folder, options(rng))
 
 
 def unityeyes(case: Case) -> None:
@@ -523,9 +514,7 @@ def npz(case: Case) -> None:
     if rng.random() < 0.3:
         content[rng.choice(sorted(content))] = np.array([Payload(trap)], dtype=object)
     file = io.BytesIO()
-    np.savez_compressed(
-        file, **{"files" if key == "file" else key: value for key, value in content.items()}
-    )  # its own name
+    np.savez_compressed(file, **{key.replace("file", "files"): value for key, value in content.items()})  # its own name
     data = file.getvalue()
     if rng.random() < 0.1:  # a header that claims a terabyte
         file = io.BytesIO()
@@ -535,7 +524,7 @@ def npz(case: Case) -> None:
             target.writestr("x.npy", header)
             target.writestr("gaze.npy", header)
         data = file.getvalue()
-    path = case.file("eyes.npz", mutated(data, rng) if rng.random() < 0.5 else data)
+    path = case.file("eyes.npz", maybe_mutated(data, rng))
     try:
         read(path, label_format(rng), rng.choice(("auto", "npz")))
     finally:
@@ -555,9 +544,8 @@ def hdf5(case: Case) -> None:
             target["circle"] = h5py.SoftLink("/")
             target["out"] = h5py.ExternalLink("/etc/passwd", "/x")
             target["nowhere"] = h5py.SoftLink("/nowhere")
-    data = file.getvalue()
-    path = case.file("eyes.h5", mutated(data, rng) if rng.random() < 0.6 else data)
-    read(path, label_format(rng), rng.choice(("auto", "hdf5")))
+    path = case.file("eyes.h5", maybe_mutated(file.getvalue(), rng))
+    read(path, options(rng), rng.choice(("auto", "hdf5")))
 
 
 def mat(case: Case) -> None:
@@ -583,9 +571,8 @@ def mat(case: Case) -> None:
         data["data"]["left"]["gaze"] = rng.choice((np.full((count, 3), np.nan), np.zeros((count, 2)), np.array("y")))
     file = io.BytesIO()
     scipy.io.savemat(file, data, do_compression=rng.random() < 0.5)
-    content = file.getvalue()
-    case.file("p00/day01.mat", mutated(content, rng) if rng.random() < 0.6 else content)
-    read(case.folder, label_format(rng))
+    case.file("p00/day01.mat", maybe_mutated(file.getvalue(), rng))
+    read(case.folder, options(rng))
 
 
 def settings(case: Case) -> None:
@@ -595,43 +582,15 @@ def settings(case: Case) -> None:
         (case.folder / name).mkdir()
     lines = ["[train]", *(f"{key} = '{case.folder / name}'" for key, name in (("synthetic", "a"), ("real", "b")))]
     values = [
-        "1",
-        "-1",
-        "1e400",
-        "nan",
-        '"x"',
-        "[]",
-        "{}",
-        "true",
-        '"\\u0000"',
-        "9" * 400,
-        "1979-05-27",
-        '"35x55"',
-        '"identity=1e999"',
-        '"auto"',
-        '"1h1m"',
-        '"../x"',
-        "[[1]]",
-    ]
+        "1", "-1", "1e400", "nan", '"x"', "[]", "{}", "true", '"\\u0000"', "9" * 400, "1979-05-27", '"35x55"',
+        '"identity=1e999"', '"auto"', '"1h1m"', '"../x"', "[[1]]",
+    ]  # fmt: skip
     keys = [
-        "steps",
-        "lambda",
-        "psi",
-        "size",
-        "out",
-        "device",
-        "cache",
-        "max-time",
-        "fit",
-        "flip",
-        "ema",
-        "workers",
-        "steps",
-        "x",
-    ]
+        "steps", "lambda", "psi", "size", "out", "device", "cache", "max-time", "fit", "flip", "ema", "workers",
+        "steps", "x",
+    ]  # fmt: skip
     lines += [f"{rng.choice(keys)} = {rng.choice(values)}" for _ in range(rng.randrange(1, 4))]
-    content = "\n".join(lines).encode()
-    path = case.file("settings.toml", mutated(content, rng) if rng.random() < 0.5 else content)
+    path = case.file("settings.toml", maybe_mutated("\n".join(lines).encode(), rng))
     environment = {
         "SIMGAN_" + rng.choice(("TRAIN_STEPS", "TRAIN_LAMBDA", "TRAIN_PSI", "SEED", "x", "\N{SNOWMAN}")): rng.choice(
             ("", "9" * 5000, "\ud800", "nan", "1")
@@ -672,18 +631,13 @@ def hostile_tensors(content: bytes, rng: Rng) -> bytes:
 @cache
 def run_template() -> Path:
     """Return a run folder of a tiny training, with a checkpoint; it is copied, never changed."""
-    from simgan_cli.data.cache import PixelSet
-    from simgan_cli.settings.train import TrainConfig
-
     folder = Path(tempfile.mkdtemp(prefix="simgan-fuzz-run-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     config = TrainConfig(
         synthetic=Path("a"), real=Path("b"), out=folder, refiner_width=2, refiner_blocks=1, batch_size=4,
         history_size=8, pretrain_discriminator=0, steps=2,
     )  # fmt: skip
-    noise = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 20), np.uint8)
-    domains = {name: PixelSet(Path(name), noise, [], name) for name in ("synthetic", "real")}
-    state = build_state(config, domains, torch.device("cpu"))
+    state = state_of(config)
     run = RunFolder(folder)
     run.create(config)
     for step in range(2):
@@ -696,6 +650,13 @@ def run_template() -> Path:
             "swd_real": 0.05, "label_drift": 0.1, "peak_memory_mb": 1.0}  # fmt: skip
     run.append_metrics(line)
     return folder
+
+
+def state_of(config: TrainConfig) -> TrainState:
+    """Return a training of noise that has not begun."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 20), np.uint8)
+    domains = {name: PixelSet(Path(name), noise, [], name) for name in ("synthetic", "real")}
+    return build_state(config, domains, torch.device("cpu"))
 
 
 def run_folder(case: Case) -> None:
@@ -733,15 +694,11 @@ def look_into(root: Path) -> None:
 
 def resume(run: RunFolder) -> None:
     """Do what train --resume does until its first step, and draw its report."""
-    from simgan_cli.data.cache import PixelSet
-
     checkpoint = find_checkpoint(run, "auto")
     if checkpoint is None:
         return
     config = resumed_config(checkpoint, {"out": run.root})
-    noise = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 20), np.uint8)
-    domains = {name: PixelSet(Path(name), noise, [], name) for name in ("synthetic", "real")}
-    state = build_state(config, domains, torch.device("cpu"))
+    state = state_of(config)
     state.load(checkpoint)
     run.rewind_to(state.step, checkpoint)
     lines = run.read_metrics()
@@ -804,7 +761,7 @@ def _note(path: str) -> None:
         _outside.append(f"wrote to {path}")
 
 
-def run(numbers: Iterable[int], seed: int, *, tell: Callable[[str], None] | None = None) -> Result:
+def run(numbers: Iterable[int], seed: int, tell: Callable[[str], object] = lambda text: None) -> Result:
     """Run cases and return what they showed."""
     global _home
     refiner(), run_template(), images()
@@ -832,28 +789,21 @@ def run(numbers: Iterable[int], seed: int, *, tell: Callable[[str], None] | None
                 kind(Case(Rng(f"{seed}/{number}"), folder))
             except SimganError:
                 result.refused[kind.__name__] += 1
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    finding = f"{kind.__name__}: {type(error).__name__}: {str(error)[:90]!r}"
-                result.refused[kind.__name__] += finding is None  # the command line says it clearly, too
             except TooSlow:
-                finding = f"{kind.__name__}: longer than {WALL:g} s"
+                finding = f"longer than {WALL:g} s"
             except Exception as error:
-                place = traceback.extract_tb(error.__traceback__)
-                ours = [frame for frame in place if "simgan_cli" in frame.filename] or place
-                where = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
-                finding = f"{kind.__name__}: {type(error).__name__} at {where}: {str(error)[:90]!r}"
-                if tell is not None:
+                if is_out_of_memory(error):
+                    result.refused[kind.__name__] += 1  # the command line says it clearly, too
+                else:
+                    finding = described(error)
                     tell(traceback.format_exc())
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 _home = None
             seconds, used = time.process_time() - started, _peak_memory() - memory
-            problems = [finding, *_outside]
-            problems.append(f"{kind.__name__}: {used / 1e6:.0f} MB" if used > MEMORY else None)
-            problems.append(f"{kind.__name__}: {seconds:.0f} s" if seconds > WALL and finding is None else None)
-            for problem in filter(None, problems):
-                result.findings.setdefault(problem, []).append(number)
+            size = f"{used / 1e6:.0f} MB" if used > MEMORY else None
+            for problem in filter(None, (finding, size, *_outside)):
+                result.findings.setdefault(f"{kind.__name__}: {problem}", []).append(number)
             result.cases[kind.__name__] += 1
             result.slowest = max(result.slowest, (seconds, number, kind.__name__))
             result.largest = max(result.largest, (used, number, kind.__name__))
@@ -861,6 +811,13 @@ def run(numbers: Iterable[int], seed: int, *, tell: Callable[[str], None] | None
     tempfile.tempdir = None
     signal.signal(signal.SIGPROF, before)
     return result
+
+
+def described(error: Exception) -> str:
+    """Return what an error is and where it came from: our own line, where there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = ([frame for frame in frames if "simgan_cli" in frame.filename] or frames)[-1]
+    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {str(error)[:90]!r}"
 
 
 def _too_slow(*_: object) -> None:
@@ -911,16 +868,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=12_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", type=int, help="run this case alone and show its traceback")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     faulthandler.enable()
-    numbers = range(arguments.start, arguments.start + arguments.cases)
-    if arguments.only is not None:
-        numbers = range(arguments.only, arguments.only + 1)
+    is_one = arguments.only is not None
+    numbers = range(arguments.only, arguments.only + 1) if is_one else range(arguments.cases)
     started = time.monotonic()
-    result = run(_announced(numbers), arguments.seed, tell=print if arguments.only is not None else None)
+    result = run(_announced(numbers), arguments.seed, *([print] if is_one else []))
     print(table(result))
     print(f"Seed {arguments.seed}, {time.monotonic() - started:.0f} s.")
     return bool(result.findings)
