@@ -24,16 +24,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.stress._fork import fork, silence, wait, warm_up
+
 HEAVY = ("simgan_cli.cli.app", "simgan_cli.engine.training.build", "simgan_cli.engine.refining.job", "torch._dynamo")
 MEMORY = "no more memory"
-PATIENCE = 300  # seconds for any command
+WALL_SECONDS = 300  # seconds for any command
 NOT_COMPARED = {"images_per_second", "peak_memory_mb"}
 TRAIN = [
     "train", "--synthetic", "synthetic", "--real", "real", "--out", "out/run", "--cache", "out/cache",
@@ -139,18 +140,14 @@ def build(world: Path) -> None:
 
 def start(world: Path, command: list[str], prepare: Callable[[], None] | None = None) -> int:
     """Run a command of simgan in `world` in a forked process; return its number."""
-    process = os.fork()
-    if process:
-        return process
-    code: object = 1
-    try:
+
+    def run() -> int:
         os.chdir(world)
-        talk = os.open("talk.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for number in (1, 2):
-            os.dup2(talk, number)
+        silence("talk.txt")
         sys.argv = ["simgan", *command]
         from simgan_cli.cli.app import main
 
+        code: object = 1
         if prepare is not None:
             prepare()
         try:
@@ -161,24 +158,18 @@ def start(world: Path, command: list[str], prepare: Callable[[], None] | None = 
             sys.excepthook(*sys.exc_info())
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:
-        os._exit(code if isinstance(code, int) else 1)
+        return code if isinstance(code, int) else 1
+
+    return fork(run)
 
 
-def wait(world: Path, process: int) -> Ended:
+def ended(world: Path, process: int) -> Ended:
     """Wait for a process to end; one that hangs is killed."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            return Ended(os.waitstatus_to_exitcode(status), (world / "talk.txt").read_text(errors="replace"))
-        if time.monotonic() > until:
-            os.kill(process, signal.SIGKILL)
-        time.sleep(0.002)
+    return Ended(wait(process, WALL_SECONDS), (world / "talk.txt").read_text(errors="replace"))
 
 
 def shows(world: Path, place: str) -> bool:
-    """Say whether there is a file at a place, while a command may be moving it."""
+    """Return whether there is a file at a place, while a command may be moving it."""
     try:
         return next(world.glob(place), None) is not None
     except FileNotFoundError:
@@ -186,8 +177,8 @@ def shows(world: Path, place: str) -> bool:
 
 
 def kill_at(world: Path, process: int, moment: float, place: str | None) -> bool:
-    """Kill after `moment` seconds or, with a `place`, when a file shows there; say whether it came in time."""
-    until = time.monotonic() + (moment if place is None else PATIENCE)
+    """Kill after `moment` seconds or, with a `place`, when a file shows there; return whether it came in time."""
+    until = time.monotonic() + (moment if place is None else WALL_SECONDS)
     while time.monotonic() < until and not (place and shows(world, place)):
         if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return False
@@ -198,7 +189,7 @@ def kill_at(world: Path, process: int, moment: float, place: str | None) -> bool
 
 
 def happening(world: Path, job: Job) -> str:
-    """Say what a killed command was at, by what it left."""
+    """Return what a killed command was at, by what it left."""
     for name, place in job.places.items():
         if ".tmp-" in place and shows(world, place):
             return name
@@ -228,8 +219,8 @@ class Harness:
         self.seconds: dict[str, float] = {}
         for job in JOBS:
             started = time.monotonic()
-            ended = wait(world, start(world, job.command))
-            assert ended.code == 0, ended.said
+            end = ended(world, start(world, job.command))
+            assert end.code == 0, end.said
             self.seconds[job.name] = time.monotonic() - started
             self.expected[job.name] = job.result(world)
             self._clear()
@@ -250,11 +241,9 @@ class Harness:
                 if kill_at(self.world, process, moment, place):
                     trials.landed[job.name, happening(self.world, job)] += 1
                     what.append(f"{place or f'{moment:.2f} s'}")
-                ended = wait(self.world, process)
-                if ended.code not in (0, -signal.SIGKILL):
-                    trials.problems.append(
-                        f"{job.name} after kills at {what}: exit code {ended.code}: {ended.said[-300:]}"
-                    )
+                end = ended(self.world, process)
+                if end.code not in (0, -signal.SIGKILL):
+                    trials.problems.append(f"{job.name} after kills at {what}: exit code {end.code}: {end.said[-300:]}")
             self._finish(job, f"kills at {', '.join(what)}", trials)
         return trials
 
@@ -265,13 +254,13 @@ class Harness:
         for number in range(count):
             job, name = JOBS[number // len(ways) % len(JOBS)], ways[number % len(ways)]
             with FAULTS[name](self.world, self.rng) as prepare:
-                ended = wait(self.world, start(self.world, job.command, prepare))
+                end = ended(self.world, start(self.world, job.command, prepare))
                 # In C code, which has no way to say so but glibc's own line.
-                died = name == MEMORY and (ended.code < 0 or ended.said.rstrip().endswith(": ABORT"))
-                clear = ended.code in (0, 1, 3, 4) and "Traceback" not in ended.said
-                if not died and (not clear or (ended.code and "error: " not in ended.said)):
-                    trials.problems.append(f"{job.name} with {name}: exit code {ended.code}: {ended.said[-600:]}")
-                how = "ended in C code" if died else "a clear error" if ended.code else "not reached"
+                died = name == MEMORY and (end.code < 0 or end.said.rstrip().endswith(": ABORT"))
+                clear = end.code in (0, 1, 3, 4) and "Traceback" not in end.said
+                if not died and (not clear or (end.code and "error: " not in end.said)):
+                    trials.problems.append(f"{job.name} with {name}: exit code {end.code}: {end.said[-600:]}")
+                how = "ended in C code" if died else "a clear error" if end.code else "not reached"
                 kept = list((self.world / "out").rglob("manifest.json"))
             trials.landed[f"{job.name}, {name}", how] += 1
             from simgan_cli.engine.run_folder.checkpoints import verify_checkpoint
@@ -283,9 +272,9 @@ class Harness:
         return trials
 
     def _finish(self, job: Job, what: str, trials: Trials) -> None:
-        ended = wait(self.world, start(self.world, job.command))
-        if ended.code != 0:
-            trials.problems.append(f"{job.name} after {what}: exit code {ended.code}: {ended.said[-600:]}")
+        end = ended(self.world, start(self.world, job.command))
+        if end.code != 0:
+            trials.problems.append(f"{job.name} after {what}: exit code {end.code}: {end.said[-600:]}")
         else:
             found, expected = job.result(self.world), self.expected[job.name]
             different = [
@@ -350,7 +339,7 @@ FAULTS: dict[str, Any] = {
 
 
 def can_mount() -> bool:
-    """Say whether this process may mount a file system."""
+    """Return whether this process may mount a file system."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True, capture_output=True)
@@ -368,11 +357,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     os.environ.update({"NO_COLOR": "1", "COLUMNS": "200"})
-    import torch
-
-    torch.set_num_threads(1)  # a process with threads of its own cannot be forked safely
-    for module in HEAVY:
-        import_module(module)
+    warm_up(HEAVY)
     if can_mount():
         FAULTS.update({"a full disk": small_disk, "a read-only disk": read_only})
     else:

@@ -15,87 +15,62 @@ import os
 import random
 import resource
 import shutil
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
+
+from benchmarks.stress._fork import fork, silence, wait, warm_up
 
 ROOT = Path(__file__).parents[2]
 ENGINE = Path("simgan_cli") / "engine"
-TESTS = {
-    "algorithm": ["test_losses.py", "test_algorithm.py"],
-    "history": ["test_history.py"],
-    "metrics": ["test_metrics.py"],
-    "drift": ["test_drift.py"],
-    "noise": ["test_noise.py"],
-    "psi": ["test_losses.py"],
-    "balance": ["test_balance.py"],
+TESTS = {  # of each module, below tests/engine
+    "method/algorithm": ["method/test_losses", "method/test_algorithm"],
+    "method/history": ["method/test_history"],
+    "method/noise": ["method/test_noise"],
+    "method/psi": ["method/test_losses"],
+    "metrics/label_drift": ["metrics/test_label_drift"],
+    "training/auto_lambda": ["training/test_auto_lambda"],
+    "training/running_means": ["training/test_running_means"],
 }
-# Compiling networks and whole trainings take seconds to minutes, and say nothing that their neighbours do not.
-QUICK = "not compiled and not a_scale_of_psi and not a_number_stays"
+MODULES = {Path(module).name: module for module in TESTS}
+FLAGS = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not slow", "--no-ceiling"]
 HEAVY = (
-    "torch",
-    "numpy",
-    "pydantic",
-    "torchvision.transforms.v2.functional",
-    "scipy.ndimage",
-    "safetensors.torch",
+    "numpy", "pydantic", "pytest", "torchvision.transforms.v2.functional", "scipy.ndimage", "safetensors.torch",
     "PIL.Image",
-)
+)  # fmt: skip
 WRONG_SOURCE = 99
-CPU_SECONDS, PATIENCE = 60, 1200  # of the processor and of the clock; a mutant that does not end is noticed, too
-# (module, line of source as mutated): why no test can tell.
-HARMLESS: dict[tuple[str, str], str] = {
-    (
-        "psi",
-        "_frozen(network, without_memory)(torch.zeros(2, *shape, device=without_memory))",
-    ): "images without values: how many does not matter",
-    (
-        "algorithm",
-        "return torch.optim.Adam(network.parameters(), lr=rate, betas=(self.config.beta1, 0.999), fused=False)",
-    ): "the same update, only slower",
-    ("drift", "MIN_SIDE_PIXELS = 9"): "test_realism.py looks after it",
-    (
-        "drift",
-        "mean = strength.mean(dim=(1, 2), keepdim=True) - 1e-12",
-    ): "either keeps 0 from being divided by 0",
-    (
-        "drift",
-        "floor = strength.amax(dim=(1, 2), keepdim=True) * 0.001 - 1e-12",
-    ): "either keeps 0 from being divided by 0",
-    (
-        "drift",
-        "flat = window.amax(dim=(1, 2)) < window.amin(dim=(1, 2)) + 1e-09",
-    ): "a flat surface has the same value everywhere",
-    **{
-        ("drift", f"return torch.where({curvature}, 0.5 * (before - after) / curvature, {otherwise})"): (
-            "around a peak it is below 0, but on a flat surface, which has no shift anyway"
-        )
-        for curvature, otherwise in (("curvature <= 0", 0), ("curvature < 1", 0), ("curvature < 0", 1))
+CPU_SECONDS, WALL_SECONDS = 60, 1200  # a mutant that does not end is noticed, too
+ZERO = "either keeps 0 from being divided by 0"
+FLAT = "around a peak it is below 0, but on a flat surface, which has no shift anyway"
+HARMLESS = {  # by module and line of source as mutated: why no test can tell
+    "algorithm": {
+        "return torch.optim.Adam(network.parameters(), lr=rate, betas=(self.config.beta1, 0.999), fused=False)":
+            "the same update, only slower",
     },
-    (
-        "history",
-        "@dataclass(frozen=False)",
-    ): "frozen is for readers and the type checker: nothing assigns to an excerpt",
-    (
-        "metrics",
-        "return {name: [total, self.counts[name]] for name, total in zip(self.sums, values, strict=False)}",
-    ): "the values are stacked from these very sums, so that there are as many",
-    (
-        "noise",
-        "return int(np.random.SeedSequence(numbers).generate_state(2)[0])",
-    ): "the first of two is the first of one",
-    (
-        "psi",
+    "label_drift": {
+        "SMALLEST_SIDE = 9": "test_realism.py looks after it",
+        "mean = strength.mean(dim=(1, 2), keepdim=True) - 1e-12": ZERO,
+        "floor = strength.amax(dim=(1, 2), keepdim=True) * 0.001 - 1e-12": ZERO,
+        "flat = window.amax(dim=(1, 2)) < window.amin(dim=(1, 2)) + 1e-09": "a flat surface is the same everywhere",
+        "return torch.where(curvature <= 0, 0.5 * (before - after) / curvature, 0)": FLAT,
+        "return torch.where(curvature < 1, 0.5 * (before - after) / curvature, 0)": FLAT,
+        "return torch.where(curvature < 0, 0.5 * (before - after) / curvature, 1)": FLAT,
+    },
+    "noise": {
+        "return int(np.random.SeedSequence(numbers).generate_state(2)[0])": "the first of two is the first of one",
+    },
+    "psi": {
         "_BUILT_IN: dict[str, FeatureTransform] = "
-        "dict(zip(PSI_NAMES, (identity, derivatives, channel_mean, blur, normalized), strict=False))",
-    ): "both have five entries",
-}
+        "dict(zip(PSI_NAMES, (identity, derivatives, channel_mean, blur, normalized), strict=False))":
+            "both have five entries",
+    },
+    "running_means": {
+        "return {name: [total, self.counts[name]] for name, total in zip(self.sums, values, strict=False)}":
+            "the values are stacked from these very sums, so that there are as many",
+    },
+}  # fmt: skip
 SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Pow: ast.Mult,
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -114,10 +89,14 @@ class Mutant:
     source: str
 
 
+def source_of(module: str, source: Path = ROOT / "src") -> Path:
+    """Return the file of a module of the engine."""
+    return source / ENGINE / f"{MODULES[module]}.py"
+
+
 def mutants_of(module: str) -> Iterator[Mutant]:
     """Yield every mutant of a module of the engine; its docstrings and annotations stay."""
-    path = ROOT / "src" / ENGINE / f"{module}.py"
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(source_of(module).read_text())
     lines = ast.unparse(tree).splitlines()
     for place, node in enumerate(ast.walk(tree)):
         for way in range(2):
@@ -135,7 +114,7 @@ def mutants_of(module: str) -> Iterator[Mutant]:
 
 
 def _change(node: ast.AST, way: int) -> bool:
-    """Change a node in place in one of two ways; say whether there is such a way."""
+    """Change a node in place in one of two ways; return whether there is such a way."""
     match node:
         case ast.BinOp() | ast.BoolOp() | ast.AugAssign() if way == 0 and type(node.op) in SWAPPED:
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
@@ -166,73 +145,51 @@ def _is_call(statement: ast.stmt) -> bool:
 
 
 def is_noticed(mutant: Mutant) -> bool:
-    """Run the tests beside a mutant in a forked process; say whether any fails."""
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-            code = _test(mutant)
-        finally:
-            os._exit(code)
-    until = time.monotonic() + PATIENCE
-    while True:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            if code == WRONG_SOURCE:
-                raise SystemExit(f"{mutant.module}: the tests would not have read the mutant: nothing can be learned")
-            return code != 0
-        if time.monotonic() > until:
-            os.kill(process, signal.SIGKILL)
-        time.sleep(0.02)
+    """Return whether any of the tests beside a mutant fails, which run in a forked process."""
+    code = wait(fork(lambda: _test(mutant)), WALL_SECONDS)
+    if code == WRONG_SOURCE:
+        raise SystemExit(f"{mutant.module}: the tests would not have read the mutant: nothing can be learned")
+    return code != 0
 
 
 def _test(mutant: Mutant) -> int:
     import pytest
 
-    silence = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        os.dup2(silence, number)
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    silence()
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder) / "src"
         shutil.copytree(ROOT / "src", copied, ignore=shutil.ignore_patterns("__pycache__"))
-        (copied / ENGINE / f"{mutant.module}.py").write_text(mutant.source)
+        source_of(mutant.module, copied).write_text(mutant.source)
         sys.path.insert(0, str(copied))
         os.environ["PYTHONPATH"] = str(copied)
-        files = [str(ROOT / "tests" / "engine" / name) for name in TESTS[mutant.module]]
+        files = [str(ROOT / "tests" / "engine" / f"{name}.py") for name in TESTS[MODULES[mutant.module]]]
         from simgan_cli import engine
 
         if engine.__file__ != str(copied / ENGINE / "__init__.py"):
             return WRONG_SOURCE
-        return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-k", QUICK, *files]))
+        return int(pytest.main([*FLAGS, *files]))
 
 
 def main() -> int:
     """Run the mutants, print those that survive, exit with 1 where one is not explained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--module", choices=sorted(TESTS), action="append")
+    parser.add_argument("--module", choices=sorted(MODULES), action="append")
     parser.add_argument("--sample", type=int, help="mutants of each module, at random; by default all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    with suppress(ImportError):
-        for module in HEAVY:
-            import_module(module)
-    import torch
-
-    torch.set_num_threads(1)  # a process with threads of its own cannot be forked safely
+    warm_up(HEAVY)
     os.chdir(ROOT)
     print("| module | mutants | noticed | harmless | survived |\n|---|---|---|---|---|", flush=True)
     survivors = []
-    for module in arguments.module or TESTS:
+    for module in arguments.module or MODULES:
         found = list(mutants_of(module))
         if arguments.sample and arguments.sample < len(found):
             found = random.Random(arguments.seed).sample(found, arguments.sample)
-        source = (ROOT / "src" / ENGINE / f"{module}.py").read_text()
-        if is_noticed(Mutant(module, 0, "", "", source)):
+        if is_noticed(Mutant(module, 0, "", "", source_of(module).read_text())):
             raise SystemExit(f"{module}: its tests fail with the source as it is: nothing can be learned")
         alive = [mutant for mutant in found if not is_noticed(mutant)]
-        unexplained = [mutant for mutant in alive if (mutant.module, mutant.after) not in HARMLESS]
+        unexplained = [mutant for mutant in alive if mutant.after not in HARMLESS.get(module, {})]
         survivors += unexplained
         dead, harmless = len(found) - len(alive), len(alive) - len(unexplained)
         print(f"| {module} | {len(found)} | {dead} | {harmless} | {len(unexplained)} |", flush=True)
