@@ -68,14 +68,10 @@ def test_tables_of_the_code_are_whole(site: Path) -> None:
         assert all(f">{entry}<" in page for entry in entries), name
 
 
-def test_the_readme_is_the_front_page(site: Path) -> None:
-    page = (site / "index.html").read_text()
-    assert 'href="tutorial.html"' in page
-    assert 'href="results.html"' in page
-
-
-def test_equations_are_drawn_by_the_browser(site: Path) -> None:
-    page = (site / "method.html").read_text()
-    assert page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"') >= 4
-    assert "arithmatex" not in page
-    assert "\\(" not in page
+def test_the_readme_is_the_front_page_and_the_browser_draws_equations(site: Path) -> None:
+    front, method = ((site / f"{name}.html").read_text() for name in ("index", "method"))
+    assert 'href="tutorial.html"' in front
+    assert 'href="results.html"' in front
+    assert method.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"') >= 4
+    assert "arithmatex" not in method
+    assert "\\(" not in method
