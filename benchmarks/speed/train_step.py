@@ -7,7 +7,6 @@ in float32 and in its own precision. Each runs in a process of its own, for allo
 Rounds of all alternate; ratios are taken round by round.
 """
 
-import copy
 import itertools
 import multiprocessing
 import statistics
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_loop import plain_iteration
 from benchmarks.speed._table import clock_of, parser_of, print_head, print_row, spread, timed
@@ -173,34 +173,12 @@ def images_in_an_iteration(config: TrainConfig) -> int:
     return (config.refiner_updates + config.discriminator_updates) * config.batch_size
 
 
-def multiply_adds(config: TrainConfig) -> float:
-    """Return the convolutions' multiply-adds of one iteration: a backward pass costs one more for each gradient.
-
-    R's step: R forward, weights and inputs; D forward and inputs. D's step: R forward on half; D on 2b images forward,
-    weights and inputs. (Gradients of the first layers' inputs, which nobody needs, are under 1 % and counted.)
-    """
-    b = config.batch_size
-    refiner, discriminator = (network_multiply_adds(network) for network in build_networks(config, 1, SIZE))
-    refiner_step = b * (3 * refiner + 2 * discriminator)
-    discriminator_step = (b - b // 2) * refiner + 2 * b * 3 * discriminator
-    return config.refiner_updates * refiner_step + config.discriminator_updates * discriminator_step
-
-
-def network_multiply_adds(network: Refiner | Discriminator) -> float:
-    """Return the multiply-adds of one image's forward pass: weights times places of each convolution."""
-    network = copy.deepcopy(network).to("meta")
-    counts: list[int] = []
-
-    def count(module: torch.nn.Module, _: object, output: Tensor) -> None:
-        assert isinstance(module, torch.nn.Conv2d)
-        counts.append(module.weight.numel() * output.shape[2] * output.shape[3])
-
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        network(torch.zeros(1, network.inputs, *SIZE, device="meta"))
-    return float(sum(counts))
+def operations_of(config: TrainConfig) -> int:
+    """Return the floating-point operations of an iteration's bare passes, two for each multiply-add."""
+    iteration = bare_iteration(config.model_copy(update={"precision": "fp32"}), torch.device("meta"))
+    with FlopCounterMode(display=False) as counter:
+        iteration()
+    return int(counter.get_total_flops())
 
 
 def compare_with_bare(config: TrainConfig, iterations: int, rounds: int) -> tuple[object, ...]:
@@ -210,7 +188,7 @@ def compare_with_bare(config: TrainConfig, iterations: int, rounds: int) -> tupl
     return (
         config.refiner_width, config.batch_size, f"{product:.3f}", f"{bare:.3f}",
         f"{images_in_an_iteration(config) / product:.1f}", spread(ratios(turns, "bare", "product", "seconds"), 3),
-        f"{multiply_adds(config) * 2 / product / 1e9:.0f}", f"{turns['product'][0]['memory']:.0f}",
+        f"{operations_of(config) / product / 1e9:.0f}", f"{turns['product'][0]['memory']:.0f}",
     )  # fmt: skip
 
 
@@ -218,7 +196,7 @@ def compare_with_plain(config: TrainConfig, iterations: int, rounds: int) -> tup
     """Return a line of the table: the plain loop and the product in two precisions."""
     products = {"fp32": config.model_copy(update={"precision": "fp32"}), "product": config}
     turns = compare({"plain": config} | products, iterations, rounds)
-    images, operations = images_in_an_iteration(config), 2 * multiply_adds(config)
+    images, operations = images_in_an_iteration(config), operations_of(config)
     rates = [images / statistics.median(measured["seconds"] for measured in turns[kind]) for kind in turns]
     gains = [spread(ratios(turns, "plain", kind, clock)) for kind in products for clock in ("seconds", "cpu")]
     clock, floors = clock_of(resolve_device(config.device)), []
