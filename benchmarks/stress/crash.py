@@ -39,8 +39,8 @@ NOT_COMPARED = {"images_per_second", "peak_memory_mb"}
 TRAIN = [
     "train", "--synthetic", "synthetic", "--real", "real", "--out", "out/run", "--cache", "out/cache",
     "--resume", "auto", "--device", "cpu", "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4",
-    "--history-size", "12", "--pretrain-refiner", "4", "--pretrain-discriminator", "4", "--steps", "12",
-    "--save-every", "3", "--keep", "0", "--log-every", "5", "--sample-every", "8", "--eval-every", "0",
+    "--history-size", "12", "--pretrain-refiner", "2", "--pretrain-discriminator", "2", "--steps", "6",
+    "--save-every", "3", "--keep", "0", "--log-every", "4", "--sample-every", "5", "--eval-every", "0",
     "--psi", "identity",
 ]  # fmt: skip
 REFINE = [
@@ -182,8 +182,7 @@ def kill_at(world: Path, process: int, moment: float, place: str | None) -> bool
     while time.monotonic() < until and not (place and shows(world, place)):
         if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return False
-        if place is None:
-            time.sleep(0.001)
+        time.sleep(0 if place else 0.001)
     os.kill(process, signal.SIGKILL)
     return True
 
@@ -201,87 +200,84 @@ def happening(world: Path, job: Job) -> str:
     return "training: before the first line" if (world / "out" / "run" / "config.json").is_file() else "starting"
 
 
-@dataclass
-class Trials:
-    """What a number of trials showed."""
-
-    landed: Counter[tuple[str, str]]
-    problems: list[str]
-
-
 class Harness:
-    """A world with undisturbed results, and disturbed commands that must come to the same."""
+    """A world with undisturbed results, and disturbed commands that must come to the same; `problems` where not."""
 
     def __init__(self, world: Path, seed: int) -> None:
         self.world, self.rng = world, random.Random(seed)
-        build(world)
+        self.problems: list[str] = []
         self.expected: dict[str, dict[str, Any]] = {}
         self.seconds: dict[str, float] = {}
+        build(world)
         for job in JOBS:
             started = time.monotonic()
-            end = ended(world, start(world, job.command))
+            end = self._run(job)
             assert end.code == 0, end.said
             self.seconds[job.name] = time.monotonic() - started
             self.expected[job.name] = job.result(world)
             self._clear()
 
+    def _run(self, job: Job, prepare: Callable[[], None] | None = None) -> Ended:
+        return ended(self.world, start(self.world, job.command, prepare))
+
     def _clear(self) -> None:
         shutil.rmtree(self.world / "out", ignore_errors=True)
 
-    def kills(self, count: int) -> Trials:
-        """Kill `count` times in all, one to three times before a command may end."""
-        trials = Trials(Counter(), [])
-        while trials.landed.total() < count:
+    def _note(self, job: Job, what: str, end: Ended) -> None:
+        self.problems.append(f"{job.name} after {what}: exit code {end.code}: {end.said[-600:]}")
+
+    def kills(self, count: int) -> Counter[tuple[str, str]]:
+        """Kill `count` times in all, one to three times before a command may end; return what each was at."""
+        landed = Counter[tuple[str, str]]()
+        while landed.total() < count:
             job = JOBS[self.rng.random() < 0.3]
-            what = []
+            what = "kills at"
             for _ in range(self.rng.randrange(1, 4)):
                 place = self.rng.choice([None, *job.places.values()])
                 moment = self.rng.uniform(0, 1.1 * self.seconds[job.name])
                 process = start(self.world, job.command)
                 if kill_at(self.world, process, moment, place):
-                    trials.landed[job.name, happening(self.world, job)] += 1
-                    what.append(f"{place or f'{moment:.2f} s'}")
+                    landed[job.name, happening(self.world, job)] += 1
+                    what += f" {place or f'{moment:.2f} s'}"
                 end = ended(self.world, process)
                 if end.code not in (0, -signal.SIGKILL):
-                    trials.problems.append(f"{job.name} after kills at {what}: exit code {end.code}: {end.said[-300:]}")
-            self._finish(job, f"kills at {', '.join(what)}", trials)
-        return trials
+                    self._note(job, what, end)
+            self._finish(job, what)
+        return landed
 
-    def faults(self, count: int) -> Trials:
-        """Take something from the process `count` times."""
-        trials = Trials(Counter(), [])
+    def faults(self, count: int) -> Counter[tuple[str, str]]:
+        """Take something from the process `count` times; return how it ended."""
+        from simgan_cli.engine.run_folder.layout import verify_checkpoint
+
+        landed = Counter[tuple[str, str]]()
         ways = list(FAULTS)
         for number in range(count):
-            job, name = JOBS[number // len(ways) % len(JOBS)], ways[number % len(ways)]
+            job, name = JOBS[number % len(JOBS)], ways[number % len(ways)]  # 2 and 3 or 5: every pair in turn
             with FAULTS[name](self.world, self.rng) as prepare:
-                end = ended(self.world, start(self.world, job.command, prepare))
+                end = self._run(job, prepare)
                 # In C code, which has no way to say so but glibc's own line.
                 died = name == MEMORY and (end.code < 0 or end.said.rstrip().endswith(": ABORT"))
                 clear = end.code in (0, 1, 3, 4) and "Traceback" not in end.said
                 if not died and (not clear or (end.code and "error: " not in end.said)):
-                    trials.problems.append(f"{job.name} with {name}: exit code {end.code}: {end.said[-600:]}")
-                how = "ended in C code" if died else "a clear error" if end.code else "not reached"
+                    self._note(job, name, end)
                 kept = list((self.world / "out").rglob("manifest.json"))
-            trials.landed[f"{job.name}, {name}", how] += 1
-            from simgan_cli.engine.run_folder.checkpoints import verify_checkpoint
-
+            how = "ended in C code" if died else "a clear error" if end.code else "not reached"
+            landed[f"{job.name}, {name}", how] += 1
             for path in kept:
                 if path.exists():
                     verify_checkpoint(path.parent)  # what was saved before is whole
-            self._finish(job, name, trials)
-        return trials
+            self._finish(job, name)
+        return landed
 
-    def _finish(self, job: Job, what: str, trials: Trials) -> None:
-        end = ended(self.world, start(self.world, job.command))
+    def _finish(self, job: Job, what: str) -> None:
+        """Run the command to its end and compare what it leaves."""
+        end = self._run(job)
+        result, expected = job.result(self.world), self.expected[job.name]
+        different = [name for name in result.keys() | expected.keys() if result.get(name) != expected.get(name)]
         if end.code != 0:
-            trials.problems.append(f"{job.name} after {what}: exit code {end.code}: {end.said[-600:]}")
-        else:
-            found, expected = job.result(self.world), self.expected[job.name]
-            different = [
-                name for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)
-            ]
-            if different:
-                trials.problems.append(f"{job.name} after {what}: differs in {different[:5]}")
+            self._note(job, what, end)
+        elif different:
+            self.problems.append(f"{job.name} after {what}: differs in {sorted(different)[:5]}")
         self._clear()
 
 
@@ -299,32 +295,23 @@ def _limited(name: int, low: int, high: int, *, above: Callable[[], int] = lambd
     return fault
 
 
-@contextlib.contextmanager
-def small_disk(world: Path, rng: random.Random) -> Iterator[None]:
-    """Put --out on a file system with little room; what fitted is kept for the next command."""
-    with _mounted(world, ["-t", "tmpfs", "-o", f"size={rng.choice((16, 32, 64, 128, 200))}k", "tmpfs"]):
-        yield
+def _mounted(options: Callable[[random.Random], str]) -> Any:
+    """Return a fault that puts --out on a file system of its own; what fitted is kept for the next command."""
 
+    @contextlib.contextmanager
+    def fault(world: Path, rng: random.Random) -> Iterator[None]:
+        out, kept = world / "out", world / "kept"
+        out.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options(rng), "tmpfs", out], check=True, capture_output=True)
+        try:
+            yield
+            shutil.copytree(out, kept, symlinks=True)
+        finally:
+            subprocess.run(["umount", out], check=True)
+        out.rmdir()
+        kept.rename(out)
 
-@contextlib.contextmanager
-def read_only(world: Path, rng: random.Random) -> Iterator[None]:
-    """Put --out on a file system that takes nothing."""
-    with _mounted(world, ["-t", "tmpfs", "-o", "ro", "tmpfs"]):
-        yield
-
-
-@contextlib.contextmanager
-def _mounted(world: Path, options: list[str]) -> Iterator[None]:
-    out = world / "out"
-    out.mkdir()
-    subprocess.run(["mount", *options, str(out)], check=True, capture_output=True)
-    try:
-        yield
-        shutil.copytree(out, world / "kept", symlinks=True, copy_function=shutil.copy2)
-    finally:
-        subprocess.run(["umount", str(out)], check=True)
-    out.rmdir()
-    (world / "kept").rename(out)
+    return fault
 
 
 def _address_space() -> int:
@@ -335,6 +322,12 @@ FAULTS: dict[str, Any] = {
     "a limit on file sizes": _limited(resource.RLIMIT_FSIZE, 5_000, 60_000),
     "no more file descriptors": _limited(resource.RLIMIT_NOFILE, 5, 40),
     MEMORY: _limited(resource.RLIMIT_AS, 1_000_000, 400_000_000, above=_address_space),
+}
+
+
+MOUNTED: dict[str, Any] = {
+    "a full disk": _mounted(lambda rng: f"size={rng.choice((16, 32, 64, 128, 200))}k"),
+    "a read-only disk": _mounted(lambda rng: "ro"),
 }
 
 
@@ -359,23 +352,22 @@ def main() -> int:
     os.environ.update({"NO_COLOR": "1", "COLUMNS": "200"})
     warm_up(HEAVY)
     if can_mount():
-        FAULTS.update({"a full disk": small_disk, "a read-only disk": read_only})
+        FAULTS.update(MOUNTED)
     else:
         print("no right to mount: a full and a read-only disk are left out")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="simgan-crash-") as folder:
         harness = Harness(Path(folder), arguments.seed)
         kills, faults = harness.kills(arguments.kills), harness.faults(arguments.faults)
-    for title, trials in (("killed during", kills), ("fault", faults)):
+    for title, landed in (("killed during", kills), ("fault", faults)):
         print(f"| command | {title} | times |\n|---|---|---|")
-        for (job, what), count in sorted(trials.landed.items()):
+        for (job, what), count in sorted(landed.items()):
             print(f"| {job} | {what} | {count} |")
-        print(f"| all | | {trials.landed.total()} |\n")
-    problems = [*kills.problems, *faults.problems]
-    print(f"{len(problems)} problems. Seed {arguments.seed}, {time.monotonic() - started:.0f} s.")
-    for problem in problems:
+        print(f"| all | | {landed.total()} |\n")
+    print(f"{len(harness.problems)} problems. Seed {arguments.seed}, {time.monotonic() - started:.0f} s.")
+    for problem in harness.problems:
         print(f"- {problem}")
-    return bool(problems)
+    return bool(harness.problems)
 
 
 if __name__ == "__main__":
