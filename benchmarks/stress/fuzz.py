@@ -604,12 +604,17 @@ def model(case: Case) -> None:
     rng, folder = case.rng, case.folder / "model"
     shutil.copytree(run_template() / "refiner", folder)
     target = folder / rng.choice(("config.json", "model.safetensors"))
-    if target.suffix == ".json":
-        target.write_bytes(json_bytes(mutated_json(json.loads(target.read_text()), rng), rng))
-    else:
-        target.write_bytes(hostile_tensors(target.read_bytes(), rng))
+    corrupt(target, rng)
     found = open_model(folder)
     ImageRefiner(found, torch.device("cpu"))(np.zeros((16, 20, found.channels), np.uint8))
+
+
+def corrupt(file: Path, rng: Rng) -> None:
+    """Make a file of JSON or of tensors lie."""
+    if file.suffix == ".safetensors":
+        file.write_bytes(hostile_tensors(file.read_bytes(), rng))
+    else:
+        file.write_bytes(json_bytes(mutated_json(json.loads(file.read_text()), rng), rng))
 
 
 def hostile_tensors(content: bytes, rng: Rng) -> bytes:
@@ -666,10 +671,7 @@ def run_folder(case: Case) -> None:
     run = RunFolder(root)
     checkpoint = run.checkpoint(2)
     target = rng.choice([run.config, run.metrics, *checkpoint.iterdir(), *[checkpoint / "state.json"] * 6])
-    if target.suffix in (".json", ".jsonl"):
-        target.write_bytes(json_bytes(mutated_json(json.loads(target.read_text()), rng), rng))
-    else:
-        target.write_bytes(hostile_tensors(target.read_bytes(), rng))
+    corrupt(target, rng)
     if target.parent == checkpoint and target.name != MANIFEST and rng.random() < 0.8:
         (checkpoint / MANIFEST).unlink()
         write_manifest(checkpoint)
