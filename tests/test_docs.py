@@ -61,9 +61,9 @@ class Block:
 
 def blocks_of(page: Path) -> list[Block]:
     fence = r'(?:^<!-- ([^\n]+) -->\n)?^```(\w+)(?: title="([^\n]+)")?\n(.*?)^```$'
-    found = re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(found) == len(re.findall("^```", page.read_text(), re.MULTILINE)) / 2, "a fence that is not understood"
-    return [Block(comment, language, title or None, text) for comment, language, title, text in found]
+    fences = re.findall(fence, page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(fences) == len(re.findall("^```", page.read_text(), re.MULTILINE)) / 2, "a fence that is not understood"
+    return [Block(comment, language, title or None, text) for comment, language, title, text in fences]
 
 
 @pytest.fixture(scope="module")

@@ -263,8 +263,8 @@ def run_of(work: Path, job: str, recipe: str, seed: int) -> Path:
 def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Do one job with one recipe and seed; return its line of results."""
     run = run_of(options.work, job.name, recipe, seed)
-    told = trained(job, recipe, seed, run, options.train)
-    line = {"job": job.name, "recipe": recipe, "seed": seed, "conditions": conditions(options), **told}
+    training = trained(job, recipe, seed, run, options.train)
+    line = {"job": job.name, "recipe": recipe, "seed": seed, "conditions": conditions(options), **training}
     if job.target is not None:
         downstream = downstream_of(job, options)
         kept = downstream.baselines(seed) | downstream.refined(run, seed)
@@ -289,17 +289,17 @@ def trained(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) 
             with attempts.open("a") as file:
                 file.write(f"{(cpu_of_children() - cpu) / 60}\n")
         cpu_minutes = sum(float(minutes) for minutes in attempts.read_text().split())
-        told = {
+        training = {
             "machine": machine(), "settings": json.loads((run / "config.json").read_text())["settings"],
             "minutes": round((time.monotonic() - started) / 60, 2), "cpu_minutes": round(cpu_minutes, 2),
             "train_seconds": document["seconds"], "steps": document["step"],
-            "metrics": document["exported"] or {}, "health": [found["rule"] for found in document["health"]],
+            "metrics": document["exported"] or {}, "health": [finding["rule"] for finding in document["health"]],
         }  # fmt: skip
-        write_atomic(record, json.dumps({"flags": list(common), "told": told}))
-    found = json.loads(record.read_text())
-    if found["flags"] != list(common):
-        raise SystemExit(f"{record}: trained with {found['flags']}, not with {list(common)}; take another --work")
-    result: dict[str, Any] = found["told"]
+        write_atomic(record, json.dumps({"flags": list(common), "told": training}))
+    stored = json.loads(record.read_text())
+    if stored["flags"] != list(common):
+        raise SystemExit(f"{record}: trained with {stored['flags']}, not with {list(common)}; take another --work")
+    result: dict[str, Any] = stored["told"]
     return result
 
 
@@ -309,14 +309,14 @@ def hindsight(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> I
     for line in lines:
         if "errors" in line and line["job"] in options.job and line["seed"] in options.seed:
             run = RunFolder(run_of(options.work, line["job"], line["recipe"], line["seed"]))
-            seen = {found["step"]: found for found in run.read_metrics() if "swd_refined" in found}
-            errors = errors_at(line, run, seen.keys(), options)
+            measured = {entry["step"]: entry for entry in run.read_metrics() if "swd_refined" in entry}
+            errors = errors_at(line, run, measured.keys(), options)
             best = min(errors, key=lambda step: (errors[step], step), default=None)  # none measured and kept: no row
             for step, error in sorted(errors.items()):
                 marks = ["exported"] * (step == line["metrics"].get("step")) + ["best"] * (step == best)
-                drift = seen[step].get("label_drift", np.nan)
+                distance, drift = measured[step]["swd_refined"], measured[step].get("label_drift", np.nan)
                 yield (
-                    f"| {line['job']} | {line['recipe']} | {line['seed']} | {step} | {seen[step]['swd_refined']:.3f} "
+                    f"| {line['job']} | {line['recipe']} | {line['seed']} | {step} | {distance:.3f} "
                     f"| {drift:.2f} | {error:.2f} | {', '.join(marks)} |"
                 )
 
@@ -327,9 +327,9 @@ def errors_at(
     """Return the error by the refiner of each of `steps` whose checkpoint was kept, and by the exported one."""
     downstream = downstream_of(job_of(line["job"], options.data, options.work), options)
     kept = [step for step in map(step_of, run.existing_checkpoints()) if step in steps]
-    found = {step: downstream.refined_at(run.root, step, line["seed"]) for step in kept}
+    errors = {step: downstream.refined_at(run.root, step, line["seed"]) for step in kept}
     exported = line["metrics"].get("step")
-    return found | ({exported: line["errors"]["refined"]} if exported in steps else {})
+    return errors | ({exported: line["errors"]["refined"]} if exported in steps else {})
 
 
 def precision_of(options: argparse.Namespace) -> Literal["fp32", "bf16"]:
@@ -395,29 +395,29 @@ def table(lines: Sequence[dict[str, Any]], work: Path) -> str:
         "| CPU minutes | steps | health |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---|---|---:|---|---:|---:|---:|---|",
     ]
-    for (job, recipe), found in groups(lines):
+    for (job, recipe), group in groups(lines):
         metrics = {
-            name: float(np.mean([line["metrics"].get(name, np.nan) for line in found]))
+            name: float(np.mean([line["metrics"].get(name, np.nan) for line in group]))
             for name in ("label_drift", "swd_synthetic", "swd_refined", "swd_real", "two_sample")
         }
         names = ("synthetic", "augmented", "refined", "refined, augmented", "refined and synthetic", "oracle")
-        if "errors" in found[0]:
-            unit = found[0]["unit"]
-            errors = [f"{np.mean([line['errors'][name] for line in found]):.2f} {unit}" for name in names]
-            synthetic, refined, oracle = (_kept(work, found, name) for name in ("synthetic", "refined", "oracle"))
-            persons = found[0].get("persons")  # lines of older commits do not name them
+        if "errors" in group[0]:
+            unit = group[0]["unit"]
+            errors = [f"{np.mean([line['errors'][name] for line in group]):.2f} {unit}" for name in names]
+            synthetic, refined, oracle = (_kept(work, group, name) for name in ("synthetic", "refined", "oracle"))
+            persons = group[0].get("persons")  # lines of older commits do not name them
             low, high = closure_interval(synthetic, refined, oracle, persons)
-            gap = f"{np.mean([line['closure'] for line in found]):.2f} ({low:.2f} to {high:.2f})"
-            by_seed = ", ".join(f"{line['closure']:.2f}" for line in found)
+            gap = f"{np.mean([line['closure'] for line in group]):.2f} ({low:.2f} to {high:.2f})"
+            by_seed = ", ".join(f"{line['closure']:.2f}" for line in group)
         else:
             errors, gap, by_seed = [""] * len(names), "", ""
-        health = ", ".join(sorted({rule for line in found for rule in line["health"]})) or "-"
+        health = ", ".join(sorted({rule for line in group for rule in line["health"]})) or "-"
         rows.append(
-            f"| {job} | {recipe} | {len(found)} | {' | '.join(errors)} | {gap} | {by_seed} "
+            f"| {job} | {recipe} | {len(group)} | {' | '.join(errors)} | {gap} | {by_seed} "
             f"| {metrics['label_drift']:.2f} "
             f"| {metrics['swd_synthetic']:.3f}, {metrics['swd_refined']:.3f} ({metrics['swd_real']:.3f}) "
-            f"| {metrics['two_sample']:.0%} | {np.mean([line['cpu_minutes'] for line in found]):.1f} "
-            f"| {np.mean([line['steps'] for line in found]):.0f} | {health} |"
+            f"| {metrics['two_sample']:.0%} | {np.mean([line['cpu_minutes'] for line in group]):.1f} "
+            f"| {np.mean([line['steps'] for line in group]):.0f} | {health} |"
         )
     return "\n".join(rows)
 
@@ -478,8 +478,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             line = measure(job, recipe, seed, options)
             with results.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            told = {key: line.get(key) for key in ("job", "recipe", "seed", "errors", "closure")}
-            print(json.dumps(told), flush=True)
+            summary = {key: line.get(key) for key in ("job", "recipe", "seed", "errors", "closure")}
+            print(json.dumps(summary), flush=True)
     print(table(read_lines(results), options.work))
     for row in hindsight(read_lines(results), options) if options.hindsight else ():
         print(row, flush=True)

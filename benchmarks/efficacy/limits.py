@@ -80,8 +80,8 @@ def shares(errors: dict[str, efficacy.Errors], beyond: str, persons: Sequence[st
     for name in [name for name in errors if name not in (RAW, beyond, LABELLED)]:
         low, high = efficacy.closure_interval(start, errors[name], end, persons)
         by_seed = [efficacy.closure(*of_seed) for of_seed in zip(start, errors[name], end, strict=True)]
-        told = ", ".join(f"{share:.2f}" for share in by_seed)
-        yield f"| {name} | {np.mean(by_seed):.2f} ({low:.2f} to {high:.2f}) | {told} |"
+        of_each = ", ".join(f"{share:.2f}" for share in by_seed)
+        yield f"| {name} | {np.mean(by_seed):.2f} ({low:.2f} to {high:.2f}) | {of_each} |"
 
 
 def kept_as(row: str, flags: Sequence[str], run: Path | None) -> str:

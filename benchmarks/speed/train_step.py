@@ -100,7 +100,7 @@ def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, i
     b = config.batch_size
     images = torch.rand(b, 1, *size, device=device).contiguous(memory_format=torch.channels_last) * 2 - 1
     noise = torch.randn(b, refiner.inputs - 1, *size, device=device)
-    seen = torch.cat([images, noise], dim=1).contiguous(memory_format=torch.channels_last)
+    inputs = torch.cat([images, noise], dim=1).contiguous(memory_format=torch.channels_last)
     both = torch.cat([images, images])
     in_precision = autocast(resolve_precision(config.precision, device), device)  # as the product computes
 
@@ -111,14 +111,14 @@ def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, i
         discriminator.requires_grad_(False)
         for _ in range(config.refiner_updates):
             with in_precision():
-                refined = refiner(seen)
+                refined = refiner(inputs)
                 logits = discriminator(refined)
             (loss(logits) + (refined.float() - images).abs().mean()).backward()
             refiner.zero_grad(set_to_none=True)
         discriminator.requires_grad_(True)
         for _ in range(config.discriminator_updates):
             with torch.no_grad(), in_precision():
-                refiner(seen[: b - b // 2])
+                refiner(inputs[: b - b // 2])
             with in_precision():
                 logits = discriminator(both)
             loss(logits).backward()  # type: ignore[no-untyped-call]

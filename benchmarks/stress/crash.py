@@ -74,18 +74,18 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 def trained(world: Path) -> dict[str, Any]:
     """Return all that a run's folder and its cache hold, less what depends on the clock or the machine's load."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for name, content in files_below(world / "out").items():
         if name.endswith("state.json"):
             state = json.loads(content)
             del state["settings"]["cache"]
-            found[name] = state
+            contents[name] = state
         elif name.endswith("metrics.jsonl"):
             lines = [json.loads(line) for line in content.splitlines()]
-            found[name] = [{key: line[key] for key in line if key not in NOT_COMPARED} for line in lines]
+            contents[name] = [{key: line[key] for key in line if key not in NOT_COMPARED} for line in lines]
         elif not name.endswith(("log.txt", "report.html", "manifest.json", "README.md", ".lock")):
-            found[name] = content
-    return found
+            contents[name] = content
+    return contents
 
 
 def refined(world: Path) -> dict[str, Any]:
@@ -265,7 +265,7 @@ class Harness:
             landed[f"{job.name}, {name}", how] += 1
             for path in kept:
                 if path.exists():
-                    verify_checkpoint(path.parent)  # what was saved before is whole
+                    verify_checkpoint(path.parent)  # what was saved before is complete
             self._finish(job, name)
         return landed
 

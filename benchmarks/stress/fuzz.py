@@ -143,18 +143,18 @@ def images() -> dict[str, bytes]:
         "tga.png": (colour, {"format": "TGA"}), "eps.png": (colour, {"format": "EPS"}),
         "pdf.jpg": (colour, {"format": "PDF"}), "j2k.png": (colour, {"format": "JPEG2000"}),
     }  # fmt: skip
-    found = {}
+    contents = {}
     for name, (image, options) in ways.items():
         file = io.BytesIO()
         kinds = {"jpg": "JPEG", "tif": "TIFF"}
         suffix = name.split(".")[1]
         image.save(file, **{"format": kinds.get(suffix, suffix.upper())} | options)
-        found[name] = file.getvalue()
-    found["ascii.pgm"] = b"P2 # comment\n3 2\n15\n" + b" ".join(b"%d" % value for value in range(6))
-    found["ascii.ppm"] = b"P3\n1 2\n250\n0 100 250 7 8 9\n"
-    found["plain1.pgm"] = b"P1\n3 1\n1 0 1\n"
-    found["float.ppm"] = b"Pf\n2 2\n-1.0\n" + struct.pack("<4f", 0, 1, float("nan"), -5)
-    return found
+        contents[name] = file.getvalue()
+    contents["ascii.pgm"] = b"P2 # comment\n3 2\n15\n" + b" ".join(b"%d" % value for value in range(6))
+    contents["ascii.ppm"] = b"P3\n1 2\n250\n0 100 250 7 8 9\n"
+    contents["plain1.pgm"] = b"P1\n3 1\n1 0 1\n"
+    contents["float.ppm"] = b"Pf\n2 2\n-1.0\n" + struct.pack("<4f", 0, 1, float("nan"), -5)
+    return contents
 
 
 def mutated(content: bytes, rng: Rng, others: list[bytes] | None = None) -> bytes:
@@ -491,10 +491,10 @@ def arrays(rng: Rng) -> dict[str, Any]:
         label = label * rng.choice((1e300, 0, float("nan")))
     if next(odd):
         label = label.astype(rng.choice((np.complex64, "U5", np.int8)))
-    found: dict[str, Any] = {rng.choice(("x", "image", "data")): image, "gaze": label, "pupil": label}
+    data: dict[str, Any] = {rng.choice(("x", "image", "data")): image, "gaze": label, "pupil": label}
     if rng.random() < 0.4:
-        found[rng.choice(("person", "file"))] = noise.integers(0, 9, count + next(odd))
-    return found
+        data[rng.choice(("person", "file"))] = noise.integers(0, 9, count + next(odd))
+    return data
 
 
 class Payload:
@@ -605,8 +605,8 @@ def model(case: Case) -> None:
     shutil.copytree(run_template() / "refiner", folder)
     target = folder / rng.choice(("config.json", "model.safetensors"))
     corrupt(target, rng)
-    found = open_model(folder)
-    ImageRefiner(found, torch.device("cpu"))(np.zeros((16, 20, found.channels), np.uint8))
+    opened = open_model(folder)
+    ImageRefiner(opened, torch.device("cpu"))(np.zeros((16, 20, opened.channels), np.uint8))
 
 
 def corrupt(file: Path, rng: Rng) -> None:

@@ -101,16 +101,16 @@ def mutants_of(module: str) -> Iterator[Mutant]:
     for place, node in enumerate(ast.walk(tree)):
         for way in range(2):
             changed = copy.deepcopy(tree)
-            target = next(found for number, found in enumerate(ast.walk(changed)) if number == place)
+            target = next(other for number, other in enumerate(ast.walk(changed)) if number == place)
             if not _change(target, way):
                 continue
             source = ast.unparse(ast.fix_missing_locations(changed))
-            found = source.splitlines()
-            differing = [number for number, pair in enumerate(zip(lines, found, strict=False)) if pair[0] != pair[1]]
+            mutated = source.splitlines()
+            differing = [number for number, pair in enumerate(zip(lines, mutated, strict=False)) if pair[0] != pair[1]]
             if differing:
                 first = differing[0]
                 line = getattr(node, "lineno", 0)
-                yield Mutant(module, line, lines[first].strip(), found[first].strip(), source)
+                yield Mutant(module, line, lines[first].strip(), mutated[first].strip(), source)
 
 
 def _change(node: ast.AST, way: int) -> bool:
@@ -183,16 +183,16 @@ def main() -> int:
     print("| module | mutants | noticed | harmless | survived |\n|---|---|---|---|---|", flush=True)
     survivors = []
     for module in arguments.module or MODULES:
-        found = list(mutants_of(module))
-        if arguments.sample and arguments.sample < len(found):
-            found = random.Random(arguments.seed).sample(found, arguments.sample)
+        mutants = list(mutants_of(module))
+        if arguments.sample and arguments.sample < len(mutants):
+            mutants = random.Random(arguments.seed).sample(mutants, arguments.sample)
         if is_noticed(Mutant(module, 0, "", "", source_of(module).read_text())):
             raise SystemExit(f"{module}: its tests fail with the source as it is: nothing can be learned")
-        alive = [mutant for mutant in found if not is_noticed(mutant)]
+        alive = [mutant for mutant in mutants if not is_noticed(mutant)]
         unexplained = [mutant for mutant in alive if mutant.after not in HARMLESS.get(module, {})]
         survivors += unexplained
-        dead, harmless = len(found) - len(alive), len(alive) - len(unexplained)
-        print(f"| {module} | {len(found)} | {dead} | {harmless} | {len(unexplained)} |", flush=True)
+        dead, harmless = len(mutants) - len(alive), len(alive) - len(unexplained)
+        print(f"| {module} | {len(mutants)} | {dead} | {harmless} | {len(unexplained)} |", flush=True)
         for mutant in unexplained:
             sys.stderr.write(f"- {mutant.module}.py:{mutant.line}: `{mutant.before}` as `{mutant.after}`\n")
     return bool(survivors)

@@ -50,14 +50,14 @@ def test_the_interval_is_over_persons_where_five_are_known(monkeypatch: pytest.M
     monkeypatch.setattr(efficacy, "RESAMPLES", 20_000)
     persons = np.repeat(["a", "b", "c", "d", "e"], [1, 2, 3, 4, 5])
     synthetic, refined, oracle = np.random.default_rng(0).uniform([[8], [5], [2]], [[12], [9], [6]], (3, 15))
-    found = []
+    closures = []
     for draw in itertools.product("abcde", repeat=5):  # all that could be drawn
         images = np.concatenate([np.flatnonzero(persons == person) for person in draw])
         s, r, o = (errors[images].mean() for errors in (synthetic, refined, oracle))
-        found.append((s - r) / (s - o))
+        closures.append((s - r) / (s - o))
     centre = (synthetic.mean() - refined.mean()) / (synthetic.mean() - oracle.mean())
     few = 2.776 / 1.960 * (5 / 4) ** 0.5  # Student's of 4, and the variance that a bootstrap of five misses
-    expected = centre + (np.percentile(found, [2.5, 97.5]) - centre) * few
+    expected = centre + (np.percentile(closures, [2.5, 97.5]) - centre) * few
     errors = synthetic[None], refined[None], oracle[None]
     assert efficacy.closure_interval(*errors, list(persons)) == pytest.approx(list(expected), abs=0.01)
     four = ["a" if person == "e" else person for person in persons]
@@ -106,17 +106,17 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
     common = ["--data", str(data.parent), "--work", str(work), "--job", "camera", "--train-steps", "1", "--seed", "0"]
     both = [*common, "--recipe", "default", "--recipe", "lambda=3"]
 
-    def told(benchmark: ModuleType, *arguments: str) -> str:
+    def output_of(benchmark: ModuleType, *arguments: str) -> str:
         benchmark.main(arguments)
         return capsys.readouterr().out
 
     (data / "test").rename(tmp_path / "kept away")  # trainings need no labels, and so no test set
-    told(efficacy, *both, "--train-only", *quick)
+    output_of(efficacy, *both, "--train-only", *quick)
     (tmp_path / "kept away").rename(data / "test")
     (data / "target").rename(tmp_path / "kept away")  # and where they have ended nothing is trained again
-    told(efficacy, *both, "--train-only", *quick)
+    output_of(efficacy, *both, "--train-only", *quick)
     (tmp_path / "kept away").rename(data / "target")
-    table = told(efficacy, *both, *quick)
+    table = output_of(efficacy, *both, *quick)
     lines = [json.loads(line) for line in (work / "results.jsonl").read_text().splitlines()]
     assert [(line["recipe"], line["settings"]["lambda"], line["steps"]) for line in lines] == [
         ("default", 1.0, 4), ("lambda=3", 3.0, 4),
@@ -136,10 +136,10 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
     measured = [known | {"step": step, "swd_refined": step / 8} for step in (2, 4)]
     metrics = work / "runs" / "camera-default-0" / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(line) + "\n" for line in measured))
-    again = told(efficacy, *common, "--seed", "0", "1", "--hindsight", *quick)
+    rerun = output_of(efficacy, *common, "--seed", "0", "1", "--hindsight", *quick)
     assert (work / "results.jsonl").read_text().splitlines()[:2] == [json.dumps(line) for line in lines]
-    assert "| camera | default | 2 |" in again
-    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in again.splitlines()]
+    assert "| camera | default | 2 |" in rerun
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rerun.splitlines()]
     rows = [row for row in cells if len(row) == 8 and row[:3] == ["camera", "default", "0"]]
     assert [row[3:6] for row in rows] == [["2", "0.250", "0.50"], ["4", "0.500", "0.50"]]
     assert rows[1][6] == f"{errors['refined']:.2f}"  # by the last refiner, which was exported
@@ -147,21 +147,23 @@ def test_a_tiny_world_from_folders_to_table_and_resumed(
     with pytest.raises(SystemExit, match="take another --work"):
         efficacy.main([*both, *quick, "--lambda", "9"])
 
-    told(efficacy, *both, "--recipe", "not there", "--sheet", str(tmp_path / "sheet.png"))
+    output_of(efficacy, *both, "--recipe", "not there", "--sheet", str(tmp_path / "sheet.png"))
     with Image.open(tmp_path / "sheet.png") as picture:
         # Renders, two recipes that were run, and targets; eight of each, three times their size, below two lines.
         assert picture.size == (4 * (3 * 55 + 4) + 4, 8 * (3 * 35 + 4) + 4 + 2 * 16)
 
     names = ["renders", "renders, refined by 4 checkpoints", "renders, labels as in the target, refined, augmented"]
-    explained = told(limits, *common, "--row", *names, *quick)
+    limits_table = output_of(limits, *common, "--row", *names, *quick)
     with pytest.raises(SystemExit):
         limits.main([*common, "--row", "renders", "--beyond", "renders, augmented", *quick])
     assert "--beyond: needs the rows" in capsys.readouterr().err
-    assert f"| renders | {errors['synthetic']:.2f} |" in explained  # the same training
-    assert all(f"| {name} | " in explained for name in names)
+    assert f"| renders | {errors['synthetic']:.2f} |" in limits_table  # the same training
+    assert all(f"| {name} | " in limits_table for name in names)
     assert len(list((work / "alike" / "camera-0").iterdir())) == 24
-    given = told(limits, *common, "--run", str(work / "runs" / "camera-default-0"), "--row", "renders, refined")
-    assert f"| renders, refined | {errors['refined']:.2f} |" in given
+    given_table = output_of(
+        limits, *common, "--run", str(work / "runs" / "camera-default-0"), "--row", "renders, refined"
+    )
+    assert f"| renders, refined | {errors['refined']:.2f} |" in given_table
     with pytest.raises(SystemExit, match="take another --work"):  # and the run of the table above is not trained on
         limits.main([*common, "--row", "renders, refined", *quick, "--steps", "9"])
 
@@ -207,8 +209,8 @@ def test_each_ablation_is_the_default_but_for_one_setting(tmp_path: Path) -> Non
             explicit[flag.removeprefix("--no-" if off else "--").replace("-", "_")] = False if off else next(flags)
         settings[recipe] = settings_of(resolve(domains | explicit))
     different = {
-        recipe: [name for name, value in found.items() if value != settings["default"][name]]
-        for recipe, found in settings.items()
+        recipe: [name for name, value in named_settings.items() if value != settings["default"][name]]
+        for recipe, named_settings in settings.items()
         if recipe != "paper"
     }
     named = {recipe: [recipe.split("=")[0].replace("-", "_")] for recipe in different if recipe != "default"}

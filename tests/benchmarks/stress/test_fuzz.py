@@ -55,8 +55,8 @@ def test_the_harness_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(fuzz, "ROUND", [crashes, escapes, hangs, swells])
     monkeypatch.setattr(fuzz, "WALL", 0.2)
     monkeypatch.setattr(fuzz, "MEMORY", 20_000_000)
-    found = " ".join(fuzz.run(range(4), 0).findings)
-    assert "crashes: ZeroDivisionError" in found
-    assert f"wrote to {tmp_path / 'escaped'}" in found
-    assert "hangs: longer" in found
-    assert "swells: " in found
+    findings = " ".join(fuzz.run(range(4), 0).findings)
+    assert "crashes: ZeroDivisionError" in findings
+    assert f"wrote to {tmp_path / 'escaped'}" in findings
+    assert "hangs: longer" in findings
+    assert "swells: " in findings
