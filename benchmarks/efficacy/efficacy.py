@@ -2,8 +2,8 @@
 
     python -m benchmarks.efficacy.efficacy --data DATA --work WORK --job camera --recipe default --recipe lambda=1
 
-Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings; what has a line is not done again, so
-that an interrupted command goes on. Several commands may share a WORK if their seeds, jobs or recipes differ. With
+Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings. What has a line is not done again, so
+that an interrupted command resumes. Several commands may share a WORK if their seeds, jobs or recipes differ. With
 `--train-only` they end before any label is read; WORK/runs can then go to another machine, for the command without it.
 
 A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur,noise=false`; `variant=NAME`

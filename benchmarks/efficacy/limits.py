@@ -5,7 +5,7 @@
 This looks at labels of the target on purpose, to explain results: nothing here chooses a recipe, step or checkpoint.
 One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` names, all of them or those of `--row`:
 raw renders, fewer, augmented by hand (`efficacy.augment`), refined once or several times in other ways; the same drawn
-anew so that their gaze is distributed as the target's, or weighted so by predictions, which needs no label
+again so that their gaze is distributed as the target's, or weighted so by predictions, which needs no label
 (`simgan eval-gaze --reweight-to`); fewer and fewer labelled target images. Rows of refined renders train the default
 recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere. A second table has the
 shares that rows close of the gap between raw renders and all labelled target images, where both are among them.
@@ -197,12 +197,12 @@ class Sets:
 
     @cached_property
     def alike_refined(self) -> LabelledImages:
-        """The renders drawn anew, as a refiner makes them that has seen no others, or as that of the given run does."""
+        """The renders drawn again, as a refiner makes them that has seen no others, or as the given run does."""
         return self._refined_by(open_model(self.alike_run), self.alike)
 
     @cached_property
     def alike_run(self) -> Path:
-        """The run that was given, or the default recipe's on the renders drawn anew."""
+        """The run that was given, or the default recipe's on the renders drawn again."""
         if self.given:
             return self.given
         work, job = self.downstream.work, self.downstream.job

@@ -1,4 +1,4 @@
-"""Processes forked from one that has imported PyTorch already: starting each anew would take seconds."""
+"""Processes forked from one that has imported PyTorch already: starting each would take seconds."""
 
 import os
 import signal

@@ -1,11 +1,11 @@
-"""Kill training and refining at random instants, or take disk, files and memory from them, and go on: is it the same?
+"""Kill training and refining at random instants, or take disk, files and memory from them, and resume: is it the same?
 
     python -m benchmarks.stress.crash --kills 300 --faults 60 --seed 0
 
 Each trial runs a real command in a process of its own, forked from this one, which has imported torch already. A kill
 is SIGKILL after a random part of the command's time, or the moment a temporary file shows at a chosen place, so that it
 comes during a save, an export or the building of the cache. A fault is a real limit of the process (RLIMIT_FSIZE,
-RLIMIT_NOFILE, RLIMIT_AS) or, as root, a real small or read-only file system. After each the same command is repeated
+RLIMIT_NOFILE, RLIMIT_AS) or, as root, a real small or read-only file system. After each the same command is rerun
 until it is done, and everything it leaves must be, byte for byte, what an undisturbed one leaves.
 """
 

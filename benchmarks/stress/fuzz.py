@@ -827,7 +827,7 @@ def _too_slow(*_: object) -> None:
 
 
 def _start_memory() -> int:
-    """Return the resident bytes now, and begin to look for the highest anew where the system lets us."""
+    """Return the resident bytes now, and restart the search for the peak where the system lets us."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS:")
