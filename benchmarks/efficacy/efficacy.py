@@ -94,7 +94,7 @@ def as_images(source: Path, folder: Path) -> Path:
     """Write the npz files of eyes9x15 as folders of PNGs with labels, real persons apart; return the folder."""
     if not folder.is_dir():
         synthetic, real = (
-            read(source / f"{name}.npz", Options(convention="gazehub")) for name in ("synthetic", "real")
+            read(source / f"{name}.npz", LabelFormat(convention="gazehub")) for name in ("synthetic", "real")
         )
         is_test = np.isin(np.array(real.persons), list(TEST_PERSONS))
         with atomic_directory(folder) as building:

@@ -26,7 +26,6 @@ from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.run_folder.layout import RunFolder, step_of
 from simgan_cli.files import atomic_directory
 from simgan_cli.gaze.estimator_training import fit, predict
-from simgan_cli.gaze.evaluation import refined_by
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.preparation import refined_by
 from simgan_cli.gaze.reweighting import weights_like

@@ -2,18 +2,19 @@
 
 `product` is an iteration of `simgan train` as it runs: mini-batches gathered from integer pixels, history drawn and
 replaced, optimizers, moving average, running means. `bare` is what no implementation can leave out: the same
-networks' passes on fixed random tensors of the same shapes. With --plain, `plain_loop.py` is compared with the product
-in float32 and in its own precision. Each runs in a process of its own, for allocators and thread pools are a process's.
-Rounds of all alternate; ratios are taken round by round.
+networks' passes on fixed random tensors of the same shapes. With --plain,
+`examples/plain_simgan.py` is compared with the product in float32 and in its own precision. Each runs in a process of
+its own, for allocators and thread pools are a process's. Rounds of all alternate; ratios are taken round by round.
 """
 
 import itertools
 import multiprocessing
 import statistics
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.plain_loop import plain_iteration
 from benchmarks.speed._table import clock_of, parser_of, print_head, print_row, spread, timed
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.method.networks import Discriminator, Refiner
@@ -38,7 +38,7 @@ from simgan_cli.engine.training.build import build_networks, build_state
 from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 import plain_simgan
 
 SIZE = (35, 55)
@@ -156,7 +156,7 @@ def iteration_of(kind: str, config: TrainConfig) -> Callable[[], object]:
     """Return an iteration of a kind, its networks and data prepared."""
     device = resolve_device(config.device)
     if kind == "plain":
-        return plain_iteration(config, random_images(SIZE), device)
+        return plain_iteration(config, device)
     prepare_process(device, deterministic=False)
     return bare_iteration(config, device) if kind == "bare" else product_iteration(config, device)
 

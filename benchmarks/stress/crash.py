@@ -247,7 +247,7 @@ class Harness:
 
     def faults(self, count: int) -> Counter[tuple[str, str]]:
         """Take something from the process `count` times; return how it ended."""
-        from simgan_cli.engine.run_folder.layout import verify_checkpoint
+        from simgan_cli.engine.run_folder.checkpoints import verify_checkpoint
 
         landed = Counter[tuple[str, str]]()
         ways = list(FAULTS)

@@ -50,7 +50,7 @@ HARMLESS = {  # by module and line of source as mutated: why no test can tell
             "the same update, only slower",
     },
     "label_drift": {
-        "SMALLEST_SIDE = 9": "test_realism.py looks after it",
+        "MIN_SIDE_PIXELS = 9": "test_realism.py looks after it",
         "mean = strength.mean(dim=(1, 2), keepdim=True) - 1e-12": ZERO,
         "floor = strength.amax(dim=(1, 2), keepdim=True) * 0.001 - 1e-12": ZERO,
         "flat = window.amax(dim=(1, 2)) < window.amin(dim=(1, 2)) + 1e-09": "a flat surface is the same everywhere",
@@ -62,7 +62,7 @@ HARMLESS = {  # by module and line of source as mutated: why no test can tell
         "return int(np.random.SeedSequence(numbers).generate_state(2)[0])": "the first of two is the first of one",
     },
     "psi": {
-        "_BUILT_IN: dict[str, FeatureTransform] = "
+        "BUILT_IN: dict[str, FeatureTransform] = "
         "dict(zip(PSI_NAMES, (identity, derivatives, channel_mean, blur, normalized), strict=False))":
             "both have five entries",
     },

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.efficacy import ablations, efficacy, limits
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.engine.run_folder.layout import settings_of
-from simgan_cli.gaze.labels import Options
+from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.readers import read
 from tests.gaze.helpers import discs, write_csv
 from tests.simgan_server import warm_simgan
@@ -190,8 +190,8 @@ def test_eyes9x15_becomes_folders_with_persons_apart(tmp_path: Path) -> None:
     np.savez(tmp_path / "synthetic.npz", x=pixels, gaze=gaze)
     np.savez(tmp_path / "real.npz", x=pixels, gaze=gaze, person=np.arange(20) % 10)
     folder = efficacy.as_images(tmp_path, tmp_path / "work")
-    assert set(read(folder / "test", Options()).persons or []) == {"7", "8", "9"}
-    assert read(folder / "synthetic", Options()).persons is None
+    assert set(read(folder / "test", LabelFormat()).persons or []) == {"7", "8", "9"}
+    assert read(folder / "synthetic", LabelFormat()).persons is None
     counts = {name: len(list((folder / name).glob("*.png"))) for name in ("synthetic", "target", "test")}
     assert counts == {"synthetic": 20, "target": 14, "test": 6}
     assert len((folder / "target_labels.csv").read_text().splitlines()) == 15

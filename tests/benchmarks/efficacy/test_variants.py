@@ -60,7 +60,7 @@ def test_what_is_left_to_chance_follows_from_the_seed(name: str) -> None:
         for _ in range(others):
             gan.discriminator(Images(3)(1))  # as a probe does
         for step in range(2):
-            measures = gan.step(step, Images(1), Images(2))
+            measures = gan.advance(step, Images(1), Images(2))
         losses.append(float(measures["loss_discriminator"]))
     assert losses[0] == losses[1]
 
