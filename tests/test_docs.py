@@ -17,7 +17,6 @@ import typer
 from PIL import Image
 
 from simgan_cli.cli.app import app
-from simgan_cli.engine.run_folder.health import RULES
 from simgan_cli.engine.run_folder.layout import LAYOUT
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
@@ -166,12 +165,6 @@ def test_every_option_that_is_named_exists() -> None:
         unmarked = re.sub(r"<!--.*?-->\n```.*?```", "", page.read_text(), flags=re.DOTALL)
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z0-9]", unmarked))
         assert named <= known | others, page
-
-
-def test_the_front_page_says_what_the_code_does() -> None:
-    table = README.split("| verdict | seen |")[1].split("\n\n")[0].splitlines()[2:]
-    assert table == [f"| {rule.name} | {rule.when} | {rule.advice} |" for rule in RULES]
-    assert "<!-- the test command -->" in README
 
 
 def rows_of(page: Path) -> list[list[str]]:
