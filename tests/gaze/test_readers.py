@@ -1,10 +1,5 @@
 """Labels as published and as programs save them; what cannot be read is named."""
 
-import csv
-import json
-import os
-import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,30 +8,26 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import angles_from_vectors
 from simgan_cli.gaze.labels import LabelFormat
-from simgan_cli.gaze.layouts.common import parse_number
-from simgan_cli.gaze.layouts.mpiigaze import MAX_MAT_BYTES
 from simgan_cli.gaze.layouts.unityeyes import eye_window, parse_vector
 from simgan_cli.gaze.readers import read
-from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_table, write_unityeyes
+from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
 from tests.helpers import SHARED, needs_shared_data, write_images
 
 GAZE, PUPIL = LabelFormat(), LabelFormat(target="pupil")
 EYES = np.zeros((2, 9, 15), np.uint8)
 
 
-def write_subset(root: Path, content: bytes) -> None:
+def write_subset(root: Path, content: str) -> None:
     """List the eyes of p00 that MPIIGaze's authors evaluate on."""
     lists = root / "Evaluation Subset" / "sample list for eye image"
     lists.mkdir(parents=True, exist_ok=True)
-    (lists / "p00.txt").write_bytes(content)
+    (lists / "p00.txt").write_text(content)
 
 
 def test_csv_npz_and_unityeyes_of_the_same_eyes_agree(tmp_path: Path) -> None:
@@ -60,70 +51,44 @@ def test_mpiigaze_as_published(tmp_path: Path) -> None:
     eyes = read(root, GAZE)
     assert (len(eyes), eyes.size, sorted(set(eyes.persons or []))) == (8, (36, 60), ["p00", "p01"])
     assert any("evaluation subset" in warning for warning in eyes.warnings)
-    write_subset(root, b"day01/0001.jpg left\nday01/0002.jpg right\n")
+    write_subset(root, "day01/0001.jpg left\nday01/0002.jpg right\n")
     eyes = read(root, GAZE)
     assert np.array_equal(eyes.pixels, [p00["left"][1], p00["right"][2][:, ::-1]])
     assert np.allclose(eyes.targets[0] * (-1, 1, 1), eyes.targets[1])
     assert eyes.targets[0, 0] > 0
-    write_subset(root, b"day09/0001.jpg left\n")
+    write_subset(root, "day09/0001.jpg left\n")
     with pytest.raises(DataError, match="1 eyes of the evaluation subset"):
         read(root, GAZE)
 
 
 @pytest.mark.parametrize(
-    ("inside", "path", "encoding"),
-    [
-        ("Data", "Normalized", "utf-8-sig"),
-        ("Data/Normalized", ".", "utf-16"),
-        ("Data/Normalized/p00", "..", "ascii"),
-    ],
+    ("inside", "path"), [("Data", "Normalized"), ("Data/Normalized", "."), ("Data/Normalized", "..")]
 )
-def test_mpiigaze_s_lists_are_found_from_anywhere_in_any_encoding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, path: str, encoding: str
+def test_mpiigaze_s_lists_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, path: str
 ) -> None:
     write_mpiigaze(tmp_path, {"p00": 3})
-    write_subset(tmp_path, "day01/0001.jpg left\r\nday01/0002.jpg right\r\n".encode(encoding))
+    write_subset(tmp_path, "day01/0001.jpg left\n")
     monkeypatch.chdir(tmp_path / inside)
-    assert read(Path(path), GAZE).files == ["p00/day01/0001.jpg left", "p00/day01/0002.jpg right"]
-
-
-def test_a_list_of_mpiigaze_that_is_no_text_is_named(tmp_path: Path) -> None:
-    write_mpiigaze(tmp_path, {"p00": 3})
-    write_subset(tmp_path, b"day01/\xff.jpg left\n")
-    with pytest.raises(DataError, match=r"p00\.txt: cannot be read as a list \(not text in UTF-8"):
-        read(tmp_path, GAZE)
-
-
-def cut(day: Path, start: int, stop: int, filling: bytes = b"") -> None:
-    """Replace bytes of a file."""
-    content = day.read_bytes()
-    day.write_bytes(content[:start] + filling + content[stop:])
+    assert read(Path(path), GAZE).files == ["p00/day01/0001.jpg left"]
 
 
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda day: cut(day, -20, 10**6), "cannot be read as .mat .*; copy it again"),
-        (lambda day: cut(day, 300, 330, bytes(30)), ""),
+        (lambda day: day.write_bytes(day.read_bytes()[:-20]), ""),
         (lambda day: day.write_bytes(b"x" * 200), ""),
-        (lambda day: os.truncate(day, MAX_MAT_BYTES + 1), "64,000,001 bytes; at most 64,000,000 are read"),
-        (
-            lambda day: scipy.io.savemat(
-                day, {"data": {"left": {"pixels": np.zeros((2, 36, 60))}, "right": 3}, "names": 4}
-            ),
-            r"not a day of MPIIGaze .*; found data\.left\.pixels, data\.right, names; ",
-        ),
+        (lambda day: scipy.io.savemat(day, {"data": {"right": 3}, "filenames": 4}), "AttributeError: .*left"),
     ],
 )
 def test_a_day_of_mpiigaze_that_cannot_be_read_is_named(
     tmp_path: Path, damage: Callable[[Path], None], says: str
 ) -> None:
     write_mpiigaze(tmp_path, {"p00": 3})
-    day = tmp_path / "Data" / "Normalized" / "p00" / "day01.mat"
-    content = {name: value for name, value in scipy.io.loadmat(day).items() if name[0] != "_"}
-    scipy.io.savemat(day, content, do_compression=True)
-    damage(day)
-    with pytest.raises(DataError, match=rf"day01\.mat: {says}"):
+    damage(tmp_path / "Data" / "Normalized" / "p00" / "day01.mat")
+    with pytest.raises(
+        DataError, match=rf"day01\.mat: cannot be read as a day of MPIIGaze \(.*{says}.*; copy it again"
+    ):
         read(tmp_path, GAZE)
 
 
@@ -149,21 +114,22 @@ def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "flat.h5", "w") as file:
         file.create_dataset("face_patch", data=images, chunks=(3, 35, 55), compression="gzip", fletcher32=True)
         file["face_gaze"] = angles  # ETH-XGaze: the reversed vector's angles
-        file["file"] = np.array([f"{number}.png" for number in range(4)], object)
         file["person"] = np.array([b"p00"] * 4)
     eyes = read(tmp_path / "flat.h5", LabelFormat(convention="xgaze"))
     assert np.allclose(eyes.targets, gaze)
     assert np.array_equal(eyes.pixels, images)
-    assert (eyes.files, eyes.persons) == ([f"{number}.png" for number in range(4)], ["p00"] * 4)
+    assert eyes.persons == ["p00"] * 4
 
 
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
         ({"x": EYES, "gaze": np.array([{}, {}])}, r"cannot be read as \.npz without pickles"),
-        ({"x": EYES, "gaze": np.array([["up", "left"]] * 2)}, "labels are <U4, not numbers"),
+        ({"x": EYES, "gaze": np.array([["up", "left"]] * 2)}, r"2 images, but labels of shape \(2, 2\) and type <U4"),
+        ({"x": EYES, "gaze": np.zeros((3, 2))}, r"2 images, but labels of shape \(3, 2\)"),
         ({"eyes": EYES, "directions": np.zeros((2, 2))}, "holds eyes, directions; wanted x and gaze"),
         ({"x": EYES[..., None, None], "gaze": np.zeros((2, 2))}, r"images of shape \(2, 9, 15, 1, 1\)"),
+        ({"x": EYES / 255, "gaze": np.zeros((2, 2))}, "images of type float64; wanted uint8"),
     ],
 )
 def test_an_npz_that_cannot_be_read_says_why(tmp_path: Path, arrays: dict[str, Any], says: str) -> None:
@@ -172,172 +138,87 @@ def test_an_npz_that_cannot_be_read_says_why(tmp_path: Path, arrays: dict[str, A
         read(tmp_path / "eyes.npz", GAZE)
 
 
-def test_an_npz_that_declares_more_than_is_read_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "eyes.npz", "w") as file:
-        file.writestr("x.npy", b"")
-        file.infolist()[0].file_size = 17_000_000_000
-    with pytest.raises(DataError, match=r"eyes\.npz: 17,000,000,000 bytes; at most 16,000,000,000 are read"):
-        read(tmp_path / "eyes.npz", GAZE)
-
-
-def fill_other_names(file: h5py.File) -> None:
-    file["p00/eyes"], file["p00/gaze"], file["info"] = EYES, np.zeros((2, 2)), 3
-    file.create_group("empty")
-
-
-def fill_cut_off(file: h5py.File) -> None:
-    file["x"] = EYES
-    file.flush()
-    os.truncate(file.filename, 900)
-
-
-@pytest.mark.parametrize(
-    ("fill", "says"),
-    [
-        (fill_other_names, r"holds empty, info, p00, p00/eyes, p00/gaze; wanted images \(x, image"),
-        (lambda file: file.update({"x": EYES, "gaze": np.zeros((2, 2))}), "holds gaze, x; wanted x and pupil"),
-        (fill_cut_off, "damaged or cut off HDF5 .*; copy it again"),
-        (
-            lambda file: (file.create_dataset("x", (10**6, 900, 900), "u1"), file.update({"pupil": np.zeros((3, 2))})),
-            "810,000,000,048 bytes; at most 16,000,000,000 are read",
-        ),
-        (
-            lambda file: (
-                file.create_dataset("x", (2, 9, 15), "u1", external=[("/dev/zero", 0, 270)]),
-                file.update({"pupil": np.zeros((2, 2))}),
-            ),
-            "/x lies in other files; store it plainly",
-        ),
-    ],
-)
-def test_an_hdf5_that_cannot_be_read_says_why(tmp_path: Path, fill: Callable[[h5py.File], None], says: str) -> None:
-    with h5py.File(tmp_path / "eyes.h5", "w") as file:
-        fill(file)
-    with pytest.raises(DataError, match=rf"eyes\.h5: {says}"):
-        read(tmp_path / "eyes.h5", PUPIL)
+def test_an_hdf5_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "eyes.h5"
+    with h5py.File(path, "w") as file:
+        file["p00/eyes"], file["p00/gaze"] = EYES, np.zeros((2, 2))
+    with pytest.raises(DataError, match=r"eyes\.h5: holds p00, p00/eyes, p00/gaze; wanted images \(x, image"):
+        read(path, GAZE)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DataError, match=r"eyes\.h5: damaged or cut off HDF5 .*; copy it again"):
+        read(path, GAZE)
 
 
 # labels.csv
 
-ENCODINGS = {"utf-8": b"", "utf-8-sig": b"", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff", "utf-32": b""}
 
-
-@given(
-    st.sampled_from(list(ENCODINGS)),
-    st.sampled_from(["\n", "\r\n", "\r"]),
-    st.sampled_from([(",", "."), (";", "."), (";", ","), ("\t", "."), ("\t", ",")]),
-    st.sampled_from(["{}.png", "{}", "./{}.png", ".\\{}.png", ".\\{}", " {}.png "]),
-    st.sampled_from([["file", "pitch", "yaw"], ["File", "PITCH", "Yaw"], ["", "file", "pitch", "yaw", "", ""]]),
-    st.sampled_from(["", "sep="]),
-    st.booleans(),
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,pitch,yaw\n0.png,0.125,-0.25\n1.png,-0.5,0.0625\n",
+        "\N{BYTE ORDER MARK}file;pitch;yaw;;\r\n0.png;0,125;-0,25;;\r\n1.png;-0,5;0,0625;;\r\n;;;;\r\n",
+        "yaw\tfile\tpitch\n-0.25\t0\t0.125\n0.0625\t1\t-0.5\n",
+        'file, pitch, yaw\n"0.png", "0,125", -0.25\n1.png, -5e-1, "0.0625"\n',
+    ],
 )
-def test_a_table_is_read_however_a_program_saved_it(
-    tmp_path_factory: pytest.TempPathFactory,
-    encoding: str,
-    end: str,
-    marks: tuple[str, str],
-    name: str,
-    header: list[str],
-    first: str,
-    spaced: bool,
-) -> None:
-    folder = tmp_path_factory.mktemp("csv")
-    write_images(folder, 3, 1)
-    delimiter, point = marks
-    angles = np.array([(0.125, -0.25), (-0.5, 0.0625), (0.0, 1e-3)])
-    rows = [[f"{number:+.4f}".replace(".", point) for number in row] for row in angles]
-    lines = [header]
-    for number, row in enumerate(rows):
-        cells = {"file": name.format(number), "pitch": row[0], "yaw": row[1]}
-        lines.append([cells.get(column.lower(), "") for column in header])
-    lines.append([""] * len(header))  # spreadsheets keep rows that were emptied
-    text = end.join((delimiter + " " * spaced).join(line) for line in lines) + end
-    text = f"sep={delimiter}{end}{text}" if first else text
-    (folder / "labels.csv").write_bytes(ENCODINGS[encoding] + text.encode(encoding))
-    eyes = read(folder, GAZE)
-    assert eyes.files == ["0.png", "1.png", "2.png"]
-    assert np.allclose(angles_from_vectors(eyes.targets, "mpiigaze"), angles, atol=1e-12)
-    assert eyes.warnings == []
-
-
-def test_quoted_decimal_commas_are_read(tmp_path: Path) -> None:
+def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> None:
     folder = write_images(tmp_path / "csv", 2, 1)
-    (folder / "labels.csv").write_text('file, pitch, yaw\n0.png, "0,125", "-0,25"\n"1.png","\u22120,5",\u22120.0625\n')
-    angles = angles_from_vectors(read(folder, GAZE).targets, "mpiigaze")
-    assert np.allclose(angles, [(0.125, -0.25), (-0.5, -0.0625)])
+    (folder / "labels.csv").write_bytes(text.encode())
+    eyes = read(folder, GAZE)
+    assert eyes.files == ["0.png", "1.png"]
+    assert np.allclose(angles_from_vectors(eyes.targets, "mpiigaze"), [(0.125, -0.25), (-0.5, 0.0625)])
+    assert eyes.warnings == []
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"file,pitch,yaw\n0.png,0,125,-0,25\n", "line 2 has 5 cells below 3 columns; where commas are decimal ones"),
-        (b"file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up', wanted a number"),
-        (b"file;pitch;yaw\n0.png;1.234,5;0\n", "line 2: pitch is '1.234,5', wanted a number"),
-        (b"file,pitch,yaw\n0.png,nan,0.1\n", "line 2: pitch is 'nan', wanted a number"),
-        (b"file,pitch,yaw\n0.png,0\n", "line 2: yaw is '', wanted a number"),
-        (b"file,pitch,yaw\n0.png,12,-7\n", "degrees; say so with --degrees"),
-        (b"file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
-        (b"file,pitch,yaw\n", "no labelled image"),
-        (
-            b"file,pitch,yaw\ncaf\xe9.png,0,0\n",
-            r"labels\.csv: cannot be read as a table \(not text in UTF-8.*save it as",
-        ),
-        (b"image,pitch,yaw\n0.png,0,0\n", "columns image, pitch, yaw; wanted file,gx,gy,gz or file,pitch,yaw"),
-        (b"file,pitch,yaw,pitch,,\n0.png,0,0,1,,\n", "has the columns pitch more than once"),
-        (b"file,pitch,yaw,person\n0.png,0,0,p1\n1.png,0,0,\n", "line 3 names no person"),
-        (b"file,pitch,yaw\nC:\\renders\\0.png,0,0\n", "lies outside the folder"),
-        (b"file,pitch,yaw\n..\\0.png,0,0\n", "lies outside the folder"),
-        (b"file,pitch,yaw\n/0.png,0,0\n", "lies outside the folder"),
-        (b"file,pitch,yaw\nsub/../0.png,0,0\n", "lies outside the folder"),
-        (b"file,pitch,yaw\n0,0,0\n.\\0.png,0,0\n", r"0\.png stand there more than once"),
-        (
-            b"file,pitch,yaw\n7,0,0\n",
-            r"1 of 1 labels have no image \(7\); images there: 0\.png, 1\.png, 2\.jpg, 2\.png",
-        ),
-        (b"file,pitch,yaw\n,0,0\n", r"1 of 1 labels have no image \(an empty name\)"),
-        (b"file,pitch,yaw\n" + b"9" * 5000 + b",0,0\n", "1 of 1 labels have no image"),
-        (b"file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2: 2\.jpg, 2\.png\); name the suffix"),
-        (b"version https://git-lfs.github.com/spec/v1\n", r"no table but a Git LFS pointer; .*git lfs pull"),
-        (b"\xef\xbb\xbf\n<!DOCTYPE html>", "no table but HTML or XML"),
-        ("<html>".encode("utf-16"), "no table but HTML or XML"),
-        (b"PK\3\4\x14\0\6\0", "no table but an Excel workbook or another zip archive; save it as CSV"),
+        ("file,pitch,yaw\n0.png,0,125,-0,25\n", "line 2 has more cells than the 3 columns"),
+        ("file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up', wanted a number"),
+        ("file,pitch,yaw\n0.png,0\n", "line 2: yaw is '', wanted a number"),
+        ("file,pitch,yaw\n0.png,nan,0.1\n", r"1 labels are NaN, .*\(0\.png\)"),
+        ("file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
+        ("file,pitch,yaw\n0.png,12,-7\n", "degrees; say so with --degrees"),
+        ("file,pitch,yaw\n", "no labelled image"),
+        ("", r"has the columns \(none\)"),
+        ("image,pitch,yaw\n0.png,0,0\n", "columns image, pitch, yaw; wanted file,gx,gy,gz or file,pitch,yaw"),
+        ("file,pitch,yaw,person\n0.png,0,0,p1\n1.png,0,0,\n", "line 3 names no person"),
+        ("file,pitch,yaw\n0,0,0\n0.png,0,0\n", r"0\.png stand there more than once"),
+        ("file,pitch,yaw\n7,0,0\n", r"1 of 1 labels have no image \(7\); images there: 0\.png, 1\.png, 2\.jpg, 2\.png"),
+        ("file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2\.jpg, 2\.png\); name the suffix"),
+        ("caf\udce9", r"labels\.csv: cannot be read as a table \(not text in UTF-8.*save it as"),
     ],
 )
-def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: bytes, says: str) -> None:
+def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: str, says: str) -> None:
     folder = write_images(tmp_path / "csv", 3, 1)
     Image.open(folder / "2.png").save(folder / "2.jpg")
-    (folder / "labels.csv").write_bytes(text)
+    (folder / "labels.csv").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(DataError, match=says):
         read(folder, GAZE)
 
 
-def test_a_person_column_that_is_empty_names_no_persons(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "csv", 2, 1)
-    (folder / "labels.csv").write_text("file,pitch,yaw,person\n0.png,0,0,\n1.png,0,0.1, \n")
-    eyes = read(folder, GAZE)
-    assert (eyes.files, eyes.persons, eyes.warnings) == (["0.png", "1.png"], None, [])
-
-
-def test_other_lengths_degrees_and_images_without_labels(tmp_path: Path) -> None:
+def test_degrees_empty_persons_and_images_without_labels(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "csv", 4, 1)
-    (folder / "labels.csv").write_text("file,pitch,yaw\n0.png,30,0\n1.png,0,-45\n")
+    (folder / "labels.csv").write_text("file,pitch,yaw,person\n0.png,30,0,\n1.png,0,-45,\n")
     eyes = read(folder, LabelFormat(degrees=True))
     assert np.allclose(np.degrees(angles_from_vectors(eyes.targets, "mpiigaze")), [(30, 0), (0, -45)])
-    assert "2 images have no label" in eyes.warnings[0]
-    (folder / "labels.csv").write_text("file,gx,gy,gz\n0.png,0,0,-2\n")
-    eyes = read(folder, GAZE)
-    assert np.allclose(eyes.targets, [(0, 0, -1)])
-    assert any("not of length 1" in warning for warning in eyes.warnings)
+    assert (eyes.persons, eyes.warnings) == (None, [f"{folder}: 2 images have no label; left out"])
 
 
 @pytest.mark.parametrize(
-    ("yaw", "degrees", "warned"), [("0.4", True, True), ("0.4", False, False), ("-2", True, False)]
+    ("text", "degrees", "says"),
+    [
+        ("pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,0.4\n", True, "no angle is larger than 0.4 degrees: if its labels are"),
+        ("gx,gy,gz\n0.png,0,0,2\n1.png,0,1,2\n", False, "most gaze vectors point away from the camera"),
+    ],
 )
-def test_a_warning_says_where_degrees_look_like_radians(tmp_path: Path, yaw: str, degrees: bool, warned: bool) -> None:
-    folder = write_csv(tmp_path / "csv", 4, 1)
-    (folder / "labels.csv").write_text(f"file,pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,{yaw}\n")
-    warning = "no angle is larger than 0.4 degrees: if its labels are radians, leave --degrees out"
-    assert any(warning in text for text in read(folder, LabelFormat(degrees=degrees)).warnings) is warned
+def test_labels_that_look_like_another_convention_are_a_warning(
+    tmp_path: Path, text: str, degrees: bool, says: str
+) -> None:
+    folder = write_images(tmp_path / "csv", 2, 1)
+    (folder / "labels.csv").write_text(f"file,{text}")
+    (warning,) = read(folder, LabelFormat(degrees=degrees)).warnings
+    assert says in warning
 
 
 def test_other_sizes_take_the_pupil_along(tmp_path: Path) -> None:
@@ -346,39 +227,11 @@ def test_other_sizes_take_the_pupil_along(tmp_path: Path) -> None:
     assert np.allclose(large.targets, 2 * read(folder, PUPIL).targets)
 
 
-@pytest.mark.parametrize("count", range(4))
-def test_pupils_outside_their_images_are_a_warning_and_most_of_them_an_error(tmp_path: Path, count: int) -> None:
-    folder = write_csv(tmp_path / "csv", 4, 1)
-    with (folder / "labels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    write_table(folder / "labels.csv", [row | ({"pupil_x": "300"} if n < count else {}) for n, row in enumerate(rows)])
-    if count == 3:
-        with pytest.raises(DataError, match="3 pupil centres lie outside"):
-            read(folder, PUPIL)
-    else:
-        warnings = [warning for warning in read(folder, PUPIL).warnings if "outside" in warning]
-        assert len(warnings) == bool(count)
-        assert all(f"{count} of 4 pupil centres lie outside their image (0.png)" in text for text in warnings)
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "wanted"),
-    [
-        # Of columns that differ in case, the one spelled as wanted counts.
-        ("0.png", "File,file,pitch,yaw\n1.png,0.png,0,0\n", ["0.png"]),
-        ("a\\0.png", "file,pitch,yaw\na\\0.png,0,0\n", ["a\\0.png"]),
-        ("a.b/0.png", "file,pitch,yaw\n1,0,0\na.b\\0,0,0\n", ["1.png", "a.b/0.png"]),
-        # The name of a file as it stands comes first.
-        ("1", "file,pitch,yaw\n1,0,0\n", ["1"]),
-    ],
-)
-def test_a_name_in_a_table_is_found_as_it_is_meant(tmp_path: Path, file: str, text: str, wanted: list[str]) -> None:
-    folder = write_images(tmp_path / "csv", 2, 1)
-    Image.open(folder / "1.png").save(folder / "1.jpg")  # left out by the patterns
-    (folder / file).parent.mkdir(exist_ok=True)
-    (folder / file).write_bytes((folder / "0.png").read_bytes())
-    (folder / "labels.csv").write_text(text)
-    assert read(folder, LabelFormat(patterns=Patterns(exclude=("*.jpg",)))).files == wanted
+def test_most_pupils_outside_their_images_are_refused(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "csv", 3, 1)
+    (folder / "labels.csv").write_text("file,pupil_x,pupil_y\n0.png,1,1\n1.png,1,900\n2.png,-1,1\n")
+    with pytest.raises(DataError, match=r"2 pupil centres lie outside their image \(1\.png\); wanted pixels"):
+        read(folder, PUPIL)
 
 
 # Patterns
@@ -405,124 +258,57 @@ def test_patterns_tell_renders_of_unityeyes_from_their_masks(tmp_path: Path) -> 
         eyes = read(folder, LabelFormat(patterns=patterns))
         assert (eyes.files, eyes.warnings) == (["1.png", "2.png", "3.png"], [])
         assert np.array_equal(eyes.pixels, images)
-    assert read(folder, LabelFormat(patterns=Patterns(include=("[12].png",)))).files == ["1.png", "2.png"]
-    with pytest.raises(DataError, match="leave none of its labelled images"):
-        read(folder, LabelFormat(patterns=Patterns(include=("masks",))))
     with pytest.raises(
-        DataError, match=r"3 labels fit more than one image \(1: 1\.bmp, 1\.png, 2: .*; name the suffix"
+        DataError, match=r"3 labels fit more than one image \(1\.bmp, 1\.png, 2\.bmp, .*; name the suffix"
     ):
         read(folder, GAZE)
 
 
 def test_a_folder_without_labels_says_what_it_holds(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "eyes", 3, 1)
-    for number in range(2):
-        (folder / f"eye_{number}.json").write_text("{}")
-    with pytest.raises(DataError, match=r"eyes: no labels found, but 3 \.png, 2 \.json; wanted"):
+    (folder / "eye.json").write_text("{}")
+    with pytest.raises(DataError, match=r"eyes: no labels found, but 3 \.png, 1 \.json; wanted"):
         read(folder, GAZE)
-    with pytest.raises(DataError, match=r"eyes: no N\.json of UnityEyes among 3 \.png, 2 \.json"):
+    with pytest.raises(DataError, match=r"eyes: no N\.json of UnityEyes among 3 \.png, 1 \.json"):
         read(folder, GAZE, "unityeyes")
-    (folder / "1.png").rename(folder / "one.png")
-    (folder / "1.json").write_text("{}")
-    with pytest.raises(DataError, match=r"1 of 1 labels have no image \(1\); images there: 0\.png, 2\.png, one\.png; "):
-        read(folder, GAZE)
 
 
 # UnityEyes
 
 
-@given(
-    st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=4),
-    st.integers(1, 7),
-    st.sampled_from([(".", ", "), (".", ","), (",", ", "), (",", ","), (",", ",  ")]),
-    st.sampled_from(["-", "\N{MINUS SIGN}"]),
-)
-def test_vectors_of_every_locale_are_read(vector: list[float], digits: int, marks: tuple[str, str], minus: str) -> None:
-    texts = [f"{number:.{digits}f}" for number in vector]
-    point, between = marks
-    localized = f"({between.join(texts)})".replace(".", point).replace("-", minus)
-    assert parse_vector(localized) == [float(text) for text in texts]
-
-
 @pytest.mark.parametrize(
     ("text", "vector"),
     [
-        ("(0,0100, 0,2000, -0,9800)", [0.01, 0.2, -0.98]),
-        ("(230,0000, 120,0000)", [230, 120]),
-        ("(0,5, 1, -0,98)", [0.5, 1, -0.98]),  # as C#'s general format leaves zeros out
+        ("(0.0100, 0.2000, -0.9800, 0.0000)", [0.01, 0.2, -0.98, 0]),
+        ("(0,0100, 0,2000, -0,9800)", [0.01, 0.2, -0.98]),  # as in Germany or France
         ("(9,5E-07, 0, 1)", [9.5e-7, 0, 1]),
-        ("(1,2)", [1, 2]),
-        ("(1,2,3,4)", [1, 2, 3, 4]),
     ],
 )
-def test_commas_are_decimal_ones_where_blanks_or_their_number_show_it(text: str, vector: list[float]) -> None:
+def test_vectors_of_every_locale_are_read(text: str, vector: list[float]) -> None:
     assert parse_vector(text) == vector
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "__import__('os')", "(1, 2", "(1)", "(a, b, c)", "(nan, 1, 2)", "(1, 1e999)", "(0,1,2)x",
-        "(1, 2, 3, 4, 5)", "(1, 2, 3, 4, 5, 6)", "(1.5,2,3.5,4,5.5,6)", "(1,2,3,4,5)",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("text", ["__import__('os')", "", "(1, 2)", "(a, b, c)", "(1, 2, 3, 4, 5)"])
 def test_vectors_are_parsed_never_evaluated(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_vector(text)
 
 
-@given(st.text())
-def test_a_number_is_read_or_a_value_error(text: str) -> None:
-    for parse in (parse_number, parse_vector):
-        try:
-            parse(text)
-        except ValueError:
-            continue
-
-
-def test_renders_of_another_locale_and_encoding_are_the_same(tmp_path: Path) -> None:
-    folder = write_unityeyes(tmp_path / "unity", *discs(3, 1))
-    before = [read(folder, label_format) for label_format in (GAZE, PUPIL)]
-    for path in folder.glob("*.json"):
-        text = re.sub(r"(\d)\.(\d)", r"\1,\2", path.read_text())
-        path.write_bytes(text.encode("utf-16"))
-    for eyes in before:
-        again = read(folder, LabelFormat(target=eyes.target))
-        assert np.array_equal(again.pixels, eyes.pixels)
-        assert np.array_equal(again.targets, eyes.targets)
-
-
-def margin(number: str) -> str:
-    """Return the JSON of a render whose lid margin has a point at y = `number`."""
-    points = [f"(3.0, {number}, 5.0)", "(300, 200, 5)"]
-    return json.dumps({"interior_margin_2d": points, "eye_details": {"look_vec": "(0, 0, -1)"}})
-
-
-NO_RENDER, CUT_OFF = "not the JSON of a UnityEyes render .*", r"cut off or damaged JSON \(line 1: .*; render or copy it"
+def render(y: str) -> str:
+    """Return the JSON of a render whose lid margin has a point at this y."""
+    return f'{{"interior_margin_2d": ["(3, {y}, 5)", "(30, 20, 5)"], "eye_details": {{"look_vec": "(0, 0, -1)"}}}}'
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", CUT_OFF),
-        ('{"iris_2d": ["(1, 2)",', CUT_OFF),
-        ("<html>", CUT_OFF),
-        ("[" * 100_000, NO_RENDER),
-        ('{"iris": [], "lid": 3}', f"{NO_RENDER}found the names iris, lid; wanted interior_margin_2d"),
-        ("[1, 2]", f"{NO_RENDER}found a list; wanted interior_margin_2d"),
-        (
-            '{"interior_margin_2d": ["(1, 2)", "(3, 4)"], "eye_details": {"gaze": ""}}',
-            f"{NO_RENDER}names gaze; wanted eye_details.look_vec",
-        ),
-        (
-            '{"interior_margin_2d": ["(1, 2, 3, 4, 5)"]}',
-            rf"{NO_RENDER}'\(1, 2, 3, 4, 5\)' has 5 numbers; wanted \(x, y, z\)",
-        ),
-        (
-            json.dumps({str(number): 0 for number in range(99)}),
-            rf"{NO_RENDER}found the names 0, 1, .*11, \.\.\.; wanted",
-        ),
-        *[(margin(number), "is not finite|far outside the image") for number in ("nan", "-inf", "1e30", "1e308")],
+        ('{"iris_2d": ["(1, 2)",', "not the JSON of a UnityEyes render .*; render or copy it again"),
+        ("[1, 2]", "not the JSON of a UnityEyes render"),
+        ('{"interior_margin_2d": []}', r"KeyError: 'eye_details'"),
+        ('{"interior_margin_2d": ["(1, 2)"]}', r"'\(1, 2\)' is not \(x, y, z\)"),
+        ('{"interior_margin_2d": [], "eye_details": {"look_vec": "(0, 0, -1)"}}', "spans no box"),
+        (render("nan"), "spans no box"),
+        (render("1e30"), "far outside the image"),
     ],
 )
 def test_json_that_no_render_has_says_why(tmp_path: Path, text: str, says: str) -> None:
@@ -530,13 +316,6 @@ def test_json_that_no_render_has_says_why(tmp_path: Path, text: str, says: str) 
     (folder / "1.json").write_text(text)
     with pytest.raises(DataError, match=says):
         read(folder, LabelFormat(size=(9, 11)))
-
-
-def test_a_render_without_an_iris_has_no_pupil(tmp_path: Path) -> None:
-    folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
-    (folder / "1.json").write_text('{"iris_2d": [], "interior_margin_2d": ["(1, 2)", "(3, 4)"]}')
-    with pytest.raises(DataError, match=rf"1\.json: {NO_RENDER}iris_2d has no points"):
-        read(folder, PUPIL)
 
 
 def test_the_eye_window_has_the_aspect_and_the_centre() -> None:

@@ -21,9 +21,7 @@ from simgan_cli.settings.eval_gaze import Convention
 Target = Literal["gaze", "pupil"]
 UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
 Grey = NDArray[np.uint8]  # H x W, or N x H x W
-MAX_SPREAD_RATIO = 20  # times, of the labels of one set: a degree is 57 times a radian's number
 MAX_RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; in degrees all real sets go far beyond it
-MAX_LENGTH_ERROR = 0.01  # a vector whose length is off by more has not merely been rounded
 MAX_DECODED = 256
 
 
@@ -168,12 +166,11 @@ def collect(
     _check_finite(targets, files, source, label_format.target)
     notes = list(warnings)
     if label_format.target == "gaze":
-        notes += _length_warnings(targets, source)
         targets = unit(targets)
-        notes += _radians_warnings(targets, source) if label_format.degrees else []
+        notes += _direction_warnings(targets, source, label_format.degrees)
     else:
         targets = targets * scales
-        notes += _outside_warnings(targets, size, files, source)
+        _check_inside(targets, size, files, source)
     known = persons if len(persons) == len(samples) else None
     return LabelledImages(source, reader, label_format.target, pixels, targets, files, known, notes)
 
@@ -200,12 +197,6 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
             warnings.append(
                 f"{outside:.0%} of the test's {name} lie outside the range {low:.1f} to {high:.1f} that "
                 f"{train.source} has: render that range, or check --convention"
-            )
-        if test.target == "gaze" and len(test) > 1 and theirs[name].std() < values.std() / MAX_SPREAD_RATIO:
-            warnings.append(
-                f"the test's {name} differ by {theirs[name].std():.2g} deg (one deviation), those of {train.source} by "
-                f"{values.std():.2g}: check that one is not in degrees and the other in radians (--degrees, "
-                "--test-degrees)"
             )
     brightness, contrast = test.pixels.mean() - train.pixels.mean(), test.pixels.std() / max(1e-9, train.pixels.std())
     if abs(brightness) > 40 or not 0.6 < contrast < 1.6:
@@ -235,40 +226,28 @@ def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, 
         )
 
 
-def _outside_warnings(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> list[str]:
-    """Return a warning of pupils outside their images. Raises DataError where most are: the convention is another."""
+def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
+    """Raise DataError where most pupils lie outside their images: the convention is another."""
     outside = ((targets < 0) | (targets > (size[1], size[0]))).any(axis=1)
     if outside.mean() > 0.5:
         raise DataError(
             f"{source}: {int(outside.sum()):,} pupil centres lie outside their image ({files[int(outside.argmax())]}); "
             "wanted pixels of the image file, x to the right and y down"
         )
-    if outside.any():
-        return [
-            f"{source}: {int(outside.sum()):,} of {len(files):,} pupil centres lie outside their image "
-            f"({files[int(outside.argmax())]}); they are trained on and tested with as they are: correct or remove them"
-        ]
-    return []
 
 
-def _length_warnings(vectors: Vectors, source: Path) -> list[str]:
+def _direction_warnings(vectors: Vectors, source: Path, degrees: bool) -> list[str]:
+    """Return warnings of vectors that look away from the camera, or were radians where `degrees` was said."""
     warnings = []
-    off = int((np.abs(np.linalg.norm(vectors, axis=1) - 1) > MAX_LENGTH_ERROR).sum())
-    if off:
-        warnings.append(f"{source}: {off:,} gaze vectors are not of length 1; normalised")
-    if np.median(unit(vectors)[:, 2]) > 0:
+    if np.median(vectors[:, 2]) > 0:
         warnings.append(
             f"{source}: most gaze vectors point away from the camera (z > 0); wanted x right, y down, z away, "
             "so that looking into the camera is (0, 0, -1)"
         )
-    return warnings
-
-
-def _radians_warnings(vectors: Vectors, source: Path) -> list[str]:
     largest = max(float(np.abs(angles).max()) for angles in coordinates_of(vectors, "gaze").values())
-    if largest > MAX_RADIANS:
-        return []
-    return [
-        f"{source}: no angle is larger than {largest:.2g} degrees: if its labels are radians, leave --degrees out (or, "
-        "if only those of the test are, add --no-test-degrees)"
-    ]
+    if degrees and largest <= MAX_RADIANS:
+        warnings.append(
+            f"{source}: no angle is larger than {largest:.2g} degrees: if its labels are radians, convert them, or all "
+            "others, and leave --degrees out"
+        )
+    return warnings

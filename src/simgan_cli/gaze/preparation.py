@@ -86,7 +86,6 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
     test_labels = replace(
         labels,
         convention=config.test_convention or config.convention,
-        degrees=config.degrees if config.test_degrees is None else config.test_degrees,
     )
     if config.real_train is not None:
         sets[ORACLE] = read_set(config.real_train, test_labels)
@@ -119,7 +118,6 @@ def _check(config: EvalGazeConfig) -> None:
     if not config.train and not config.load:
         problems.append("--train NAME=DIR is required (or --load, to test a trained estimator)")
     taken = names + [name for name, _ in config.load]
-    problems += [f"{name!r}: a NAME needs letters that can be shown" for name in taken if not name.isprintable()]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
     reserved = {ORACLE} if config.real_train else set()

@@ -1,13 +1,11 @@
-"""Shared parts of the readers of labels: texts, numbers, angles, limits and errors."""
+"""Shared parts of the readers of labels: images by their names, angles and errors."""
 
 import os
-import posixpath
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +20,6 @@ from simgan_cli.gaze.labels import LabelFormat, Sample
 STORED_GREY = Preparation(channels="1", background="keep")
 Samples = tuple[list[Sample], list[str]]  # with warnings
 MAX_LISTED = 12  # names in a message
-DECIMAL_COMMA = re.compile(r"\s*[+-\N{MINUS SIGN}]?\d+,\d+([eE][+-]?\d+)?\s*")
-
-
-def parse_number(text: str) -> float:
-    """Return a number with a decimal point or comma, and any minus sign. Raises ValueError for anything else."""
-    text = text.strip().replace("\N{MINUS SIGN}", "-")
-    return float(text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text)
 
 
 def decode_grey(path: Path) -> NDArray[Any]:
@@ -51,48 +42,39 @@ def to_vectors(angles: NDArray[np.float64], label_format: LabelFormat, source: P
 
 
 def match_images(tree: Tree, names: Sequence[str], source: Path) -> tuple[list[str], list[str]]:
-    """Return the image that each label names, relative to the folder, and a warning of images without a label.
+    """Return the image that each label names, with or without its suffix, and a warning of images without a label.
 
-    Backslashes may stand for slashes, and a suffix may be missing where one image fits. Raises DataError for names
-    outside the folder, without an image, of several images, or of one image twice.
+    Images that the patterns leave out are matched, too. Raises DataError for names without an image, of several images,
+    or of one image twice.
     """
-    images, excluded = _by_stem(tree.images), _by_stem(filter(is_image, tree.others))
-    files, missing, ambiguous = list[str](), list[str](), list[str]()
-    for name in names:
-        slashed = name.replace("\\", "/")
-        if slashed.startswith("/") or PureWindowsPath(name).is_absolute() or ".." in slashed.split("/"):
-            raise DataError(f"{source}: {name} lies outside the folder; give paths below {tree.root}")
-        forms = [posixpath.normpath(form) for form in (name, slashed)]
-        file = next((form for form in forms if os.path.isfile(tree.root / form)), None)  # noqa: PTH113 - of any length
-        fitting = [file] if file else images.get(forms[-1]) or excluded.get(forms[-1], [])[:1]
-        if len(fitting) == 1:
-            files.append(fitting[0])
-        elif fitting:
-            ambiguous.append(f"{name}: {', '.join(fitting)}")
-        else:
-            missing.append(name or "an empty name")
+    images, excluded = _by_name(tree.images), _by_name(filter(is_image, tree.others))
+    slashed = [name.replace("\\", "/") for name in names]
+    candidates = [images.get(name) or excluded.get(name, [])[:1] for name in slashed]
+    missing = [name for name, found in zip(names, candidates, strict=True) if not found]
     if missing:
         raise DataError(
             f"{source}: {len(missing):,} of {len(names):,} labels have no image ({list_names(missing)}); images there: "
             f"{list_names(tree.images)}; restore the images or remove the labels"
         )
-    if ambiguous:
+    if ambiguous := [f"{found[0]}, {found[1]}" for found in candidates if len(found) > 1]:
         raise DataError(
             f"{source}: {len(ambiguous):,} labels fit more than one image ({list_names(ambiguous)}); name the suffix, "
             "or the images, such as --include '*.jpg'"
         )
+    files = [found[0] for found in candidates]
     if repeated := [file for file, count in Counter(files).items() if count > 1]:
         raise DataError(f"{source}: {list_names(repeated)} stand there more than once; keep one label for each image")
     unlabelled = len(set(tree.images) - set(files))
     return files, [f"{tree.root}: {unlabelled:,} images have no label; left out"] if unlabelled else []
 
 
-def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Return paths by what they are without their suffix."""
-    stems = defaultdict[str, list[str]](list)
+def _by_name(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return paths by what a label may call them: with or without their suffix."""
+    names = defaultdict[str, list[str]](list)
     for path in paths:
-        stems[os.path.splitext(path)[0]].append(path)  # noqa: PTH122 - of a million paths
-    return stems
+        for name in {path, os.path.splitext(path)[0]}:  # noqa: PTH122 - of a million paths
+            names[name].append(path)
+    return names
 
 
 def list_names(names: Iterable[str]) -> str:
@@ -107,12 +89,6 @@ def describe_content(path: Path) -> str:
         return "a file"
     tree = read_tree(path)
     return suffixes_found([*tree.images, *tree.archives, *tree.others])
-
-
-def check_size(path: Path, size: int, most: int) -> None:
-    """Raise DataError where more than `most` bytes would be read of a file."""
-    if size > most:
-        raise DataError(f"{path}: {size:,} bytes; at most {most:,} are read; split it")
 
 
 @contextmanager

@@ -1,11 +1,8 @@
 """UnityEyes renders: N.json beside N.jpg, cut to the eye."""
 
-import math
 import re
 from functools import partial
-from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +14,10 @@ from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.files import parse_json
 from simgan_cli.gaze.labels import LabelFormat, Sample
-from simgan_cli.gaze.layouts.common import (
-    Samples,
-    decode_grey,
-    describe_content,
-    list_names,
-    match_images,
-    parse_number,
-)
+from simgan_cli.gaze.layouts.common import Samples, decode_grey, describe_content, match_images
 
 EYE_SIZE = (35, 55)  # H, W of the paper's eyes
 EYE_WINDOW = 1.6  # width of the window round an eye, in widths of the box of its lid margin
-MAX_VECTOR_NUMBERS = 4  # of a render's gaze the first three count
 
 
 def is_unityeyes_folder(path: Path) -> bool:
@@ -46,76 +35,42 @@ def read_unityeyes(folder: Path, label_format: LabelFormat) -> Samples:
     if not labels:
         raise DataError(f"{folder}: no N.json of UnityEyes among {describe_content(folder)}")
     images, warnings = match_images(tree, [label.removesuffix(".json") for label in labels], folder)
-    samples = [
-        _sample(folder, image, label, label_format)
-        for image, label in zip(images, labels, strict=True)
-        if label_format.patterns.takes(image)
-    ]
-    return samples, warnings
+    taken = [(image, label) for image, label in zip(images, labels, strict=True) if label_format.patterns.takes(image)]
+    return [_sample(folder, image, label, label_format) for image, label in taken], warnings
 
 
 def _sample(folder: Path, image: str, label: str, label_format: LabelFormat) -> Sample:
     path, size = folder / label, label_format.size or EYE_SIZE
     try:
         content = parse_json(read_text(path))
-        margin = np.array([parse_vector(text)[:2] for text in _entry(content, "interior_margin_2d")])
+        margin = np.array([parse_vector(text)[:2] for text in content["interior_margin_2d"]])
         if label_format.target == "gaze":
-            x, y, z = parse_vector(_entry(content, "eye_details", "look_vec"))[:3]
+            x, y, z, *_ = parse_vector(content["eye_details"]["look_vec"])
         else:
-            points = [parse_vector(text)[:2] for text in _entry(content, "iris_2d")]
-            if not points:
-                raise ValueError("iris_2d has no points")
-            centre = np.mean(points, axis=0)
-    except JSONDecodeError as error:
+            x, y, *_ = np.mean([parse_vector(text) for text in content["iris_2d"]], axis=0)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path}: cut off or damaged JSON (line {error.lineno}: {error.msg}); render or copy it again"
+            f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error}); render or copy it again"
         ) from error
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error})") from error
-    if margin.ndim != 2 or len(margin) < 2 or np.ptp(margin[:, 0]) <= 0:
+    if margin.ndim != 2 or not np.isfinite(margin).all() or np.ptp(margin[:, 0]) <= 0:
         raise DataError(f"{path}: interior_margin_2d spans no box; remove this render")
     height, _ = stored_size(folder / image)
     left, top, width, rows = eye_window(margin, height, size)
     crop = partial(_cropped, folder / image, (left, top, width, rows), size)
     if label_format.target == "gaze":
         return Sample(image, crop, (x, -y, z))  # Unity's y points up
-    return Sample(image, crop, ((centre[0] - left) * size[1] / width, (height - centre[1] - top) * size[0] / rows))
-
-
-def _entry(content: Any, *keys: str) -> Any:
-    """Return what stands at `keys` of nested objects. Raises ValueError that names what is there instead."""
-    for place, key in enumerate(keys, 1):
-        if not isinstance(content, dict) or key not in content:
-            there = f"the names {list_names(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
-            raise ValueError(f"found {there}; wanted {'.'.join(keys[:place])}")
-        content = content[key]
-    return content
+    return Sample(image, crop, ((x - left) * size[1] / width, (height - y - top) * size[0] / rows))
 
 
 def parse_vector(text: str) -> list[float]:
-    """Return the numbers of "(x, y, z)" or "(x, y, z, w)", also with decimal commas: "(0,0100, 0,2000, -0,9800)".
+    """Return the three or four numbers of "(x, y, z)", also with decimal commas. Raises ValueError for anything else.
 
-    Raises ValueError for anything else; nothing is evaluated.
+    UnityEyes puts a blank after each comma that parts numbers: "(0,0100, 0,2000, -0,9800)" in some locales.
     """
-    match = re.fullmatch(r"\s*\(([^()]*)\)\s*", text)
-    if match is None:
+    numbers = [float(part.replace(",", ".")) for part in text.strip("()").split(", ")]
+    if len(numbers) not in (3, 4):
         raise ValueError(f"{text[:40]!r} is not (x, y, z)")
-    numbers = list(map(parse_number, _parts(match[1])))
-    if not 2 <= len(numbers) <= MAX_VECTOR_NUMBERS:
-        raise ValueError(f"{text[:40]!r} has {len(numbers)} numbers; wanted (x, y, z)")
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{text[:40]!r} is not finite")
     return numbers
-
-
-def _parts(text: str) -> list[str]:
-    """Return the texts of the numbers of a vector, apart at commas that are no decimal ones."""
-    parts, spaced = text.split(","), re.split(r",\s+", text)
-    if 1 < len(spaced) < len(parts):  # blanks after some commas alone: those part numbers
-        return spaced
-    if len(parts) in (6, 2 * MAX_VECTOR_NUMBERS):
-        return [",".join(pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
-    return parts
 
 
 def eye_window(margin: NDArray[np.float64], height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
