@@ -77,7 +77,7 @@ def test_a_model_is_compared_with_what_it_refines(evaluated: Evaluated) -> None:
     assert ("synthetic", "mean") in names
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
     assert document["comparison"]["verdict"] in ("helps", "no difference shown", "hurts")
-    assert set(document["preservation"]) == {"images", "content_shift_px", "pupil_shift_px", "estimate_shift_deg"}
+    assert set(document["preservation"]) == {"images", "content_shift_px", "estimate_shift_deg"}
     assert set(document["preservation"]) | {"estimate_shift_px"} == documented("What refining moved")
     assert set(document["rows"][0]) == documented("Rows of errors")
     rows = read_csv(out / "predictions.csv")

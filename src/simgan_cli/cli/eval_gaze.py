@@ -4,14 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
-from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout, strip_control
+from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout
 from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
-from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
+from simgan_cli.settings.eval_gaze import EvalGazeConfig
 
 if TYPE_CHECKING:
     from simgan_cli.gaze.preparation import Evaluation
@@ -90,30 +89,28 @@ def _print(document: dict[str, Any]) -> None:
     )
     shares = _table(f"share of test images within so many {unit}", list(rows[0]["within"]))
     for row in rows:
-        name = row["name"]
-        if row["effective_images"] is not None:
-            name = f"{name.removesuffix(REWEIGHTED)} {REWEIGHTED[1:]}"  # two lines where it is narrow
-        name = escape(strip_control(name))
         errors.add_row(
-            name,
+            row["name"],
             row["estimator"],
             f"{row['mean']:.2f}",
             "{:.2f}-{:.2f}".format(*row["ci95"]),
             f"+- {row['seed_sd']:.2f}" if row["seed_sd"] is not None else "",
             *(f"{row[key]:.2f}" for key in ("median", "sd", "p95")),
         )
-        shares.add_row(name, row["estimator"], *(f"{share:.0%}" for share in row["within"].values()))
+        shares.add_row(row["name"], row["estimator"], *(f"{share:.0%}" for share in row["within"].values()))
     stdout.print(errors)
     stdout.print(shares)
     for pair in document["comparisons"]:
         first, second = pair["pair"]
         low, high = pair["ci95"]
         difference = f"{pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f})"
-        text = f"{second} - {first}, {pair['estimator']}: {difference}: {pair['verdict']}"
-        stdout.print(escape(strip_control(text)))
+        stdout.print(f"{second} - {first}, {pair['estimator']}: {difference}: {pair['verdict']}")
     for row in rows:
         if row["effective_images"] is not None:
-            stdout.print(escape(strip_control(_weighed(row))))
+            stdout.print(
+                f"{row['name']}, {row['estimator']}: its weights leave as much variety as "
+                f"{row['effective_images']:,.0f} of {row['images']:,} images"
+            )
     if document["preservation"] is not None:
         stdout.print(_moved(document["preservation"], unit))
 
@@ -127,20 +124,8 @@ def _table(title: str, numbers: list[str]) -> Table:
     return table
 
 
-def _weighed(row: dict[str, Any]) -> str:
-    return (
-        f"{row['name']}, {row['estimator']}: its weights leave as much variety as {row['effective_images']:,.0f} of "
-        f"{row['images']:,} images"
-    )
-
-
 def _moved(preservation: dict[str, Any], unit: str) -> str:
     parts = [f"content moved by {preservation['content_shift_px']['mean']:.2f} px"]
-    for key, what, in_unit in (
-        ("pupil_shift_px", "the pupil's surroundings", "px"),
-        (f"estimate_shift_{unit}", "what the estimator reads", unit),
-    ):
-        if key in preservation:
-            shift = preservation[key]
-            parts.append(f"{what} by {shift['mean']:.2f} +- {shift['sd']:.2f} {in_unit}")
+    if (shift := preservation.get(f"estimate_shift_{unit}")) is not None:
+        parts.append(f"what the estimator reads by {shift['mean']:.2f} +- {shift['sd']:.2f} {unit}")
     return f"labels: {', '.join(parts)}"
