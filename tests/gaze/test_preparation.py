@@ -13,7 +13,6 @@ from simgan_cli.data.decoding import equalize
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
-from simgan_cli.gaze.geometry import angles_from_vectors
 from simgan_cli.gaze.preparation import Evaluation, prepare
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import discs, write_csv, write_estimator, write_unityeyes
@@ -48,7 +47,6 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
             "share 12 images (0.png = 0.png, 1.png = 1.png, 10.png = 10.png): an estimator must not be",
         ),
         ({"train": ["a=train", "a=test"]}, "must differ"),
-        ({"train": ["a\udcff=train"]}, "needs letters that can be shown"),
         ({"train": []}, "--train NAME=DIR is required"),
         ({"test": None}, "--test is required"),
         ({"train": ["a=nowhere"]}, "no such file or folder"),
@@ -78,8 +76,8 @@ def test_what_cannot_be_evaluated_is_refused(
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("name", ["renders", "=renders", ["../../elsewhere", "renders"]])
-def test_a_set_without_a_name_is_no_setting(tmp_path: Path, name: object) -> None:
+@pytest.mark.parametrize("name", ["renders", "=renders", "../up=renders", "_a=renders", "a\udcff=renders"])
+def test_a_set_without_a_plain_name_is_no_setting(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValidationError, match="is not NAME=PATH"):
         EvalGazeConfig.model_validate({"train": [name], "out": tmp_path / "out"})
 
@@ -116,21 +114,8 @@ def test_unlabelled_images_of_any_kind_are_seen_as_labelled_ones_are(tmp_path: P
     )
     assert evaluation.unlabelled is not None
     assert np.array_equal(np.sort(evaluation.unlabelled, axis=0), np.sort(evaluation.tested.pixels, axis=0))
-    for text in ("2 unreadable images left out, such as", "gone.png", "share 8 images: rows -reweighted have seen"):
+    for text in ("2 images left out, such as", "gone.png", "share 8 images: rows -reweighted have seen"):
         assert any(text in warning for warning in evaluation.warnings)
-
-
-def test_degrees_beside_radians_are_a_warning_and_can_be_said(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"out": tmp_path / "out", "degrees": True}
-    for name, unit in (("train", 180 / np.pi), ("test", 1)):
-        images, gaze, _ = discs(40, 1 if unit == 1 else 2)
-        np.savez(tmp_path / f"{name}.npz", x=images, gaze=unit * angles_from_vectors(gaze, "mpiigaze"))
-    settings |= {"train": f"a={tmp_path / 'train.npz'}", "test": tmp_path / "test.npz"}
-    mixed = prepared(**settings).warnings
-    assert any("one is not in degrees and the other in radians (--degrees, --test-degrees)" in text for text in mixed)
-    evaluation = prepared(**settings, test_degrees=False)
-    assert not any("radians" in text for text in evaluation.warnings)
-    assert np.degrees(np.abs(angles_from_vectors(evaluation.tested.targets, "mpiigaze"))).max() > 10
 
 
 def test_equalization_comes_after_refining(folder: Path, tmp_path: Path) -> None:

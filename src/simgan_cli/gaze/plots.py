@@ -1,7 +1,6 @@
 """Pictures of an evaluation: the cumulative curve, the error over directions, the worst images."""
 
 import io
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -35,7 +34,7 @@ def curve(rows: Sequence[Result], target: Target, suffix: str) -> bytes:
         pooled = np.sort(row.errors.ravel())
         shares = 100 * np.arange(1, len(pooled) + 1) / len(pooled)
         style = ":" if row.estimator == "mean" else "-"
-        axes.plot(pooled, shares, style, label=f"{_plain(row)}: {pooled.mean():.2f} {UNIT[target]}")
+        axes.plot(pooled, shares, style, label=f"{row.name}, {row.estimator}: {pooled.mean():.2f} {UNIT[target]}")
     what = "angular error (degrees)" if target == "gaze" else "error of the pupil's centre (pixels)"
     axes.set(xlim=(0, limit), ylim=(0, 100), xlabel=what, ylabel="test images below (%)")
     axes.grid(alpha=0.3)
@@ -56,19 +55,13 @@ def error_map(rows: Sequence[Result], test: LabelledImages) -> bytes:
     top = max(float(np.nanmax(values)) for values in maps) if any(np.isfinite(m).any() for m in maps) else 1.0
     for panel, row, values in zip(panels, rows, maps, strict=True):
         mesh = panel.pcolormesh(edges[0], edges[1], values.T, vmin=0, vmax=top, cmap="viridis")
-        panel.set_title(_plain(row), fontsize=9)
+        panel.set_title(f"{row.name}, {row.estimator}", fontsize=9)
         panel.set_xlabel("yaw (degrees)" if test.target == "gaze" else "x (pixels)")
     panels[0].set_ylabel("pitch (degrees)" if test.target == "gaze" else "y (pixels)")
     if test.target == "pupil":
         panels[0].invert_yaxis()
     figure.colorbar(mesh, ax=list(panels), label=f"mean error ({UNIT[test.target]})")
     return _saved(figure, "png")
-
-
-def _plain(row: Result) -> str:
-    """Return a row's name as Matplotlib shows it as it stands: "$" begins a formula, "_" hides a line's label."""
-    name = f"{row.name}, {row.estimator}".replace("$", r"\$")
-    return f" {name}" if name.startswith("_") else name
 
 
 def worst_images(rows: Sequence[Result], test: LabelledImages) -> bytes:
@@ -112,7 +105,5 @@ def _binned(
 
 def _saved(figure: Any, suffix: str) -> bytes:
     file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a box for what Matplotlib's font lacks will do
-        figure.savefig(file, format=suffix, dpi=130)
+    figure.savefig(file, format=suffix, dpi=130)
     return file.getvalue()

@@ -10,7 +10,6 @@ import numpy as np
 from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import BATCH_IMAGES, Source, decoded
 from simgan_cli.data.decoding import Preparation
-from simgan_cli.data.selection import OddImage, odd_note
 from simgan_cli.data.tree import is_archive
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, collect, prepared
@@ -78,21 +77,14 @@ def read_unlabelled(path: Path, size: tuple[int, int], label_format: LabelFormat
     source = Source(path, label_format.patterns)
     selection = source.select(source.read())
     images = list[Grey]()
-    unreadable = [f"{path / name}: {reason}" for name, reason in selection.tree.unusable]
-    odd: dict[str, str] = {}
+    left_out = [f"{path / name}: {reason}" for name, reason in selection.tree.unusable]
     batches = image_batches(selection.tree, selection.archives, BATCH_IMAGES)
     for file, image in decoded(batches, Preparation(channels="1"), None, selection):
-        if isinstance(image, OddImage):
-            odd[str(file)] = image.reason
-        elif isinstance(image, UnreadableImage):
-            unreadable.append(f"{file}: {image.reason}")
+        if isinstance(image, UnreadableImage):
+            left_out.append(f"{file}: {image.reason}")
         else:
             images.append(prepared(image.pixels[0], size, label_format))
     if not images:
-        bad = unreadable or [": ".join(item) for item in odd.items()]
-        raise DataError(f"{path}: none of {selection.count:,} images can be read, such as {bad[0]}")
-    warnings = (
-        [f"{path}: {len(unreadable):,} unreadable images left out, such as {unreadable[0]}"] if unreadable else []
-    )
-    warnings += [f"{path}: {odd_note(odd, 'left out')}"] if odd else []
+        raise DataError(f"{path}: none of {selection.count:,} images can be read, such as {left_out[0]}")
+    warnings = [f"{path}: {len(left_out):,} images left out, such as {left_out[0]}"] if left_out else []
     return np.stack(images), [*warnings, *selection.warnings("plain")]

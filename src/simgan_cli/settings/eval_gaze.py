@@ -1,5 +1,6 @@
 """Every setting of `simgan eval-gaze`: its default, bounds and meaning. Imports no torch."""
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -25,12 +26,13 @@ EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
 
 def parse_named_path(value: object) -> object:
-    """Read "NAME=PATH" as (NAME, PATH). Raises ValueError where either is missing or the name is no file name."""
-    text = value if isinstance(value, str) else ""
-    name, _, path = text.partition("=")
-    if not name or not path or "/" in name or "\0" in text or name.startswith("."):
-        raise ValueError(f"{value!r} is not NAME=PATH, such as synthetic=renders/")
-    return name, Path(path)
+    """Read "NAME=PATH" as (NAME, PATH). Raises ValueError where either is missing or the name is not plain."""
+    match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)=([^\0]+)", value, re.ASCII) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            f"{value!r} is not NAME=PATH, such as synthetic=renders/, of letters, digits, '-', '_' and '.'"
+        )
+    return match[1], Path(match[2])
 
 
 NamedPath = Annotated[
@@ -64,7 +66,6 @@ class EvalGazeConfig(Settings):
     convention: Convention = setting("mpiigaze", "Meaning of angles in files: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Labels")
     test_convention: Convention | None = setting(None, "The same for --test and --real-train. By default --convention.", "Labels")
     degrees: bool = setting(False, "Angles in files are degrees, not radians.", "Labels")
-    test_degrees: bool | None = setting(None, "The same for --test and --real-train. By default --degrees.", "Labels")
     size: Size | None = setting(None, "Size that all images are brought to. By default that of the first --train.", "Labels", metavar="HxW")
     preprocess: Literal["none", "equalize"] = setting("none", "Histogram equalization of all images.", "Labels")
 
