@@ -141,16 +141,6 @@ def test_a_table_shows_trained_and_loaded_estimators_of_pupils(tmp_path: Path) -
     assert f"reading {tmp_path / 'train'}\n" in result.stderr
 
 
-def test_names_stay_whole_where_the_terminal_is_narrow(tmp_path: Path) -> None:
-    train, test = write_csv(tmp_path / "train", 12, 1), write_csv(tmp_path / "test", 6, 2)
-    flags = ["--train", f"renders-indoor-lit={train}", "--train", f"my-reweighted-set={train}", "--estimator", "knn"]
-    result = simgan("eval-gaze", *flags, "--test", test, "--out", tmp_path / "out", env={"COLUMNS": "80"})
-    assert result.returncode == 0, result.stderr
-    names = "".join(line.strip().split("  ")[0] for line in result.stdout.splitlines())
-    assert "renders-indoor-lit" in names
-    assert "my-reweighted-set" in names
-
-
 def test_wrong_settings_and_bad_data_have_their_exit_codes(tmp_path: Path) -> None:
     train = write_csv(tmp_path / "train", 6, 1)
     for name, code, text in (("train", 2, "is not NAME=PATH"), (f"a={train}", 4, "must not be trained on what")):

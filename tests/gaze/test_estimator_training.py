@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from simgan_cli.engine.export.network_folder import load_network, save_network
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.estimator_training import Schedule, fit, held_out, nearest_neighbours, predict, predict_mean
@@ -102,12 +101,3 @@ def test_persons_are_held_out_whole() -> None:
     assert len(train) + len(stop) == 100
     with pytest.raises(DataError, match="1 image"):
         held_out(eyes(1, 1), 0)
-
-
-def test_an_estimator_is_saved_and_found_again(tmp_path: Path) -> None:
-    network = Estimator("resnet", 35, 55, "pupil").eval()
-    save_network(tmp_path, network, {}, {})
-    again = load_network(tmp_path).eval()
-    images = torch.rand(2, 1, 35, 55)
-    assert torch.equal(network(images), again(images))
-    assert np.prod(again.features(images).shape) > 0

@@ -55,7 +55,6 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
         ({"out": "test/0.png"}, "--out test/0.png: a file"),
         ({"skip_existing": True, "overwrite": True}, "contradict each other"),
         ({"reweight_to": "nowhere"}, "no such file or folder"),
-        ({"reweight_to": "test/labels.csv"}, "labels.csv: a file; give a folder of images"),
         ({"reweight_to": "test", "estimator": "knn"}, "--reweight-to weighs what an estimator"),
         (OTHER_ROW, "--train a-reweighted=...: that row is made by another option"),
         (OTHER_ROW | {"model": "any", "train": ["a=train", "refined-reweighted=test"]}, "made by another option"),

@@ -64,9 +64,3 @@ def test_drawn_by_their_weights_labels_have_the_moments_of_what_is_wanted(seed: 
     assert (weights[:, None] * labels).mean(axis=0) == pytest.approx(wanted.mean(axis=0), abs=half)
     spread = np.sqrt((weights[:, None] * (labels - wanted.mean(axis=0)) ** 2).mean(axis=0))
     assert spread == pytest.approx(wanted.std(axis=0), abs=half)
-
-
-def test_turning_the_sets_round_turns_the_weights() -> None:
-    rng = np.random.default_rng(0)
-    labels, wanted = rng.normal(0, 1, (500, 2)), rng.normal(0.3, 0.5, (300, 2))
-    assert weights_like(labels[:, ::-1], wanted[:, ::-1])[0] == pytest.approx(weights_like(labels, wanted)[0])

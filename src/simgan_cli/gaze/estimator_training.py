@@ -71,7 +71,8 @@ def fit(
     train, stop = held_out(images, seed)
     if images.weights is not None and not images.weights[train].any():
         raise DataError(
-            f"{images.source}: all images with a weight are held out of training; more are needed like them"
+            f"{images.source}: all images with a weight are held out of training; render more like them, or leave "
+            "--reweight-to out"
         )
     torch.manual_seed(seed)
     network = Estimator(architecture, *images.size, images.target)

@@ -59,11 +59,8 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
                 predictions = [predict(n, test.pixels, evaluation.device, evaluation.precision) for n in networks]
             evaluation.rows.append(_row(name, estimator, len(images), predictions, test))
             if evaluation.unlabelled is not None and estimator != KNN and name != ORACLE:
-                try:
-                    row = _reweighted(evaluation, name, estimator, networks, evaluation.unlabelled, progress)
-                    evaluation.rows.append(row)
-                except DataError as error:  # the other rows stand
-                    evaluation.warnings.append(f"{name}{REWEIGHTED}, {estimator}: left out: {error}")
+                row = _reweighted(evaluation, name, estimator, networks, evaluation.unlabelled, progress)
+                evaluation.rows.append(row)
     for name, network in evaluation.loaded.items():
         predictions = [predict(network, test.pixels, evaluation.device, evaluation.precision)]
         evaluation.rows.append(_row(name, network.settings["architecture"], 0, predictions, test))

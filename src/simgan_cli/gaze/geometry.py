@@ -4,8 +4,6 @@ Inside, gaze is a unit vector in the camera's frame: x right, y down, z away fro
 (0, 0, -1). Angles are radians.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +20,10 @@ def vectors_from_angles(angles: Angles, convention: Convention) -> Vectors:
     (yaw, pitch). xgaze (ETH-XGaze, GazeML): (pitch, yaw) with pitch = asin(y), yaw = atan2(x, z); files of that
     convention may hold the reversed vector (see `facing_camera`).
     """
-    return _FROM_ANGLES[convention](np.asarray(angles, dtype=np.float64))
+    first, second = np.asarray(angles, dtype=np.float64).T
+    pitch, yaw = (second, first) if convention == "gazehub" else (first, second)
+    sign = 1.0 if convention == "xgaze" else -1.0
+    return sign * np.stack([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)], axis=1)
 
 
 def angles_from_vectors(vectors: Vectors, convention: Convention) -> Angles:
@@ -65,14 +66,3 @@ def mirrored(vectors: Vectors) -> Vectors:
     """Return vectors N x 3 as they look in an image that is flipped left to right."""
     flipped: Vectors = np.asarray(vectors, dtype=np.float64) * np.array([-1.0, 1.0, 1.0])
     return flipped
-
-
-def _from_pitch_yaw(pitch: NDArray[np.float64], yaw: NDArray[np.float64], sign: float) -> Vectors:
-    return sign * np.stack([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)], axis=1)
-
-
-_FROM_ANGLES: dict[Convention, Callable[[Angles], Vectors]] = {
-    "mpiigaze": lambda angles: _from_pitch_yaw(angles[:, 0], angles[:, 1], -1.0),
-    "gazehub": lambda angles: _from_pitch_yaw(angles[:, 1], angles[:, 0], -1.0),
-    "xgaze": lambda angles: _from_pitch_yaw(angles[:, 0], angles[:, 1], 1.0),
-}

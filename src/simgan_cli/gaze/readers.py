@@ -10,7 +10,6 @@ import numpy as np
 from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import BATCH_IMAGES, Source, decoded
 from simgan_cli.data.decoding import Preparation
-from simgan_cli.data.tree import is_archive
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, collect, prepared
 from simgan_cli.gaze.layouts.arrays import is_hdf5, is_npz, read_hdf5, read_npz
@@ -68,12 +67,10 @@ def _recognise(path: Path) -> Layout:
 def read_unlabelled(path: Path, size: tuple[int, int], label_format: LabelFormat) -> tuple[Grey, list[str]]:
     """Read grey images below a folder or in an archive as N x H x W of `size`, as labelled ones are; also warnings.
 
-    Raises SettingsError for a path that is neither, DataError where no image can be read.
+    Raises SettingsError for a path that is not there, DataError where no image can be read.
     """
     if not path.exists():
         raise SettingsError(f"{path}: no such file or folder; give unlabelled images")
-    if path.is_file() and not is_archive(path.name):
-        raise SettingsError(f"{path}: a file; give a folder of images, or a tar or zip archive of some")
     source = Source(path, label_format.patterns)
     selection = source.select(source.read())
     images = list[Grey]()
