@@ -20,7 +20,7 @@ def vectors_from_angles(angles: Angles, convention: Convention) -> Vectors:
     (yaw, pitch). xgaze (ETH-XGaze, GazeML): (pitch, yaw) with pitch = asin(y), yaw = atan2(x, z); files of that
     convention may hold the reversed vector (see `facing_camera`).
     """
-    first, second = np.asarray(angles, dtype=np.float64).T
+    first, second = angles.T
     pitch, yaw = (second, first) if convention == "gazehub" else (first, second)
     sign = 1.0 if convention == "xgaze" else -1.0
     return sign * np.stack([np.cos(pitch) * np.sin(yaw), np.sin(pitch), np.cos(pitch) * np.cos(yaw)], axis=1)
@@ -45,7 +45,6 @@ def facing_camera(vectors: Vectors) -> Vectors:
 
 def unit(vectors: Vectors) -> Vectors:
     """Return vectors of length 1; those of length 0 stay."""
-    vectors = np.asarray(vectors, dtype=np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length == 0, 1, length)
 
@@ -56,7 +55,6 @@ def angular_error(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     atan2(|a x b|, a . b): exact for equal and for opposite vectors, where the arc cosine of a rounded dot product is
     NaN or wrong.
     """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     across = np.linalg.norm(np.cross(a, b), axis=1)
     angle: NDArray[np.float64] = np.degrees(np.arctan2(across, np.einsum("ij,ij->i", a, b)))
     return angle
@@ -64,5 +62,4 @@ def angular_error(a: Vectors, b: Vectors) -> NDArray[np.float64]:
 
 def mirrored(vectors: Vectors) -> Vectors:
     """Return vectors N x 3 as they look in an image that is flipped left to right."""
-    flipped: Vectors = np.asarray(vectors, dtype=np.float64) * np.array([-1.0, 1.0, 1.0])
-    return flipped
+    return np.multiply(vectors, [-1.0, 1.0, 1.0])

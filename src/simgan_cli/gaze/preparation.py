@@ -113,21 +113,17 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
 
 
 def _check(config: EvalGazeConfig) -> None:
-    names = [name for name, _ in config.train]
     problems = []
     if not config.train and not config.load:
         problems.append("--train NAME=DIR is required (or --load, to test a trained estimator)")
-    taken = names + [name for name, _ in config.load]
+    taken = [name for name, _ in (*config.train, *config.load)]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
-    reserved = {ORACLE} if config.real_train else set()
-    reserved |= {REFINED} if config.model else set()
-    if config.reweight_to:
-        reserved |= {f"{name}{REWEIGHTED}" for name in (*names, *(reserved - {ORACLE}))}
+    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None}
     problems += [
-        f"--{flag} {name}=...: that row is made by another option; take another name"
-        for flag, given in (("train", config.train), ("load", config.load))
-        for name in sorted(reserved.intersection(name for name, _ in given))
+        f"{name}=...: that row is made by another option; take another name"
+        for name in taken
+        if made.get(name) or (config.reweight_to is not None and name.endswith(REWEIGHTED))
     ]
     if config.protocol == LEFT_OUT:
         problems += [
