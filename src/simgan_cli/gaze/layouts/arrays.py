@@ -12,12 +12,13 @@ from simgan_cli.data.decoding import luma
 from simgan_cli.data.tree import natural
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.gaze.labels import LabelFormat, Sample, Target
-from simgan_cli.gaze.layouts.common import Samples, damage_as_data_error, list_names, to_vectors
+from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_error, list_names, to_vectors
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".hdf"}
 IMAGE_KEYS = ("x", "image", "data", "face_patch")
 LABEL_KEYS: dict[Target, tuple[str, ...]] = {"gaze": ("gaze", "label", "face_gaze"), "pupil": ("pupil",)}
 PERSON_KEY = "person"
+MAX_ARRAY_BYTES = 16_000_000_000  # as it is declared, of an .npz or of a data set of HDF5
 
 
 def is_npz(path: Path) -> bool:
@@ -29,6 +30,7 @@ def read_npz(path: Path, label_format: LabelFormat) -> Samples:
     """Return a sample for each row of an .npz. Raises DataError, also for pickles."""
     problem = "cannot be read as .npz without pickles"
     with damage_as_data_error(path, problem), np.load(path, allow_pickle=False) as archive:
+        check_size(path, sum(member.file_size for member in archive.zip.infolist()), MAX_ARRAY_BYTES)
         keys = _find_keys(archive, label_format.target)
         if not keys:
             raise DataError(
@@ -88,6 +90,7 @@ def _read_data_set(item: Any) -> NDArray[Any]:
     """Return a data set of HDF5, texts as str, or a group of numbered ones, a row each."""
     if hasattr(item, "keys"):
         return np.stack([_read_data_set(item[key]) for key in sorted(item, key=natural)])
+    check_size(Path(item.file.filename), item.nbytes, MAX_ARRAY_BYTES)
     return np.asarray(item.asstr()[...] if item.dtype.kind in "SO" else item)
 
 

@@ -1,6 +1,7 @@
 """Shared parts of the readers of labels: images by their names, angles and errors."""
 
 import os
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def match_images(tree: Tree, names: Sequence[str], source: Path) -> tuple[list[s
     or of one image twice.
     """
     images, excluded = _by_name(tree.images), _by_name(filter(is_image, tree.others))
-    slashed = [name.replace("\\", "/") for name in names]
+    slashed = [posixpath.normpath(name.replace("\\", "/")) for name in names]
     candidates = [images.get(name) or excluded.get(name, [])[:1] for name in slashed]
     missing = [name for name, found in zip(names, candidates, strict=True) if not found]
     if missing:
@@ -89,6 +90,12 @@ def describe_content(path: Path) -> str:
         return "a file"
     tree = read_tree(path)
     return suffixes_found([*tree.images, *tree.archives, *tree.others])
+
+
+def check_size(path: Path, size: int, most: int) -> None:
+    """Raise DataError where more than `most` bytes would be read of a file."""
+    if size > most:
+        raise DataError(f"{path}: {size:,} bytes; at most {most:,} are read; split it")
 
 
 @contextmanager

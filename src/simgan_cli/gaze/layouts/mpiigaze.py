@@ -12,9 +12,11 @@ from simgan_cli.data.texts import read_text
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import mirrored
 from simgan_cli.gaze.labels import LabelFormat, Sample
-from simgan_cli.gaze.layouts.common import Samples, damage_as_data_error, list_names
+from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_error, list_names
 
 LISTS = "Evaluation Subset/sample list for eye image"
+
+MAX_MAT_BYTES = 64_000_000  # of a file; the largest published day has 7 million
 
 
 def is_mpiigaze_folder(path: Path) -> bool:
@@ -53,6 +55,7 @@ def read_mpiigaze(folder: Path, label_format: LabelFormat) -> Samples:
 def _read_day(path: Path) -> Iterator[Sample]:
     """Yield the eyes of one day: left ones as they are, right ones mirrored to left ones."""
     with damage_as_data_error(path, "cannot be read as a day of MPIIGaze"):
+        check_size(path, path.stat().st_size, MAX_MAT_BYTES)
         content = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True)
         names = np.atleast_1d(content["filenames"])
         for side in ("left", "right"):
