@@ -4,7 +4,6 @@ import difflib
 import functools
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,13 +25,6 @@ from simgan_cli.settings.refine import RefineConfig
 from simgan_cli.settings.train import TrainConfig, contradictions, defaults_of
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
-# Kubernetes and Docker set variables for every service or linked container, named after it; modules, for a program.
-OF_PLATFORM = re.compile(
-    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)=.*"
-    r"|(\w+_)?NAME=/.*"  # a linked container's: /this/that
-    r"|(HOME|ROOT|DIR|VERSION|PATH|LIB|INC|BIN|PREFIX|MODULE_HOME)=.*",
-    re.DOTALL,
-)
 MODELS = (TrainConfig, RefineConfig, EvalGazeConfig, DemoDataConfig, DemoConfig, DoctorConfig)
 COMMANDS: dict[str, type[Settings]] = {model.command: model for model in MODELS}
 Model = TypeVar("Model", bound=Settings)
@@ -58,8 +50,7 @@ def gather(
 ) -> Given:
     """Return what the user set explicitly for `command`, the stronger place winning.
 
-    The environment and a TOML file may hold settings of other commands, too. Variables that a platform sets are
-    ignored with a warning. Raises SettingsError for other unknown keys.
+    The environment and a TOML file may hold settings of other commands, too. Raises SettingsError for unknown keys.
     """
     model = COMMANDS[command]
     known = model.fields_by_key()
@@ -143,32 +134,14 @@ def print_settings(config: Settings, *, everything: bool) -> None:
             echo_err(f"{key.replace('_', '-'):>24}  {value}")
 
 
-@functools.cache  # a demonstration runs other commands in the same process
-def _warn_of_platform(names: str) -> None:
-    if Ranks.of_process().is_first:
-        echo_err(
-            f"warning: environment: {names} ignored: no settings of ours; container platforms and environment modules "
-            "set such variables",
-            "yellow",
-        )
-
-
 def _unknown_variables(command: str, environment: Mapping[str, str]) -> list[str]:
-    """Return a problem for each variable that is no setting of any command, and warn of those that a platform sets."""
+    """Return a problem for each variable that is no setting of any command."""
     known = set().union(*map(variables_of, COMMANDS))
-    unknown = sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
-    foreign = [
-        name
-        for name in unknown
-        if OF_PLATFORM.fullmatch(f"{name.removeprefix(ENVIRONMENT_PREFIX)}={environment[name]}")
-    ]
-    if foreign:
-        _warn_of_platform(", ".join(foreign))
     own = {key: name for name, key in reversed(variables_of(command).items())}
     problems = []
-    for name in unknown:
-        key = _nearest(name.removeprefix(ENVIRONMENT_PREFIX).lower(), own)
-        if name not in foreign:
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            key = _nearest(name.removeprefix(ENVIRONMENT_PREFIX).lower(), own)
             problems.append(f"environment: unknown {name}{_hint(own[key] if key else _nearest(name, known))}")
     return problems
 
