@@ -34,7 +34,7 @@ def main() -> int:
     options, extra = parser.parse_known_args()
     folder, seed = options.folder, options.seed
     data = folder / "data"
-    simgan("demo-data", data, "--seed", seed, "--count", options.count, "--skip-existing")
+    simgan("demo-data", data, "--seed", seed, "--count", options.count)
     if not (folder / "control").exists():
         count = count_of_tests(options.count)
         write_clean(folder / "control", clean(camera_eyes(count, np.random.default_rng([seed, 2])), seed))

@@ -12,7 +12,7 @@ from simgan_cli.cli.app import app
 from simgan_cli.cli.resolve import COMMANDS, gather, shared_keys, variables_of
 from simgan_cli.errors import SettingsError
 from tests.conftest import Domains
-from tests.helpers import TINY, invoke, simgan, write_images, write_refiner
+from tests.helpers import TINY, invoke, write_images, write_refiner
 
 
 def toml(tmp_path: Path, text: str) -> Path:
@@ -120,7 +120,6 @@ def test_a_variable_without_a_command_sets_what_commands_have_in_common() -> Non
         ("SIMGAN_TRAIN_STEPZ", "; did you mean SIMGAN_TRAIN_STEPS?"),
         ("SIMGAN_SEEDS", "; did you mean SIMGAN_SEED?"),
         ("SIMGAN_LABELS", "; did you mean SIMGAN_EVAL_GAZE_LABELS?"),
-        ("SIMGAN_OUT_DIR", ""),
     ],
 )
 def test_a_variable_that_no_command_knows_is_an_error(name: str, hint: str) -> None:

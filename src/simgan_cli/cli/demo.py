@@ -85,7 +85,7 @@ def commands(folder: Path, settings: DemoConfig) -> list[list[str]]:
         return [part for name, value in more[command].items() for part in (f"--{name}", value)]
 
     lines: list[list[Any]] = [
-        ["demo-data", data, *of_table("demo-data"), *seed, "--skip-existing"],
+        ["demo-data", data, *of_table("demo-data"), *seed],
         ["train", "--synthetic", synthetic, "--real", camera / "train", "--out", run,
          *of_table("train"), *seed, *device, "--resume", "auto"],
         ["refine", synthetic, "--model", run, "--out", refined, "--check-labels", "--compare", folder / "refined.png",

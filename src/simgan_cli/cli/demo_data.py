@@ -24,12 +24,8 @@ def demo_data(
     flags: dict[str, Any],
     *,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.", show_default=False)],
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Do nothing if DIR holds these images.")
-    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DIR, if this command wrote it.")] = False,
     config: ConfigFile = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Describe the images; write nothing.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     json: Json = False,
@@ -40,6 +36,7 @@ def demo_data(
 
     synthetic has labels. camera/train has none, to train a refiner.
     camera/test has them, to measure. camera/oracle is camera/train with labels.
+    A folder that holds these images already is left as it is.
     """
     with exit_codes(
         "the images",
@@ -50,61 +47,39 @@ def demo_data(
     ):
         settings = read_settings(DemoDataConfig, flags, config)
         folder = folder.resolve()
-        there = _is_there(folder, settings, skip_existing=skip_existing, overwrite=overwrite)
+        is_there = _is_there(folder, settings, overwrite=overwrite)
         if not quiet:
             print_settings(settings, everything=verbose)
-        images = {
-            "synthetic": settings.count,
-            "camera/train": settings.count,
-            "camera/test": test_count(settings.count),
-        }
+        tests = test_count(settings.count)
+        images = {"synthetic": settings.count, "camera/train": settings.count, "camera/test": tests}
         document: dict[str, Any] = {"schema": "simgan.demo-data/1", "folder": str(folder), "images": images}
-        height, width = settings.size
-        counts = ", ".join(f"{name} {count:,}" for name, count in images.items())
-        say_if = (lambda _: None) if quiet else echo_err
-        say_if(f"simulated eyes of {height}x{width}: {counts} -> {folder}")
-        if dry_run or there:
-            status = "dry-run" if dry_run else "skipped"
-            say_if("they are there already" if there else "nothing written (--dry-run)")
+        if is_there:
+            document["status"] = "skipped"
         else:
-            status, started = "finished", time.monotonic()
+            started = time.monotonic()
             with stop_on_signals(), ProgressLine(LOG_EVERY, quiet=quiet) as progress:
                 advanced = partial(progress.update, "drawing", "images")
                 write_demo_data(folder, settings.count, settings.seed, settings.size, advanced)
-            document["seconds"] = round(time.monotonic() - started, 3)
-            say_if(f"written in {document['seconds']:.1f} s; {folder / 'README.txt'} says what is what")
+            document |= {"seconds": round(time.monotonic() - started, 3), "status": "finished"}
+        if not quiet:
+            counts = ", ".join(f"{name} {count:,}" for name, count in images.items())
+            echo_err(f"{folder}: {counts}, {'there already' if is_there else 'written; README.txt says what is what'}")
         if json:
-            print_json(document | {"status": status})
+            print_json(document)
 
 
-def _is_there(folder: Path, settings: DemoDataConfig, *, skip_existing: bool, overwrite: bool) -> bool:
+def _is_there(folder: Path, settings: DemoDataConfig, *, overwrite: bool) -> bool:
     """Return whether nothing is left to do. Raises SettingsError where something else would be lost."""
-    if skip_existing and overwrite:
-        raise SettingsError("--skip-existing and --overwrite contradict each other; give one of them")
-    if folder.exists() and not folder.is_dir():
-        raise SettingsError(f"{folder}: a file, not a folder; give a new folder")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    written = _read_record(folder / RECORD)
-    if not written:
-        raise SettingsError(f"{folder}: holds files that this command did not write; give a new or empty folder")
+    try:
+        written = json_module.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise SettingsError(f"{folder}: this command did not write it; give a new or empty folder") from None
     if overwrite:
         return False
-    if not skip_existing:
-        raise SettingsError(f"{folder}: holds images already; give --overwrite to replace them, or a new folder")
-    wanted = record(settings.count, settings.seed, settings.size)
-    if written != wanted:
-        different = ", ".join(
-            f"{key} {written.get(key)}, not {wanted[key]}" for key in wanted if written.get(key) != wanted[key]
+    if written != record(settings.count, settings.seed, settings.size):
+        raise SettingsError(
+            f"{folder}: holds images of other settings, see {RECORD}; give --overwrite to replace them, or a new folder"
         )
-        raise SettingsError(f"{folder}: was written with {different}; give --overwrite, those settings or a new folder")
     return True
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    """Return what wrote a folder; {} where that is unknown."""
-    try:
-        content = json_module.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

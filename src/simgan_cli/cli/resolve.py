@@ -55,8 +55,14 @@ def gather(
     model = COMMANDS[command]
     known = model.fields_by_key()
     file = _read_file(config_file, model) if config_file is not None else {}
-    unknown = [f"{config_file}: unknown key {key!r}{_hint(_nearest(key, known))}" for key in file if key not in known]
-    if problems := unknown + _unknown_variables(command, environment):
+    variables_of_any = set().union(*map(variables_of, COMMANDS))
+    problems = [f"{config_file}: unknown key {key!r}{_hint(key, known)}" for key in file if key not in known]
+    problems += [
+        f"environment: unknown {name}{_hint(name, variables_of_any)}"
+        for name in sorted(environment)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in variables_of_any
+    ]
+    if problems:
         raise SettingsError(*problems)
     variables = {name: key for name, key in variables_of(command).items() if name in environment}
     return Given(
@@ -134,18 +140,6 @@ def print_settings(config: Settings, *, everything: bool) -> None:
             echo_err(f"{key.replace('_', '-'):>24}  {value}")
 
 
-def _unknown_variables(command: str, environment: Mapping[str, str]) -> list[str]:
-    """Return a problem for each variable that is no setting of any command."""
-    known = set().union(*map(variables_of, COMMANDS))
-    own = {key: name for name, key in reversed(variables_of(command).items())}
-    problems = []
-    for name in sorted(environment):
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
-            key = _nearest(name.removeprefix(ENVIRONMENT_PREFIX).lower(), own)
-            problems.append(f"environment: unknown {name}{_hint(own[key] if key else _nearest(name, known))}")
-    return problems
-
-
 def _read_file(path: Path, model: type[Settings]) -> dict[str, Any]:
     """Return the settings of a command in a TOML file, or in the JSON file that a command wrote."""
     kind = "TOML"
@@ -180,12 +174,9 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
-
-
-def _hint(name: str | None) -> str:
-    return f"; did you mean {name}?" if name else ""
+def _hint(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def _problems(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
