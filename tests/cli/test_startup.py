@@ -17,7 +17,7 @@ LINES = {
     "--help": (0, "Commands:"),
     "--version": (0, "simgan "),
     "train --help-all": (0, "--refiner-width"),
-    "doctor --help": (0, "--clear-cache"),
+    "doctor --help": (0, "--device"),
     "train --no-such-option": (2, "--no-such-option"),
     "train --config nowhere.toml": (2, "nowhere.toml"),
     f"{NOWHERE} --lambda -1": (2, "--lambda:"),

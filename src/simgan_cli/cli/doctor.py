@@ -5,7 +5,7 @@ import platform
 import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from simgan_cli import __version__
 from simgan_cli.cli.command import ConfigFile, Json, with_settings
 from simgan_cli.cli.console import echo_err, exit_codes, print_json, strip_control
 from simgan_cli.cli.resolve import read_settings
-from simgan_cli.data.cache import cache_bytes, cache_entries, cache_folder, clear_cache
+from simgan_cli.data.cache import cache_folder
 from simgan_cli.settings.doctor import DoctorConfig
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def doctor(
     flags: dict[str, Any],
     *,
     config: ConfigFile = None,
-    clear: Annotated[bool, typer.Option("--clear-cache", help="Delete all cached pixels.")] = False,
     json: Json = False,
 ) -> None:
     """Show versions, device and cache; test the method.
@@ -49,9 +48,7 @@ def doctor(
         from simgan_cli.engine.selftest import self_test  # torch takes seconds to import
 
         device = resolve_device(settings.device)
-        cache = None if settings.cache == "off" else settings.cache
-        cleared = clear_cache(cache) if clear else None
-        document = _machine(device) | {"cache": _cache(cache, cleared)}
+        document = _machine(device) | {"cache": _cache(None if settings.cache == "off" else settings.cache)}
         checks = self_test(device)
     healthy = all(check.ok for check in checks)
     if json:
@@ -89,9 +86,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cache(cache: str | None, cleared: tuple[int, int] | None) -> dict[str, Any]:
-    found = {"folder": str(cache_folder(cache)), "entries": len(cache_entries(cache)), "bytes": cache_bytes(cache)}
-    return found | ({"cleared": {"entries": cleared[0], "bytes": cleared[1]}} if cleared is not None else {})
+def _cache(cache: str | None) -> dict[str, Any]:
+    folder = cache_folder(cache)
+    return {"folder": str(folder), "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())}
 
 
 def _print(document: dict[str, Any], checks: "list[Check]") -> None:
@@ -103,17 +100,13 @@ def _print(document: dict[str, Any], checks: "list[Check]") -> None:
         ("device", f"{document['device']} ({document['device_name']})"),
         ("precision", f"{document['precision']}: {document['precision_reason']}"),
         ("threads", f"{document['threads']} on {document['cores']} cores"),
-        ("cache", f"{cache['folder']}: {cache['entries']:,} entries, {cache['bytes'] / 1e6:,.1f} MB"),
+        ("cache", f"{cache['folder']}: {cache['bytes'] / 1e6:,.1f} MB; may be deleted"),
     ]
-    if "cleared" in cache:
-        rows.append(("cleared", f"{cache['cleared']['entries']:,} entries, {cache['cleared']['bytes'] / 1e6:,.1f} MB"))
     rows += [
         (check.name, f"{'ok' if check.ok else 'FAILED'}: {check.found} ({check.seconds:.1f} s)") for check in checks
     ]
     for name, value in rows:
         sys.stdout.write(strip_control(f"{name:>12}  {value or 'not installed'}") + "\n")
-    if cache["entries"]:
-        echo_err("--clear-cache empties the cache")
     for check in checks:
         if not check.ok:
             echo_err(f"error: {check.name}: {check.found}", "bold red")

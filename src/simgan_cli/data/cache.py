@@ -10,7 +10,6 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -153,37 +152,6 @@ def _build(entry: Path, work: _Work) -> Index:
 def cache_folder(cache: str | None) -> Path:
     """Return the folder of cached pixels, which holds nothing else: below `cache`, or the platform's cache folder."""
     return Path(cache or platformdirs.user_cache_dir()) / "simgan-pixels"
-
-
-def cache_entries(cache: str | None) -> list[Path]:
-    """Return the entries of a cache, also those that a killed process left half built; [] where there is none."""
-    folder = cache_folder(cache)
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-
-
-def cache_bytes(cache: str | None) -> int:
-    """Return the bytes of a cache's files."""
-    size = 0
-    for file in chain.from_iterable(entry.glob("*") for entry in cache_entries(cache)):
-        with suppress(FileNotFoundError):  # another process has just deleted it
-            size += file.stat().st_size
-    return size
-
-
-def clear_cache(cache: str | None) -> tuple[int, int]:
-    """Delete every entry that no other process is building; return how many went and their bytes.
-
-    Trainings keep the pixels that they have open. Raises OSError.
-    """
-    entries, size = cache_entries(cache), cache_bytes(cache)
-    for entry in entries:
-        key = entry.name.removeprefix(TEMPORARY_PREFIX)[:_KEY_LENGTH]
-        with (
-            suppress(BlockingIOError, FileNotFoundError),  # another process builds it, or has deleted it, too
-            locked_file(_lock_of(entry.with_name(key)), wait=False),
-        ):
-            shutil.rmtree(entry)
-    return len(entries) - len(cache_entries(cache)), size - cache_bytes(cache)
 
 
 def _lock_of(entry: Path) -> Path:
