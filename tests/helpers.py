@@ -41,6 +41,15 @@ TINY = [
     "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8",
     "--pretrain-discriminator", "2", "--steps", "3", "--log-every", "1", "--sample-every", "0",
 ]  # fmt: skip
+# Settings below flags and above files and recipes: every training and evaluation takes a moment.
+QUICK = [*TINY, "--pretrain-refiner", "1"]
+QUICK_ENVIRONMENT = {
+    f"SIMGAN_TRAIN_{flag[2:].upper().replace('-', '_')}": value
+    for flag, value in zip(QUICK[::2], QUICK[1::2], strict=True)
+} | {
+    "SIMGAN_EVAL_GAZE_ESTIMATOR": "resnet", "SIMGAN_EVAL_GAZE_STEPS": "2", "SIMGAN_EVAL_GAZE_BATCH_SIZE": "8",
+    "SIMGAN_EVAL_GAZE_BOOTSTRAP": "100",
+}  # fmt: skip
 
 
 def simgan(
