@@ -15,6 +15,7 @@ from simgan_cli.cli import app
 from simgan_cli.engine.method import algorithm
 from tests.engine.method.test_algorithm import Images, tiny_config, tiny_gan
 from tests.gaze.helpers import write_csv
+from tests.helpers import TINY
 
 ODDS = torch.tensor([-2.0, 0.5, 3.0])
 
@@ -79,8 +80,7 @@ def test_each_variant_trains_another_discriminator(
     for seed, domain in enumerate(("synthetic", "real")):
         write_csv(tmp_path / domain, 8, seed)
     flags = ["train", "--synthetic", str(tmp_path / "synthetic"), "--real", str(tmp_path / "real"), "--quiet", "--json"]
-    flags += ["--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8"]
-    flags += ["--pretrain-discriminator", "2", "--steps", "3", "--sample-every", "0", "--cache", "off"]
+    flags += [*TINY, "--cache", "off"]
     losses = set()
     for name in (*NAMES, None):
         command = ["variants.py", name] if name else ["simgan"]
@@ -90,9 +90,3 @@ def test_each_variant_trains_another_discriminator(
         assert ended.value.code == 0
         losses.add(json.loads(capsys.readouterr().out)["metrics"]["loss_discriminator"])
     assert len(losses) == len(NAMES) + 1
-
-
-def test_an_unknown_variant_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["variants", "huge", "train"])
-    with pytest.raises(SystemExit, match="variants: least-squares, hinge"):
-        variants.main()
