@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.method.gaze_estimator import Estimator
@@ -86,14 +85,12 @@ CASES: dict[str, tuple[Callable[[Domains], Any], list[str], int, tuple[str, ...]
         ("one lies inside the other",),
     ),
     "out inside real": (lambda d: None, ["--out", "{real}/run"], 2, ("--out {real}/run", "inside --real")),
-    "out inside synthetic": (lambda d: None, ["--out", "{synthetic}/run"], 2, ("inside --synthetic",)),
     "contradictions at once": (
         lambda d: None,
         ["--refiner-kernel", "4", "--fit", "crop", "--history-size", "1", "--psi", "dreams", "--batch-size", "8"], 2,
         ("--refiner-kernel 4", "--fit crop", "--history-size 1", "--psi dreams"),
     ),
     "an absent device": (lambda d: None, ["--device", "cuda:99"], 2, ("--device cuda:99", "use auto, cpu")),
-    "no such device": (lambda d: None, ["--device", "cuda:99999999999999999999"], 2, ("--device: ",)),
     "divergence": (
         lambda d: None, ["--optimizer", "sgd", "--ema", "0", "--refiner-lr", "1e38", "--save-every", "2"], 4,
         ("diverged before step", "{out}/checkpoints/step-00000002", "--clip-gradient"),
@@ -114,17 +111,6 @@ def test_an_error_names_the_place_and_what_to_do(case: str, domains: Domains) ->
     assert_fails(code, domains, *flags, says=words)
     if case in WITH_DRY_RUN:
         assert_fails(code, domains, *flags, "--dry-run", says=words)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "more"),
-    [("larger", (32, 40), ("--size", "16x20")), ("colour", (16, 20, 3), ("--channels", "1"))],
-)
-def test_mixed_images_are_brought_together(
-    name: str, shape: tuple[int, ...], more: tuple[str, ...], domains: Domains
-) -> None:
-    write_images(domains.synthetic / name, 1, 3, shape)
-    invoke("train", *domains.flags, *TINY, *more)
 
 
 @pytest.mark.slow
@@ -174,11 +160,6 @@ def test_out_that_holds_something_else_stays_as_it_is(domains: Domains) -> None:
     (domains.out / "thesis.tex").write_text("years of work")
     assert_fails(2, domains, "--resume", "auto", says=(str(domains.out), "holds something else"))
     assert [path.name for path in domains.out.iterdir()] == ["thesis.tex"]
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_cuda_on_a_machine_without_it(domains: Domains) -> None:
-    assert_fails(2, domains, "--device", "cuda", says=("--device cuda", "cpu"))
 
 
 @pytest.mark.slow
@@ -256,20 +237,15 @@ def test_a_repeated_command_never_goes_back_in_its_own_run(domains: Domains) -> 
     early = domains.out / "checkpoints" / "step-00000002"
     says = (f"--resume {early}: its run has checkpoints up to step 5", "--resume auto", "another --out")
     assert_fails(2, domains, "--resume", str(early), says=says)
-    (early.parent / "first").symlink_to(early.name)
-    assert_fails(2, domains, "--resume", str(early.with_name("first")), says=("up to step 5",))
-    (early.parent / "first").unlink()
     assert {path.name for path in early.parent.iterdir()} == {f"step-{step:08}" for step in (2, 4, 5)}
     for step in (4, 5):
         shutil.rmtree(early.parent / f"step-{step:08}")
     invoke("train", *domains.flags, *TINY, "--resume", early)
 
 
-@pytest.mark.parametrize("damage", ["cut", "deleted"])
-def test_a_cache_entry_with_holes_is_made_again(domains: Domains, tmp_path: Path, damage: str) -> None:
-    cache = tmp_path / "cache"
-    flags = [*domains.flags, *TINY, "--cache", str(cache)]
+def test_pixels_that_somebody_deleted_from_the_cache_are_made_again(domains: Domains, tmp_path: Path) -> None:
+    flags = [*domains.flags, *TINY, "--cache", str(tmp_path / "cache")]
     invoke("train", *flags)
-    for path in cache.rglob("pixels.bin"):
-        path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
+    for path in (tmp_path / "cache").rglob("pixels.bin"):
+        path.unlink()
     invoke("train", *flags, "--resume", "auto", "--steps", "4")

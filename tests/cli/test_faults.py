@@ -1,10 +1,6 @@
-"""Disks that fail to read, disks that are full, and clocks that are wrong: a clear error or no difference at all."""
+"""Disks that fail to read and disks that are full: a clear error."""
 
-import json
-import os
-import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -14,7 +10,7 @@ from typer.testing import CliRunner
 from simgan_cli.cli.app import app
 from tests.conftest import Domains
 from tests.gaze.helpers import write_csv
-from tests.helpers import TINY, files_below, limit_files, pack, simgan, write_images, write_refiner
+from tests.helpers import TINY, files_below, limit_files, simgan, write_images, write_refiner
 
 EIO = Path("/proc/self/mem")  # a regular file whose first byte gives a real EIO: no page is mapped there
 needs_eio = pytest.mark.skipif(not EIO.exists(), reason="only Linux has a file that gives EIO to everybody")
@@ -71,21 +67,6 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
         assert (found, UNREADABLE in said, str(place) in said) == (code, True, True), said
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
-def test_a_full_folder_for_temporary_files_is_named(
-    domains: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = pack(domains.synthetic, tmp_path / "packed" / "renders.tar.gz")
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("w+b", buffering=0))  # noqa: SIM115
-    full = f"{tempfile.gettempdir()}: No space left on device; free some space"
-    model = write_refiner(tmp_path / "model")
-    code, said = run("refine", archive, "--model", model, "--out", tmp_path / "out")
-    assert (code, full in said) == (1, True), said
-    flags: list[str | Path] = ["--synthetic", archive.parent, "--real", domains.real, "--out", tmp_path / "run", *TINY]
-    code, said = run("train", *flags)
-    assert (code, full in said) == (1, True), said
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, labelled eyes and a model."""
@@ -107,7 +88,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["inspect-buffer", "run", "--grid", "out/grid.png"],
         ["eval-gaze", "--train", "a=eyes", "--test", "others", "--out", "out", "--estimator", "resnet",
          "--steps", "2", "--bootstrap", "100"],
-        ["train", "--synthetic", "synthetic", "--real", "real", "--out", "out", *TINY],
     ],
     ids=lambda command: command[0],
 )  # fmt: skip
@@ -132,44 +112,3 @@ def test_a_full_disk_of_the_cache_is_named(domains: Domains, tmp_path: Path) -> 
         assert str(tmp_path / "cache" if cache != "off" else tempfile.gettempdir()) in result.stderr
         assert "File too large" in result.stderr
         shutil.rmtree(domains.out)
-
-
-def test_dates_of_files_decide_nothing(domains: Domains) -> None:
-    """A clock that jumps leaves files of the future beside files of the past; only steps and contents count."""
-    flags = [*domains.flags, *TINY, "--save-every", "1", "--keep", "0"]
-    assert run("train", *flags)[0] == 0
-    newest = sorted((domains.out / "checkpoints").iterdir())
-    for age, folder in enumerate(newest):  # the newest is the oldest by its date
-        for path in (folder, *folder.iterdir()):
-            os.utime(path, (4e9 - 1e9 * age, 4e9 - 1e9 * age))
-    for number, path in enumerate(sorted(domains.synthetic.iterdir())):
-        os.utime(path, (4e9 * (number % 2), 4e9 * (number % 2)))
-    code, said = run("train", *flags, "--resume", "auto", "--steps", "4")
-    assert code == 0, said
-    assert f"resumed {newest[-1]}" in said
-    code, said = run("inspect-buffer", domains.out, "--json")
-    assert json.loads(said)["step"] == 4 + 2
-
-
-@pytest.mark.slow
-def test_another_clock_changes_no_bit(domains: Domains) -> None:
-    """Monotonic clocks that say months more, as after a machine was moved: what is trained is the same."""
-    months = ["unshare", "--time", "--monotonic", "9000000", "--boottime", "9000000"]
-    if subprocess.run([*months, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody have a clock of their own")
-    results = []
-    for prefix in ([], months):
-        shutil.rmtree(domains.out, ignore_errors=True)
-        result = simgan("train", *domains.flags, *TINY, "--max-time", "1h", prefix=prefix)
-        assert result.returncode == 0, result.stderr
-        results.append((domains.out / "refiner" / "model.safetensors").read_bytes())
-    assert results[0] == results[1]
-
-
-def test_the_wall_clock_is_never_asked() -> None:
-    """It may be set at any time: how long something took is for a monotonic clock, what is newer for counted steps."""
-    asked = re.compile(r"\btime\.(time|time_ns|localtime|gmtime|ctime)\b|\b(now|today|utcnow)\(|CLOCK_REALTIME")
-    source = Path(__file__).parents[2] / "src"
-    files = sorted(source.rglob("*.py"))
-    assert [str(file) for file in files if asked.search(file.read_text())] == []
-    assert any("time.monotonic()" in file.read_text() for file in files)

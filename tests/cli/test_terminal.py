@@ -1,6 +1,5 @@
 """What a terminal gets: no orders from names of files, which could move the cursor, and lines that fit."""
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from simgan_cli.cli.app import app
 from simgan_cli.cli.console import REFRESH, ProgressLine
 from simgan_cli.cli.train import progress_line
 from tests.gaze.helpers import write_csv
-from tests.helpers import TINY, invoke, pack, simgan, write_images, write_refiner
+from tests.helpers import TINY, pack, simgan, write_images, write_refiner
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
 
@@ -43,14 +42,7 @@ def run(world: Path, command: str, *more: str) -> tuple[int, str]:
         "train": domains,
         "refine": [str(world / "synthetic"), "--model", str(world / "model"), "--out", str(world / "refined")],
         "inspect-buffer": [str(world / "run")],
-        "eval-gaze": [
-            "--train",
-            f"raw={world / 'eyes'}",
-            "--test",
-            str(world / "eyes"),
-            "--out",
-            str(world / "results"),
-        ],
+        "eval-gaze": ["--train", f"raw={world / 'eyes'}", "--test", str(world / "eyes"), "--out", str(world / "out")],
         "doctor": ["--cache", str(world / "cache")],
     }
     result = CliRunner().invoke(app, [command, *arguments[command], *more])
@@ -65,10 +57,8 @@ def orders(text: str) -> list[str]:
     ("command", "more", "code"),
     [
         ("train", ["--resume", "auto", "--steps", "4"], 0),
-        ("train", ["--dry-run"], 2),
         ("train", ["--resume", "auto", "--strict"], 4),
         ("train", [], 2),
-        ("refine", ["--dry-run"], 0),
         ("refine", ["--overwrite"], 3),
         ("refine", ["--overwrite", "--fail-fast"], 4),
         ("inspect-buffer", [], 0),
@@ -96,22 +86,6 @@ def test_the_log_of_a_run_may_be_shown_by_a_terminal(world: Path) -> None:
     log = (world / "run" / "log.txt").read_text()
     assert "\\x1b[31mred" in log
     assert orders(log) == []
-
-
-def test_a_list_of_files_has_a_line_for_each(world: Path) -> None:
-    code, said = run(world, "refine", "--overwrite", "--dry-run", "--json")
-    planned = len(json.loads(said[said.index("{") :])["refine"])
-    _, text = run(world, "refine", "--overwrite", "--dry-run", "--quiet")
-    assert (code, sum(line.startswith("refine ") for line in text.split("\n"))) == (0, planned)
-
-
-def test_names_are_not_drawn_as_emoji(tmp_path: Path) -> None:
-    write_images(tmp_path / "synthetic", 3, 1)
-    write_images(tmp_path / "real", 3, 2)
-    (tmp_path / "real" / ":skull:.png").write_bytes(b"")
-    folders = ["--synthetic", tmp_path / "synthetic", "--real", tmp_path / "real", "--out", tmp_path / "run"]
-    result = invoke("train", *folders, "--strict", *TINY, code=4)
-    assert ":skull:.png: empty file" in result.output
 
 
 @pytest.mark.slow

@@ -28,26 +28,18 @@ class _Stderr:
         return getattr(self._below(), name)
 
     def write(self, text: str) -> int:
-        with self._unread():
+        try:
             self._below().write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._unread():
             self._below().flush()
+        except OSError:
+            with Path(os.devnull).open("w") as nowhere:  # the descriptor itself: Python flushes what is left at its end
+                os.dup2(nowhere.fileno(), self._below().fileno())
+        return len(text)
 
     @staticmethod
     def _below() -> IO[str]:
         file: IO[str] = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # what Rich's bars put their own before
         return file
-
-    @contextmanager
-    def _unread(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            with Path(os.devnull).open("w") as nowhere:  # the descriptor itself: Python flushes what is left at its end
-                os.dup2(nowhere.fileno(), self._below().fileno())
 
 
 # No emoji: Rich would draw them in place of names such as ":skull:.png".
