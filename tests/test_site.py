@@ -1,8 +1,8 @@
 """The site of the documentation: it builds without a warning, is whole, and takes nothing from elsewhere."""
 
+import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +28,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Loads(HTMLParser):
-    """What a page loads by itself; links that a reader may follow are none of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        values = dict(attributes)
-        if tag in ("script", "img", "iframe", "source", "video"):
-            self.addresses.append(values.get("src") or "")
-        if tag == "link" and values.get("rel") not in ("canonical", "next", "prev"):
-            self.addresses.append(values.get("href") or "")
-
-
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
-    for page in pages:
-        loads = Loads()
-        loads.feed(page.read_text())
-        assert loads.addresses
-        assert [address for address in loads.addresses if address.startswith(("http:", "https:", "//"))] == []
+    for page in pages:  # links that a reader may follow are none of it
+        tags = re.findall(r"<(?:script|img|iframe|source|video|link)\b[^>]*>", page.read_text())
+        loaded = [tag for tag in tags if not re.search(r"\brel=.?(canonical|next|prev)\b", tag)]
+        assert loaded
+        assert [tag for tag in loaded if re.search(r"""\b(src|href)=["']?(https?:)?//""", tag)] == []
 
 
 def test_every_command_has_a_page_with_every_option(site: Path) -> None:

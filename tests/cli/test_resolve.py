@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -149,14 +148,6 @@ def test_a_list_of_folders_is_read_however_it_was_written(
     flags = ["--from-file", source, "--model", str(write_refiner(tmp_path / "model")), "--out", "out", "--dry-run"]
     result = CliRunner().invoke(app, ["refine", *flags], input=content)
     assert (result.exit_code, result.stdout.count("refine ")) == (0, 2), result.output
-
-
-def test_a_list_that_is_no_list_is_a_usage_error(tmp_path: Path) -> None:
-    model = write_refiner(tmp_path / "model")
-    random = np.random.default_rng(0).bytes(20_000).replace(b"\n", b"")
-    for content in (random, b"\xff\xfe" + random, b"\x89PNG\r\n\x1a\n", b"\0\0\0", b" \n \n", b"x" * 5000):
-        (tmp_path / "list").write_bytes(content)
-        invoke("refine", "--from-file", tmp_path / "list", "--model", model, "--out", tmp_path / "out", code=2)
 
 
 @pytest.mark.slow

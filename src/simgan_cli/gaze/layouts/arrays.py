@@ -29,7 +29,7 @@ def is_npz(path: Path) -> bool:
 def read_npz(path: Path, label_format: LabelFormat) -> Samples:
     """Return a sample for each row of an .npz. Raises DataError, also for pickles."""
     problem = "cannot be read as .npz without pickles"
-    with damage_as_data_error(path, problem), np.load(path, allow_pickle=False) as archive:
+    with damage_as_data_error(path, problem), np.load(path, allow_pickle=False) as archive:  # noqa: TID251
         check_size(path, sum(member.file_size for member in archive.zip.infolist()), MAX_ARRAY_BYTES)
         keys = _find_keys(archive, label_format.target)
         if not keys:
