@@ -73,8 +73,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fail a test that is not marked slow and takes longer than the ceiling."""
     report = yield
-    is_empty_or_ours = item.get_closest_marker("slow") or item.config.getoption("--no-ceiling")
-    if report.passed and call.duration > CEILING and not is_empty_or_ours:
+    may_take_long = item.get_closest_marker("slow") or item.config.getoption("--no-ceiling")
+    if report.passed and call.duration > CEILING and not may_take_long:
         report.outcome = "failed"
         report.longrepr = f"took {call.duration:.1f} s of at most {CEILING:g}: mark it slow, or pass --no-ceiling"
     return report

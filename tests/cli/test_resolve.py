@@ -5,13 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from simgan_cli.cli.app import app
 from simgan_cli.cli.resolve import COMMANDS, gather, shared_keys, variables_of
 from simgan_cli.errors import SettingsError
 from tests.conftest import Domains
-from tests.helpers import TINY, invoke, write_images, write_refiner
+from tests.helpers import TINY, invoke
 
 
 def toml(tmp_path: Path, text: str) -> Path:
@@ -132,22 +130,6 @@ def test_an_unknown_option_is_a_document_too() -> None:
     (problem,) = json.loads(result.stdout)["problems"]
     assert "--lamda" in problem
     assert "--lambda" in problem
-
-
-@pytest.mark.parametrize(
-    ("content", "piped"),
-    [("renders\r\n".encode("utf-16"), False), (b"renders\0", True), (b"\xef\xbb\xbf.\\renders  \r\n", False)],
-)
-def test_a_list_of_folders_is_read_however_it_was_written(
-    content: bytes, piped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_images(tmp_path / "renders", 2, 1)
-    (tmp_path / "list").write_bytes(content)
-    source = "-" if piped else "list"
-    flags = ["--from-file", source, "--model", str(write_refiner(tmp_path / "model")), "--out", "out", "--dry-run"]
-    result = CliRunner().invoke(app, ["refine", *flags], input=content)
-    assert (result.exit_code, result.stdout.count("refine ")) == (0, 2), result.output
 
 
 @pytest.mark.slow
