@@ -32,7 +32,7 @@ def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_pa
     for row in rows.values():
         assert f"{row['mean']:.2f}" in again.stdout
     assert document["comparison"]["verdict"] in again.stdout
-    assert str(folder / "run" / "report.html") in again.stdout
+    assert str(folder / "run" / "report.html") in again.stderr
     assert "there already" in again.stderr
     assert "skipped 100" in again.stderr
 

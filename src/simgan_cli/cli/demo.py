@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from simgan_cli.cli.command import ConfigFile, Json, Quiet, with_settings
-from simgan_cli.cli.console import echo_err, exit_codes, format_duration, print_json, stdout
+from simgan_cli.cli.console import echo_err, exit_codes, format_duration, print_json
 from simgan_cli.cli.resolve import read_settings
 from simgan_cli.errors import EndedElsewhere
 from simgan_cli.settings.demo import DemoConfig
@@ -65,13 +63,16 @@ def demo(
                 _run(context, [*line, "--quiet"] if quiet and line[0] in QUIETABLE else line, hidden=quiet or json)
         if dry_run:
             return
-        results = json_module.loads((folder / "gaze" / "results.json").read_text(encoding="utf-8"))
         files = files_to_open(folder)
         seconds = time.monotonic() - started
         if json:
-            print_json(_document(folder, lines, results, files, seconds))
-        else:
-            _print(results, files, seconds)
+            print_json(_document(folder, lines, files, seconds))
+        elif not quiet:
+            echo_err("\nto open:")
+            for meaning, path in files.items():
+                echo_err(f"  {path}  {meaning}")
+            took = format_duration(seconds)
+            echo_err(f"done in {took}; all images are simulated: try your own with the commands above")
 
 
 def commands(folder: Path, settings: DemoConfig) -> list[list[str]]:
@@ -120,9 +121,8 @@ def _run(context: typer.Context, line: list[str], *, hidden: bool) -> None:
         raise EndedElsewhere(code, f"simgan {line[0]} ended with exit code {code}; rerun the demo to resume")
 
 
-def _document(
-    folder: Path, lines: list[list[str]], results: dict[str, Any], files: dict[str, Path], seconds: float
-) -> dict[str, Any]:
+def _document(folder: Path, lines: list[list[str]], files: dict[str, Path], seconds: float) -> dict[str, Any]:
+    results = json_module.loads((folder / "gaze" / "results.json").read_text(encoding="utf-8"))
     return {
         "schema": "simgan.demo/1",
         "folder": str(folder),
@@ -133,27 +133,3 @@ def _document(
         "files": [str(path) for path in files.values()],
         "seconds": round(seconds, 3),
     }
-
-
-def _print(results: dict[str, Any], files: dict[str, Path], seconds: float) -> None:
-    """Write the table, the verdict and the files to open to stdout."""
-    unit = results["unit"]
-    table = Table(
-        title=f"gaze error on {results['test']['images']:,} simulated camera images, {unit}",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("trained on", no_wrap=True)
-    for name in ("mean", "95%"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in results["rows"]:
-        if row["estimator"] != "mean":  # the constant guess
-            table.add_row(row["name"], f"{row['mean']:.2f}", "{:.2f}-{:.2f}".format(*row["ci95"]))
-    stdout.print(table)
-    pair = results["comparison"]
-    low, high = pair["ci95"]
-    stdout.print(f"refining: {pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f}): {pair['verdict']}")
-    stdout.print("\nto open:")
-    for meaning, path in files.items():
-        stdout.print(f"  {path}  {meaning}", markup=False)
-    echo_err(f"done in {format_duration(seconds)}; all images are simulated: try your own with the commands above")
