@@ -29,12 +29,7 @@ EXTRAS = ("h5py", "matplotlib", "openexr", "tifffile", "imagecodecs", "tensorboa
 
 
 @with_settings(DoctorConfig)
-def doctor(
-    flags: dict[str, Any],
-    *,
-    config: ConfigFile = None,
-    json: Json = False,
-) -> None:
+def doctor(flags: dict[str, Any], *, config: ConfigFile = None, json: Json = False) -> None:
     """Show versions, device and cache; test the method.
 
         simgan doctor
