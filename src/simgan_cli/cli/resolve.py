@@ -4,6 +4,7 @@ import difflib
 import functools
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,13 @@ from simgan_cli.settings.refine import RefineConfig
 from simgan_cli.settings.train import TrainConfig, contradictions, defaults_of
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
+# Kubernetes and Docker set variables for every service or linked container, named after it; modules, for a program.
+OF_PLATFORM = re.compile(
+    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)=.*"
+    r"|(\w+_)?NAME=/.*"  # a linked container's: /this/that
+    r"|(HOME|ROOT|DIR|VERSION|PATH|LIB|INC|BIN|PREFIX|MODULE_HOME)=.*",
+    re.DOTALL,
+)
 MODELS = (TrainConfig, RefineConfig, EvalGazeConfig, DemoDataConfig, DemoConfig, DoctorConfig)
 COMMANDS: dict[str, type[Settings]] = {model.command: model for model in MODELS}
 Model = TypeVar("Model", bound=Settings)
@@ -50,18 +58,24 @@ def gather(
 ) -> Given:
     """Return what the user set explicitly for `command`, the stronger place winning.
 
-    The environment and a TOML file may hold settings of other commands, too. Raises SettingsError for unknown keys.
+    The environment and a TOML file may hold settings of other commands, too. Variables that a platform sets are
+    ignored with a warning. Raises SettingsError for other unknown keys.
     """
     model = COMMANDS[command]
     known = model.fields_by_key()
     file = _read_file(config_file, model) if config_file is not None else {}
     variables_of_any = set().union(*map(variables_of, COMMANDS))
-    problems = [f"{config_file}: unknown key {key!r}{_hint(key, known)}" for key in file if key not in known]
-    problems += [
-        f"environment: unknown {name}{_hint(name, variables_of_any)}"
-        for name in sorted(environment)
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in variables_of_any
-    ]
+    problems = [f"{config_file}: unknown key {key!r}{_hint(_nearest(key, known))}" for key in file if key not in known]
+    unknown = sorted(n for n in environment if n.startswith(ENVIRONMENT_PREFIX) and n not in variables_of_any)
+    foreign = [n for n in unknown if OF_PLATFORM.fullmatch(f"{n.removeprefix(ENVIRONMENT_PREFIX)}={environment[n]}")]
+    if foreign:
+        _warn_of_platform(", ".join(foreign))
+    own = {key: name for name, key in reversed(variables_of(command).items())}
+    for name in unknown:
+        if name not in foreign:
+            key = _nearest(name.removeprefix(ENVIRONMENT_PREFIX).lower(), own)
+            nearest = own[key] if key else _nearest(name, variables_of_any)
+            problems.append(f"environment: unknown {name}{_hint(nearest)}")
     if problems:
         raise SettingsError(*problems)
     variables = {name: key for name, key in variables_of(command).items() if name in environment}
@@ -140,6 +154,16 @@ def print_settings(config: Settings, *, everything: bool) -> None:
             echo_err(f"{key.replace('_', '-'):>24}  {value}")
 
 
+@functools.cache  # a demonstration runs other commands in the same process
+def _warn_of_platform(names: str) -> None:
+    if Ranks.of_process().is_first:
+        echo_err(
+            f"warning: environment: {names} ignored: no settings of ours; container platforms and environment modules "
+            "set such variables",
+            "yellow",
+        )
+
+
 def _read_file(path: Path, model: type[Settings]) -> dict[str, Any]:
     """Return the settings of a command in a TOML file, or in the JSON file that a command wrote."""
     kind = "TOML"
@@ -174,9 +198,12 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+
+
+def _hint(nearest: str | None) -> str:
+    return f"; did you mean {nearest}?" if nearest else ""
 
 
 def _problems(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
