@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 
 from simgan_cli.engine.run_folder.layout import RunFolder
-from simgan_cli.files import (
-    atomic_directory,
-    link_atomic,
-    remove_temporaries,
-    write_atomic,
-)
+from simgan_cli.files import atomic_directory, remove_temporaries, write_atomic
 from tests.helpers import UNPRIVILEGED, needs_permissions
 
 COPY = """
@@ -42,41 +37,6 @@ def test_what_a_kill_left_of_a_read_only_copy_is_in_nobodys_way(tmp_path: Path) 
     subprocess.run([*command, ""], check=True)
     assert (copy.read_text(), copy.stat().st_mode & 0o777) == ("true", 0o444)
     assert not list(tmp_path.glob(".tmp-*"))
-
-
-LINK = """
-import os, signal, sys
-from pathlib import Path
-from simgan_cli import files
-
-Path.replace = lambda self, target: os.kill(os.getpid(), signal.SIGKILL)
-files.link_atomic(Path(sys.argv[1]), Path(sys.argv[2]))
-"""
-
-
-@pytest.mark.slow
-@needs_permissions
-@pytest.mark.parametrize("mode", [0o644, 0o444])
-def test_what_a_kill_left_of_a_link_is_never_written_into(tmp_path: Path, mode: int) -> None:
-    source, result, other = tmp_path / "labels.csv", tmp_path / "out.csv", tmp_path / "other.csv"
-    source.write_text("true")
-    source.chmod(mode)
-    other.write_text("another")
-    python = [*UNPRIVILEGED, sys.executable, "-c"]
-    assert subprocess.run([*python, LINK, source, result], check=False).returncode == -signal.SIGKILL
-    assert source.stat().st_nlink == 2
-    subprocess.run([*python, COPY, other, result, ""], check=True)
-    assert (source.read_text(), source.stat().st_mode & 0o777) == ("true", mode)
-    assert result.read_text() == "another"
-
-
-def test_a_link_that_cannot_take_its_place_leaves_nothing(tmp_path: Path) -> None:
-    source, result = tmp_path / "labels.csv", tmp_path / "out.csv"
-    source.write_text("true")
-    result.mkdir()
-    with pytest.raises(OSError, match=r"out\.csv"):
-        link_atomic(source, result)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "out.csv"]
 
 
 REPLACE = """

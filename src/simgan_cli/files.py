@@ -76,18 +76,6 @@ def with_filename(path: Path) -> Iterator[None]:
         raise
 
 
-def link_atomic(source: Path, path: Path) -> None:
-    """Replace `path` by a hard link to `source`, in one step. Raises OSError."""
-    # A name of its own: what a kill leaves of it is another name of `source`, and never to be written into.
-    temporary = path.with_name(_temporary_of(path).name + "-link")
-    temporary.unlink(missing_ok=True)
-    os.link(source.resolve(), temporary)
-    try:
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)  # a rename between two names of one file does nothing
-
-
 def _temporary_of(path: Path) -> Path:
     # A digest, since a name of 255 bytes leaves no room for more.
     return path.with_name(TEMPORARY_PREFIX + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])

@@ -225,17 +225,13 @@ def test_a_label_that_cannot_be_read_keeps_no_other_back(refine: Refine, renders
     assert (tmp_path / "out" / "deep er" / "1.json").exists()
 
 
-def test_labels_can_be_left_or_linked(refine: Refine, renders: Path, tmp_path: Path) -> None:
+def test_labels_can_be_left_and_keep_their_times(refine: Refine, renders: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "labels.csv").touch()
     assert "1 of the results exist" in refine(code=2).stderr
     refine("--no-copy-others")
     (tmp_path / "out" / "labels.csv").unlink()
     assert set(files_below(tmp_path / "out")) == {RECORD, *(n for n in files_below(renders) if n.endswith("png"))}
-    for extra in ((), ("--overwrite",)):
-        refine("--link", *extra, out="linked")
-        assert (tmp_path / "linked" / "labels.csv").samefile(renders / "labels.csv")
-    assert not list((tmp_path / "linked").glob(".tmp*"))
     os.utime(renders / "labels.csv", (1e9, 1e9))
     refine(out="copied")
     assert (tmp_path / "copied" / "labels.csv").stat().st_mtime == 1e9

@@ -287,7 +287,7 @@ def _list(plan: "Plan", settings: RefineConfig, model: "RefinerModel", *, json: 
         document = {"images": len(images), "labels": len(others) + len(packed), "model_sha256": model.sha256}
         print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": others + packed})
         return
-    for verb, pairs in (("refine", images), ("link" if settings.link else "copy", others), ("copy", packed)):
+    for verb, pairs in (("refine", images), ("copy", others), ("copy", packed)):
         for source, output in pairs:
             line = strip_control(f"{verb} {source} -> {output}").replace("\n", "\\n")  # a name may hold one
             sys.stdout.write(line + "\n")

@@ -69,7 +69,6 @@ class RefineConfig(Settings):
     look_by: str = setting("image", "Give one look to each image, to a folder, or to all that match a GLOB such as '(*)_????.png'. Parentheses keep groups apart.", "Images", metavar="image|folder|GLOB")
 
     copy_others: bool = setting(True, "Copy every file that is no picture.", "Labels")
-    link: bool = setting(False, "Hard-link these files instead of copying them; not those in archives.", "Labels")
     check_labels: bool = setting(False, "Measure how far refining moves content, in pixels.", "Labels", essential=True)
 
     skip_existing: bool = setting(False, "Leave results that exist; resumes a job. An archive that lacks a member is made again.", "Job", essential=True)

@@ -1,6 +1,5 @@
 """A whole refining job: folders and archives of images in, the same with refined ones out, the rest carried along."""
 
-import errno
 import hashlib
 import os
 import re
@@ -39,8 +38,8 @@ from simgan_cli.engine.refining.record import write_record
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import WriteBehind, read_ahead
-from simgan_cli.errors import DataError, SettingsError, UnreadableArchive, UnreadableImage, is_shortage
-from simgan_cli.files import atomic_file, copy_atomic, link_atomic, write_atomic
+from simgan_cli.errors import DataError, UnreadableArchive, UnreadableImage, is_shortage
+from simgan_cli.files import atomic_file, copy_atomic, write_atomic
 from simgan_cli.pictures.grid import before_and_after
 from simgan_cli.settings.refine import RefineConfig, file_of_part
 
@@ -267,16 +266,12 @@ class RefineJob:
 
     def _carry(self, task: RefineTask) -> Outcome:
         """Carry one file along; those in archives go with their images."""
-        source, way = cast("Path", task.source), link_atomic if self.config.link else copy_atomic
+        source = cast("Path", task.source)
         try:
             if not (self.config.skip_existing and task.output.exists()):
                 self.outputs.make_folder(task.output.parent)
-                way(source, task.output)
+                copy_atomic(source, task.output)
         except OSError as error:
-            if self.config.link and error.errno in (errno.EXDEV, errno.EPERM, errno.ENOTSUP):
-                raise SettingsError(
-                    f"--link: {source} cannot be linked to {task.output} ({error.strerror}); leave it out to copy"
-                ) from error
             if error.filename not in (str(source), str(source.resolve())) or is_shortage(error):
                 raise  # of the result
             return Outcome(task, "failed", f"{error.strerror or error}; not carried along")
