@@ -127,8 +127,6 @@ def test_an_archive_that_lacks_an_image_or_a_label_is_made_again(
         assert [failed["path"] for failed in document["failed"]] == [f"{archive}/deep er/1.png"]
         assert (document["images"], document["refined"], document["skipped"]) == (7, 6, 0)
         assert members(output).keys() == members(archive).keys() - {"deep er/1.png"}
-    assert "--fail-fast" in refine(archive, "--fail-fast", out="fast", code=4).stderr
-    assert below(tmp_path / "fast") == {}
     broken.write_bytes(good)
     pack(renders, archive)
     refine(archive, "--skip-existing", "--no-copy-others")

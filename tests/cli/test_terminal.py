@@ -60,7 +60,6 @@ def orders(text: str) -> list[str]:
         ("train", ["--resume", "auto", "--strict"], 4),
         ("train", [], 2),
         ("refine", ["--overwrite"], 3),
-        ("refine", ["--overwrite", "--fail-fast"], 4),
         ("inspect-buffer", [], 0),
         ("inspect-buffer", ["--step", "77"], 4),
         ("eval-gaze", ["--estimator", "knn"], 4),

@@ -73,7 +73,6 @@ class RefineConfig(Settings):
 
     skip_existing: bool = setting(False, "Leave results that exist; resumes a job. An archive that lacks a member is made again.", "Job", essential=True)
     overwrite: bool = setting(False, "Replace results that exist.", "Job", essential=True)
-    fail_fast: bool = setting(False, "Stop at the first image that fails (exit code 4).", "Job")
     shard: Shard | None = setting(None, "Refine part I of N, such as 1/8.", "Job", essential=True, metavar="I/N")
     manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model. Each part has a file.", "Job", metavar="FILE.jsonl")
     compare: PathSetting | None = setting(None, "Draw a few images before, after and their difference.", "Job", essential=True, metavar="FILE.png")

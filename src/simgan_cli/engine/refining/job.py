@@ -38,7 +38,7 @@ from simgan_cli.engine.refining.record import write_record
 from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import WriteBehind, read_ahead
-from simgan_cli.errors import DataError, UnreadableArchive, UnreadableImage, is_shortage
+from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
 from simgan_cli.files import atomic_file, copy_atomic, write_atomic
 from simgan_cli.pictures.grid import before_and_after
 from simgan_cli.settings.refine import RefineConfig, file_of_part
@@ -77,7 +77,7 @@ class RefineJob:
         self.outputs = Outputs(plan.format, others=config.copy_others, skip_existing=config.skip_existing)
 
     def run(self, ranks: Ranks) -> Report:
-        """Do this part of the job. Raises OSError where a result cannot be written, DataError with --fail-fast.
+        """Do this part of the job. Raises OSError where a result cannot be written.
 
         Whatever is raised, every result that exists is complete.
         """
@@ -105,7 +105,6 @@ class RefineJob:
             self.listener.warning(f"{path}: {reason}" + ("" if is_image else "; not carried along"))
             if is_image:
                 self.report.failed.append({"path": path, "reason": reason})
-                self._fail_fast(path, reason)
 
     @contextmanager
     def _open_manifest(self) -> Iterator[None]:
@@ -246,14 +245,9 @@ class RefineJob:
         task, reason = outcome.task, outcome.reason
         if outcome.status == "failed":
             self.listener.warning(f"{task.source}: {reason}")
-            self._fail_fast(str(task.source), reason)
         elif reason and task.origin.selection.oddity(task.source) is None:
             self.surprises[str(task.source)] = reason
             refuse_many(self.surprises, self.report.images, INCLUDE_EXCLUDE)
-
-    def _fail_fast(self, path: str, reason: str) -> None:
-        if self.config.fail_fast:
-            raise DataError(f"{path}: {reason}; --fail-fast stopped here; fix it and {self.config.resume_hint}")
 
     def _carry_others(self) -> None:
         for folder in self.plan.empty_folders():
