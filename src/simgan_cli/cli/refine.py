@@ -203,7 +203,7 @@ def _run(
         try:
             report = Report.total(ranks.gather_objects(job.run(ranks)))
             if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
-                complete_record(settings, refiner, plan)
+                complete_record(settings, refiner)
         except Interrupted:
             if json:
                 print_json(_document(job.report, refiner.model, "stopped"))

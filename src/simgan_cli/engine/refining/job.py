@@ -85,8 +85,8 @@ class RefineJob:
         try:
             write_record(self.config, self.refiner)
             self.stop.is_listening = True
-            self._note_unusable()
-            with self._open_manifest():
+            with self._open_manifest() as self.manifest:
+                self._note_unusable()
                 self._refine_images()
             if self.config.copy_others and not self.stop.reason:
                 self._carry_others()
@@ -105,22 +105,20 @@ class RefineJob:
             self.listener.warning(f"{path}: {reason}" + ("" if is_image else "; not carried along"))
             if is_image:
                 self.report.failed.append({"path": path, "reason": reason})
+                if self.manifest is not None:
+                    self.manifest.add_unusable(path, reason)
 
     @contextmanager
-    def _open_manifest(self) -> Iterator[None]:
+    def _open_manifest(self) -> Iterator[Manifest | None]:
         path = self.config.manifest
         if path is None:
-            yield
+            yield None
             return
         part, parts = self.plan.part
         path = file_of_part(path, part + 1, parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
-            self.manifest = Manifest(file, self.refiner.model.sha256)
-            for unusable in self.report.failed:
-                self.manifest.add_unusable(**unusable)
-            yield
-            self.manifest.close()
+            yield Manifest(file, self.refiner.model.sha256)
 
     def _refine_images(self) -> None:
         try:

@@ -1,14 +1,9 @@
 """The record in --out: which settings made the results, so that those of two are never mixed unasked."""
 
-import glob
-from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
-from simgan_cli.engine.refining.plan import Plan
 from simgan_cli.errors import SettingsError
 from simgan_cli.files import parse_json, write_json
 from simgan_cli.settings.refine import RefineConfig
@@ -41,9 +36,9 @@ def write_record(config: RefineConfig, refiner: ImageRefiner) -> None:
         write_json(config.out / RECORD, record)
 
 
-def complete_record(config: RefineConfig, refiner: ImageRefiner, plan: Plan) -> None:
-    """Record that all results in --out are of these settings, if they are, after all parts of a job ended well."""
-    if _read(config.out).get(REPLACING) and not _holds_others(config, plan):
+def complete_record(config: RefineConfig, refiner: ImageRefiner) -> None:
+    """Record that results in --out are of these settings, after all parts of a job ended well."""
+    if _read(config.out).get(REPLACING):
         write_json(config.out / RECORD, _settings_of(config, refiner))
 
 
@@ -58,23 +53,13 @@ def _mixture(earlier: dict[str, Any], record: dict[str, Any]) -> str:
     """Return what results of the settings in `record` would stand beside; "" where all are of the same."""
     if earlier.get(REPLACING):
         return (
-            "holds results of two settings, or does not tell which ones (an --overwrite was cut short, done in parts, "
-            f"or left images out; or {RECORD} is damaged)"
+            "holds results of two settings, or does not tell which ones (an --overwrite was cut short or done in "
+            f"parts, or {RECORD} is damaged)"
         )
     different = [
         f"{name} {earlier[name]}, now {value}" for name, value in record.items() if earlier.get(name, value) != value
     ]
     return f"holds results of other settings ({'; '.join(different)})" if different else ""
-
-
-def _holds_others(config: RefineConfig, plan: Plan) -> bool:
-    """Return whether images or archives lie in --out that are none of the results of all parts of the job."""
-    everything = replace(plan, part=(0, 1))
-    made = {task.file for task in chain(everything.image_tasks(), everything.other_tasks())}
-    if (sheet := config.compare) is not None:
-        made |= {sheet, *sheet.parent.glob(f"{glob.escape(sheet.stem)}-part-*-of-*{glob.escape(sheet.suffix)}")}
-    tree = read_tree(config.out)
-    return any(config.out / name not in made for name in chain(tree.images, tree.archives))
 
 
 def _read(out: Path) -> dict[str, Any]:
