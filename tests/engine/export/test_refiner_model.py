@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.engine.export.network_folder import build_network, fill, load_network, read_tensors, save_network
+from simgan_cli.engine.export.network_folder import load_network, save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import EYES, Discriminator, Refiner
 from simgan_cli.engine.metrics.history_buffer import open_buffer
@@ -91,25 +91,13 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, spoiled: Callable[[b
         open_model(folder)
 
 
-def test_a_network_takes_no_memory_before_its_weights_are_known_to_fit(tmp_path: Path) -> None:
-    folder = write_refiner(tmp_path / "refiner")
-    config = json.loads((folder / "config.json").read_text())
-    network = build_network(config | {"settings": config["settings"] | {"width": 4096}}, folder)
-    assert all(parameter.is_meta for parameter in network.parameters())
-    with pytest.raises(CheckpointError, match=r"first\.weight is \(8, 1, 3, 3\), wanted \(4096, 1, 3, 3\)"):
-        fill(network, read_tensors(folder / "model.safetensors"), folder)
-    assert all(parameter.is_meta for parameter in network.parameters())
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("include", 7), ("include", None), ("include", [""]), ("exclude", {"*.png": 1}), ("exclude", [1]),
-        ("pixels", "packed8"), ("background", "real"), ("background", "#12345"), ("background", None),
-        ("tone_curve", "gamma"), ("conclusion", ["good"]), ("preprocess", "magic"),
-        ("size", ["a", 2]), ("size", [1]), ("size", [1, 2, 3]), ("size", {}), ("size", [[1], 2]),
+        *(("include", 7), ("exclude", {"*.png": 1}), ("pixels", "packed8"), ("background", "real")),
+        *(("tone_curve", "gamma"), ("conclusion", ["good"]), ("preprocess", "magic"), ("size", [1])),
     ],
-)  # fmt: skip
+)
 def test_a_bad_fact_is_named(tmp_path: Path, name: str, value: object) -> None:
     folder = write_refiner(tmp_path / "refiner")
     config = json.loads((folder / "config.json").read_text())

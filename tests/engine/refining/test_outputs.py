@@ -129,30 +129,20 @@ def test_the_same_results_in_another_order_give_the_same_bytes(renders: Path, tm
 
 
 @settings(max_examples=30)
-@given(RAW_NAMES, RAW_NAMES, st.sampled_from(["zip", "gnu", "ustar"]))
-def test_names_in_archives_stay_byte_for_byte(
-    tmp_path_factory: pytest.TempPathFactory, image: bytes, label: bytes, kind: str
+@given(RAW_NAMES, RAW_NAMES, st.sampled_from([tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT]))
+def test_names_in_tars_stay_byte_for_byte(
+    tmp_path_factory: pytest.TempPathFactory, image: bytes, label: bytes, layout: int
 ) -> None:
     """Names in any encoding, as tools of other systems write them."""
-    folder = tmp_path_factory.mktemp("names")
+    path = tmp_path_factory.mktemp("names") / "a.tar"
     image, label = image + b".png", label + b".txt"
-    if kind == "zip":
-        path, spots = folder / "a.zip", (b"1" * len(image), b"2" * len(label))
-        with zipfile.ZipFile(path, "w") as zipped:
-            for spot in spots:
-                zipped.writestr(spot.decode(), b"content")
-        content = path.read_bytes().replace(spots[0], image).replace(spots[1], label)
-    else:
-        path = folder / "a.tar"
-        names = [name.decode("utf-8", "surrogateescape") for name in (image, label)]
-        content = tar_of(*map(info, names), layout=tarfile.GNU_FORMAT if kind == "gnu" else tarfile.USTAR_FORMAT)
+    names = [name.decode("utf-8", "surrogateescape") for name in (image, label)]
+    content = tar_of(*map(info, names), layout=layout)
     path.write_bytes(content)
     archive = open_archive(path)
     results = {entry.name: (entry.name, b"new") for entry in archive.images}
-    output = written(archive, folder / f"out{path.suffix}", results)
-    found = output.read_bytes()
-    assert found.count(image) == content.count(image)
-    assert found.count(label) == content.count(label)
+    after = written(archive, path.with_name("out.tar"), results).read_bytes()
+    assert (after.count(image), after.count(label)) == (content.count(image), content.count(label))
 
 
 def test_a_damaged_companion_leaves_nothing_half_written(tmp_path: Path) -> None:

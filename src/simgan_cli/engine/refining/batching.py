@@ -8,7 +8,6 @@ from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.plan import RefineTask
 
 MAX_WAITING_BYTES = 64_000_000  # of decoded images in front of the network, and as many behind it
-MAX_WAITING_IMAGES = 4096  # read since the first of a rare size, which then no longer waits for company
 
 Group = list[tuple[RefineTask, Picture]]
 Key = tuple[str, tuple[int, ...]]  # type and shape of pixels
@@ -19,23 +18,17 @@ class SizeBuckets:
 
     def __init__(self, refiner: ImageRefiner) -> None:
         self._refiner = refiner
-        self._groups: dict[Key, Group] = {}  # in the order of their first picture
-        self._since: dict[Key, int] = {}
-        self._bytes = self._count = 0
+        self._groups: dict[Key, Group] = {}
+        self._bytes = 0
 
     def add(self, task: RefineTask, picture: Picture) -> Iterator[Group]:
-        """Take a picture in and yield the groups that are due: full, overdue, or too much for memory."""
+        """Take a picture in and yield the groups that are due: full, or too much for memory."""
         pixels = picture.pixels
         key = (pixels.dtype.str, pixels.shape)
-        self._count += 1
-        self._since.setdefault(key, self._count)
         self._groups.setdefault(key, []).append((task, picture))
         self._bytes += pixels.nbytes
         if len(self._groups[key]) >= self._refiner.capacity((pixels.shape[1], pixels.shape[2])):
             yield self._take(key)
-        oldest = next(iter(self._groups), None)
-        if oldest is not None and self._count - self._since[oldest] > MAX_WAITING_IMAGES:
-            yield self._take(oldest)
         if self._bytes > MAX_WAITING_BYTES:
             yield self._take(max(self._groups, key=lambda key: len(self._groups[key]) * math.prod(key[1])))
 
@@ -45,7 +38,6 @@ class SizeBuckets:
             yield self._take(next(iter(self._groups)))
 
     def _take(self, key: Key) -> Group:
-        del self._since[key]
         group = self._groups.pop(key)
         self._bytes -= sum(picture.pixels.nbytes for _, picture in group)
         return group

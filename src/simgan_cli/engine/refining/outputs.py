@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-import struct
 import tarfile
 import tempfile
 import threading
@@ -25,7 +24,6 @@ from simgan_cli.errors import UnreadableArchive, UnreadableImage
 from simgan_cli.files import atomic_file, sha256_of, sync_directory, write_atomic
 from simgan_cli.settings.refine import FormatName
 
-UTF8_NAME, UNICODE_NAME = 0x800, 0x7075  # flag of a zip member, tag in its extra field
 IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 ARRAYS = re.compile(r"\.(npz|h5|hdf5|tfrecord|lmdb|mdb|parquet)$", re.IGNORECASE)
 CHECKSUMS = re.compile(r"(md5|sha\d+)(sums?)?(\.txt)?$", re.IGNORECASE)
@@ -247,33 +245,11 @@ def _write_zip(source: ZipArchive, file: BinaryIO, results: Results, images: set
                     shutil.copyfileobj(original, written)
 
 
-class _ZipHeader(zipfile.ZipInfo):
-    """A header whose name is written in the bytes given; `zipfile` turns every name that is not ASCII into UTF-8."""
-
-    raw_name: tuple[bytes, int]  # and its flag
-
-    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - where zipfile lets subclasses in
-        return self.raw_name[0], self.flag_bits | self.raw_name[1]
-
-
 def _zip_header(member: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
-    header = _ZipHeader(name, member.date_time)
-    is_utf8 = member.flag_bits & UTF8_NAME
-    raw = member.orig_filename if name == member.filename else name
-    header.raw_name = raw.encode("utf-8" if is_utf8 else "cp437"), is_utf8
-    header.extra = b"".join(_unicode_names(member.extra)) if name == member.filename else b""
+    header = zipfile.ZipInfo(name, member.date_time)
     for kept in ("compress_type", "comment", "create_system", "external_attr", "internal_attr", "file_size"):
         setattr(header, kept, getattr(member, kept))
     return header
-
-
-def _unicode_names(extra: bytes) -> Iterator[bytes]:
-    """Yield those fields of a zip member's extra that repeat its name in UTF-8, as Info-ZIP writes them."""
-    while len(extra) >= 4:
-        tag, size = struct.unpack("<HH", extra[:4])
-        if tag == UNICODE_NAME:
-            yield extra[: 4 + size]
-        extra = extra[4 + size :]
 
 
 def _raw_name(raw: str, name: str) -> str:
