@@ -371,8 +371,7 @@ def test_manifest_and_sheet_replace_nothing_unasked(refine: Refine, tmp_path: Pa
     mine = tmp_path / "mine"
     mine.write_text("mine")
     assert f"{flag} {mine}: exists" in refine(flag, mine, code=2).stderr
-    for part in ((), ("--shard", "1/2")):
-        assert f"{flag} {tmp_path}: a folder" in refine(flag, tmp_path, *part, code=2).stderr
+    assert f"{flag} {tmp_path}: a folder" in refine(flag, tmp_path, code=2).stderr
     assert not (tmp_path / "out").exists()
     assert mine.read_text() == "mine"
     refine(flag, mine, "--overwrite")

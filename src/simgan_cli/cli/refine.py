@@ -142,14 +142,11 @@ def _check_files(settings: RefineConfig, plan: "Plan") -> None:
     """Raise SettingsError where what tells of the job cannot be written, or would replace a file unasked."""
     part, parts = plan.part
     manifest = settings.manifest and file_of_part(settings.manifest, part + 1, parts)
-    for flag, given, file in (
-        ("manifest", settings.manifest, manifest),
-        ("compare", settings.compare, settings.comparison),
-    ):
-        if given is None or file is None:
+    for flag, file in (("manifest", manifest), ("compare", settings.comparison)):
+        if file is None:
             continue
-        if given.is_dir() or file.is_dir():
-            raise SettingsError(f"--{flag} {given}: a folder; give the name of a file")
+        if file.is_dir():
+            raise SettingsError(f"--{flag} {file}: a folder; give the name of a file")
         if plan.has(file):
             raise SettingsError(f"--{flag} {file}: a file that is read or made here; choose another name")
         if file.exists() and not (settings.skip_existing or settings.overwrite):
@@ -281,13 +278,13 @@ def _list(plan: "Plan", settings: RefineConfig, model: "RefinerModel", *, json: 
 
     images = listed(task for task in plan.image_tasks() if task.odd is None)
     odd = (task for task in plan.image_tasks() if task.odd is not None)
-    packed = listed(chain(plan.packed_other_tasks(), odd)) if settings.copy_others else []
-    others = listed(plan.other_tasks()) if settings.copy_others else []
+    carried = chain(plan.other_tasks(), plan.packed_other_tasks(), odd)
+    others = listed(carried) if settings.copy_others else []
     if json:
-        document = {"images": len(images), "labels": len(others) + len(packed), "model_sha256": model.sha256}
-        print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": others + packed})
+        document = {"images": len(images), "labels": len(others), "model_sha256": model.sha256}
+        print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": others})
         return
-    for verb, pairs in (("refine", images), ("copy", others), ("copy", packed)):
+    for verb, pairs in (("refine", images), ("copy", others)):
         for source, output in pairs:
             line = strip_control(f"{verb} {source} -> {output}").replace("\n", "\\n")  # a name may hold one
             sys.stdout.write(line + "\n")

@@ -515,7 +515,7 @@ def test_values_that_must_be_exact_are_not_written_lossy(
 ) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / f"a.{suffix}")
     picture = read_picture(tmp_path / f"a.{suffix}", reading)
-    with pytest.raises(UnreadableImage, match=r"(packed16|--keep-value) needs a lossless format; pass --format png"):
+    with pytest.raises(UnreadableImage, match="packed16 and --keep-value need a lossless format; pass --format png"):
         write_picture(picture, picture.pixels + 1, wanted)
     assert write_picture(picture, picture.pixels + 1, "png").content
 

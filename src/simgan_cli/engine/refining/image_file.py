@@ -133,7 +133,9 @@ def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -
     name, render = wanted or picture.format, picture.decoded.render
     if name == picture.format and (name or render) and np.array_equal(pixels, picture.pixels):
         return Written(picture.content, ())
-    _refuse_loss(picture, wanted)
+    needs_exact_values = picture.reading.pixels == "packed16" or picture.reading.keep_value is not None
+    if needs_exact_values and is_written_lossy(picture, wanted):
+        raise UnreadableImage(picture.path, "packed16 and --keep-value need a lossless format; pass --format png")
     new = _merge_into_file(picture, pixels)
     if name is None:
         if render is None:
@@ -151,14 +153,6 @@ def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -
             raise
         why = error if isinstance(error, OSError | ValueError) else "what stands beside its pixels is damaged"
         raise UnreadableImage(picture.path, f"cannot be written as {name.upper()} ({why})") from error
-
-
-def _refuse_loss(picture: Picture, wanted: FormatName | None) -> None:
-    """Raise UnreadableImage where values that must be exact would be written in part."""
-    exact = {"packed16": picture.reading.pixels == "packed16", "--keep-value": picture.reading.keep_value is not None}
-    if any(exact.values()) and is_written_lossy(picture, wanted):
-        names = " and ".join(name for name, is_set in exact.items() if is_set)
-        raise UnreadableImage(picture.path, f"{names} needs a lossless format; pass --format png")
 
 
 def _encode_as(picture: Picture, new: Pixels, name: FormatName) -> Written:
