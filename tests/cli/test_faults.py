@@ -49,7 +49,7 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
     cut = shutil.copytree(eyes, tmp_path / "cut")
     file, labels, table, weights, config = map(
         replace_by_eio,
-        (tmp_path / "file", labelled / "a.csv", cut / "labels.csv", models[1] / "model.safetensors",
+        (tmp_path / "file.npz", labelled / "a.csv", cut / "labels.csv", models[1] / "model.safetensors",
          models[2] / "config.json"),
     )  # fmt: skip
     evaluate = ("eval-gaze", "--out", out / "d", "--test", eyes, "--train")
@@ -59,7 +59,7 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
         (("refine", labelled, "--model", models[0], "--out", out), 3, labels),
         (("refine", domains.real, "--model", models[1], "--out", out / "b"), 1, weights),
         (("refine", domains.real, "--model", models[2], "--out", out / "c"), 1, config),
-        ((*evaluate, f"a={file}"), 1, file),
+        ((*evaluate, f"a={file}"), 4, file),
         ((*evaluate, f"a={cut}"), 4, table),
     ]
     for arguments, code, place in cases:
