@@ -15,7 +15,7 @@
 #
 # OUT_DIR and the images lie on a file system that all machines share; so should the cache (--cache DIR), or each machine
 # decodes the images for itself. --batch-size is the total of all ranks. Before the time is up the ranks save and end with
-# 75, and this script puts itself into the queue again; a rank that dies makes torchrun start all of them again.
+# 75, and this script puts itself into the queue again. If a rank dies, all end: submit it again.
 set -euo pipefail
 synthetic=${1:?SYNTHETIC_DIR} real=${2:?REAL_DIR} out=${3:?OUT_DIR}
 shift 3
@@ -25,7 +25,7 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 # To the training as TERM, which every torchrun passes on to its ranks.
 trap 'scancel --signal=TERM "$SLURM_JOB_ID.0" || true' USR1 TERM
-srun torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" --max-restarts=3 \
+srun torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" \
   --rdzv-backend=c10d --rdzv-endpoint="$first:${MASTER_PORT:-29500}" --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" \
   -m simgan_cli train --synthetic "$synthetic" --real "$real" --out "$out" --resume auto --json "$@" > "$result" &
 step=$!

@@ -1,22 +1,19 @@
 """The processes that torchrun starts: which one this is, what they tell each other, and how they end together.
 
-Whatever one rank does alone stands in a block of `together`, so that an error there ends all of them with its exit code
+What one rank does alone stands in a block of `all_or_none`, so that an error there ends all of them with its exit code
 and one message. Errors outside such blocks break the connection, which ends the others. Imports torch only to connect.
 """
 
 import functools
 import os
-import re
 import signal
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from simgan_cli.engine.runtime.stop import StopReason
-from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EndedElsewhere, SettingsError
+from simgan_cli.errors import EndedElsewhere, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,11 +21,8 @@ if TYPE_CHECKING:
 # The first rank may decode images for hours while the others wait. They need not wait for one that dies: its
 # connections close. Only NCCL would, and between any two of its calls all ranks meet over gloo.
 MAX_WAIT = timedelta(hours=12)
-MAX_START = timedelta(minutes=10)  # between the first and the last rank
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
-# torchrun restarts ranks whatever they ended with; after these codes nothing new would come of it, and they end again.
-FINAL_EXIT_CODES, ENDED_KEY = (2, 4, EXIT_STOPPED, EXIT_INTERRUPTED), "simgan-ended"
 REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
@@ -40,18 +34,12 @@ class Ranks:
     def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0) -> None:
         self.rank, self.count, self.local_rank = rank, count, local_rank
         self.exit_code: int | None = None  # that all have agreed to end with
-        self._store: Any = None
         self._groups: dict[str, Any] = {"cpu": None}  # that talk between devices of a kind; None: the one for all else
 
     @classmethod
     def of_process(cls) -> "Ranks":
-        """Read what torchrun put into the environment. Raises SettingsError where that is no number."""
-        numbers = {name: os.environ.get(name) or default for name, default in VARIABLES.items()}
-        if wrong := [f"{name}={value}" for name, value in numbers.items() if not re.fullmatch(r"\d{1,9}", value)]:
-            raise SettingsError(
-                f"{', '.join(wrong)}: not a number from 0; start with torchrun, or unset {', '.join(numbers)}"
-            )
-        return cls(*map(int, numbers.values()))
+        """Read what torchrun put into the environment."""
+        return cls(*(int(os.environ.get(name) or default) for name, default in VARIABLES.items()))
 
     @property
     def is_first(self) -> bool:
@@ -62,8 +50,7 @@ class Ranks:
     def connected(self) -> Iterator["Ranks"]:
         """Connect the processes for the length of the block, and leave it together if none is lost.
 
-        Raises SettingsError where the environment does not say how to meet, EndedElsewhere where they had ended for
-        good before torchrun restarted them.
+        Raises SettingsError where the environment does not say how to meet.
         """
         if self.count == 1:
             yield self
@@ -86,50 +73,13 @@ class Ranks:
 
         if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
-        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         with self._reaching_others():
-            self._store = dist.TCPStore(  # type: ignore[attr-defined]
-                os.environ["MASTER_ADDR"],
-                int(os.environ["MASTER_PORT"]),
-                is_master=self.is_first and not hosted,
-                timeout=MAX_START,
-            )
-            if self._store.check([ENDED_KEY]):
-                raise EndedElsewhere(int(self._store.get(ENDED_KEY)))
-            store = dist.PrefixStore(self._attempt(), self._store)  # type: ignore[attr-defined]
-            dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.count, timeout=MAX_WAIT)
-
-    def _attempt(self) -> str:
-        """Return a new name that all ranks know: under it they find each other.
-
-        torchrun keeps its store when it restarts ranks, with all that dead ones left there, and machines may count
-        restarts differently. So the first rank gives the name to everybody who asks by a number never used before.
-        """
-        mine = uuid.uuid4().hex
-        if not self.is_first:
-            self._store.set(f"simgan-ask-{self.rank}", mine)
-            name = str(self._store.get(f"simgan-answer-{mine}").decode())
-            self._store.set(f"{name}-knows-{self.rank}", "")
-            return name
-        unknowing = set(range(1, self.count))
-        deadline = time.monotonic() + MAX_START.total_seconds()
-        while unknowing:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"ranks {sorted(unknowing)} did not start")
-            for rank in sorted(unknowing):
-                if self._store.check([f"{mine}-knows-{rank}"]):
-                    unknowing.remove(rank)
-                elif self._store.check([f"simgan-ask-{rank}"]):
-                    self._store.set(f"simgan-answer-{self._store.get(f'simgan-ask-{rank}').decode()}", mine)
-            time.sleep(0.02)
-        return mine
+            dist.init_process_group("gloo", timeout=MAX_WAIT)
 
     def _leave(self) -> None:
         """Wait until everybody has come here; what torchrun then does to the slower ones must not change exit codes."""
         import torch.distributed as dist
 
-        if self.is_first and self.exit_code in FINAL_EXIT_CODES:
-            self._store.set(ENDED_KEY, str(self.exit_code))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self.gather_objects(None)
         dist.destroy_process_group()
