@@ -5,26 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
-from PIL import Image
 from rich.box import SIMPLE_HEAD
-from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from simgan_cli.cli.command import Json
 from simgan_cli.cli.console import echo_err, exit_codes, print_json, stdout, strip_control
 from simgan_cli.errors import SettingsError
-from simgan_cli.files import atomic_directory, write_atomic
-from simgan_cli.pictures.grid import history_sheet, levels_of
+from simgan_cli.files import write_atomic
+from simgan_cli.pictures.grid import history_sheet
 
 if TYPE_CHECKING:
     from simgan_cli.engine.metrics.history_buffer import BufferView
 
 MAX_BINS, MAX_BAR_CHARACTERS = 10, 40  # of the histogram
-N_PREVIEWS, MAX_PREVIEW_CHARACTERS = 3, 36  # images in a row of previews; width of one
 N_GRID_IMAGES = 64
-HALF_BLOCK = "\N{UPPER HALF BLOCK}"
 
 
 def inspect_buffer(
@@ -38,9 +33,6 @@ def inspect_buffer(
     grid: Annotated[
         Path | None, typer.Option("--grid", metavar="FILE.png", help="Draw images by age, their steps beside them.")
     ] = None,
-    export: Annotated[
-        Path | None, typer.Option("--export", metavar="DIR", help="Write every image, and ages.csv, to a new folder.")
-    ] = None,
     score: Annotated[
         bool, typer.Option("--score", help="Ask the discriminator how refined images of each age look.")
     ] = False,
@@ -50,10 +42,11 @@ def inspect_buffer(
 
         simgan inspect-buffer run --score --grid history.png
 
-    Shows ages, draws and pictures. The run may still be training.
+    With --grid it draws them. The run may still be training.
     """
     with exit_codes("the pictures", again="the same command", smaller="leave --score out", json=json):
-        _check(grid, export)
+        if grid is not None and (grid.suffix.lower() != ".png" or grid.is_dir()):
+            raise SettingsError(f"--grid {grid}: give the name of a .png file")
         from simgan_cli.engine.metrics.history_buffer import (  # torch takes seconds to import
             describe,
             open_buffer,
@@ -67,25 +60,12 @@ def inspect_buffer(
             grid = None
         elif grid is not None:
             _draw(view, grid)
-        if export is not None:
-            _export(view, export)
         if json:
             print_json(document)
             return
         _print(view, document)
-        for path in (grid, export):
-            if path is not None:
-                echo_err(f"written: {path}")
-
-
-def _check(grid: Path | None, export: Path | None) -> None:
-    problems = []
-    if grid is not None and (grid.suffix.lower() != ".png" or grid.is_dir()):
-        problems.append(f"--grid {grid}: give the name of a .png file")
-    if export is not None and export.exists() and (not export.is_dir() or any(export.iterdir())):
-        problems.append(f"--export {export}: not an empty folder; give a new one")
-    if problems:
-        raise SettingsError(*problems)
+        if grid is not None:
+            echo_err(f"written: {grid}")
 
 
 def _draw(view: "BufferView", path: Path) -> None:
@@ -97,22 +77,10 @@ def _draw(view: "BufferView", path: Path) -> None:
     write_atomic(path, history_sheet(view.images(chosen), view.made_at[chosen], title))
 
 
-def _export(view: "BufferView", folder: Path) -> None:
-    with atomic_directory(folder) as building:
-        lines = ["file,step,age,draws"]
-        for place in np.argsort(view.made_at, kind="stable"):
-            name = f"{place:06}.png"
-            Image.fromarray(levels_of(view.images(np.array([place]))[0])).save(building / name)
-            lines.append(f"{name},{view.made_at[place]},{view.ages[place]},{view.draws[place]}")
-        (building / "ages.csv").write_text("\n".join(lines) + "\n")
-
-
 def _print(view: "BufferView", document: dict[str, Any]) -> None:
     stdout.print(_numbers(view, document))
     if view.filled:
         _print_histogram(view)
-        if stdout.is_terminal and stdout.color_system is not None and not stdout.no_color:
-            _print_previews(view)
     for age, probability in document.get("score", {}).items():
         stdout.print(f"age {age}: the discriminator says refined by {probability:.2f}")
     for verdict in document["verdicts"]:
@@ -148,27 +116,3 @@ def _print_histogram(view: "BufferView") -> None:
         bar = "\N{FULL BLOCK}" * round(MAX_BAR_CHARACTERS * count / counts.max())
         table.add_row(f"{np.ceil(low):,.0f}-{high:,.0f}", f"{count:,}", f"{wanted:,.0f}", bar)
     stdout.print(table)
-
-
-def _print_previews(view: "BufferView") -> None:
-    order = np.argsort(view.made_at, kind="stable")
-    for name, places in (("oldest", order[:N_PREVIEWS]), ("newest", order[-N_PREVIEWS:])):
-        stdout.print(f"{name}: steps {', '.join(f'{step:,}' for step in view.made_at[places])}")
-        stdout.print(half_blocks(view.images(places), min(MAX_PREVIEW_CHARACTERS, stdout.width // N_PREVIEWS - 1)))
-
-
-def half_blocks(images: NDArray[np.float32], width: int) -> Text:
-    """Return images N x C x H x W in [-1, 1] side by side, two pixels a character."""
-    height = max(1, round(images.shape[2] * width / images.shape[3] / 2))
-    small = [
-        np.asarray(Image.fromarray(levels_of(image)).convert("RGB").resize((width, 2 * height))) for image in images
-    ]
-    text = Text()
-    for row in range(height):
-        for picture in small:
-            for upper, lower in zip(picture[2 * row], picture[2 * row + 1], strict=True):
-                colours = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in (upper, lower)]
-                text.append(HALF_BLOCK, Style(color=colours[0], bgcolor=colours[1]))
-            text.append(" ")
-        text.append("\n")
-    return text
