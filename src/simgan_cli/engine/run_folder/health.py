@@ -256,7 +256,7 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
     return Conclusion(
         True,
         f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
-        f"ones) {labels}, by the refiner of step {line['step']:,}{_what_came_later(lines, line, select)}",
+        f"ones) {labels}, by the refiner of step {line['step']:,}",
         "whether a model trained on them is better, only labelled real images can tell: simgan eval-gaze",
     )
 
@@ -295,15 +295,3 @@ def _no_closer(before: float, after: float, floor: float) -> Conclusion:
         "do not train on them; give it more --steps, look at the verdicts of health and at the pictures in "
         "report.html, and lower --lambda if little changed",
     )
-
-
-def _what_came_later(lines: Sequence[Line], line: Line, select: str) -> str:
-    """Return what a person should know of the steps after the refiner that a conclusion is about; "" for nothing."""
-    if select == "last":
-        return ", the last that was measured" if line["step"] < lines[-1]["step"] else ""
-    if 2 * line["step"] >= lines[-1]["step"]:
-        return ""
-    second_half = [later for later in lines if 2 * later["step"] > lines[-1]["step"]]
-    if any(later.get("swd_refined", line["swd_refined"]) < line["swd_refined"] for later in second_half):
-        return ", and those of the second half that came closer moved labels or lost variety (raise --lambda)"
-    return ", and none of the second half came closer (look at their pictures, too; more real images may help)"
