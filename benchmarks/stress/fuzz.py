@@ -61,9 +61,9 @@ from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import RefineJob
 from simgan_cli.engine.refining.outputs import write_archive
 from simgan_cli.engine.refining.plan import check_existing, check_inputs, make_plan
-from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config, write_manifest
+from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config
 from simgan_cli.engine.run_folder.health import Health, conclude
-from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import N_HISTORY_IMAGES, write_page
 from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest
@@ -665,16 +665,12 @@ def state_of(config: TrainConfig) -> TrainState:
 
 
 def run_folder(case: Case) -> None:
-    """A run whose checkpoint, metrics or settings lie, its manifest now and then made to match."""
+    """A run whose checkpoint or settings lie."""
     rng, root = case.rng, case.folder / "run"
     shutil.copytree(run_template(), root)
     run = RunFolder(root)
     checkpoint = run.checkpoint(2)
-    target = rng.choice([run.config, run.metrics, *checkpoint.iterdir(), *[checkpoint / "state.json"] * 6])
-    corrupt(target, rng)
-    if target.parent == checkpoint and target.name != MANIFEST and rng.random() < 0.8:
-        (checkpoint / MANIFEST).unlink()
-        write_manifest(checkpoint)
+    corrupt(rng.choice([run.config, *checkpoint.iterdir(), *[checkpoint / "state.json"] * 6]), rng)
     errors: list[SimganError] = []
     ways: tuple[Callable[[], object], ...] = (
         lambda: open_model(root), lambda: open_model(root, 2), lambda: look_into(root), lambda: resume(run),

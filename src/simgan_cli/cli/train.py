@@ -70,7 +70,7 @@ def train(
         with ranks.all_or_none():
             resolved = _resolve(flags, config, resume) if ranks.is_first else None
         # What the others see of the run folder may be old already.
-        settings, checkpoint, seen = ranks.gather_objects(resolved)[0]
+        settings, checkpoint = ranks.gather_objects(resolved)[0]
         quiet, json = quiet or not ranks.is_first, json and ranks.is_first
         if not quiet:
             print_settings(settings, everything=verbose or dry_run)
@@ -79,20 +79,16 @@ def train(
                 if ranks.is_first:
                     _print_plan(settings, json=json)
         else:
-            code = ranks.exit_code = _train(settings, checkpoint, seen, ranks, quiet=quiet, json=json)
+            code = ranks.exit_code = _train(settings, checkpoint, ranks, quiet=quiet, json=json)
     if code:
         raise typer.Exit(code)
 
 
-def _resolve(
-    flags: dict[str, Any], config: Path | None, resume: str | None
-) -> tuple[TrainConfig, Path | None, list[Path]]:
-    """Return the settings, the checkpoint to resume, if any, and those that the run held when it was chosen."""
+def _resolve(flags: dict[str, Any], config: Path | None, resume: str | None) -> tuple[TrainConfig, Path | None]:
+    """Return the settings and the checkpoint to resume, if any."""
     explicit, origins = gather("train", flags, config)
     out = Path(str(explicit.get("out", TrainConfig.model_fields["out"].default)))  # a file may hold a number
     run = RunFolder(out)
-    run.finish_interrupted_replace()
-    seen = run.existing_checkpoints()
     checkpoint = find_checkpoint(run, resume)
     if checkpoint and "out" not in explicit and not run.holds(checkpoint):
         raise SettingsError(
@@ -100,8 +96,8 @@ def _resolve(
             "on there, or a new folder, for a run of its own that starts from it"
         )
     if checkpoint:
-        return resolve_resumed(checkpoint, {"out": out} | explicit, origins), checkpoint, seen
-    return resolve(explicit, origins), None, seen
+        return resolve_resumed(checkpoint, {"out": out} | explicit, origins), checkpoint
+    return resolve(explicit, origins), None
 
 
 def _print_plan(settings: TrainConfig, *, json: bool) -> None:
@@ -111,9 +107,7 @@ def _print_plan(settings: TrainConfig, *, json: bool) -> None:
     print_json(document) if json else sys.stdout.write(strip_control(as_text(document)) + "\n")
 
 
-def _train(
-    settings: TrainConfig, checkpoint: Path | None, seen: list[Path], ranks: Ranks, *, quiet: bool, json: bool
-) -> int:
+def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quiet: bool, json: bool) -> int:
     """Train and report how it ended; return the exit code."""
     started = time.monotonic()
     run = RunFolder(settings.out)
@@ -123,7 +117,7 @@ def _train(
             from simgan_cli.engine.training import build  # torch takes seconds to import
 
             with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
-                result = build.train(settings, checkpoint, listener, stop, ranks, seen)
+                result = build.train(settings, checkpoint, listener, stop, ranks)
         except Interrupted:
             if json:
                 _print_result(settings, "stopped", None, time.monotonic() - started)

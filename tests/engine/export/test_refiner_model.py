@@ -5,20 +5,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
-from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.engine.export.network_folder import load_network, save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import EYES, Discriminator, Refiner
-from simgan_cli.engine.metrics.history_buffer import open_buffer
-from simgan_cli.engine.run_folder.checkpoints import write_manifest
-from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan, write_refiner
@@ -104,40 +99,6 @@ def test_a_bad_fact_is_named(tmp_path: Path, name: str, value: object) -> None:
     (folder / "config.json").write_text(json.dumps(config | {name: value}))
     with pytest.raises(CheckpointError, match=rf"config\.json: {name}"):
         open_model(folder)
-
-
-STATE_DAMAGES: list[Callable[[dict[str, Any]], Any]] = [
-    lambda state: [],
-    lambda state: state | {"settings": 7},
-    lambda state: state | {"step": 10**30},
-    lambda state: state | {"fingerprints": "x"},
-    lambda state: state | {"ranks": [3]},
-    lambda state: state | {"best": []},
-    lambda state: state | {"positions": {"synthetic": -1, "real": 0}},
-    lambda state: {key: state[key] for key in state if key != "settings"},
-    lambda state: state | {"ranks": [state["ranks"][0] | {"history_rng": {"bit_generator": "x"}}]},
-    lambda state: state | {"positions": {}},
-]
-
-
-def test_a_state_that_its_manifest_vouches_for_is_not_trusted_either(domains: Domains) -> None:
-    assert CliRunner().invoke(app, ["train", *domains.flags, *TINY]).exit_code == 0
-    checkpoint = domains.out / "checkpoints" / "step-00000005"
-    state = json.loads((checkpoint / "state.json").read_text())
-    for damage in STATE_DAMAGES:
-        (checkpoint / "manifest.json").unlink()
-        (checkpoint / "state.json").write_text(json.dumps(damage(state)))
-        write_manifest(checkpoint)
-        result = CliRunner().invoke(app, ["train", *domains.flags, *TINY, "--resume", "auto", "--steps", "4"])
-        assert result.exit_code == 4, result.output
-        assert str(checkpoint) in result.output
-    (domains.out / "metrics.jsonl").write_text('{"step": 1, "correlation": "x"}\n')
-    assert RunFolder(domains.out).read_metrics() == []
-    (domains.out / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xff\n')
-    assert RunFolder(domains.out).read_metrics() == [{"step": 1}]
-    checkpoint.rename(checkpoint.with_name("step-00000001"))
-    with pytest.raises(CheckpointError, match="refined images before its first iteration"):
-        open_buffer(domains.out, None)
 
 
 def test_what_is_no_refiner_is_refused(tmp_path: Path) -> None:

@@ -127,3 +127,5 @@ def test_page_and_card_know_nothing_of_later_steps(settings: dict[str, Any]) -> 
     assert run_folder.read_metrics(until=4) == lines[:4]
     assert run_folder.last_metrics(until=4) == lines[3]
     assert run_folder.last_metrics(until=0) == {}
+    run_folder.metrics.write_bytes(b'{"step": 1}\n{"st')  # a kill cut the last line
+    assert run_folder.read_metrics() == [{"step": 1}]

@@ -1,9 +1,9 @@
 """The checkpoints of a run: find one, verify it, and read the settings that it holds."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, settings_of, step_of
 from simgan_cli.errors import CheckpointError, SettingsError
@@ -73,32 +73,6 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / MANIFEST, {"schema": "simgan.checkpoint/1", "files": files})
 
 
-_Count = Annotated[int, Field(ge=0, lt=2**53)]  # what JSON keeps exactly
-
-
-class _Rank(BaseModel):
-    """What state.json says of one rank."""
-
-    history: _Count
-    history_rng: dict[str, Any] | None
-    metrics: dict[str, tuple[float, int]]
-
-
-class _State(BaseModel):
-    """What state.json must hold."""
-
-    model_config = ConfigDict(extra="allow")
-
-    step: _Count
-    settings: dict[str, Any]
-    fingerprints: dict[str, str]
-    positions: dict[str, _Count]
-    ranks: list[_Rank]
-    lambda_reg: float = Field(alias="lambda")
-    best: tuple[_Count, float] | None
-    lines: _Count
-
-
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """Check every file of a checkpoint against its manifest and return its state.json.
 
@@ -120,7 +94,8 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
                 )
             if sha256_of(path) != expected["sha256"]:
                 raise CheckpointError(f"{path}: its content does not match the manifest's SHA-256; {advice}")
-        return _State.model_validate(parse_json((folder / STATE).read_bytes())).model_dump(by_alias=True)
+        state: dict[str, Any] = parse_json((folder / STATE).read_bytes())
+        return state
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder}: not a readable checkpoint ({error}); {advice}") from error
 

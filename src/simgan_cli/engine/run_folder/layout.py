@@ -4,15 +4,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from simgan_cli import __version__
 from simgan_cli.errors import SettingsError
 from simgan_cli.files import (
-    RETIRED,
     TEMPORARY_PREFIX,
     parse_json,
     remove_temporaries,
@@ -72,11 +71,10 @@ class RunFolder:
             folder.mkdir(exist_ok=True)
 
     @contextmanager
-    def locked(self, expected: Sequence[Path] | None = None) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the run for this process alone and clear what a killed one left half written.
 
-        `expected` are its checkpoints as they were when this process settled what to resume from. Raises SettingsError
-        when another process trains into it, or has since then.
+        Raises SettingsError when another process trains into it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
@@ -88,20 +86,9 @@ class RunFolder:
                 ) from error
             for folder in (self.root, self.samples, self.checkpoints, self.refiner):
                 remove_temporaries(folder)
-            if expected is not None and self.existing_checkpoints() != list(expected):
-                raise SettingsError(
-                    f"{self.root}: another process has trained into it while this one started; run it again, with "
-                    "--resume auto to go on from there"
-                )
             for path in set(by_step(self.checkpoints)) - set(self.existing_checkpoints()):
                 shutil.rmtree(path, ignore_errors=True)  # a process was killed while it deleted this one
             yield
-
-    def finish_interrupted_replace(self) -> None:
-        """Put a checkpoint in its place that a killed process was about to replace by a new one."""
-        if any(self.checkpoints.glob(f"{TEMPORARY_PREFIX}*{RETIRED}")):
-            with suppress(SettingsError), self.locked():  # who trains into it now ends it, too
-                pass
 
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the checkpoint at `step`."""
@@ -125,7 +112,8 @@ class RunFolder:
     def prune(self, keep: int) -> None:
         """Delete all but the `keep` newest checkpoints; 0 keeps all."""
         for path in self.existing_checkpoints()[:-keep] if keep else []:
-            _delete_checkpoint(path)
+            (path / MANIFEST).unlink()  # from here on it does not exist, even if we are killed half way
+            shutil.rmtree(path)
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
@@ -135,19 +123,16 @@ class RunFolder:
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
 
     def read_metrics(self, until: int | None = None) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl up to one that is only half written, or no line of ours.
+        """Return the lines of metrics.jsonl up to one that is only half written.
 
         With `until` only those of steps up to that one: others may be written meanwhile, or again soon.
         """
         lines: list[dict[str, Any]] = []
         for text in self.metrics.read_bytes().splitlines() if self.metrics.exists() else []:
             try:
-                line = parse_json(text)
+                lines.append(parse_json(text))
             except ValueError:
                 break
-            if not _is_line(line):
-                break
-            lines.append(line)
         return lines if until is None else [line for line in lines if line.get("step", until + 1) <= until]
 
     def last_metrics(self, until: int | None = None) -> dict[str, Any]:
@@ -155,36 +140,18 @@ class RunFolder:
         lines = self.read_metrics(until)
         return lines[-1] if lines else {}
 
-    def rewind_to(self, step: int, checkpoint: Path | None, max_lines: int | None = None) -> int:
-        """Leave the run as it was at `step`: what it holds of later ones is dropped, and written again.
+    def rewind_to(self, step: int, checkpoint: Path | None) -> None:
+        """Drop the pictures and metrics of steps after `step`; training writes them again.
 
-        A `checkpoint` of another run brings the metrics of that run along. Of their lines up to `step` the first
-        `max_lines` stay, those that the checkpoint knows of. Returns their number.
+        A `checkpoint` of another run brings the metrics of that run along.
         """
-        for path in self.existing_checkpoints():
-            if step_of(path) > step:
-                _delete_checkpoint(path)
         for path in by_step(self.samples, ".png"):
             if step_of(path) > step:
                 path.unlink()
         source = RunFolder(checkpoint.resolve().parent.parent) if checkpoint is not None else self
-        lines = (source if source.is_run() else self).read_metrics(step)[:max_lines]
+        lines = (source if source.is_run() else self).read_metrics(step)
         if lines or self.metrics.exists():
             write_atomic(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
-        return len(lines)
-
-
-def _delete_checkpoint(path: Path) -> None:
-    (path / MANIFEST).unlink()  # from here on it does not exist, even if we are killed half way
-    shutil.rmtree(path)
-
-
-def _is_line(value: object) -> bool:
-    """Return whether a JSON value is a line of metrics: numbers by name, beside the phase and the names of rules."""
-    return isinstance(value, dict) and all(
-        isinstance(number, str if name == "phase" else list if name == "health" else int | float)
-        for name, number in value.items()
-    )
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:

@@ -11,13 +11,11 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, top_of
 from simgan_cli.engine.export.model_card import model_card
 from simgan_cli.engine.export.network_folder import save_network
-from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.run_folder.health import conclude, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import Excerpt, write_page
 from simgan_cli.engine.training.state import Snapshot
-from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.files import write_atomic
 from simgan_cli.pictures.grid import sample_grid
 from simgan_cli.settings.train import TrainConfig
@@ -84,19 +82,15 @@ class BackgroundWriter:
         self._give(lambda: write_page(self._run, self._config, self._images, verdicts, history, step))
 
     def checkpoint(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint, delete those that are too many, export the refiner with its model card."""
+        """Export the refiner with its model card, write a checkpoint, delete those that are too many."""
 
         def write() -> None:
+            # First, so that a run which is killed in between resumes before this step and exports again.
+            self._export(*snapshot.exported, now=snapshot.step)
             snapshot.save(self._run.checkpoint(snapshot.step))
             self._run.prune(self._config.keep)
-            self._export(*snapshot.exported, now=snapshot.step)
 
         self._give(write)
-
-    def complete_export(self, step: int, refiner: Refiner, *, now: int) -> None:
-        """Export what the checkpoint of step `now` holds where that was not done: a kill may come between the two."""
-        if _exported_step(self._run) != step:
-            self._give(lambda: self._export(step, refiner, now=now))
 
     def _export(self, step: int, refiner: Refiner, *, now: int) -> None:
         """Export the refiner of `step` with what the run has concluded by step `now`."""
@@ -118,11 +112,3 @@ def mean_colour(pixels: Pixels) -> str:
     chosen = pixels[:: -(-len(pixels) // MAX_AVERAGED_IMAGES)]
     levels = np.rint(chosen.mean(axis=(0, 2, 3)) * (255 / top_of(pixels.dtype))).astype(int).tolist()
     return "#" + "".join(f"{level:02x}" for level in (3 * levels)[:3])
-
-
-def _exported_step(run: RunFolder) -> int | None:
-    """Return the step that a run's export is of, None where there is no whole one."""
-    try:
-        return open_model(run.refiner).step
-    except (SettingsError, CheckpointError):
-        return None

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +64,8 @@ def train(
     listener: Listener,
     stop: StopRequest,
     ranks: Ranks = SINGLE,
-    seen: Sequence[Path] | None = None,
 ) -> TrainResult:
-    """Train a refiner as `config` says, from `checkpoint` where one is given, chosen when the run held those `seen`.
+    """Train a refiner as `config` says, from `checkpoint` where one is given.
 
     All `ranks` call this alike, and need the same images and run folder; the first alone writes. Raises a SimganError
     for anything a person must fix, OSError where a file cannot be written; checkpoints written before stay good.
@@ -76,7 +75,7 @@ def train(
     with ExitStack() as stack:
         with ranks.all_or_none():
             if ranks.is_first:
-                stack.enter_context(run.locked(seen))
+                stack.enter_context(run.locked())
             device = resolve_device(config.device, ranks)
             prepare_process(device, deterministic=config.deterministic)
             if checkpoint is None and ranks.is_first:
@@ -96,7 +95,7 @@ def train(
             if ranks.is_first:
                 if checkpoint is not None:
                     run.create(config)
-                state.lines = run.rewind_to(state.step, checkpoint, state.lines)
+                run.rewind_to(state.step, checkpoint)
         tensorboard = None
         if config.tensorboard and ranks.is_first:
             tensorboard = stack.enter_context(_tensorboard(run, state.step))

@@ -45,23 +45,19 @@ class Loop:
     ) -> None:
         self.config, self.run_folder, self.state, self.ranks = config, run, state, state.ranks
         self.listener, self.stop, self.writer = listener, stop, writer
-        lines = run.read_metrics()
-        self.health = Health(config, lines)
+        self.health = Health(config, run.read_metrics())
         self.evaluator = Evaluator(config, state, domains)
         self.log = MetricsLog(config, run, state, self.evaluator, self.health, listener, tensorboard)
         self.deadline = started + config.max_time if config.max_time else None
         self.start_step = state.step
         saved_at = state.step if run.checkpoint(state.step) in run.existing_checkpoints() else None
-        two_sample_step = next((line["step"] for line in reversed(lines) if "two_sample" in line), None)
         # The first rank's word: what others see of the run folder may be old.
-        self.saved_at, self.two_sample_step = self.ranks.gather_objects((saved_at, two_sample_step))[0]
+        self.saved_at = self.ranks.gather_objects(saved_at)[0]
 
     def run(self) -> StopReason | None:
         """Train until all steps are done or a stop is requested; return its reason."""
         config, state = self.config, self.state
         self.stop.is_listening = True
-        if self.saved_at is not None:
-            self._complete_export()
         while True:
             finished = state.step >= config.total_steps
             if self._out_of_time() and not self.stop.reason:
@@ -98,15 +94,12 @@ class Loop:
         return every > 0 and (finished or (self.state.step > 0 and self.state.step % every == 0))
 
     def _evaluate(self, *, finished: bool) -> bool:
-        """Measure on held-out images at steps trained to and where a run ends unmeasured; return whether it was due."""
-        if not len(self.state.held_out) or not self.config.eval_every:
+        """Measure on held-out images where that is due after a step of this process; return whether it was."""
+        is_new = self.state.step > self.start_step  # at the first one a run that is resumed has measured already
+        if not is_new or not len(self.state.held_out) or not self._due(self.config.eval_every, finished=finished):
             return False
-        due = self.state.step > self.start_step and self._due(self.config.eval_every)
-        if not (self.two_sample_step != self.state.step if finished else due):
-            return False
-        # Lambda does not depend on where training ends, and adapts at no step twice.
-        self.evaluator.evaluate(adapt_lambda=due, two_sample=finished)
-        self.saved_at = None  # a checkpoint of this step does not have these measurements
+        # Lambda does not depend on where training ends.
+        self.evaluator.evaluate(adapt_lambda=self._due(self.config.eval_every), two_sample=finished)
         return True
 
     def _log(self) -> None:
@@ -136,10 +129,6 @@ class Loop:
     @rank_zero_only
     def _await_writer(self) -> None:
         self.writer.wait()
-
-    @rank_zero_only
-    def _complete_export(self) -> None:
-        self.writer.complete_export(*self.state.copy_of_exported(), now=self.state.step)
 
     def _save(self) -> None:
         if self.saved_at == self.state.step:

@@ -54,19 +54,18 @@ class MetricsLog:
         """Write the line of this step from the `means` over the steps since the last one."""
         state = self.state
         line: dict[str, Any] = {"step": state.step, "phase": self.config.phase(state.step - 1)} | means
-        if line["phase"] == "adversarial" and "change" in means:  # else no step was done since the last line
+        if line["phase"] == "adversarial":
             line |= {name: float(value) for name, value in self.evaluator.statistics().items()}
             line["lambda"] = state.gan.lambda_reg
         elapsed = time.monotonic() - self._time
         steps = state.step - self._step
-        if steps and elapsed:
+        if steps:  # else a run ends where it was stopped
             line["images_per_second"] = round(steps * self._images_in_a_step(line["phase"]) / elapsed, 1)
         line["peak_memory_mb"] = round(peak_memory_mb(self.evaluator.device), 1)
         findings = self.health.judge(line)
         if self.health.active:
             line["health"] = self.health.active
         self.run_folder.append_metrics(line)
-        state.lines = (state.lines or 0) + 1
         if self.tensorboard is not None:
             for name, value in line.items():
                 if isinstance(value, float):

@@ -47,9 +47,3 @@ def means_of(states: Sequence[State]) -> dict[str, float]:
             before = whole.get(name, [0.0, 0])
             whole[name] = [before[0] + total, before[1] + count]
     return {name: total / count for name, (total, count) in whole.items()}
-
-
-def mean_of(states: Sequence[State]) -> State:
-    """Return the state of a rank whose means are those of all `states`, over as many steps as one of them saw."""
-    steps = {name: count for state in states for name, (_, count) in state.items()}
-    return {name: [mean * steps[name], steps[name]] for name, mean in means_of(states).items()}

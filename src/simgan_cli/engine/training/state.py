@@ -20,8 +20,8 @@ from simgan_cli.engine.run_folder.health import is_exportable
 from simgan_cli.engine.run_folder.layout import settings_of
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import Ranks
-from simgan_cli.engine.training.running_means import RunningMeans, State, mean_of
-from simgan_cli.errors import CheckpointError, is_out_of_memory
+from simgan_cli.engine.training.running_means import RunningMeans, State
+from simgan_cli.errors import CheckpointError
 from simgan_cli.files import atomic_directory, write_atomic, write_json
 
 
@@ -78,7 +78,6 @@ class TrainState:
         fingerprints: dict[str, str],
     ) -> None:
         self.step = 0
-        self.lines: int | None = 0  # of metrics.jsonl up to now; None where an older checkpoint does not tell
         self.gan, self.ranks = gan, ranks
         self.samplers = {"synthetic": synthetic, "real": real}
         self.held_out = held_out
@@ -106,12 +105,6 @@ class TrainState:
     def exported(self) -> tuple[int, Refiner]:
         """The refiner that users get and the step it is of: the best so far where one is kept, else the newest."""
         return (self.best.step, self.best.refiner) if self.best is not None else (self.step, self.gan.exported_refiner)
-
-    def copy_of_exported(self) -> tuple[int, Refiner]:
-        """Return `exported` as it is now, on the CPU."""
-        step, refiner = self.exported
-        refiner = copy.deepcopy(refiner).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return step, refiner
 
     def gather_rank_states(self) -> RankStates:
         """Bring together copies of what differs between ranks; all must call it, the first one saves it."""
@@ -143,7 +136,6 @@ class TrainState:
         state = {
             "schema": "simgan.state/1",
             "step": self.step,
-            "lines": self.lines,
             "settings": settings_of(gan.config),
             "fingerprints": self.fingerprints,
             "positions": {name: sampler.position for name, sampler in self.samplers.items()},
@@ -151,12 +143,14 @@ class TrainState:
             "lambda": gan.lambda_reg,
             "best": [self.best.step, self.best.distance] if self.best is not None else None,
         }
-        return Snapshot(self.step, copies, state, self.copy_of_exported())
+        exported_step, refiner = self.exported
+        refiner = copy.deepcopy(refiner).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return Snapshot(self.step, copies, state, (exported_step, refiner))
 
     def load(self, folder: Path) -> None:
         """Restore what a snapshot saved; another number of ranks deals its history again, each image to one of them.
 
-        Raises CheckpointError when it is damaged or belongs to something else.
+        Raises CheckpointError when it is damaged, belongs to something else, or does not fit the networks.
         """
         state = verify_checkpoint(folder)
         changed = [
@@ -169,16 +163,6 @@ class TrainState:
                 f"{folder} was made with other inputs: {', '.join(changed)}; restore the images or networks that the "
                 "run started with, or start again in another --out"
             )
-        try:
-            self._restore(folder, state)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:  # whole, but not made by us
-            if is_out_of_memory(error):
-                raise
-            raise CheckpointError(
-                f"{folder}: its parts do not fit each other ({error}); delete it to resume from an older one"
-            ) from error
-
-    def _restore(self, folder: Path, state: dict[str, Any]) -> None:
         gan, ranks = self.gan, self.ranks
         _fill(gan.refiner, folder / "refiner.safetensors")
         _fill(gan.discriminator, folder / "discriminator.safetensors")
@@ -189,8 +173,7 @@ class TrainState:
         stream = mine["history_rng"] or history_stream(gan.config.seed, ranks, state["step"]).bit_generator.state
         history = read_tensors(folder / "history.safetensors")
         gan.history.load_state({name: tensor[places] for name, tensor in history.items()}, stream)
-        if state["lambda"] is not None:
-            gan.lambda_reg = state["lambda"]
+        gan.lambda_reg = state["lambda"]
         if state["best"] is not None:
             step, distance = state["best"]
             self.best = Best(step, distance, copy.deepcopy(gan.exported_refiner))
@@ -198,7 +181,7 @@ class TrainState:
         for name, sampler in self.samplers.items():
             sampler.position = state["positions"][name]
         self.metrics.load_state(mine["metrics"], next(gan.refiner.parameters()).device)
-        self.step, self.lines = state["step"], state["lines"]
+        self.step = state["step"]
 
 
 def _fill(network: nn.Module, path: Path) -> None:
@@ -208,12 +191,11 @@ def _fill(network: nn.Module, path: Path) -> None:
 def _part_of(by_rank: list[dict[str, Any]], ranks: Ranks) -> tuple[slice, dict[str, Any]]:
     """Return which images of the joined history a rank resumes with, its random state and its measures.
 
-    Another number of ranks than before takes turns at the images, so that each gets old and new ones, and has no
-    random state.
+    Another number of ranks than before takes turns at the images, so that each gets old and new ones. It has no random
+    state and begins a new line of metrics.
     """
     if len(by_rank) != ranks.count:
-        metrics = mean_of([rank["metrics"] for rank in by_rank])
-        return slice(ranks.rank, None, ranks.count), {"history_rng": None, "metrics": metrics}
+        return slice(ranks.rank, None, ranks.count), {"history_rng": None, "metrics": {}}
     start = sum(rank["history"] for rank in by_rank[: ranks.rank])
     mine = by_rank[ranks.rank]
     return slice(start, start + mine["history"]), mine
