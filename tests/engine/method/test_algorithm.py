@@ -129,14 +129,6 @@ def test_the_discriminators_step_leaves_theta_and_changes_every_phi() -> None:
     assert changed_everywhere(gan.discriminator, phi)
 
 
-def test_the_refiner_feels_the_discriminator() -> None:
-    with_it, without = tiny_gan(tiny_config()), tiny_gan(tiny_config())
-    images = Images(1)(5)
-    with_it.refiner_step(images)
-    without.refiner_step(images, adversarial=False)
-    assert not unchanged(with_it.refiner, copy_of(without.refiner))
-
-
 @pytest.mark.parametrize(("batch", "size"), [(5, 8), (4, 3), (6, 3), (2, 1)])
 def test_shares_of_history_from_the_empty_buffer_on(batch: int, size: int) -> None:
     gan, synthetic = tiny_gan(tiny_config(batch_size=batch, history_size=size)), Images(1)
@@ -211,22 +203,6 @@ def test_clipping_bounds_the_step() -> None:
     assert moved.norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
 
-def test_adam_steps_are_those_of_its_paper() -> None:
-    gan, twin = (tiny_gan(tiny_config(optimizer="adam", refiner_lr=0.01, beta1=0.5)) for _ in range(2))
-    first, second = ([torch.zeros_like(p) for p in twin.refiner.parameters()] for _ in range(2))
-    images = Images(1)(5)
-    for t in (1, 2, 3):
-        gan.refiner_step(images, adversarial=False)
-        loss = 0.7 * (twin.refiner(images) - images).abs().mean()
-        gradients = torch.autograd.grad(loss, list(twin.refiner.parameters()))
-        first = [0.5 * m + 0.5 * g for m, g in zip(first, gradients, strict=True)]
-        second = [0.999 * v + 0.001 * g.square() for v, g in zip(second, gradients, strict=True)]
-        with torch.no_grad():  # Kingma and Ba, Algorithm 1
-            for p, m, v in zip(twin.refiner.parameters(), first, second, strict=True):
-                p.sub_(0.01 * (m / (1 - 0.5**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8))
-        assert_weights(gan.refiner, copy_of(twin.refiner))
-
-
 @pytest.mark.parametrize(
     ("after", "expected"), [(0, [0.1] * 4), (1, [0.1] + [0.025] * 3), (2, [0.1] * 2 + [0.025] * 2)]
 )
@@ -237,14 +213,6 @@ def test_rates_drop_by_four_after_the_given_iteration(after: int, expected: list
         gan.iteration(step, Images(1), Images(2))
         rates.append(gan.refiner_optimizer.param_groups[0]["lr"])
     assert rates == expected
-
-
-def test_refine_takes_the_network_in_training_or_the_given_one() -> None:
-    gan, images = tiny_gan(tiny_config()), Images(1)(5)
-    other = Refiner(width=3, blocks=1, output="tanh")
-    assert torch.equal(gan.refine(images), gan.refiner(images))
-    assert torch.equal(gan.refine(images, other), other(images))
-    assert not torch.equal(gan.refiner(images), other(images))
 
 
 def test_noise_is_fresh_for_every_image_and_begins_anew_where_asked() -> None:

@@ -54,23 +54,6 @@ def test_a_fused_block_is_the_block_written_out(padding: Padding, kernel: int, f
     assert torch.equal(gradient, given)  # it is somebody else's, and folding works in place
 
 
-@needs_fusion
-@pytest.mark.parametrize("learns", ["x", "conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"])
-def test_any_one_of_a_blocks_tensors_may_learn(learns: str) -> None:
-    block = fused(4, 3, "replicate").requires_grad_(False)
-    x = torch.randn(2, 4, 5, 6)
-    one = x if learns == "x" else block.get_parameter(learns)
-    one.requires_grad_()
-    (found,) = torch.autograd.grad(block(x).sum(), [one])
-    double = ResidualBlock(4, 3, "replicate").double().requires_grad_(False)
-    double.load_state_dict(block.state_dict())
-    exact = x.detach().double()
-    one = exact if learns == "x" else double.get_parameter(learns)
-    one.requires_grad_()
-    (wanted,) = torch.autograd.grad(double(exact).sum(), [one])
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.skipif(not fuses_in_bf16(), reason="this CPU does not compute in bf16")
 def test_autocast_reaches_into_a_fused_block() -> None:
     block = fused(16, 3, "replicate").to(memory_format=torch.channels_last)

@@ -2,16 +2,12 @@
 
 import numpy as np
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.metrics.history_buffer import spread_by_age
-from simgan_cli.engine.runtime.device import stream_number
-from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.training.loop import excerpt_of
-from simgan_cli.engine.training.state import history_stream
 
 CPU = torch.device("cpu")
 SHAPE = (1, 2, 3)
@@ -96,19 +92,6 @@ def test_replacement_and_draws_are_uniform() -> None:
     assert 0.05 < buffer.draws.sum() / ages.sum() < 0.15
 
 
-@given(seed=st.integers(0, 100))
-def test_the_stream_is_its_own(seed: int) -> None:
-    def drawn() -> list[int]:
-        buffer = HistoryBuffer(9, SHAPE, np.random.default_rng(seed), CPU)
-        buffer.replace(numbered(list(range(9))), 1)
-        return numbers_of(buffer.draw(4))
-
-    torch.manual_seed(1)
-    first = drawn()
-    torch.rand(10)
-    assert drawn() == first
-
-
 def test_a_buffer_without_capacity_stays_empty_and_draws_nothing() -> None:
     buffer = HistoryBuffer(0, SHAPE, np.random.default_rng(0), CPU)
     for _ in range(2):
@@ -133,15 +116,6 @@ def test_places_are_spread_evenly_over_the_ages_the_oldest_first() -> None:
     assert spread_by_age(np.arange(6), 4).tolist() == [0, 2, 3, 5]
     many_alike = np.repeat([1, 0], 50)
     assert spread_by_age(many_alike, 100).tolist() == [*range(50, 100), *range(50)]  # those of one age as they lie
-
-
-def test_each_rank_and_each_dealing_has_a_stream_of_its_own() -> None:
-    places = [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 5), (1, 1, 5), (1, 5, 1)]
-    drawn = [history_stream(seed, Ranks(rank, 8, rank), step).random() for seed, rank, step in places]
-    assert len(set(drawn)) == len(places)
-    assert drawn == [history_stream(seed, Ranks(rank, 8, rank), step).random() for seed, rank, step in places]
-    assert drawn[0] == np.random.default_rng([1, stream_number("history")]).random()  # as runs of one process go on
-    assert drawn[0] == history_stream(1, Ranks(0, 8, 0)).random()
 
 
 def test_an_excerpt_is_a_copy_of_ages_and_images() -> None:

@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 
 from simgan_cli.engine.method.history import HistoryBuffer
 from simgan_cli.engine.metrics.history_buffer import (
-    HISTORY,
     BufferView,
     describe,
     expected_ages,
     scores_by_age,
-    spread_by_age,
     verdicts,
 )
-from simgan_cli.errors import CheckpointError
 from simgan_cli.settings.train import TrainConfig
 
 
@@ -95,12 +92,6 @@ def test_early_small_and_forgetful_buffers_are_named() -> None:
     assert describe(empty)["verdicts"] == ["empty: no iteration of Algorithm 1 is done yet"]
 
 
-def test_images_are_spread_evenly_over_ages() -> None:
-    made_at = np.array([5, 1, 4, 2, 3])
-    assert made_at[spread_by_age(made_at, 3)].tolist() == [1, 3, 5]
-    assert made_at[spread_by_age(made_at, 99)].tolist() == [1, 2, 3, 4, 5]
-
-
 class Scored(BufferView):
     """A buffer whose discriminator goes by an image's place."""
 
@@ -113,10 +104,3 @@ def test_groups_of_one_age_are_one() -> None:
     config = TrainConfig(synthetic="s", real="r", pretrain_discriminator=0)
     view = Scored(Path(), 3, config, np.array([1, 1, 1, 1, 1, 1, 2, 2]), np.zeros(8, int), (1, 4, 4))
     assert scores_by_age(view) == {"2-2": pytest.approx(0.25), "1-1": pytest.approx(0.65)}
-
-
-def test_a_history_that_is_deleted_while_it_is_read_is_a_checkpoint_error(tmp_path: Path) -> None:
-    """A training deletes old checkpoints beside its readers; torch raises RuntimeError for a file it cannot map."""
-    view = BufferView(tmp_path, 1, TrainConfig(synthetic="s", real="r"), np.zeros(1, int), np.zeros(1, int), (1, 4, 4))
-    with pytest.raises(CheckpointError, match=HISTORY):
-        view.images(np.array([0]))

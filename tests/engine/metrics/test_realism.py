@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine.method.algorithm import Measures, patch_log_odds
+from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.metrics import patch_distance
 from simgan_cli.engine.metrics import realism as realism_module
 from simgan_cli.engine.metrics.label_drift import drift
@@ -106,21 +106,6 @@ def test_large_images_are_fewer_but_never_too_few() -> None:
     sizes = {(1, 35, 55): 32, (1, 128, 128): 32, (3, 128, 128): 10, (1, 256, 256): 8, (3, 2048, 2048): 4}
     assert {shape: cap_by_pixels(32, 2**19, shape) for shape in sizes} == sizes
     assert cap_by_pixels(3, 2**19, (1, 4096, 4096)) == 3
-
-
-def test_a_classifier_is_asked_about_large_images_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts: list[int] = []
-
-    def watched(answers: torch.Tensor) -> torch.Tensor:
-        counts.append(len(answers))
-        return patch_log_odds(answers)
-
-    monkeypatch.setattr(realism_module, "MAX_BATCH_VALUES", 5 * 12 * 14)
-    monkeypatch.setattr(realism_module, "STEPS", 1)
-    monkeypatch.setattr(realism_module, "patch_log_odds", watched)
-    images = [textures(12, 12, seed, (12, 14)) for seed in range(3)]
-    Realism(*images).two_sample(lambda x: x, images[0], images[1], seed=0)
-    assert counts == [10, 5, 5, 2, 5, 5, 2]  # a batch of both kinds, then all held-out images of each
 
 
 def test_the_interval_is_wilsons() -> None:
