@@ -254,18 +254,6 @@ def test_more_steps_extend_a_finished_run_and_none_do_nothing(folders: dict[str,
     assert run(folders | {"steps": 6}, resume="auto").step == 7
 
 
-@pytest.mark.slow
-def test_the_card_has_the_numbers_of_the_refiner_beside_it(spacious: dict[str, Any]) -> None:
-    run(spacious | {"refiner_lr": 0.05, "lambda": 0, "log_every": 1, "eval_every": 1})
-    step = open_model(spacious["out"]).step
-    lines = {line["step"]: line for line in lines_of(spacious)}
-    assert step is not None
-    assert step < max(lines), "the best was not the last"
-    card = (spacious["out"] / "refiner" / "README.md").read_text()
-    assert f"| `swd_refined` | {lines[step]['swd_refined']:.4g} |" in card
-    assert f"for {step} steps" in card
-
-
 def test_a_stop_saves_without_ending_the_metrics_line(folders: dict[str, Any]) -> None:
     stopped, whole = folders, folders | {"out": folders["out"].with_name("whole")}
     result = run(stopped, listener=Quiet(StopRequest("signal")))
@@ -438,6 +426,10 @@ def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> No
     assert 0 <= lines[-1]["two_sample_low"] <= lines[-1]["two_sample"] <= lines[-1]["two_sample_high"] <= 1
     assert "two_sample" not in lines[0]
     assert set().union(*lines) == set(METRICS) - {"health"}
+    conclusion, exported = conclude(lines, "best"), open_model(spacious["out"])
+    assert conclusion is not None
+    assert exported.conclusion == conclusion.in_one_line()
+    assert f"Conclusion of the training: {exported.conclusion}." in (spacious["out"] / "refiner/README.md").read_text()
 
     rare = spacious | {"out": spacious["out"].with_name("rare"), "log_every": 3}
     run(rare)
@@ -496,18 +488,6 @@ def test_a_refiner_from_before_its_first_update_is_never_the_best(spacious: dict
     assert exported.step == line["step"] > 2
 
 
-@pytest.mark.slow
-def test_the_export_says_what_training_came_to(spacious: dict[str, Any]) -> None:
-    run(spacious)
-    line = conclude(lines_of(spacious), "best")
-    assert line is not None
-    exported = open_model(spacious["out"])
-    assert exported.conclusion == line.in_one_line()
-    assert f"Conclusion of the training: {line.in_one_line()}." in (spacious["out"] / "refiner/README.md").read_text()
-    checkpoint = open_model(spacious["out"], step=exported.step or 0)
-    assert checkpoint.conclusion is None
-
-
 def test_the_export_says_that_nothing_was_measured(folders: dict[str, Any]) -> None:
     result = run(folders)
     assert result.images == {"synthetic": 9, "real": 3}
@@ -527,6 +507,8 @@ def test_the_best_refiner_is_that_of_the_smallest_distance(spacious: dict[str, A
     at_best = safetensors.torch.load_file(spacious["out"] / "checkpoints" / f"step-{best:08d}" / "refiner.safetensors")
     assert same(weights(spacious), at_best)
     assert best < max(measured)
+    card = (spacious["out"] / "refiner" / "README.md").read_text()
+    assert f"| `swd_refined` | {measured[best]:.4g} |" in card and f"for {best} steps" in card
     two_sample = lines_of(spacious)[-1]["two_sample"]
     run(settings | {"steps": best, "select": "last", "out": spacious["out"].with_name("ends there")})
     ended = lines_of({"out": spacious["out"].with_name("ends there")})[-1]
