@@ -10,7 +10,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from simgan_cli.cli.app import app
 from simgan_cli.engine.export.network_folder import load_network, save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import EYES, Discriminator, Refiner
