@@ -26,7 +26,7 @@ HEAVY = (
     "matplotlib.backends.backend_svg",
     "simgan_cli.cli.app",
     "simgan_cli.engine.refining.job",
-    "simgan_cli.engine.metrics.history_buffer",
+    "simgan_cli.engine.metrics.buffer_inspection",
     "simgan_cli.engine.training.build",
     "simgan_cli.gaze.evaluation",
     "torch._dynamo",  # which optimizers import

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed._table import clock_of, parser_of, print_head, print_row, spread, timed
-from simgan_cli.engine.method.history import HistoryBuffer
+from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
 COLUMNS = (

@@ -55,12 +55,12 @@ from simgan_cli.data.tree import read_tree
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import Refiner
-from simgan_cli.engine.metrics.history_buffer import describe, open_buffer, scores_by_age
+from simgan_cli.engine.metrics.buffer_inspection import describe, open_buffer, scores_by_age
 from simgan_cli.engine.refining.image_file import FORMATS, read_picture, write_picture
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import RefineJob
 from simgan_cli.engine.refining.outputs import write_archive
-from simgan_cli.engine.refining.plan import check_existing, check_inputs, make_plan
+from simgan_cli.engine.refining.plan import check_inputs, make_plan, refuse_existing
 from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config
 from simgan_cli.engine.run_folder.health import Health, conclude
 from simgan_cli.engine.run_folder.layout import RunFolder
@@ -353,7 +353,7 @@ def folder_for_refining(case: Case) -> None:
                        "manifest": str(case.folder / "m.jsonl"), "link": case.rng.random() < 0.3},
     )  # fmt: skip
     plan = make_plan(check_inputs([*config.inputs], out), out, None, (0, 1), ANY)
-    check_existing(plan, out, others=True)
+    refuse_existing(plan, out, others=True)
     listener = types.SimpleNamespace(advanced=lambda done, total: None, warning=lambda text: strip_control(text))
     RefineJob(config, plan, refiner(), listener, StopRequest()).run(SINGLE)
     assert snapshot(folder) == before, "a source changed"

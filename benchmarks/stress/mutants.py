@@ -1,7 +1,7 @@
 """Would the tests notice? Each mutant is the method with one small thing wrong, and must fail the tests beside it.
 
     python -m benchmarks.stress.mutants                           # all of the modules that TESTS names
-    python -m benchmarks.stress.mutants --module history --sample 40 --seed 1
+    python -m benchmarks.stress.mutants --module history_buffer --sample 40 --seed 1
 
 Operators: another comparison, arithmetic or Boolean operator, a number one higher, a condition turned round, a
 statement left out. Each mutant runs in a process forked from one that has imported PyTorch already, on a copy of the
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 ENGINE = Path("simgan_cli") / "engine"
 TESTS = {  # of each module, below tests/engine
     "method/algorithm": ["method/test_losses", "method/test_algorithm"],
-    "method/history": ["method/test_history"],
+    "method/history_buffer": ["method/test_history_buffer"],
     "method/noise": ["method/test_noise"],
     "method/psi": ["method/test_losses"],
     "metrics/label_drift": ["metrics/test_label_drift"],

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.engine.metrics.history_buffer import HISTORY, describe, open_buffer
+from simgan_cli.engine.metrics.buffer_inspection import HISTORY, describe, open_buffer
 from simgan_cli.errors import SimganError
 from tests.helpers import SIMGAN, TINY, simgan, write_images
 

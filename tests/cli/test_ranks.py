@@ -14,7 +14,7 @@ import safetensors.torch
 from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
-from simgan_cli.engine.metrics.history_buffer import describe, open_buffer
+from simgan_cli.engine.metrics.buffer_inspection import describe, open_buffer
 from tests.helpers import checkpoint, content_of, torchrun, write_images
 
 pytestmark = pytest.mark.slow  # whole commands

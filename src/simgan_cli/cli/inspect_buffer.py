@@ -16,7 +16,7 @@ from simgan_cli.files import write_atomic
 from simgan_cli.pictures.grid import history_sheet
 
 if TYPE_CHECKING:
-    from simgan_cli.engine.metrics.history_buffer import BufferView
+    from simgan_cli.engine.metrics.buffer_inspection import BufferView
 
 MAX_BINS, MAX_BAR_CHARACTERS = 10, 40  # of the histogram
 N_GRID_IMAGES = 64
@@ -47,7 +47,7 @@ def inspect_buffer(
     with exit_codes("the pictures", again="the same command", smaller="leave --score out", json=json):
         if grid is not None and (grid.suffix.lower() != ".png" or grid.is_dir()):
             raise SettingsError(f"--grid {grid}: give the name of a .png file")
-        from simgan_cli.engine.metrics.history_buffer import (  # torch takes seconds to import
+        from simgan_cli.engine.metrics.buffer_inspection import (  # torch takes seconds to import
             describe,
             open_buffer,
             scores_by_age,
@@ -69,7 +69,7 @@ def inspect_buffer(
 
 
 def _draw(view: "BufferView", path: Path) -> None:
-    from simgan_cli.engine.metrics.history_buffer import spread_by_age
+    from simgan_cli.engine.metrics.buffer_inspection import spread_by_age
 
     chosen = spread_by_age(view.made_at, N_GRID_IMAGES)
     title = f"history at step {view.step:,}, oldest first; the step that refined each image"

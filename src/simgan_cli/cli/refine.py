@@ -125,7 +125,7 @@ def _as_trained(settings: RefineConfig, model: "RefinerModel") -> RefineConfig:
 
 def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks, *, is_recorded: bool) -> "Plan":
     """List all files. Raises SettingsError or DataError before anything is written."""
-    from simgan_cli.engine.refining.plan import check_existing, make_plan
+    from simgan_cli.engine.refining.plan import make_plan, refuse_existing
 
     part, parts = settings.shard or (1, 1)
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
@@ -133,7 +133,7 @@ def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks,
     patterns = Patterns(settings.include, settings.exclude)
     plan = make_plan(inputs, settings.out, wanted, share, patterns, is_recorded=is_recorded)
     if not (settings.skip_existing or settings.overwrite):
-        check_existing(plan, settings.out, others=settings.copy_others)
+        refuse_existing(plan, settings.out, others=settings.copy_others)
     _check_files(settings, plan)
     return plan
 

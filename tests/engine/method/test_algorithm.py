@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from simgan_cli.engine.method.algorithm import Network, SimGAN
 from simgan_cli.engine.method.fused_cpu import fuse
-from simgan_cli.engine.method.history import HistoryBuffer
+from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.training import build

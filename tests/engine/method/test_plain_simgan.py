@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from simgan_cli.engine.method.history import HistoryBuffer
+from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.training.build import build_gan, build_networks
 from simgan_cli.settings.train import TrainConfig
 from tests.engine.method.test_algorithm import Images

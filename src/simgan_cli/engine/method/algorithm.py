@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simgan_cli.engine.method.history import HistoryBuffer
+from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.settings.train import TrainConfig

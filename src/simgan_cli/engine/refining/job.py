@@ -165,7 +165,7 @@ class RefineJob:
     def _read(self, task: RefineTask) -> tuple[RefineTask, Picture | list[Outcome]]:
         """Read one image, in one of the reading threads."""
         try:
-            earlier = self.outputs.existing(task)
+            earlier = self.outputs.finished_result(task)
             if earlier is not None:
                 source, output = (sha256_of_content(file) if self.manifest else None for file in (task.source, earlier))
                 skipped = Outcome(task, "skipped", source_sha256=source, output_sha256=output)

@@ -51,7 +51,7 @@ class Outputs:
         with self._lock:
             return sum(len(archive.outcomes) for archive in self._archives.values())
 
-    def existing(self, task: RefineTask) -> Readable | None:
+    def finished_result(self, task: RefineTask) -> Readable | None:
         """Return the result of an earlier call where it stays: a file, or a member of an archive that has all."""
         if isinstance(task.source, Member):
             return self._in_hand(task, task.source.archive).finished.get(task.name)

@@ -182,7 +182,7 @@ def make_plan(
     return plan
 
 
-def check_existing(plan: Plan, out: Path, *, others: bool) -> None:
+def refuse_existing(plan: Plan, out: Path, *, others: bool) -> None:
     """Raise SettingsError where a result exists already."""
     tasks = chain(plan.image_tasks(), plan.other_tasks() if others else ())
     existing = [file for file, _ in groupby(tasks, attrgetter("file")) if file.exists()]

@@ -19,7 +19,7 @@ from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.method.algorithm import Network, SimGAN
 from simgan_cli.engine.method.fused_cpu import fuse
-from simgan_cli.engine.method.history import HistoryBuffer
+from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator, map_size
 from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.engine.method.psi import SelfRegularization

@@ -7,8 +7,8 @@ import numpy as np
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.sampler import on_device
-from simgan_cli.engine.method.history import HistoryBuffer
-from simgan_cli.engine.metrics.history_buffer import spread_by_age
+from simgan_cli.engine.method.history_buffer import HistoryBuffer
+from simgan_cli.engine.metrics.buffer_inspection import spread_by_age
 from simgan_cli.engine.run_folder.health import Health
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import N_HISTORY_IMAGES, Excerpt

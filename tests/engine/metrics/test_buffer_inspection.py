@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from simgan_cli.engine.method.history import HistoryBuffer
-from simgan_cli.engine.metrics.history_buffer import (
+from simgan_cli.engine.method.history_buffer import HistoryBuffer
+from simgan_cli.engine.metrics.buffer_inspection import (
     BufferView,
     describe,
     expected_ages,

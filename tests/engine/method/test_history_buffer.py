@@ -5,8 +5,8 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from simgan_cli.engine.method.history import HistoryBuffer
-from simgan_cli.engine.metrics.history_buffer import spread_by_age
+from simgan_cli.engine.method.history_buffer import HistoryBuffer
+from simgan_cli.engine.metrics.buffer_inspection import spread_by_age
 from simgan_cli.engine.training.loop import excerpt_of
 
 CPU = torch.device("cpu")
