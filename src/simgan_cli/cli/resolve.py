@@ -71,10 +71,12 @@ def gather(
     if foreign:
         _warn_of_platform(", ".join(foreign))
     own = {key: name for name, key in reversed(variables_of(command).items())}
+    elsewhere = {key: name for other in COMMANDS for name, key in variables_of(other).items()}
     for name in unknown:
         if name not in foreign:
-            key = _nearest(name.removeprefix(ENVIRONMENT_PREFIX).lower(), own)
-            nearest = own[key] if key else _nearest(name, variables_of_any)
+            key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+            similar = _nearest(key, own, 0.8)
+            nearest = own[similar] if similar else elsewhere.get(key) or _nearest(name, variables_of_any)
             problems.append(f"environment: unknown {name}{_hint(nearest)}")
     if problems:
         raise SettingsError(*problems)
@@ -198,8 +200,8 @@ def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
+def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    return next(iter(difflib.get_close_matches(name, sorted(known), 1, cutoff)), None)
 
 
 def _hint(nearest: str | None) -> str:
