@@ -29,9 +29,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from benchmarks.speed._table import machine
+from simgan_cli.data.augmentation import augment
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -224,20 +225,6 @@ def augmented_copies(images: LabelledImages, seed: int) -> LabelledImages:
     return together(
         [replace(images, pixels=np.stack([augment(image, rng) for image in images.pixels])) for _ in range(COPIES)]
     )
-
-
-def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Degrade a grey image as a camera might: blur, light from one side, gamma, contrast, brightness, noise."""
-    height, width = image.shape
-    blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))
-    x = np.asarray(blurred, np.float64) / 255
-    across, down = rng.uniform(-0.6, 0.6, 2)
-    light = 1 + across * np.linspace(-1, 1, width) + down * np.linspace(-1, 1, height)[:, None]
-    x = np.clip(x * light, 0, 1) ** np.exp(rng.uniform(-0.6, 0.6))
-    x = (x - x.mean()) * rng.uniform(0.6, 1.2) + x.mean() + rng.uniform(-0.15, 0.15)
-    x = x + rng.normal(0, rng.uniform(0, 0.06), x.shape)
-    result: NDArray[np.uint8] = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
-    return result
 
 
 def share(synthetic: Errors, refined: Errors, oracle: Errors) -> Errors:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.efficacy import ablations, efficacy, limits
 from simgan_cli.cli.resolve import resolve
+from simgan_cli.data.augmentation import augment
 from simgan_cli.engine.run_folder.layout import settings_of
 from tests.gaze.helpers import discs, write_csv
 from tests.helpers import TINY
@@ -67,7 +68,7 @@ def test_shares_of_the_gap_by_hand() -> None:
 
 def test_augmentation_changes_looks_and_not_places() -> None:
     image = discs(1, 0)[0][0]
-    copies = np.stack([efficacy.augment(image, np.random.default_rng(seed)) for seed in range(20)])
+    copies = np.stack([augment(image, np.random.default_rng(seed)) for seed in range(20)])
     assert copies.dtype == np.uint8
     assert copies.std(axis=0).mean() > 10
     dark = image < 100
