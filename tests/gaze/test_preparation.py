@@ -13,7 +13,10 @@ from simgan_cli.data.decoding import equalize
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
+from simgan_cli.gaze.baselines import make_baseline
+from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.preparation import Evaluation, prepare
+from simgan_cli.gaze.readers import read
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import discs, write_csv, write_estimator, write_unityeyes
 from tests.helpers import write_images, write_refiner
@@ -56,6 +59,8 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
         ({"skip_existing": True, "overwrite": True}, "contradict each other"),
         ({"reweight_to": "nowhere"}, "no such file or folder"),
         ({"reweight_to": "test", "estimator": "knn"}, "--reweight-to weighs what an estimator"),
+        ({"baseline": "fda"}, "--baseline takes tones from --photos"),
+        ({"baseline": "fda", "photos": "test", "train": ["fda=train"]}, "fda=...: that row is made"),
         (OTHER_ROW, "a-reweighted=...: that row is made by another option"),
         (OTHER_ROW | {"model": "any", "train": ["a=train", "refined-reweighted=test"]}, "made by another option"),
         ({"size": "4x4", "estimator": "cnn"}, "4x4 are too small for --estimator cnn; give a larger --size"),
@@ -113,7 +118,7 @@ def test_unlabelled_images_of_any_kind_are_seen_as_labelled_ones_are(tmp_path: P
     )
     assert evaluation.unlabelled is not None
     assert np.array_equal(np.sort(evaluation.unlabelled, axis=0), np.sort(evaluation.tested.pixels, axis=0))
-    for text in ("2 images left out, such as", "gone.png", "share 8 images: rows -reweighted have seen"):
+    for text in ("2 images left out, such as", "gone.png", "share 8 images, which rows made by them"):
         assert any(text in warning for warning in evaluation.warnings)
 
 
@@ -128,6 +133,16 @@ def test_equalization_comes_after_refining(folder: Path, tmp_path: Path) -> None
     assert (refined != raw).mean() > 0.5
     assert np.array_equal(sets["refined"].pixels, np.stack([equalize(image) for image in refined]))
     assert np.array_equal(sets["a"].pixels, np.stack([equalize(image) for image in raw]))
+
+
+def test_baselines_are_made_of_the_first_set_and_the_photographs(folder: Path, tmp_path: Path) -> None:
+    settings = {"train": [f"a={folder / 'train'}"], "test": folder / "test", "out": tmp_path / "out"}
+    sets = prepared(**settings, baseline=["histogram", "augment"], photos=folder / "test", seed=3).sets
+    assert list(sets) == ["a", "histogram", "augment"]
+    photographs = read(folder / "test", LabelFormat()).pixels
+    assert np.array_equal(sets["histogram"].pixels, make_baseline("histogram", sets["a"], photographs, 3).pixels)
+    by_reweighting = prepared(**settings, baseline="histogram", reweight_to=folder / "test", seed=3)
+    assert np.array_equal(by_reweighting.sets["histogram"].pixels, sets["histogram"].pixels)
 
 
 def test_all_sets_are_read_by_the_patterns(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
                 networks = [_trained(evaluation, name, estimator, images, seed, progress) for seed in evaluation.seeds]
                 predictions = [predict(n, test.pixels, evaluation.device, evaluation.precision) for n in networks]
             evaluation.rows.append(_row(name, estimator, len(images), predictions, test))
-            if evaluation.unlabelled is not None and estimator != KNN and name != ORACLE:
+            if evaluation.unlabelled is not None and estimator != KNN and name not in (ORACLE, *config.baseline):
                 row = _reweighted(evaluation, name, estimator, networks, evaluation.unlabelled, progress)
                 evaluation.rows.append(row)
     for name, network in evaluation.loaded.items():

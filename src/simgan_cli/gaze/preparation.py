@@ -15,6 +15,7 @@ from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.gaze.baselines import make_baseline
 from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, apart_warnings, check_apart, digests_of
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.scores import Result
@@ -87,29 +88,35 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
         labels,
         convention=config.test_convention or config.convention,
     )
+    unlabelled: dict[Path, Grey] = {}
+    warnings: list[str] = []
+    for folder in (config.photos, config.reweight_to):
+        if folder is not None and folder not in unlabelled:
+            unlabelled[folder], reasons = read_unlabelled(folder, size, labels)
+            warnings += reasons
+    if config.baseline:
+        renders, photographs = next(iter(sets.values())), unlabelled[cast("Path", config.photos or config.reweight_to)]
+        sets |= {name: make_baseline(name, renders, photographs, config.seed) for name in config.baseline}
     if config.real_train is not None:
         sets[ORACLE] = read_set(config.real_train, test_labels)
     test = read_set(config.test, test_labels) if config.test is not None else None
-    warnings = [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
-    unlabelled: Grey | None = None
-    if config.reweight_to is not None:
-        unlabelled, reasons = read_unlabelled(config.reweight_to, size, labels)
-        warnings += reasons
+    warnings += [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
     if test is not None:
         for images in sets.values():
             check_apart(images, test)
             warnings += apart_warnings(images, test)
-        if unlabelled is not None and (shared := test.digests.keys() & set(digests_of(unlabelled))):
-            warnings.append(
-                f"{config.reweight_to} and {test.source} share {len(shared):,} images: rows {REWEIGHTED} have seen "
-                "those, without labels"
-            )
+        warnings += [
+            f"{folder} and {test.source} share {len(shared):,} images, which rows made by them have seen without labels"
+            for folder, images in unlabelled.items()
+            if (shared := test.digests.keys() & set(digests_of(images)))
+        ]
     unknown = "intervals and verdicts say what other test images would give, not what another training would"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
         warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
     elif config.load:
         warnings.append(f"--load: of one training, {unknown}")
-    return Evaluation(config, sets, loaded, test, unlabelled, device, list(dict.fromkeys(warnings)))
+    reweighting = None if config.reweight_to is None else unlabelled[config.reweight_to]
+    return Evaluation(config, sets, loaded, test, reweighting, device, list(dict.fromkeys(warnings)))
 
 
 def _check(config: EvalGazeConfig) -> None:
@@ -119,7 +126,9 @@ def _check(config: EvalGazeConfig) -> None:
     taken = [name for name, _ in (*config.train, *config.load)]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
-    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None}
+    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None} | dict.fromkeys(
+        config.baseline, True
+    )
     problems += [
         f"{name}=...: that row is made by another option; take another name"
         for name in taken
@@ -128,7 +137,7 @@ def _check(config: EvalGazeConfig) -> None:
     if config.protocol == LEFT_OUT:
         problems += [
             f"--{flag}: not with --protocol leave-one-person-out, which tests on each person of --train"
-            for flag in ("test", "model", "real-train", "reweight-to", "load")
+            for flag in ("test", "model", "real-train", "reweight-to", "baseline", "load")
             if getattr(config, flag.replace("-", "_"))
         ]
         problems += [
@@ -144,6 +153,10 @@ def _check(config: EvalGazeConfig) -> None:
         problems.append("--model refines the first --train; give one")
     if config.reweight_to is not None and (not config.train or set(config.estimator) == {KNN}):
         problems.append("--reweight-to weighs what an estimator of --train is trained on; give one, other than knn")
+    if config.baseline and not config.train:
+        problems.append("--baseline changes the first --train; give one")
+    if config.baseline and config.photos is None and config.reweight_to is None:
+        problems.append("--baseline takes tones from --photos, which are not given; give unlabelled real images")
     if config.skip_existing and config.overwrite:
         problems.append("--skip-existing and --overwrite contradict each other; give one of them")
     if config.out.exists() and not config.out.is_dir():

@@ -22,6 +22,7 @@ from simgan_cli.settings.base import (
 REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
 Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
 Convention = Literal["mpiigaze", "gazehub", "xgaze"]
+BaselineName = Literal["histogram", "reinhard", "fda", "augment", "mixed"]
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
 
@@ -41,6 +42,7 @@ NamedPath = Annotated[
     PlainSerializer(lambda pair: f"{pair[0]}={pair[1]}", when_used="json"),
 ]
 NamedPaths = Annotated[tuple[NamedPath, ...], BeforeValidator(as_list)]
+BaselineNames = Annotated[tuple[BaselineName, ...], BeforeValidator(as_list)]
 EstimatorNames = Annotated[tuple[EstimatorName, ...], BeforeValidator(as_list)]
 
 
@@ -57,6 +59,7 @@ class EvalGazeConfig(Settings):
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of RUN/refiner. Training must have kept it (--keep 0).", "Data", ge=0, metavar="N")
     real_train: PathSetting | None = setting(None, "Labelled real eyes to train on, as the oracle.", "Data", essential=True, metavar="DIR")
     reweight_to: PathSetting | None = setting(None, "Unlabelled real images: also train with weights that match their labels.", "Data", essential=True, metavar="DIR")
+    photos: PathSetting | None = setting(None, "Unlabelled real images for --baseline. By default those of --reweight-to.", "Data", metavar="DIR")
     include: Globs = setting((), "Take only these files below the folders given for pictures; may be repeated.", "Data", metavar="GLOB")
     exclude: Globs = setting((), "Take these files for no pictures, such as masks; may be repeated.", "Data", metavar="GLOB")
     out: PathSetting = setting(..., "Folder for the results.", "Data", essential=True, short="-o", metavar="DIR")
@@ -71,8 +74,9 @@ class EvalGazeConfig(Settings):
 
     estimator: EstimatorNames = setting(("cnn",), "cnn (the paper's), cnn-full, resnet, knn; once for each.", "Estimator", essential=True, metavar="NAME")
     protocol: Literal["cross-domain", "leave-one-person-out"] = setting("cross-domain", "Train on --train and test on --test, or train on all persons of --train but one and test on that one.", "Estimator")
+    baseline: BaselineNames = setting((), "Add the first --train as made without a refiner: histogram, reinhard, fda, augment or mixed.", "Estimator", essential=True, metavar="NAME")
     seeds: int = setting(1, "Trainings with different seeds.", "Estimator", essential=True, ge=1)
-    seed: Seed = setting(0, "The first of the seeds.", RUNTIME, essential=True)
+    seed: Seed = setting(0, "The first of the seeds.", RUNTIME)
     steps: int = setting(2000, "Most updates of an estimator. Training stops early where its held-out part no longer gains.", "Estimator", ge=1)
     batch_size: int = setting(64, "Images in an update.", "Estimator", ge=2)
     lr: float = setting(1e-3, "Adam's learning rate at the start. It falls to 0 as a cosine.", "Estimator", gt=0)
