@@ -174,6 +174,7 @@ def _open_refiner(
         batch_size=settings.batch_size,
         tile=settings.tile,
         strength=settings.strength,
+        match=settings.match,
         seed=settings.seed,
     )
     size = check_first_image(plan, refiner, settings)

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from simgan_cli.data.decoding import PixelCoding
+from simgan_cli.data.matching import Match
 from simgan_cli.data.renders import Curve
 from simgan_cli.settings.base import (
     RUNTIME,
@@ -65,6 +66,7 @@ class RefineConfig(Settings):
     tone_curve: Curve | None = setting(None, "How linear pixels of EXR and other float files become pictures, and back. By default as in training.", "Images")
     keep_value: int | None = setting(None, "Leave pixels of this value as they are, such as 0 for no measurement.", "Images", ge=0, le=65535, metavar="N")
     strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input, 1 the refiner.", "Images", ge=0, le=1, metavar="A")
+    match: Match = setting("off", "Give each result the tones of a random photograph of the training.", "Images")
     seed: Seed = setting(0, "Chooses the looks that a refiner trained with --noise gives.", RUNTIME)
     look_by: str = setting("image", "Give one look to each image, to a folder, or to all that match a GLOB such as '(*)_????.png'. Parentheses keep groups apart.", "Images", metavar="image|folder|GLOB")
 

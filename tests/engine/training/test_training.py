@@ -89,7 +89,7 @@ def test_the_run_folder_holds_exactly_this(folders: dict[str, Any]) -> None:
         for step in (4, 5)
         for name in (*(f"{part}.safetensors" for part in parts), "manifest.json", "state.json")
     }
-    refiner = {"refiner/README.md", "refiner/config.json", "refiner/model.safetensors"}
+    refiner = {"refiner/README.md", "refiner/config.json", "refiner/model.safetensors", "refiner/tones.safetensors"}
     others = {".lock", "config.json", "metrics.jsonl", "report.html", "samples/step-00000005.png"}
     assert found == checkpoints | refiner | others
 

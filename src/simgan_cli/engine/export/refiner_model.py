@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors.torch
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
 from simgan_cli.data.decoding import PixelCoding
+from simgan_cli.data.matching import N_QUANTILES, Bank
 from simgan_cli.data.renders import Curve
 from simgan_cli.engine.export.network_folder import (
     CONFIG,
@@ -20,14 +22,17 @@ from simgan_cli.engine.export.network_folder import (
     parse_tensors,
     read_content,
     read_json,
+    read_tensors,
 )
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.engine.run_folder.checkpoints import checkpoint_of, stored_config, verify_checkpoint
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.files import write_atomic
 from simgan_cli.settings.base import Globs, PlainBackground
 
+TONES = "tones.safetensors"  # of photographs, which results may take
 MID_GREY = "#808080"
 
 
@@ -47,6 +52,7 @@ class RefinerModel:
     background: str = "#000000"  # or keep, or another colour: what transparent pixels are laid on
     tone_curve: Curve = "srgb"
     conclusion: str | None = None  # of its training, in one line
+    tones: Bank | None = None  # of photographs of the target; None where they mean numbers, as of depth
 
     @property
     def channels(self) -> int:
@@ -90,8 +96,24 @@ def _from_export(folder: Path) -> RefinerModel:
         weights=folder / WEIGHTS,
         sha256=hashlib.sha256(content).hexdigest(),
         step=int(step) if re.fullmatch("[0-9]{1,15}", step) else None,
+        tones=_read_tones(folder / TONES),
         **_facts(config, folder / CONFIG),
     )
+
+
+def save_tones(folder: Path, tones: Bank) -> None:
+    """Write tones of photographs, as `quantiles_of` gives them, beside an exported refiner."""
+    write_atomic(folder / TONES, safetensors.torch.save({"quantiles": torch.from_numpy(tones)}))
+
+
+def _read_tones(path: Path) -> Bank | None:
+    if not path.is_file():
+        return None
+    quantiles = read_tensors(path).get("quantiles")
+    if quantiles is None or quantiles.ndim != 3 or quantiles.shape[2] != N_QUANTILES or not len(quantiles):
+        raise CheckpointError(f"{path}: found no quantiles of photographs; use another copy, or delete the file")
+    tones: Bank = quantiles.float().numpy()
+    return tones
 
 
 def _from_checkpoint(folder: Path) -> RefinerModel:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.decoding import Pixels, equalize, luma
+from simgan_cli.data.matching import Match, choose_photographs, match_tones
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.method.networks import receptive_field
 from simgan_cli.engine.method.noise import beside_their_own_noise
 from simgan_cli.engine.refining.tiling import in_tiles
 from simgan_cli.engine.runtime.device import autocast
-from simgan_cli.errors import DataError, is_out_of_memory
+from simgan_cli.errors import DataError, SettingsError, is_out_of_memory
 
 MIN_TILE = 64  # pixels; where even this does not fit into memory, nothing would
 # One core refines a part of a batch alone: several at one convolution wait for each other whenever one of them is
@@ -42,7 +43,14 @@ class ImageRefiner:
         tile: int = 512,
         strength: float = 1.0,
         seed: int = 0,
+        match: Match = "off",
     ) -> None:
+        if match != "off" and model.tones is None:
+            raise SettingsError(
+                f"--match {match}: {model.weights} has no tones of photographs beside it; take the refiner "
+                "that a run on pictures exported (RUN/refiner)"
+            )
+        self.match: Match = match
         self.model, self.device, self.strength, self.seed = model, device, strength, seed
         self._network = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._autocast: Callable[[], AbstractContextManager[object]] = autocast(precision, device)
@@ -111,7 +119,12 @@ class ImageRefiner:
         channels, wanted = pixels.shape[1], self.model.channels
         seen = pixels if channels == wanted else luma(pixels) if wanted == 1 else np.repeat(pixels, 3, axis=1)
         prepared = _equalize(seen) if self.model.preprocess == "equalize" else seen
-        refined = to_pixels(self._blend(to_network(torch.from_numpy(prepared)), looks), pixels.dtype)
+        blended = self._blend(to_network(torch.from_numpy(prepared)), looks)
+        if self.model.tones is not None and self.match != "off":
+            chosen = choose_photographs(seen, self.seed, len(self.model.tones), looks)
+            levels = (blended.clamp(-1, 1).numpy() + 1) / 2  # before they are rounded to few grey levels
+            blended = torch.from_numpy(match_tones(levels, self.model.tones, chosen, self.match)) * 2 - 1
+        refined = to_pixels(blended, pixels.dtype)
         if channels == wanted:
             return refined
         if wanted == 3:

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, top_of
+from simgan_cli.data.matching import MAX_PHOTOGRAPHS, Bank, quantiles_of
 from simgan_cli.engine.export.model_card import model_card
 from simgan_cli.engine.export.network_folder import save_network
+from simgan_cli.engine.export.refiner_model import save_tones
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.run_folder.health import conclude, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import Excerpt, write_page
+from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.training.state import Snapshot
 from simgan_cli.files import write_atomic
 from simgan_cli.pictures.grid import sample_grid
@@ -32,6 +35,8 @@ class BackgroundWriter:
     def __init__(self, run: RunFolder, config: TrainConfig, domains: Mapping[str, PixelSet]) -> None:
         self._run, self._config = run, config
         background = mean_colour(domains["real"].pixels) if config.background == "real" else config.background
+        is_depth = config.pixels == "packed16" or config.preset == "hands"  # whose values are distances
+        self._tones = None if is_depth else tones_of(domains["real"].pixels, config.seed)
         self._images = {name: len(domain.pixels) for name, domain in domains.items()}
         self._facts = {
             "include": config.include,
@@ -100,6 +105,8 @@ class BackgroundWriter:
         facts = self._facts | {"conclusion": line}
         card = model_card(facts, step, self._run.last_metrics(step))
         write_atomic(self._run.refiner / "README.md", card)
+        if self._tones is not None:
+            save_tones(self._run.refiner, self._tones)
         # Its last file says which step all of it is of.
         save_network(self._run.refiner, refiner, facts, {"step": str(step)})
 
@@ -112,3 +119,10 @@ def mean_colour(pixels: Pixels) -> str:
     chosen = pixels[:: -(-len(pixels) // MAX_AVERAGED_IMAGES)]
     levels = np.rint(chosen.mean(axis=(0, 2, 3)) * (255 / top_of(pixels.dtype))).astype(int).tolist()
     return "#" + "".join(f"{level:02x}" for level in (3 * levels)[:3])
+
+
+def tones_of(pixels: Pixels, seed: int) -> Bank:
+    """Return the tones of some photographs, of N x C x H x W pixels."""
+    rng = np.random.default_rng([seed, stream_number("tones")])
+    chosen = np.sort(rng.choice(len(pixels), min(MAX_PHOTOGRAPHS, len(pixels)), replace=False))
+    return quantiles_of(pixels[chosen])
