@@ -30,7 +30,7 @@ LAYOUT = {
     "log.txt": "what the terminal said",
     "samples/step-00000250.png": "synthetic | refined | difference | real, every --sample-every steps",
     "checkpoints/step-00000100/": "everything to resume from, every file with its SHA-256; the newest --keep stay",
-    "refiner/": "the refiner alone: config.json, model.safetensors, README.md, as a Hugging Face Hub folder has them",
+    "refiner/": "the refiner alone, shaped as a Hugging Face Hub folder; tones.safetensors is for refine --match",
     "report.html": "one page: conclusion, health, realism, pictures by step, curves, history, settings",
 }
 
