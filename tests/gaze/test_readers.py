@@ -329,3 +329,11 @@ def test_rendered_irises_lie_where_the_gaze_goes() -> None:
     gaze, iris = (read(SHARED / "unityeyes_sample", label_format) for label_format in (GAZE, PUPIL))
     for axis in (0, 1):
         assert np.corrcoef(gaze.targets[:, axis], iris.targets[:, axis])[0, 1] > 0.5
+
+
+def test_named_angles_mean_the_same_in_conventions_of_either_order(tmp_path: Path) -> None:
+    write_csv(tmp_path / "eyes", 1, 0)
+    (tmp_path / "eyes" / "labels.csv").write_text("file,pitch,yaw\n0,0.2,-0.1\n")
+    by_name = [read(tmp_path / "eyes", LabelFormat(convention=name)).targets for name in ("mpiigaze", "gazehub")]
+    expected = [[np.cos(0.2) * np.sin(0.1), -np.sin(0.2), -np.cos(0.2) * np.cos(0.1)]]
+    np.testing.assert_allclose(by_name, [expected] * 2, atol=1e-12)
