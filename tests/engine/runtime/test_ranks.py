@@ -149,3 +149,9 @@ def test_ranks_without_a_meeting_place_are_an_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(SettingsError, match="start with torchrun"), Ranks(0, 2).connected():
         pass
+
+
+def test_ranks_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(SettingsError, match="RANK=first: not a number; start with torchrun"):
+        Ranks.of_process()

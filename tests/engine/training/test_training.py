@@ -396,6 +396,17 @@ def test_what_there_is_none_of_ours_to_resume_in_is_named(folders: dict[str, Any
         run(folders, resume="auto")
 
 
+def test_a_run_that_another_process_has_trained_meanwhile_is_not_touched(folders: dict[str, Any]) -> None:
+    run(folders | {"steps": 3})
+    found = RunFolder(folders["out"]).existing_checkpoints()[-1]
+    run(folders, resume="auto")  # which that process does while this one starts
+    before = files_below(folders["out"])
+    for checkpoint in (found, None):
+        with pytest.raises(SettingsError, match="another process has trained into it meanwhile"):
+            train(resolve(folders), checkpoint, Quiet(), StopRequest())
+        assert files_below(folders["out"]) == before
+
+
 def test_a_path_resumes_the_checkpoint_it_names(folders: dict[str, Any]) -> None:
     run(folders | {"save_every": 3, "sample_every": 2})
     whole = weights(folders)

@@ -38,8 +38,11 @@ class Ranks:
 
     @classmethod
     def of_process(cls) -> "Ranks":
-        """Read what torchrun put into the environment."""
-        return cls(*(int(os.environ.get(name) or default) for name, default in VARIABLES.items()))
+        """Read what torchrun put into the environment. Raises SettingsError where that is no number."""
+        values = {name: os.environ.get(name) or default for name, default in VARIABLES.items()}
+        if wrong := [f"{name}={value}" for name, value in values.items() if not value.isdecimal()]:
+            raise SettingsError(f"{', '.join(wrong)}: not a number; start with torchrun, or unset {', '.join(values)}")
+        return cls(*map(int, values.values()))
 
     @property
     def is_first(self) -> bool:

@@ -76,6 +76,7 @@ def train(
         with ranks.all_or_none():
             if ranks.is_first:
                 stack.enter_context(run.locked())
+                _check_newest(run, checkpoint)
             device = resolve_device(config.device, ranks)
             prepare_process(device, deterministic=config.deterministic)
             if checkpoint is None and ranks.is_first:
@@ -104,6 +105,14 @@ def train(
     status: Literal["finished", "stopped"] = "stopped" if reason else "finished"
     images = {name: len(domain.pixels) for name, domain in domains.items()}
     return TrainResult(status, state.step, time.monotonic() - started, reason, images)
+
+
+def _check_newest(run: RunFolder, checkpoint: Path | None) -> None:
+    """Raise SettingsError where a process that has just ended trained on after `checkpoint` was looked up."""
+    newest = [path.resolve() for path in run.existing_checkpoints()[-1:]]
+    expected = [checkpoint.resolve()] if checkpoint is not None and run.holds(checkpoint) else []
+    if newest != expected:
+        raise SettingsError(f"{run.root}: another process has trained into it meanwhile; run the same command again")
 
 
 def open_domains(config: TrainConfig, listener: Listener) -> dict[str, PixelSet]:
