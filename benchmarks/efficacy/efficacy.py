@@ -43,7 +43,7 @@ from simgan_cli.gaze.estimator_training import Schedule, fit, predict
 from simgan_cli.gaze.labels import UNIT, LabelFormat, LabelledImages, Target
 from simgan_cli.gaze.preparation import refined_by
 from simgan_cli.gaze.readers import read
-from simgan_cli.gaze.scores import errors_of, interval_of
+from simgan_cli.gaze.scores import errors_of, gap_share, interval_of
 from simgan_cli.pictures.grid import sheet
 
 JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]
@@ -227,19 +227,14 @@ def augmented_copies(images: LabelledImages, seed: int) -> LabelledImages:
     )
 
 
-def share(synthetic: Errors, refined: Errors, oracle: Errors) -> Errors:
-    """Return (synthetic - refined) / (synthetic - oracle) of mean errors: 1 is as good as labels of the target."""
-    return (synthetic - refined) / (synthetic - oracle)
-
-
 def closure(synthetic: Errors, refined: Errors, oracle: Errors) -> float:
     """Return the share of the gap that refining closes, of errors of one seed."""
-    return float(share(synthetic.mean(), refined.mean(), oracle.mean()))
+    return float(gap_share(synthetic.mean(), refined.mean(), oracle.mean()))
 
 
 def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors, persons: Sequence[str] | None) -> list[float]:
     """Return the 95% interval of the mean over seeds of `closure`, of errors seeds x images of these persons."""
-    return interval_of(share, [synthetic, refined, oracle], persons, RESAMPLES)
+    return interval_of(gap_share, [synthetic, refined, oracle], persons, RESAMPLES)
 
 
 def run_of(work: Path, job: str, recipe: str, seed: int) -> Path:

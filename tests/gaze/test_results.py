@@ -24,6 +24,7 @@ from tests.gaze.helpers import discs
             "cnn:a,refined",
         ),
         ("a-cnn a*-cnn", "cnn:a,a*", "cnn:a,a*"),
+        ("a-cnn refined-cnn fda-cnn", "cnn:a,refined cnn:a,fda cnn:fda,refined", "cnn:a,refined"),
         ("a-mean a-cnn", "", None),
     ],
 )
@@ -33,7 +34,7 @@ def test_each_estimator_s_first_row_is_compared_with_its_others(
     """Rows NAME-ESTIMATOR, those with a star weighted; comparisons ESTIMATOR:FIRST,SECOND."""
     pixels, gaze, _ = discs(4, 1)
     images = LabelledImages(Path("d"), "csv", "gaze", pixels, gaze, [f"{index}.png" for index in range(4)])
-    config = EvalGazeConfig(out=tmp_path, bootstrap=100)
+    config = EvalGazeConfig(out=tmp_path, bootstrap=100, baseline=("fda",))
     evaluation = Evaluation(config, {"a": images}, {}, images, None, torch.device("cpu"))
     for name, estimator in (row.split("-") for row in rows.split()):
         weights = np.ones((1, 4)) if "*" in name else None
@@ -42,3 +43,19 @@ def test_each_estimator_s_first_row_is_compared_with_its_others(
     comparisons = [*document["comparisons"], *filter(None, [document["comparison"]])]
     texts = [f"{comparison['estimator']}:{','.join(comparison['pair'])}" for comparison in comparisons]
     assert texts == [*compared.split(), *filter(None, [verdict])]
+
+
+def test_the_share_of_the_gap_is_between_the_first_row_and_the_oracle(tmp_path: Path) -> None:
+    pixels, gaze, _ = discs(4, 1)
+    images = LabelledImages(Path("d"), "csv", "gaze", pixels, gaze, [f"{index}.png" for index in range(4)])
+    evaluation = Evaluation(EvalGazeConfig(out=tmp_path, bootstrap=100), {}, {}, images, None, torch.device("cpu"))
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 4))
+    for name, error in (("a", 9.0), ("refined", 6.0), ("worse", 12.0), ("oracle", 3.0)):
+        evaluation.rows.append(Result(name, "cnn", 4, [gaze], error + noise))  # the same noise: the gap is exact
+    rows = {row["name"]: row["gap_closed"] for row in summarize(evaluation)["rows"]}
+    assert rows["a"] is rows["oracle"] is None
+    assert rows["refined"]["share"] == pytest.approx(0.5)
+    assert rows["worse"]["share"] == pytest.approx(-0.5)
+    assert rows["refined"]["ci95"] == pytest.approx([0.5, 0.5])
+    evaluation.rows.pop()
+    assert {row["gap_closed"] for row in summarize(evaluation)["rows"]} == {None}

@@ -106,6 +106,13 @@ def _print(document: dict[str, Any]) -> None:
         difference = f"{pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f})"
         stdout.print(f"{second} - {first}, {pair['estimator']}: {difference}: {pair['verdict']}")
     for row in rows:
+        if (gap := row["gap_closed"]) is not None:
+            low, high = gap["ci95"]
+            stdout.print(
+                f"{row['name']}, {row['estimator']}: closes {gap['share']:.2f} of the gap to labelled real eyes "
+                f"(95%: {low:.2f} to {high:.2f})"
+            )
+    for row in rows:
         if row["effective_images"] is not None:
             stdout.print(
                 f"{row['name']}, {row['estimator']}: its weights leave as much variety as "

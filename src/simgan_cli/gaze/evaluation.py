@@ -1,5 +1,6 @@
 """One evaluation: train and test every estimator on every set, then write what came of it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -64,7 +65,12 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
     for name, network in evaluation.loaded.items():
         predictions = [predict(network, test.pixels, evaluation.device, evaluation.precision)]
         evaluation.rows.append(_row(name, network.settings["architecture"], 0, predictions, test))
+    constant = min((float(row.errors.mean()) for row in evaluation.rows if row.estimator == MEAN), default=math.inf)
     for row in evaluation.rows:
+        if row.estimator != MEAN and row.errors.mean() >= constant:
+            evaluation.warnings.append(
+                f"{row.name}, {row.estimator}: no better than always guessing the mean label ({constant:.2f})"
+            )
         if row.estimator != MEAN and (axes := scores.mirrored_axes(row, test.targets, test.target)):
             evaluation.warnings.append(
                 f"{row.name}, {row.estimator}: predicted {' and '.join(axes)} run against the truth: the two sets "

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from simgan_cli.files import write_atomic, write_json
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.labels import UNIT
 from simgan_cli.gaze.plots import curve, error_map, plots_available, worst_images
-from simgan_cli.gaze.preparation import REFINED, Evaluation
+from simgan_cli.gaze.preparation import ORACLE, REFINED, Evaluation
 from simgan_cli.gaze.scores import Result
 from simgan_cli.settings.eval_gaze import REWEIGHTED
 
@@ -38,7 +38,7 @@ def plan(evaluation: Evaluation) -> dict[str, Any]:
 def summarize(evaluation: Evaluation) -> dict[str, Any]:
     """Return results.json: rows with their errors, comparisons, and the one that is the verdict."""
     config, test = evaluation.config, evaluation.tested
-    pairs = _pairs(evaluation.rows)
+    pairs = _pairs(evaluation.rows, config.baseline)
     comparisons = [scores.compare(one, other, test.persons, config.bootstrap) for one, other in pairs]
     plain = [
         comparison
@@ -48,7 +48,11 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     refined = [comparison for comparison in plain if comparison["pair"][1] == REFINED]
     main = next(iter(refined or plain or comparisons), None)
     results = {
-        "rows": [scores.summary(row, test.target, test.persons, config.bootstrap) for row in evaluation.rows],
+        "rows": [
+            scores.summary(row, test.target, test.persons, config.bootstrap)
+            | {"gap_closed": _gap_closed(evaluation, row)}
+            for row in evaluation.rows
+        ],
         "comparison": main,
         "comparisons": comparisons,
         "preservation": evaluation.preservation,
@@ -56,13 +60,25 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     return {"schema": "simgan.eval-gaze/1"} | _inputs(evaluation) | results
 
 
-def _pairs(rows: Sequence[Result]) -> list[tuple[Result, Result]]:
-    """Return what is compared: of each estimator, its first row with all others."""
+def _gap_closed(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
+    """Return the share of the gap to the oracle that a row closes, None for the first, the oracle and without one."""
+    rows = [other for other in evaluation.rows if other.estimator == row.estimator]
+    oracle = next((other for other in rows if other.name == ORACLE), None)
+    if oracle is None or row.estimator == MEAN or row is rows[0] or row is oracle:
+        return None
+    return scores.gap_closed(rows[0], row, oracle, evaluation.tested.persons, evaluation.config.bootstrap)
+
+
+def _pairs(rows: Sequence[Result], baselines: Collection[str]) -> list[tuple[Result, Result]]:
+    """Return what is compared: of each estimator, its first row with all others, and the best baseline with refined."""
     pairs = []
     for estimator in dict.fromkeys(row.estimator for row in rows if row.estimator != MEAN):
         compared = [row for row in rows if row.estimator == estimator]
         weighted = [row for row in compared if row.weights is not None]  # of those, too, is refining any better
         pairs += [(group[0], row) for group in (compared, weighted) for row in group[1:]]
+        refined = [row for row in compared if row.name == REFINED]
+        free = sorted((row for row in compared if row.name in baselines), key=lambda row: float(row.errors.mean()))
+        pairs += [(free[0], row) for row in refined if free]
     return pairs
 
 

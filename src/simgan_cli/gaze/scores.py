@@ -81,6 +81,22 @@ def compare(first: Result, second: Result, persons: Sequence[str] | None, resamp
     }
 
 
+def gap_share(first: Errors, row: Errors, oracle: Errors) -> Errors:
+    """Return (first - row) / (first - oracle) of mean errors: 1 is as good as labels of the target."""
+    return (first - row) / (first - oracle)
+
+
+def gap_closed(
+    first: Result, row: Result, oracle: Result, persons: Sequence[str] | None, resamples: int
+) -> dict[str, Any] | None:
+    """Return the share of the gap from `first` to `oracle` that a row closes, with its interval; None without a gap."""
+    errors = [first.errors, row.errors, oracle.errors]
+    if first.errors.mean() <= oracle.errors.mean():
+        return None
+    share = float(gap_share(*(each.mean(axis=1) for each in errors)).mean())
+    return {"share": share, "ci95": interval_of(gap_share, errors, persons, resamples)}
+
+
 def interval(values: Errors, persons: Sequence[str] | None, resamples: int) -> list[float]:
     """Return the 95% interval of the mean of `values`, seeds x images."""
     return interval_of(lambda mean: mean, [values], persons, resamples)
