@@ -57,5 +57,7 @@ def test_the_share_of_the_gap_is_between_the_first_row_and_the_oracle(tmp_path: 
     assert rows["refined"]["share"] == pytest.approx(0.5)
     assert rows["worse"]["share"] == pytest.approx(-0.5)
     assert rows["refined"]["ci95"] == pytest.approx([0.5, 0.5])
+    evaluation.rows.insert(2, Result("loaded", "cnn", 0, [gaze], np.full((1, 4), 6.0)))  # of one seed
+    assert summarize(evaluation)["rows"][2]["gap_closed"]["share"] == pytest.approx(0.5, abs=0.05)
     evaluation.rows.pop()
     assert {row["gap_closed"] for row in summarize(evaluation)["rows"]} == {None}

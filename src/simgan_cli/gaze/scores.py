@@ -90,7 +90,7 @@ def gap_closed(
     first: Result, row: Result, oracle: Result, persons: Sequence[str] | None, resamples: int
 ) -> dict[str, Any] | None:
     """Return the share of the gap from `first` to `oracle` that a row closes, with its interval; None without a gap."""
-    errors = [first.errors, row.errors, oracle.errors]
+    errors = np.broadcast_arrays(first.errors, row.errors, oracle.errors)  # a loaded estimator has one seed
     if first.errors.mean() <= oracle.errors.mean():
         return None
     share = float(gap_share(*(each.mean(axis=1) for each in errors)).mean())
