@@ -64,20 +64,15 @@ def gather(
     model = COMMANDS[command]
     known = model.fields_by_key()
     file = _read_file(config_file, model) if config_file is not None else {}
-    variables_of_any = set().union(*map(variables_of, COMMANDS))
+    every = {name: key for other in COMMANDS for name, key in variables_of(other).items()}
     problems = [f"{config_file}: unknown key {key!r}{_hint(_nearest(key, known))}" for key in file if key not in known]
-    unknown = sorted(n for n in environment if n.startswith(ENVIRONMENT_PREFIX) and n not in variables_of_any)
+    unknown = sorted(n for n in environment if n.startswith(ENVIRONMENT_PREFIX) and n not in every)
     foreign = [n for n in unknown if OF_PLATFORM.fullmatch(f"{n.removeprefix(ENVIRONMENT_PREFIX)}={environment[n]}")]
     if foreign:
         _warn_of_platform(", ".join(foreign))
-    own = {key: name for name, key in reversed(variables_of(command).items())}
-    elsewhere = {key: name for other in COMMANDS for name, key in variables_of(other).items()}
-    for name in unknown:
-        if name not in foreign:
-            key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
-            similar = _nearest(key, own, 0.8)
-            nearest = own[similar] if similar else elsewhere.get(key) or _nearest(name, variables_of_any)
-            problems.append(f"environment: unknown {name}{_hint(nearest)}")
+    problems += [
+        f"environment: unknown {n}{_hint(_nearest_variable(n, command, every))}" for n in unknown if n not in foreign
+    ]
     if problems:
         raise SettingsError(*problems)
     variables = {name: key for name, key in variables_of(command).items() if name in environment}
@@ -198,6 +193,15 @@ def _recorded(document: dict[str, Any], path: Path, model: type[Settings]) -> di
 
 def _flag(key: str) -> str:
     return f"--{key.replace('_', '-')}"
+
+
+def _nearest_variable(name: str, command: str, every: Mapping[str, str]) -> str | None:
+    """Return the variable that was meant: a similar one of the command, another's of that key, or the most similar."""
+    key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+    own = {key: name for name, key in reversed(variables_of(command).items())}
+    if similar := _nearest(key, own, 0.8):
+        return own[similar]
+    return {key: name for name, key in every.items()}.get(key) or _nearest(name, every)
 
 
 def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
