@@ -41,6 +41,13 @@ TINY = [
     "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "8",
     "--pretrain-discriminator", "2", "--steps", "3", "--log-every", "1", "--sample-every", "0",
 ]  # fmt: skip
+# Enough steps (of 0.02 s) that a signal arrives before the end; lines of metrics cross the checkpoints.
+INTERRUPTIBLE = [
+    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "4", "--refiner-blocks", "1",
+    "--pretrain-discriminator", "2", "--steps", "24", "--log-every", "3", "--save-every", "5", "--keep", "0",
+    "--resume", "auto",
+]  # fmt: skip
+LAST = 26  # its pretraining and steps
 # Settings below flags and above files and recipes: every training and evaluation takes a moment.
 QUICK = [*TINY, "--pretrain-refiner", "1"]
 QUICK_ENVIRONMENT = {
@@ -117,6 +124,13 @@ def write_images(folder: Path, count: int, seed: int, shape: tuple[int, ...] = (
         pixels = rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
+
+
+def write_domains(root: Path) -> Path:
+    """Write the two folders of images of an INTERRUPTIBLE training into `root`."""
+    for seed, (name, count) in enumerate((("synthetic", 40), ("real", 11))):
+        write_images(root / name, count, seed)
+    return root
 
 
 def write_renders(folder: Path) -> Path:

@@ -15,25 +15,17 @@ from typer.testing import CliRunner
 
 from simgan_cli.cli.app import app
 from simgan_cli.engine.metrics.buffer_inspection import describe, open_buffer
-from tests.helpers import checkpoint, content_of, torchrun, write_images
+from tests.helpers import INTERRUPTIBLE, LAST, checkpoint, content_of, torchrun, write_domains
 
 pytestmark = pytest.mark.slow  # whole commands
 
-# Enough steps (of 0.03 s) that a kill or a signal arrives before the end; lines of metrics cross the checkpoints.
-SETTINGS = [
-    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "16",
-    "--history-size", "21", "--pretrain-discriminator", "2", "--steps", "24", "--log-every", "3",
-    "--sample-every", "6", "--save-every", "5", "--keep", "0", "--resume", "auto",
-]  # fmt: skip
-LAST = 26  # pretraining and steps
+SETTINGS = [*INTERRUPTIBLE, "--batch-size", "16", "--history-size", "21", "--sample-every", "6"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both domains and an undisturbed run of two ranks."""
-    root = tmp_path_factory.mktemp("ranks")
-    for seed, (name, count) in enumerate((("synthetic", 40), ("real", 11))):
-        write_images(root / name, count, seed, (16, 20))
+    root = write_domains(tmp_path_factory.mktemp("ranks"))
     result = subprocess.run(command("undisturbed", "--json"), cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     (root / "stdout").write_text(result.stdout)

@@ -15,26 +15,18 @@ import typer
 
 from simgan_cli.cli.console import exit_codes
 from simgan_cli.cli.signals import stop_on_signals
-from tests.helpers import SIMGAN, checkpoint, content_of, simgan, write_images
+from tests.helpers import INTERRUPTIBLE, LAST, SIMGAN, checkpoint, content_of, simgan, write_domains
 from tests.simgan_server import warm_simgan
 
 pytestmark = pytest.mark.slow  # whole commands
 
-# Enough steps (of 0.02 s) that a signal arrives before the end; lines of metrics cross the checkpoints.
-SETTINGS = [
-    "--synthetic", "synthetic", "--real", "real", "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "8",
-    "--history-size", "20", "--pretrain-discriminator", "2", "--steps", "24", "--log-every", "3",
-    "--sample-every", "0", "--save-every", "5", "--keep", "0", "--cache", "off", "--resume", "auto",
-]  # fmt: skip
-LAST = 26  # pretraining and steps
+SETTINGS = [*INTERRUPTIBLE, "--batch-size", "8", "--history-size", "20", "--sample-every", "0", "--cache", "off"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both domains and an undisturbed run."""
-    root = tmp_path_factory.mktemp("interruption")
-    for seed, (name, count) in enumerate((("synthetic", 40), ("real", 11))):
-        write_images(root / name, count, seed, (16, 20))
+    root = write_domains(tmp_path_factory.mktemp("interruption"))
     finish(root, "undisturbed")
     return root
 
