@@ -162,7 +162,7 @@ def test_a_variable_that_a_platform_sets_is_ignored_with_a_warning(
         ("SIMGAN_STEPS", "; did you mean SIMGAN_TRAIN_STEPS?"),
         ("SIMGAN_TRAIN_STEPZ", "; did you mean SIMGAN_TRAIN_STEPS?"),
         ("SIMGAN_SEEDS", "; did you mean SIMGAN_SEED?"),
-        ("SIMGAN_LABELS", "; did you mean SIMGAN_EVAL_GAZE_LABELS?"),
+        ("SIMGAN_LABELS", "; did you mean SIMGAN_TRAIN_LABELS?"),
         ("SIMGAN_OUT_DIR", ""),
         ("SIMGAN_EXPORT", ""),
         ("SIMGAN_PORTS", ""),

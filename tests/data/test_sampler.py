@@ -85,3 +85,21 @@ def test_images_left_out_are_never_drawn() -> None:
     drawn = seven.indices(0, 70)
     assert set(drawn) == set(range(9)) - {2, 5}
     assert np.array_equal(np.sort(drawn[:7]), seven.kept)  # a pass is one of each
+
+
+@given(batches=st.lists(st.integers(1, 9), min_size=1, max_size=5), resident=st.booleans())
+def test_targets_are_those_of_the_images_just_drawn(batches: list[int], resident: bool) -> None:
+    labels = np.arange(7, dtype=np.float32)[:, None] * np.array([1, 10], np.float32)
+    stream = sampler(7, resident=resident, part=(1, 2), labels=labels)
+    for size in batches:
+        drawn = ((stream(size)[:, 0, 0, 0] + 1) * 127.5).round()
+        assert stream.targets is not None
+        assert torch.equal(stream.targets, torch.stack([drawn, 10 * drawn], dim=1))
+
+
+def test_weights_decide_how_often_an_image_is_drawn() -> None:
+    weighted = sampler(5, weights=np.array([0.0, 1, 2, 3, 4]), left_out=np.array([4]))
+    counts = np.bincount(weighted.indices(0, 3 * 4000), minlength=5)
+    assert counts[0] == counts[4] == 0
+    np.testing.assert_allclose(counts[1:4] / counts.sum(), np.array([1, 2, 3]) / 6, atol=0.02)
+    assert np.array_equal(weighted.indices(2, 9), weighted.indices(0, 11)[2:])

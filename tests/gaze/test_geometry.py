@@ -10,7 +10,7 @@ from simgan_cli.gaze.geometry import (
     mirrored,
     vectors_from_angles,
 )
-from simgan_cli.settings.eval_gaze import Convention
+from simgan_cli.settings.base import Convention
 
 STRAIGHT, UP = (0.0, 0.0, -1.0), (0.0, -np.sin(0.3), -np.cos(0.3))
 # The subject's left is the image's right: x > 0.

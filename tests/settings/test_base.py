@@ -16,13 +16,15 @@ REQUIRED = {"train": {"synthetic": "x", "real": "y"}, "refine": {"model": "x", "
 
 
 def plain(annotation: Any) -> Any:
-    """Return a type without bounds and without None, which may be its default."""
+    """Return a type without bounds, without None, which may be its default, and without the choices of a text."""
     if get_origin(annotation) is Annotated:
         return plain(get_args(annotation)[0])
     parts = [plain(part) for part in get_args(annotation) if part is not type(None)]
-    if get_origin(annotation) in (None, Literal, tuple):
+    if get_origin(annotation) is Literal:
+        return type(get_args(annotation)[0])
+    if get_origin(annotation) in (None, tuple):
         return annotation
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    return parts[0] if len(set(parts)) == 1 else tuple(parts)
 
 
 def test_a_key_has_one_type_in_all_commands() -> None:

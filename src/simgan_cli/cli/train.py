@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,9 +116,10 @@ def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quie
         stop.is_listening = not ranks.is_first  # the others wait for the first one's word, even before training begins
         try:
             from simgan_cli.engine.training import build  # torch takes seconds to import
+            from simgan_cli.gaze.task_labels import read_task_labels
 
             with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
-                result = build.train(settings, checkpoint, listener, stop, ranks)
+                result = build.train(settings, checkpoint, listener, stop, ranks, partial(read_task_labels, settings))
         except Interrupted:
             if json:
                 _print_result(settings, "stopped", None, time.monotonic() - started)

@@ -26,6 +26,7 @@ from simgan_cli.data.selection import (
     OddImage,
     Selection,
     no_image,
+    path_in,
     refuse_many,
     select_pictures,
 )
@@ -40,7 +41,7 @@ from simgan_cli.files import (
     write_json,
 )
 
-CACHE_VERSION = 4  # of the cache; raise it when the same files would give other pixels
+CACHE_VERSION = 5  # of the cache; raise it when the same files would give other pixels
 BATCH_IMAGES = 1024  # decoded between two reports of progress
 PHOTOGRAPH_STEP = 2_654_435_761  # a prime: neighbouring images meet photographs from all over
 MAX_WAITING = 4  # decoded images that wait for the writer, for each thread: bounds memory
@@ -59,6 +60,7 @@ class PixelSet:
     skipped: list[tuple[str, str]]  # path and reason of each unreadable file
     fingerprint: str  # SHA-256 of shape and pixels: the same for the same images anywhere
     notes: list[str] = field(default_factory=list)  # what a person should know of the folder
+    files: list[str] = field(default_factory=list)  # each image's path in the folder or in its archive
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -170,7 +172,8 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     odd: dict[str, str] = {}
     surprises: dict[str, str] = {}  # those that the look at the folder missed
     hidden: list[float] = []
-    count, failed = 0, False
+    files: list[str] = []
+    failed = False
     batches = image_batches(selection.tree, selection.archives, BATCH_IMAGES)
     photographs = work.photographs.pixels if work.photographs is not None else None
     images = decoded(batches, work.preparation, work.workers, selection, photographs)
@@ -189,7 +192,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
             data = pixels.tobytes()
             file.write(data)
             digest.update(data)
-            count += 1
+            files.append(path_in(selection.tree.root, path))
             hidden += [image.hidden] if image.hidden else []
         if done % BATCH_IMAGES == 0 or done == total:
             work.progress(done, total)
@@ -197,16 +200,17 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     if first is None:
         bad, reason = [*skipped, *odd.items()][0]
         raise DataError(f"none of {total} images can be read; the first is {bad}: {reason}")
-    shape = [count, *first[1].shape]
+    shape = [len(files), *first[1].shape]
     digest.update(json.dumps([shape, first[1].dtype.name]).encode())
     return {
         "shape": shape,
         "dtype": first[1].dtype.name,
+        "files": files,
         "skipped": skipped,
         "fingerprint": digest.hexdigest(),
         "notes": [
             *selection.notes(work.preparation.pixels, odd),
-            *([_hidden_note(hidden, count, work.preparation.background)] if hidden else []),
+            *([_hidden_note(hidden, len(files), work.preparation.background)] if hidden else []),
         ],
         "failed": failed,  # to read an image that another attempt may read
     }
@@ -297,7 +301,9 @@ def _index_of(entry: Path) -> Index | None:
     try:
         index: Index = parse_json((entry / INDEX).read_bytes())
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
-        is_complete = {"skipped", "notes", "fingerprint"} <= index.keys() and (entry / PIXELS).stat().st_size == size
+        is_complete = {"files", "skipped", "notes", "fingerprint"} <= index.keys() and (
+            entry / PIXELS
+        ).stat().st_size == size
         return index if is_complete and not index["failed"] else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -307,7 +313,7 @@ def _open(source: Source, place: Path | BinaryIO, index: Index, tree: Tree) -> P
     # Copy-on-write, for torch warns of arrays that cannot be written to. Nothing writes: pages stay shared.
     pixels = np.memmap(place, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
     skipped = tree.unusable_images() + [(path, reason) for path, reason in index["skipped"]]
-    return PixelSet(source.folder, pixels, skipped, index["fingerprint"], index["notes"])
+    return PixelSet(source.folder, pixels, skipped, index["fingerprint"], index["notes"], index["files"])
 
 
 def _key(work: _Work) -> str:

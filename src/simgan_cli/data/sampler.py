@@ -11,6 +11,7 @@ from torch import Tensor
 from simgan_cli.data.decoding import Pixels, top_of
 
 MAX_RESIDENT_FRACTION = 0.4  # of the device's free memory that one domain's pixels may take
+Batch = tuple[Tensor, Tensor | None]  # integer images, and their labels where there are any
 
 
 def to_network(pixels: Tensor) -> Tensor:
@@ -42,6 +43,8 @@ class Sampler:
 
     `part` (index from 0, count) is one of several processes that share the stream: each takes its piece of every batch,
     so that together they draw what one alone would, and `position` is theirs together. All must draw alike.
+    After each batch `targets` holds what `labels`, a row for each image, say of its images. By `weights`, one for each
+    image, a pass draws as many images as it has, with replacement.
     """
 
     def __init__(
@@ -54,10 +57,15 @@ class Sampler:
         left_out: NDArray[np.int64] | None = None,
         resident: bool | None = None,
         part: tuple[int, int] = (0, 1),
+        labels: NDArray[np.float32] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         self.position = 0
+        self.targets: Tensor | None = None
+        self._labels = None if labels is None else torch.from_numpy(labels).to(device)
         kept = np.arange(len(pixels))
         self.kept = kept if left_out is None else np.setdiff1d(kept, left_out)
+        self._shares = None if weights is None else weights[self.kept] / weights[self.kept].sum()
         self._device, self._seed, self._flip, self._part = device, seed, flip, part
         self._host = torch.from_numpy(pixels)
         self._pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
@@ -66,7 +74,7 @@ class Sampler:
                 device.type != "cuda" or pixels.nbytes < MAX_RESIDENT_FRACTION * torch.cuda.mem_get_info(device)[0]
             )
         self._resident = self._host.to(device) if resident else None
-        self._ahead: tuple[tuple[int, int], Future[Tensor]] | None = None
+        self._ahead: tuple[tuple[int, int], Future[Batch]] | None = None
         self._thread = None if resident else ThreadPoolExecutor(1)
 
     def __call__(self, count: int) -> Tensor:
@@ -76,11 +84,11 @@ class Sampler:
         position = start + index * count
         self.position += parts * count
         if self._thread is None:
-            batch = self._gather(position, count)
+            batch, self.targets = self._gather(position, count)
         else:
             if self._ahead is None or self._ahead[0] != (position, count):
                 self._ahead = ((position, count), self._thread.submit(self._gather, position, count))
-            batch = self._ahead[1].result()
+            batch, self.targets = self._ahead[1].result()
             # Batches of one kind follow each other; another count than foreseen is simply gathered again.
             following = (position + parts * count, count)
             self._ahead = (following, self._thread.submit(self._gather, *following))
@@ -98,18 +106,24 @@ class Sampler:
         while count > 0:
             index, offset = divmod(position, size)
             if self._pass[0] != index:
-                self._pass = index, np.random.default_rng([*self._seed, 0, index]).permutation(self.kept)
+                rng = np.random.default_rng([*self._seed, 0, index])
+                drawn = (
+                    rng.permutation(self.kept) if self._shares is None else rng.choice(self.kept, size, p=self._shares)
+                )
+                self._pass = index, drawn
             part = self._pass[1][offset : offset + count]
             parts.append(part)
             position, count = position + len(part), count - len(part)
         return np.concatenate(parts)
 
-    def _gather(self, position: int, count: int) -> Tensor:
+    def _gather(self, position: int, count: int) -> Batch:
         chosen = self.indices(position, count)
+        there = on_device(chosen, self._device)
+        targets = None if self._labels is None else self._labels[there]
         if self._resident is not None:
-            return _index(self._resident, on_device(chosen, self._device))
+            return _index(self._resident, there), targets
         batch = _index(self._host, torch.from_numpy(chosen))
-        return batch.pin_memory() if self._device.type == "cuda" else batch
+        return (batch.pin_memory() if self._device.type == "cuda" else batch), targets
 
 
 def _index(images: Tensor, chosen: Tensor) -> Tensor:

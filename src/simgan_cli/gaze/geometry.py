@@ -7,7 +7,7 @@ Inside, gaze is a unit vector in the camera's frame: x right, y down, z away fro
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan_cli.settings.eval_gaze import Convention
+from simgan_cli.settings.base import Convention
 
 Vectors = NDArray[np.float64]  # N x 3
 Angles = NDArray[np.float64]  # N x 2, in the order of their convention

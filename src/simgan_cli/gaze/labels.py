@@ -16,7 +16,7 @@ from simgan_cli.data.decoding import equalize, resize, top_of
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import Vectors, angles_from_vectors, unit
-from simgan_cli.settings.eval_gaze import Convention
+from simgan_cli.settings.base import Convention
 
 Target = Literal["gaze", "pupil"]
 UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from simgan_cli.settings.base import (
     RUNTIME,
+    Convention,
     Device,
     Globs,
     PathSetting,
@@ -21,7 +22,6 @@ from simgan_cli.settings.base import (
 
 REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
 Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
-Convention = Literal["mpiigaze", "gazehub", "xgaze"]
 BaselineName = Literal["histogram", "reinhard", "fda", "augment", "mixed"]
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 

@@ -14,6 +14,7 @@ from simgan_cli.data.renders import Curve
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, is_archive
 from simgan_cli.settings.base import (
     RUNTIME,
+    Convention,
     Device,
     Duration,
     Globs,
@@ -111,6 +112,7 @@ class TrainConfig(Settings):
     pixels: PixelCoding = setting("plain", "How files code pixels: plain, or packed16, 16 bits in green (high) and blue (low).", "Data")
     background: Background = setting("#000000", "What is seen through transparent pixels: a colour, real (random photographs), or keep (the colours hidden there).", "Data", metavar="real|#rrggbb|keep")
     tone_curve: Curve = setting("srgb", "How linear pixels of EXR and other float files become pictures. refine applies the inverse.", "Data")
+    weights: PathSetting | None = setting(None, "Table of file and weight, as eval-gaze writes it: how often to draw each render.", "Data", metavar="FILE")
     flip: bool = setting(False, "Mirror random images of both domains. Labels that depend on left and right become wrong.", "Data")
     strict: bool = setting(False, "Make an unreadable image an error instead of a warning.", "Data", changeable=True)
 
@@ -127,6 +129,11 @@ class TrainConfig(Settings):
     adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the complete image.", "Objective")
     lambda_reg: Lambda = setting(LAMBDA_START, "Weight of self-regularization (Eq. 4). auto adapts it at each --eval-every.", "Objective", essential=True, alias="lambda", metavar="X|auto")
     psi: Psi = setting("normalized", "Features that self-regularization compares: identity, derivatives, channel-mean, blur, normalized, a network's folder, or a weighted sum such as identity=1,blur=0.5.", "Objective", metavar="SPEC")
+    labels: Literal["auto", "off", "csv", "unityeyes"] = setting("auto", "Labels of the renders, for the task term: auto, csv (labels.csv), unityeyes, or off.", "Objective", essential=True, metavar="LAYOUT")
+    target: Literal["gaze", "pupil"] = setting("gaze", "What of the labels the task term reads: gaze, or the pupil's centre.", "Objective", essential=True)
+    task_weight: float = setting(20.0, "Weight of the task term: the squared error, on refined images, of an estimator that is trained along.", "Objective", essential=True, ge=0)
+    convention: Convention = setting("mpiigaze", "Meaning of angles in labels.csv: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Objective")
+    degrees: bool = setting(False, "Angles in labels.csv are degrees, not radians.", "Objective")
     history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 for none.", "Objective", ge=0)
 
     steps: int = setting(2000, "Iterations of Algorithm 1 (T).", "Algorithm 1", essential=True, ge=0, changeable=True)
@@ -215,6 +222,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "noise": False,
         "lambda": 1.0,
         "psi": "identity",
+        "labels": "off",
         "history_size": 25_600,
         "steps": 10_000,
         "pretrain_refiner": 1_000,
@@ -312,6 +320,8 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
         )
         if value % 2 == 0
     ]
+    if config.flip and config.labels not in ("auto", "off"):
+        problems.append(f"--flip mirrors images, which --labels {config.labels} does not; leave one of them out")
     if config.lambda_reg == "auto" and not config.eval_every:
         problems.append("--lambda auto goes by the measurements that --eval-every 0 switches off")
     if config.fit is not None and config.size is None:

@@ -7,6 +7,7 @@ Rules read nothing but lines of metrics. Those of all trainings are recorded, an
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from simgan_cli.engine.run_folder.health import (
 )
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.build import train
+from simgan_cli.gaze.task_labels import read_task_labels
 from simgan_cli.settings.train import TrainConfig
 from tests.engine.training.test_training import Quiet
 
@@ -41,9 +43,14 @@ Images = NDArray[np.float64]  # N x H x W in grey levels
 def blobs(seed: int, count: int = 24) -> Images:
     """Return images with a light each; measurements on held-out ones take 80."""
     y, x = np.mgrid[:SIDE, :SIDE]
-    places = np.random.default_rng(seed).uniform(3, SIDE - 3, (count, 2, 1, 1))
-    images: Images = 60 + 140 * np.exp(-((y - places[:, 0]) ** 2 + (x - places[:, 1]) ** 2) / 8)
+    rows, columns = places(seed, count).T[:, :, None, None]
+    images: Images = 60 + 140 * np.exp(-((y - rows) ** 2 + (x - columns) ** 2) / 8)
     return images
+
+
+def places(seed: int, count: int = 24) -> NDArray[np.float64]:
+    """Return row and column of each light, the middle of the first pixel at 0."""
+    return np.random.default_rng(seed).uniform(3, SIDE - 3, (count, 2))
 
 
 def write(folder: Path, images: Images) -> Path:
@@ -56,9 +63,12 @@ def write(folder: Path, images: Images) -> Path:
 def provoked(folder: Path, synthetic: Images, real: Images, settings: dict[str, Any]) -> Quiet:
     """Train; return who listened. The rules that fired are those that fire on reading metrics.jsonl again."""
     folders = {"synthetic": write(folder / "synthetic", synthetic), "real": write(folder / "real", real)}
+    if settings.get("target") == "pupil":
+        rows = [f"{index}.png,{x + 0.5},{y + 0.5}" for index, (y, x) in enumerate(places(1, len(synthetic)))]
+        (folder / "synthetic" / "labels.csv").write_text("\n".join(["file,pupil_x,pupil_y", *rows]))
     config = resolve(SMALL | settings | folders | {"out": folder / "run"})
     listener = Quiet()
-    train(config, None, listener, StopRequest())
+    train(config, None, listener, StopRequest(), read_labels=partial(read_task_labels, config))
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     again = Health(config, lines)
     assert [verdict["rule"] for verdict in again.verdicts()] == [finding.rule for finding in listener.findings]
@@ -90,6 +100,10 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
         blobs(1, 80), blobs(2, 80),
         {"refiner_lr": 1e-9, "refiner_output": "tanh", "refiner_blocks": 4, "noise": False, "eval_every": 20,
          "steps": 120, "seed": 6},
+    ),
+    "labels fade": (
+        blobs(1, 80), 60 + RNG.normal(0, 12, (80, SIDE, SIDE)),
+        FREE | {"target": "pupil", "task_weight": 0, "eval_every": 50, "steps": 300, "batch_size": 16},
     ),
     "diverging": (blobs(1), GRAINY, {"discriminator_lr": 0.5}),
 }  # fmt: skip
@@ -184,6 +198,9 @@ def measured(step: int, refined: float, drift: float | None = 0.1, **more: Any) 
     return {"step": step, "swd_synthetic": 1.0, "swd_refined": refined, "swd_real": 0.1} | drifts | more
 
 
+READING = {"label_error_synthetic": 1.0, "label_error_refined": 1.9}
+
+
 def concluded(lines: list[dict[str, Any]], select: str) -> Conclusion:
     conclusion = conclude(lines, select)
     assert conclusion is not None
@@ -195,6 +212,9 @@ def concluded(lines: list[dict[str, Any]], select: str) -> Conclusion:
     [
         (measured(2, 0.5), True, "refined images are closer to real ones"),
         (measured(2, 0.5, 1.2), False, "refining moves image content"),  # looks real, and its labels are wrong
+        (measured(2, 0.5, **READING), True, "with labels in place and readable"),
+        (measured(2, 0.5, **(READING | {"label_error_refined": 2.1})), False, "2.10 on refined renders, 1.00 before"),
+        (measured(2, 0.5, window=1.0), False, "each refined pixel depends on the complete image"),
         (measured(2, 1.05), False, "(1.050) than the synthetic ones are (1.000), within a tenth"),
         (measured(2, 0.95), False, "(0.950) than the synthetic ones are (1.000), within a tenth"),
         (

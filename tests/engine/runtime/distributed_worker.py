@@ -19,6 +19,7 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.training.build import build_state
 from simgan_cli.engine.training.state import TrainState
+from simgan_cli.engine.training.task import TaskLabels
 from simgan_cli.errors import DataError, EndedElsewhere
 from simgan_cli.settings.train import TrainConfig
 
@@ -38,10 +39,18 @@ def built(case: str, ranks: Ranks = SINGLE) -> TrainState:
     config = TrainConfig.model_validate({"synthetic": "a", "real": "b"} | PLAIN | CASES[case])
     rng = np.random.default_rng(0)
     domains = {
-        name: PixelSet(Path(name), rng.integers(0, 256, (count, 1, 9, 12), dtype=np.uint8), [], name)
+        name: PixelSet(
+            Path(name),
+            rng.integers(0, 256, (count, 1, 9, 12), dtype=np.uint8),
+            [],
+            name,
+            files=[*map(str, range(count))],
+        )
         for name, count in (("synthetic", 21), ("real", 5))
     }
-    return build_state(config, domains, torch.device("cpu"), ranks)
+    points = rng.uniform(0, 1, (21, 2)).astype(np.float32)
+    labels = TaskLabels("pupil", {str(index): point for index, point in enumerate(points)})
+    return build_state(config, domains, torch.device("cpu"), ranks, labels if case == "adam" else None)
 
 
 def train(state: TrainState, steps: int) -> None:
@@ -53,6 +62,7 @@ def train(state: TrainState, steps: int) -> None:
 def tensors_of(state: TrainState) -> dict[str, Tensor]:
     gan = state.gan
     networks = {"refiner": gan.refiner, "discriminator": gan.discriminator, "average": gan.average}
+    networks |= {} if gan.task is None else {"task": gan.task.estimator, "task-average": gan.task.average}
     found = {
         f"{name}.{key}": tensor.contiguous()
         for name, network in networks.items()

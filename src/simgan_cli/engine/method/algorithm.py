@@ -14,7 +14,8 @@
 
 x is synthetic, y real, x~ refined; R is the refiner (weights theta), psi a feature transform. D, the discriminator
 (phi), is the probability of *refined* at each patch. Sums are means here, over images and patches or features: so
-lambda means the same at every image size. `examples/plain_simgan.py` is the whole method on one page of plain PyTorch.
+lambda means the same at every image size. Where renders have labels, `task_term.py` adds a term to Eq. 4.
+`examples/plain_simgan.py` is the whole method on one page of plain PyTorch.
 """
 
 import copy
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.method.noise import NoiseSource
+from simgan_cli.engine.method.task_term import TaskTerm
 from simgan_cli.settings.train import TrainConfig
 
 Batches = Callable[[int], Tensor]  # count -> count x C x H x W in [-1, 1], on the training device
@@ -83,6 +85,7 @@ class SimGAN:
     autocast: Callable[[], AbstractContextManager[object]]
     average_gradients: Callable[[nn.Module], None]  # over all processes, in place
     compiled: Callable[[nn.Module], Network]  # the same network for training alone, on batches of one size
+    task: TaskTerm | None = None  # where renders have labels
 
     def __post_init__(self) -> None:
         self._refiner, self._discriminator = self.compiled(self.refiner), self.compiled(self.discriminator)
@@ -137,6 +140,7 @@ class SimGAN:
         with self.autocast():
             refined = self.refine(synthetic, self._refiner)
             logits = self._discriminator(refined) if adversarial else None
+            task = self.task.losses(synthetic, refined) if adversarial and self.task is not None else {}
         regularization = self.regularization(refined, synthetic)
         measures = {}
         if logits is not None:
@@ -145,7 +149,9 @@ class SimGAN:
             measures["loss_adversarial"] = loss_if_real(log_odds.detach())
         else:  # pretraining has no other term that a lambda of 0 could leave it to
             loss = (self.lambda_reg or 1) * regularization
-        self._update(self.refiner, self.refiner_optimizer, loss)
+        self._update(self.refiner, self.refiner_optimizer, sum(task.values(), start=loss))
+        if self.task is not None and task:
+            self.task.step(self.average_gradients)
         self.discriminator.requires_grad_(True)
         if self.average is not None:
             with torch.no_grad():
@@ -153,6 +159,7 @@ class SimGAN:
                     list(self.average.parameters()), list(self.refiner.parameters()), 1 - self.config.ema
                 )
         change = (refined.detach().float() - synthetic).abs().mean() / 2  # [-1, 1] is two units of [0, 1] wide
+        measures |= {name: value.detach() for name, value in task.items()}
         return measures | {
             "loss_refiner": loss.detach(),
             "loss_regularization": regularization.detach(),

@@ -16,6 +16,9 @@ MIN_MEASURED_IMAGES = round(MIN_HELD_OUT / HELD_OUT_FRACTION)  # in a domain, to
 WARM_UP_STEPS = 100  # of Algorithm 1 before networks are judged: until then a refiner may well be the identity
 MIN_DIVERSITY = 0.3  # of refined images, as a share of that of their originals
 MAX_DRIFT_PIXELS = 1.0  # that labels may move; the paper's annotators saw 1.1 (Sec. 3.1)
+MAX_LABEL_ERROR_RATIO = (
+    2.0  # of the estimator that is trained along, after refining to before; healthy runs had 1.0 to 1.4
+)
 # A gain of less than a tenth is not called one: eyes under lambda 1000, which leaves only their tone free, gained 6 %.
 MAX_DISTANCE_RATIO = 0.9  # of the patch distance after refining to that before
 
@@ -71,6 +74,10 @@ def _refiner_is_identity(line: Line) -> bool:
 
 
 COLLAPSED = "refined images differ from each other by {diversity:.2f} of what their originals do"
+FADES = (
+    "refining hides what labels name: the error of the estimator that is trained along is {label_error_refined:.2f} on "
+    "refined renders, {label_error_synthetic:.2f} before refining"
+)
 MOVES = "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true"
 
 # Thresholds come from runs on eyes of 9x15 to 64x64. In healthy ones the discriminator was right on 0.55 to 0.85 of the
@@ -153,6 +160,12 @@ RULES = (
         MOVES,
         "raise --lambda, or leave it to --lambda auto",
     ),
+    Rule(
+        "labels fade", 0, ("label_error_refined", "label_error_synthetic"), lambda line: not is_readable(line),
+        "refining more than doubles the error of the estimator that is trained along",
+        FADES,
+        "raise --task-weight or --lambda",
+    ),
 )  # fmt: skip
 
 
@@ -216,6 +229,14 @@ def is_in_place(measures: Mapping[str, Any]) -> bool:
     return float(measures.get("label_drift", 0)) < MAX_DRIFT_PIXELS
 
 
+def is_readable(measures: Mapping[str, Any]) -> bool:
+    """Return whether labels can still be read off refined images, as far as renders have labels."""
+    if "label_error_refined" not in measures:
+        return True
+    refined, synthetic = float(measures["label_error_refined"]), float(measures["label_error_synthetic"])
+    return refined <= MAX_LABEL_ERROR_RATIO * synthetic
+
+
 def is_diverse(measures: Mapping[str, Any]) -> bool:
     """Return whether held-out images that are refined still differ from each other: a blank has no label."""
     return float(measures.get("diversity_held_out", 1)) >= MIN_DIVERSITY
@@ -224,7 +245,7 @@ def is_diverse(measures: Mapping[str, Any]) -> bool:
 def is_exportable(measures: Mapping[str, Any]) -> bool:
     """Return whether `--select best` may export the refiner of these measures: trained, and true to its labels."""
     is_trained = measures.get("phase", "adversarial") == "adversarial"  # before, it is as it began, or the identity
-    return is_trained and is_in_place(measures) and is_diverse(measures)
+    return is_trained and is_in_place(measures) and is_readable(measures) and is_diverse(measures)
 
 
 def exported_line(lines: Sequence[Line], select: str) -> Line | None:
@@ -250,9 +271,19 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
         return Conclusion(False, f"mode collapse: {saw}", f"raise --lambda, lower --refiner-lr{earlier}")
     if not is_in_place(line):
         return Conclusion(False, MOVES.format(**line), f"raise --lambda{earlier}")
+    if not is_readable(line):
+        return Conclusion(False, FADES.format(**line), f"raise --task-weight or --lambda{earlier}")
     if after > MAX_DISTANCE_RATIO * before:
         return _no_closer(before, after, floor)
+    if line.get("window") == 1:
+        return Conclusion(
+            False,
+            f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after), but each refined pixel "
+            "depends on the complete image: the refiner can repaint what labels name",
+            "do not train on them unless simgan eval-gaze shows that they help; lower --refiner-blocks",
+        )
     labels = "with labels in place" if "label_drift" in line else "(images are too small to tell whether labels moved)"
+    labels += " and readable" if "label_error_refined" in line else ""
     return Conclusion(
         True,
         f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "

@@ -31,6 +31,7 @@ LAYOUT = {
     "samples/step-00000250.png": "synthetic | refined | difference | real, every --sample-every steps",
     "checkpoints/step-00000100/": "everything to resume from, every file with its SHA-256; the newest --keep stay",
     "refiner/": "the refiner alone, shaped as a Hugging Face Hub folder; tones.safetensors is for refine --match",
+    "estimator/": "where renders have labels: the estimator that was trained along, for eval-gaze --load",
     "report.html": "one page: conclusion, health, realism, pictures by step, curves, history, settings",
 }
 
@@ -46,6 +47,7 @@ class RunFolder:
         self.samples = root / "samples"
         self.checkpoints = root / "checkpoints"
         self.refiner = root / "refiner"
+        self.estimator = root / "estimator"
         self.report = root / "report.html"
 
     def is_run(self) -> bool:
@@ -84,7 +86,7 @@ class RunFolder:
                 raise SettingsError(
                     f"{self.root}: another process is training into it; wait for it or choose another --out"
                 ) from error
-            for folder in (self.root, self.samples, self.checkpoints, self.refiner):
+            for folder in (self.root, self.samples, self.checkpoints, self.refiner, self.estimator):
                 remove_temporaries(folder)
             for path in set(by_step(self.checkpoints)) - set(self.existing_checkpoints()):
                 shutil.rmtree(path, ignore_errors=True)  # a process was killed while it deleted this one

@@ -12,6 +12,7 @@ class Field:
 
 
 _ALL, _REFINER, _DISCRIMINATOR = "every line", "the refiner is trained", "the discriminator is trained"
+_LABELLED = "adversarial, and renders have labels"
 _ADVERSARIAL, _EVALUATED, _LAST = "adversarial", "every --eval-every steps", "the last one"
 
 METRICS = {
@@ -23,6 +24,8 @@ METRICS = {
     "loss_discriminator": Field(
         _DISCRIMINATOR, "L_D (Eq. 2), mean over images and patches; 2 log 2 = 1.39 is guessing"
     ),
+    "loss_task_synthetic": Field(_LABELLED, "squared error on x of the estimator that is trained along"),
+    "loss_task_refined": Field(_LABELLED, "the same on R(x); --task-weight times it joins L_R"),
     "change": Field(_REFINER, "|R(x) - x| with pixels in [0, 1], mean over pixels"),
     "accuracy_real": Field(_DISCRIMINATOR, "share of the patches of real images that D calls real"),
     "accuracy_refined": Field(_DISCRIMINATOR, "share of the patches of currently refined images that D calls refined"),
@@ -46,6 +49,9 @@ METRICS = {
     "swd_real": Field(_EVALUATED, "the same between two samples of real images: the floor"),
     "diversity_held_out": Field(_EVALUATED, "diversity of what would be exported now, on held-out images"),
     "label_drift": Field(_EVALUATED, "pixels by which refining moves image content, mean over images"),
+    "label_error_synthetic": Field(_EVALUATED, "error of that estimator on held-out renders, in degrees or pixels"),
+    "label_error_refined": Field(_EVALUATED, "the same after refining: larger where refining hides what labels name"),
+    "window": Field(_EVALUATED, "share of an image that a refined pixel depends on; 1 can repaint what it shows"),
     "two_sample": Field(_LAST, "accuracy of a fresh classifier that tells refined from real; 0.5 is chance"),
     "two_sample_low": Field(_LAST, "lower end of its 95% interval"),
     "two_sample_high": Field(_LAST, "upper end of it"),

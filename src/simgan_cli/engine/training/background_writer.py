@@ -13,6 +13,7 @@ from simgan_cli.data.matching import MAX_PHOTOGRAPHS, Bank, quantiles_of
 from simgan_cli.engine.export.model_card import model_card
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import save_tones
+from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.run_folder.health import conclude, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder
@@ -92,6 +93,8 @@ class BackgroundWriter:
         def write() -> None:
             # First, so that a run which is killed in between resumes before this step and exports again.
             self._export(*snapshot.exported, now=snapshot.step)
+            if snapshot.estimator is not None:
+                self._export_estimator(snapshot.estimator, snapshot.step)
             snapshot.save(self._run.checkpoint(snapshot.step))
             self._run.prune(self._config.keep)
 
@@ -109,6 +112,10 @@ class BackgroundWriter:
             save_tones(self._run.refiner, self._tones)
         # Its last file says which step all of it is of.
         save_network(self._run.refiner, refiner, facts, {"step": str(step)})
+
+    def _export_estimator(self, estimator: Estimator, step: int) -> None:
+        made_of = {"preprocess": self._config.preprocess, "renders": self._images["synthetic"], "step": step}
+        save_network(self._run.estimator, estimator, {"made_of": made_of}, {"step": str(step)})
 
     def _give(self, work: Callable[[], None]) -> None:
         self._given.append(self._thread.submit(work))

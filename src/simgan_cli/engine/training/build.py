@@ -1,5 +1,6 @@
 """One training from folders to an exported refiner: open the data, build everything, loop."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from simgan_cli.data.cache import PixelSet, Source, open_pixels
 from simgan_cli.data.decoding import Pixels, Preparation, describe
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
+from simgan_cli.data.weights import read_weights
 from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.method.algorithm import Network, SimGAN
 from simgan_cli.engine.method.fused_cpu import fuse
@@ -42,9 +44,12 @@ from simgan_cli.engine.training.learned_psi import check_psi, learned_folders, p
 from simgan_cli.engine.training.loop import Loop
 from simgan_cli.engine.training.metrics_log import Listener
 from simgan_cli.engine.training.state import TrainState, history_stream
+from simgan_cli.engine.training.task import TaskLabels, build_task, is_readable
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import sha256_of
 from simgan_cli.settings.train import LAMBDA_START, TrainConfig
+
+ReadLabels = Callable[[Callable[[str], None]], TaskLabels | None]  # is given what reports a line
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,9 @@ def train(
     listener: Listener,
     stop: StopRequest,
     ranks: Ranks = SINGLE,
+    read_labels: ReadLabels = lambda report: None,
 ) -> TrainResult:
-    """Train a refiner as `config` says, from `checkpoint` where one is given.
+    """Train a refiner as `config` says, from `checkpoint` where one is given, and an estimator of the renders' labels.
 
     All `ranks` call this alike, and need the same images and run folder; the first alone writes. Raises a SimganError
     for anything a person must fix, OSError where a file cannot be written; checkpoints written before stay good.
@@ -87,7 +93,7 @@ def train(
                 _check_same(domains, ranks)
                 share = config.batch_size // ranks.count
                 listener.message(f"{ranks.count} ranks, {share} of {config.batch_size} images of a mini-batch each")
-            state = build_state(config, domains, device, ranks)
+            state = build_state(config, domains, device, ranks, read_labels(listener.message))
             if checkpoint is not None:
                 state.load(checkpoint)
                 listener.message(f"resumed {checkpoint} at step {state.step}")
@@ -171,7 +177,11 @@ def preparation_of(config: TrainConfig, domain: str) -> Preparation:
 
 
 def build_state(
-    config: TrainConfig, domains: dict[str, PixelSet], device: torch.device, ranks: Ranks = SINGLE
+    config: TrainConfig,
+    domains: dict[str, PixelSet],
+    device: torch.device,
+    ranks: Ranks = SINGLE,
+    labels: TaskLabels | None = None,
 ) -> TrainState:
     """Build networks, optimizers, history and samplers, each from its own stream of the seed.
 
@@ -196,6 +206,8 @@ def build_state(
     )
     counts = {name: len(domain.pixels) for name, domain in domains.items()}
     held_out = held_out_of(config, counts, shape)
+    weights = None if config.weights is None else read_weights(config.weights, domains["synthetic"].files)
+    targets = None if labels is None or not is_readable(shape[1:]) else labels.of(domains["synthetic"].files)
     samplers = {
         name: Sampler(
             domains[name].pixels,
@@ -204,12 +216,19 @@ def build_state(
             flip=config.flip,
             left_out=left_out,
             part=(ranks.rank, ranks.count),
+            labels=targets if name == "synthetic" else None,
+            weights=weights if name == "synthetic" else None,
         )
         for name, left_out in (("synthetic", held_out.synthetic), ("real", held_out.all_real))
     }
     fingerprints = {name: domain.fingerprint for name, domain in domains.items()}
+    if labels is not None and targets is not None:
+        gan.task = build_task(config, labels.target, shape[1:], samplers["synthetic"], device)
+        fingerprints["labels"] = hashlib.sha256(targets.tobytes()).hexdigest()
+    if config.weights is not None:
+        fingerprints["weights"] = sha256_of(config.weights)
     fingerprints |= {f"psi {folder}": sha256_of(folder / WEIGHTS) for folder in learned_folders(config.psi)}
-    return TrainState(gan, ranks, samplers["synthetic"], samplers["real"], held_out, fingerprints)
+    return TrainState(gan, ranks, samplers["synthetic"], samplers["real"], held_out, fingerprints, targets)
 
 
 def build_gan(

@@ -1,5 +1,6 @@
 """How a training is judged while it runs: on held-out images and on a few fixed ones; lambda auto follows from that."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,13 +11,14 @@ from torch import Tensor
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.sampler import to_network
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
-from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.method.networks import Refiner, receptive_field
 from simgan_cli.engine.metrics.realism import MAX_TRAINING_IMAGES, MAX_TRAINING_VALUES, Realism, cap_by_pixels
 from simgan_cli.engine.metrics.statistics import refiner_statistics
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import rank_zero_only
 from simgan_cli.engine.training.auto_lambda import next_lambda
 from simgan_cli.engine.training.state import TrainState
+from simgan_cli.engine.training.task import reading_errors
 from simgan_cli.settings.train import TrainConfig
 
 N_PROBE_IMAGES = 12
@@ -49,6 +51,7 @@ class Evaluator:
             self._realism = Realism(*(self._pixels(name, index) for name, index in indices))
         refine = partial(refine_in_batches, gan, gan.exported_refiner)
         measures = self._realism.measure(refine, partial(refine, alike=True))
+        measures |= self._label_errors(refine) | {"window": torch.tensor(self._window())}
         if self.config.select == "best":
             state.keep_best(measures)
         # Before it has an adversary there is no balance to look at.
@@ -65,6 +68,19 @@ class Evaluator:
             exported = partial(refine_in_batches, gan, state.exported[1])
             measures |= self._realism.two_sample(exported, known[0], known[1], self.config.seed)
         state.metrics.add(measures)
+
+    def _label_errors(self, refine: Callable[[Tensor], Tensor]) -> Measures:
+        task, labels, chosen = self.state.gan.task, self.state.labels, self.state.held_out.synthetic
+        if task is None or labels is None:
+            return {}
+        images = to_network(self._pixels("synthetic", chosen))
+        return reading_errors(task, images, refine(images), torch.from_numpy(labels[chosen]).to(self.device))
+
+    def _window(self) -> float:
+        """Return which share of an image a refined pixel depends on at most."""
+        side = receptive_field(self.state.gan.refiner)
+        height, width = self.domains["synthetic"].shape[1:]
+        return min(side, height) * min(side, width) / (height * width)
 
     def statistics(self) -> Measures:
         """Measure the refiner in training on the probe images."""

@@ -3,16 +3,18 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.export.network_folder import fill, read_tensors, tensors_of
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
+from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.metrics.realism import HeldOut
 from simgan_cli.engine.run_folder.checkpoints import STATE, verify_checkpoint, write_manifest
@@ -23,6 +25,8 @@ from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.training.running_means import RunningMeans, State
 from simgan_cli.errors import CheckpointError
 from simgan_cli.files import atomic_directory, write_atomic, write_json
+
+Network = TypeVar("Network", Refiner, Estimator)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Snapshot:
     tensors: dict[str, dict[str, Tensor]]  # by file
     state: dict[str, Any]  # of state.json
     exported: tuple[int, Refiner]  # that users get, and its step
+    estimator: Estimator | None  # trained along
 
     def save(self, folder: Path) -> None:
         """Write it; `folder` appears only once it is complete. Raises OSError, leaving nothing behind."""
@@ -76,6 +81,7 @@ class TrainState:
         real: Sampler,
         held_out: HeldOut,
         fingerprints: dict[str, str],
+        labels: NDArray[np.float32] | None = None,
     ) -> None:
         self.step = 0
         self.gan, self.ranks = gan, ranks
@@ -83,6 +89,7 @@ class TrainState:
         self.held_out = held_out
         self.metrics = RunningMeans()
         self.best: Best | None = None
+        self.labels = labels  # of all synthetic images, NaN where unknown
         self.fingerprints = fingerprints  # of everything outside the run that results depend on
 
     def is_finite(self) -> bool:
@@ -90,6 +97,7 @@ class TrainState:
         tensors = [
             *self.gan.refiner.parameters(),
             *self.gan.discriminator.parameters(),
+            *(self.gan.task.estimator.parameters() if self.gan.task is not None else ()),
             *self.metrics.sums.values(),
         ]
         return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
@@ -126,6 +134,8 @@ class TrainState:
         }
         if gan.average is not None:
             parts["average"] = tensors_of(gan.average)
+        if gan.task is not None:
+            parts |= {"task": tensors_of(gan.task.estimator), "task-average": tensors_of(gan.task.average)}
         if self.best is not None:
             parts["best"] = tensors_of(self.best.refiner)
         copies = {
@@ -144,8 +154,8 @@ class TrainState:
             "best": [self.best.step, self.best.distance] if self.best is not None else None,
         }
         exported_step, refiner = self.exported
-        refiner = copy.deepcopy(refiner).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return Snapshot(self.step, copies, state, (exported_step, refiner))
+        estimator = None if gan.task is None else _copy_on_cpu(gan.task.average)
+        return Snapshot(self.step, copies, state, (exported_step, _copy_on_cpu(refiner)), estimator)
 
     def load(self, folder: Path) -> None:
         """Restore what a snapshot saved; another number of ranks deals its history again, each image to one of them.
@@ -153,15 +163,16 @@ class TrainState:
         Raises CheckpointError when it is damaged, belongs to something else, or does not fit the networks.
         """
         state = verify_checkpoint(folder)
+        before = state["fingerprints"]
         changed = [
-            f"{name} (then {state['fingerprints'].get(name, 'absent')[:12]}, now {now[:12]})"
-            for name, now in self.fingerprints.items()
-            if state["fingerprints"].get(name) != now
+            f"{name} (then {before.get(name, 'absent')[:12]}, now {self.fingerprints.get(name, 'absent')[:12]})"
+            for name in sorted(before | self.fingerprints)
+            if before.get(name) != self.fingerprints.get(name)
         ]
         if changed:
             raise CheckpointError(
-                f"{folder} was made with other inputs: {', '.join(changed)}; restore the images or networks that the "
-                "run started with, or start again in another --out"
+                f"{folder} was made with other inputs: {', '.join(changed)}; restore the images, labels or "
+                "networks that the run started with, or start again in another --out"
             )
         gan, ranks = self.gan, self.ranks
         _fill(gan.refiner, folder / "refiner.safetensors")
@@ -169,6 +180,9 @@ class TrainState:
         _load_optimizers(gan, read_tensors(folder / "optimizers.safetensors"))
         if gan.average is not None:
             _fill(gan.average, folder / "average.safetensors")
+        if gan.task is not None:
+            _fill(gan.task.estimator, folder / "task.safetensors")
+            _fill(gan.task.average, folder / "task-average.safetensors")
         places, mine = _part_of(state["ranks"], ranks)
         stream = mine["history_rng"] or history_stream(gan.config.seed, ranks, state["step"]).bit_generator.state
         history = read_tensors(folder / "history.safetensors")
@@ -182,6 +196,10 @@ class TrainState:
             sampler.position = state["positions"][name]
         self.metrics.load_state(mine["metrics"], next(gan.refiner.parameters()).device)
         self.step = state["step"]
+
+
+def _copy_on_cpu(network: Network) -> Network:
+    return copy.deepcopy(network).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _fill(network: nn.Module, path: Path) -> None:
@@ -202,7 +220,8 @@ def _part_of(by_rank: list[dict[str, Any]], ranks: Ranks) -> tuple[slice, dict[s
 
 
 def _optimizers(gan: SimGAN) -> dict[str, torch.optim.Optimizer]:
-    return {"refiner": gan.refiner_optimizer, "discriminator": gan.discriminator_optimizer}
+    optimizers = {"refiner": gan.refiner_optimizer, "discriminator": gan.discriminator_optimizer}
+    return optimizers | ({"task": gan.task.optimizer} if gan.task is not None else {})
 
 
 def _optimizer_tensors(gan: SimGAN) -> dict[str, Tensor]:

@@ -1,0 +1,38 @@
+"""How often to draw each image: a table of file and weight, as `simgan eval-gaze` writes it."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simgan_cli.data.texts import read_text
+from simgan_cli.errors import DataError
+
+COLUMNS = ("file", "weight")
+
+
+def read_weights(path: Path, files: Sequence[str]) -> NDArray[np.float64]:
+    """Return the weight of each of `files`, 0 or more.
+
+    Raises DataError for a table that cannot be read, a file without a weight, or weights that leave nothing to draw.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path))))
+        by_file = {row["file"]: float(row["weight"]) for row in rows}
+    except KeyError as error:
+        raise DataError(f"{path}: has no column {error}; wanted {','.join(COLUMNS)}, as eval-gaze writes it") from error
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a table of weights ({error}); write it again") from error
+    missing = [file for file in files if file not in by_file]
+    if missing:
+        raise DataError(
+            f"{path}: no weight for {len(missing):,} of {len(files):,} images, such as {missing[0]}; "
+            "give the table that was written for these renders"
+        )
+    weights = np.array([by_file[file] for file in files])
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise DataError(f"{path}: weights must be finite, 0 or more, and not all 0; write it again")
+    return weights

@@ -1,0 +1,85 @@
+"""Labels that renders bring along, for the estimator that `simgan train` trains beside the refiner."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simgan_cli.data.decoding import stored_size
+from simgan_cli.data.patterns import Patterns
+from simgan_cli.engine.training.task import TaskLabels
+from simgan_cli.errors import DataError, SimganError, UnreadableImage
+from simgan_cli.gaze.geometry import unit
+from simgan_cli.gaze.labels import LabelFormat, Sample, Target
+from simgan_cli.gaze.layouts.table import is_table_folder
+from simgan_cli.gaze.layouts.unityeyes import is_unityeyes_folder
+from simgan_cli.gaze.readers import READERS
+from simgan_cli.settings.train import TrainConfig
+
+RECOGNISERS = {"csv": is_table_folder, "unityeyes": is_unityeyes_folder}
+
+
+def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> TaskLabels | None:
+    """Return the labels of `--synthetic`; None where it has none, or where they are switched off.
+
+    With `--labels auto` labels that cannot be used are reported and left out. Raises DataError for them otherwise.
+    """
+    folder, layout = config.synthetic, config.labels
+    if layout == "auto" and folder.is_dir():
+        layout = next((name for name, recognises in RECOGNISERS.items() if recognises(folder)), "off")
+    if layout == "off" or not folder.is_dir():
+        return None
+    if config.flip:
+        report("labels: not used (--flip mirrors images, and labels would become wrong)")
+        return None
+    try:
+        labels = _read(config, folder, layout)
+    except SimganError as error:
+        if config.labels != "auto":
+            raise
+        report(f"labels: not used ({error})")
+        return None
+    report(f"labels: {len(labels.by_file):,} of {labels.target} ({layout}), an estimator is trained along")
+    return labels
+
+
+def _read(config: TrainConfig, folder: Path, layout: str) -> TaskLabels:
+    target: Target = config.target
+    if layout == "unityeyes" and target == "pupil":
+        raise DataError(f"{folder}: pupils of UnityEyes belong to crops of its images; use --target gaze")
+    patterns = Patterns(config.include, config.exclude)
+    label_format = LabelFormat(target, convention=config.convention, degrees=config.degrees, patterns=patterns)
+    samples, _ = READERS[layout].read(folder, label_format)
+    targets = np.array([sample.target for sample in samples], np.float64)
+    targets = unit(targets) if target == "gaze" else _in_fractions(config, folder, samples, targets)
+    if not np.isfinite(targets).any():
+        raise DataError(f"{folder}: no label of {target} is a finite number; correct or remove them")
+    return TaskLabels(
+        target, {sample.file: row for sample, row in zip(samples, targets.astype(np.float32), strict=True)}
+    )
+
+
+def _in_fractions(
+    config: TrainConfig, folder: Path, samples: Sequence[Sample], points: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return points of stored images, in pixels, as fractions of the training image's width and height."""
+    fractions = np.full(points.shape, np.nan)
+    for row, (sample, point) in enumerate(zip(samples, points, strict=True)):
+        try:
+            height, width = stored_size(folder / sample.file)
+        except UnreadableImage:
+            continue  # training reports it
+        fractions[row] = moved_by_fit(point, (width, height), config)
+    return fractions
+
+
+def moved_by_fit(point: NDArray[np.float64], stored: tuple[int, int], config: TrainConfig) -> NDArray[np.float64]:
+    """Return a point (x, y) of an image `stored` (W, H) in fractions of what `--size` and `--fit` make of it."""
+    original = np.array(stored, np.float64)
+    if config.size is None or config.fit in (None, "resize"):
+        return point / original
+    wanted = np.array(config.size[::-1], np.float64)
+    scales = wanted / original
+    scale = scales.max() if config.fit == "crop" else scales.min()
+    return 0.5 + (point - original / 2) * scale / wanted  # both cut or fill evenly on all sides

@@ -1,0 +1,42 @@
+"""The table of weights of renders."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simgan_cli.data.weights import read_weights
+from simgan_cli.errors import DataError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "weights.csv"
+    path.write_text(text)
+    return path
+
+
+def test_weights_come_in_the_order_of_the_files(tmp_path: Path) -> None:
+    table = write(tmp_path, "file,weight\na.png,2\nb.png,0.5\nc.png,0\n")
+    assert np.array_equal(read_weights(table, ["c.png", "a.png"]), [0, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file,often\na.png,1\n", "has no column 'weight'; wanted file,weight"),
+        ("file,weight\na.png,x\n", "cannot be read as a table of weights"),
+        ("file,weight\na.png\n", "cannot be read as a table of weights"),
+        ("file,weight\nb.png,1\n", r"no weight for 1 of 1 images, such as a\.png"),
+        ("file,weight\na.png,0\n", "not all 0"),
+        ("file,weight\na.png,-1\n", "must be finite, 0 or more"),
+        ("file,weight\na.png,nan\n", "must be finite"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_weights(write(tmp_path, text), ["a.png"])
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.csv: cannot be read"):
+        read_weights(tmp_path / "gone.csv", ["a.png"])

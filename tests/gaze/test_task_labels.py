@@ -1,0 +1,90 @@
+"""The labels that `simgan train` finds beside renders."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simgan_cli.data.cache import Source, open_pixels
+from simgan_cli.data.decoding import Preparation
+from simgan_cli.errors import DataError
+from simgan_cli.gaze.task_labels import read_task_labels
+from simgan_cli.settings.train import TrainConfig
+from tests.gaze.helpers import HEIGHT, WIDTH, discs, write_csv, write_table, write_unityeyes
+
+
+def config_of(folder: Path, **settings: Any) -> TrainConfig:
+    return TrainConfig.model_validate({"synthetic": folder, "real": "photographs"} | settings)
+
+
+def read(folder: Path, **settings: Any) -> tuple[Any, list[str]]:
+    lines: list[str] = []
+    return read_task_labels(config_of(folder, **settings), lines.append), lines
+
+
+def test_gaze_of_a_table_is_read_as_unit_vectors(tmp_path: Path) -> None:
+    labels, lines = read(write_csv(tmp_path / "eyes", 6, 1))
+    _, gaze, _ = discs(6, 1)
+    assert labels.target == "gaze"
+    np.testing.assert_allclose(labels.of([f"{n}.png" for n in range(6)]), gaze, atol=1e-6)
+    assert lines == ["labels: 6 of gaze (csv), an estimator is trained along"]
+
+
+def test_pupils_of_a_table_are_fractions_of_the_image(tmp_path: Path) -> None:
+    labels, _ = read(write_csv(tmp_path / "eyes", 6, 1), target="pupil")
+    _, _, centres = discs(6, 1)
+    np.testing.assert_allclose(labels.of(["3.png"])[0], centres[3] / (WIDTH, HEIGHT), atol=1e-6)
+
+
+def test_unityeyes_gives_gaze_and_no_pupils(tmp_path: Path) -> None:
+    images, gaze, centres = discs(3, 2)
+    folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
+    labels, _ = read(folder)
+    np.testing.assert_allclose(labels.of(["2.png"])[0], gaze[1], atol=1e-6)
+    with pytest.raises(DataError, match="pupils of UnityEyes belong to crops"):
+        read(folder, labels="unityeyes", target="pupil")
+
+
+@pytest.mark.parametrize("fit", ["resize", "crop", "pad"])
+@pytest.mark.parametrize("size", [(30, 80), (60, 40)])
+def test_a_pupil_is_where_the_training_image_shows_it(tmp_path: Path, fit: str, size: tuple[int, int]) -> None:
+    folder, (x, y) = tmp_path / "eyes", (70, 44)
+    folder.mkdir()
+    image = np.zeros((90, 120), np.uint8)
+    image[y - 4 : y + 4, x - 4 : x + 4] = 255
+    Image.fromarray(image).save(folder / "a.png")
+    write_table(folder / "labels.csv", [{"file": "a.png", "pupil_x": x, "pupil_y": y}])
+    labels, _ = read(folder, target="pupil", size=size, fit=fit)
+    pixels = open_pixels(Source(folder), Preparation(size, fit), "off", 1, lambda *_: None).pixels[0, 0].astype(float)
+    rows, columns = np.indices(pixels.shape) + 0.5
+    centre = np.array([(columns * pixels).sum(), (rows * pixels).sum()]) / pixels.sum()
+    np.testing.assert_allclose(labels.of(["a.png"])[0] * size[::-1], centre, atol=0.6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"labels": "off"}, []),
+        ({"flip": True}, ["labels: not used (--flip mirrors images, and labels would become wrong)"]),
+    ],
+    ids=str,
+)
+def test_labels_are_left_out_where_they_do_not_serve(tmp_path: Path, settings: Any, says: list[str]) -> None:
+    assert read(write_csv(tmp_path / "eyes", 2, 1), **settings) == (None, says)
+
+
+def test_a_folder_without_labels_has_none(tmp_path: Path) -> None:
+    tmp_path.joinpath("eyes").mkdir()
+    assert read(tmp_path / "eyes") == (None, [])
+
+
+def test_labels_that_cannot_be_used_are_reported_or_refused(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "eyes", 2, 1)
+    (folder / "labels.csv").write_text("file,skin\n0.png,f01\n")
+    labels, lines = read(folder)
+    assert labels is None
+    assert lines[0].startswith(f"labels: not used ({folder / 'labels.csv'}: has the columns file, skin; wanted")
+    with pytest.raises(DataError, match="has the columns file, skin"):
+        read(folder, labels="csv")
