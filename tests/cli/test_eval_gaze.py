@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -162,8 +163,11 @@ def test_an_evaluation_stopped_by_each_signal_resumes(tmp_path: Path) -> None:
         return {path: path.stat().st_ino for path in estimators.glob("*seed[0-9]/model.safetensors")}
 
     before: dict[Path, int] = {}
+    two_at_once = os.environ | {"OMP_NUM_THREADS": "2"}
     for sent, code in ((signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGKILL, -9)):
-        process = subprocess.Popen([SIMGAN, "eval-gaze", *flags], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [SIMGAN, "eval-gaze", *flags], env=two_at_once, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
         while len(inodes()) <= len(before) + 1 and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(sent)

@@ -1,5 +1,6 @@
 """Train an estimator with early stopping on a held-out part of its own training set, and predict with it."""
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ MIN_PERSONS_TO_HOLD_OUT = 5  # with fewer, holding out whole persons costs more 
 N_CHECKS, MAX_FRUITLESS_CHECKS = 20, 5  # checks of the held-out part in a training; without gain before it stops
 N_NEIGHBOURS, NEIGHBOUR_SIZE = 5, 16  # of knn: k, and the longer side of its images
 MAX_BATCH, MAX_BATCH_VALUES = 512, 2**20  # images in a forward pass, fewer where they are large: 20 of 224x224
+INITIALISING = threading.Lock()  # new weights are drawn from the generator that all threads share
 Targets = NDArray[np.float64]
 
 
@@ -74,8 +76,9 @@ def fit(
             f"{images.source}: all images with a weight are held out of training; render more like them, or leave "
             "--reweight-to out"
         )
-    torch.manual_seed(seed)
-    network = Estimator(architecture, *images.size, images.target)
+    with INITIALISING:
+        torch.manual_seed(seed)
+        network = Estimator(architecture, *images.size, images.target)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), schedule.learning_rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
