@@ -101,3 +101,22 @@ def test_persons_are_held_out_whole() -> None:
     assert len(train) + len(stop) == 100
     with pytest.raises(DataError, match="1 image"):
         held_out(eyes(1, 1), 0)
+
+
+def test_pooling_before_the_relu_gives_what_the_papers_order_gives() -> None:
+    torch.manual_seed(0)
+    network = Estimator("cnn", 25, 31)
+    x = torch.rand(2, 1, 25, 31)
+    maps = x
+    for index, layer in enumerate(layer for layer in network.convolutions if isinstance(layer, torch.nn.Conv2d)):
+        maps = torch.relu(torch.nn.functional.conv2d(maps, layer.weight, layer.bias))
+        if index in (2, 4):
+            maps = torch.nn.functional.max_pool2d(maps, 3 if index == 2 else 2, 2)
+    assert torch.equal(network.features(x), maps)
+
+
+def test_bf16_changes_angles_by_less_than_half_a_degree() -> None:
+    torch.manual_seed(0)
+    network, pixels = Estimator("resnet", 18, 28), eyes(20, 1).pixels
+    exact, rounded = (predict(network, pixels, CPU, precision) for precision in ("fp32", "bf16"))
+    assert 0 < errors_of(rounded, exact, "gaze").max() < 0.5

@@ -80,7 +80,7 @@ def fit(
         torch.manual_seed(seed)
         network = Estimator(architecture, *images.size, images.target)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(network.parameters(), schedule.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), schedule.learning_rate, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
     pixels = torch.from_numpy(images.pixels)[:, None].to(device)
     targets = torch.from_numpy(_as_output(images.targets, images)).float().to(device)

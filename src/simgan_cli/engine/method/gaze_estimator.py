@@ -47,9 +47,12 @@ class Estimator(nn.Module):
         return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = F.adaptive_avg_pool2d(self.features(x).float(), self._map)
+        maps = self.features(x)
+        if maps.shape[2:] != self._map:
+            maps = F.adaptive_avg_pool2d(maps.float(), self._map)
+        hidden: Tensor = self.head[:-1](maps.flatten(1))
         with torch.autocast(x.device.type, enabled=False):  # three digits are too few for an angle
-            output: Tensor = self.head(maps.flatten(1))
+            output: Tensor = self.head[-1](hidden.float())
         return F.normalize(output) if self.settings["target"] == "gaze" else 0.5 + PUPIL_SCALE * output
 
 
@@ -63,29 +66,28 @@ def can_read(architecture: Architecture, height: int, width: int) -> bool:
     return True
 
 
+# ReLU and a maximum may change places; after the pooling there is a quarter of the values.
 def _paper_convolutions(height: int, width: int) -> nn.Sequential:
     padding = 0 if min(height, width) >= 25 else 1
     return nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=padding), nn.ReLU(),
         nn.Conv2d(32, 32, 3, padding=padding), nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=padding), nn.ReLU(),
-        nn.MaxPool2d(3, 2),
+        nn.Conv2d(32, 64, 3, padding=padding), nn.MaxPool2d(3, 2), nn.ReLU(),
         nn.Conv2d(64, 80, 3, padding=padding), nn.ReLU(),
-        nn.Conv2d(80, 192, 3, padding=padding), nn.ReLU(),
-        nn.MaxPool2d(2, 2),
+        nn.Conv2d(80, 192, 3, padding=padding), nn.MaxPool2d(2, 2), nn.ReLU(),
     )  # fmt: skip
 
 
 def _residual_stages() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        _Residual(16, 32), nn.MaxPool2d(2, ceil_mode=True),
-        _Residual(32, 64), nn.MaxPool2d(2, ceil_mode=True),
+        nn.Conv2d(1, 16, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+        _Residual(16, 32), nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()),
+        _Residual(32, 64), nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()),
     )  # fmt: skip
 
 
 class _Residual(nn.Module):
-    """A block that starts as a 1x1 convolution: its inner path ends in zeros."""
+    """A block that starts as a 1x1 convolution: its inner path ends in zeros. Its last ReLU follows the pooling."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -96,4 +98,5 @@ class _Residual(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.conv2(F.relu(self.conv1(x))) + self.shortcut(x))
+        maps: Tensor = self.conv2(F.relu(self.conv1(x))) + self.shortcut(x)
+        return maps
