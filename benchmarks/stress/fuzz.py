@@ -427,7 +427,7 @@ def archive(case: Case) -> None:
             with contextlib.suppress(SimganError):
                 read_pixels(member, Preparation())
         with (case.folder / f"again.{kind}").open("wb") as file:
-            write_archive(found, file, lambda number: ("a.png", b"x"), others=True)
+            write_archive(found, file, lambda number: [("a.png", b"x")], others=True)
         found.close()
     if not archives:
         make_plan(check_inputs([path], case.folder / "out"), case.folder / "out", None, (0, 1), ANY)

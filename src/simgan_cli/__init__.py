@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from simgan_cli.data.matching import Match
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
 __version__ = "0.1.0"
@@ -18,14 +19,16 @@ def load_refiner(
     precision: str = "fp32",
     strength: float = 1.0,
     seed: int = 0,
+    match: "Match" = "off",
+    augment: bool = False,
 ) -> "ImageRefiner":
     """Return a trained refiner: a callable that maps NumPy images or tensors to refined ones of the same shape.
 
     `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint or an exported folder. `device` is
     auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16. `strength` is A in x + A (R(x) - x). `seed` chooses
-    among the looks that a refiner trained with noise gives an image. `ImageRefiner.__call__` has the shapes and types
-    of images. Raises SettingsError for a path, device or precision that is not there, CheckpointError for weights that
-    are damaged or do not fit.
+    among the looks of an image. `match` (histogram, mean-std or off) and `augment` are those of `simgan refine`.
+    `ImageRefiner.__call__` has the shapes and types of images. Raises SettingsError for a path, device or precision
+    that is not there, or tones that the model lacks, CheckpointError for weights that are damaged or do not fit.
     """
     from simgan_cli.engine.export.refiner_model import open_model  # torch takes seconds to import
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -35,5 +38,11 @@ def load_refiner(
     if precision not in ("fp32", "bf16"):
         raise SettingsError(f"precision {precision!r}: there are fp32 and bf16")
     return ImageRefiner(
-        open_model(Path(path), step), resolve_device(device), precision=precision, strength=strength, seed=seed
+        open_model(Path(path), step),
+        resolve_device(device),
+        precision=precision,
+        strength=strength,
+        seed=seed,
+        match=match,
+        augment=augment,
     )

@@ -1,5 +1,7 @@
 """Tones of photographs: matched histograms against sorted pixels, mean and deviation against arithmetic."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from simgan_cli.data.decoding import equalize
-from simgan_cli.data.matching import Match, are_equalized, choose_photographs, match_tones, quantiles_of
+from simgan_cli.data.matching import Match, are_equalized, look_generators, match_tones, quantiles_of
 
 RNG = np.random.default_rng(0)
 
@@ -62,13 +64,16 @@ def test_off_returns_the_images() -> None:
     assert match_tones(images, quantiles_of(random_images(2, 1, (4, 4))), [1, 0], "off") is images
 
 
-def test_a_photograph_follows_from_content_and_seed() -> None:
+def test_a_look_follows_from_content_and_seed() -> None:
+    def draws(*arguments: Any) -> list[int]:
+        return [int(generator.integers(7)) for generator in look_generators(*arguments)]
+
     images = random_images(40, 1, (4, 4))
-    chosen = choose_photographs(images, 0, 7)
-    assert set(chosen) == set(range(7))
-    assert choose_photographs(images[::-1], 0, 7) == chosen[::-1]
-    assert choose_photographs(images, 1, 7) != chosen
-    assert len(set(choose_photographs(images, 0, 7, ["left"] * 20 + ["right"] * 20))) <= 2
+    drawn = draws(images, 0)
+    assert set(drawn) == set(range(7))
+    assert draws(images[::-1], 0) == drawn[::-1]
+    assert draws(images, 1) != drawn
+    assert len(set(draws(images, 0, ["left"] * 20 + ["right"] * 20))) <= 2
 
 
 def test_equalized_images_are_recognised() -> None:

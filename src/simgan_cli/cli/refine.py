@@ -106,6 +106,13 @@ def _open_model(settings: RefineConfig) -> "RefinerModel":
     model = open_model(settings.model, settings.step)
     if settings.channels is not None and int(settings.channels) != model.channels:
         raise SettingsError(f"--channels {settings.channels}: the model maps {model.channels}; leave it out")
+    changes_tones = settings.augment or settings.match != "off"
+    if changes_tones and settings.pixels == "packed16":
+        raise SettingsError("--pixels packed16: numbers are never matched nor augmented; leave both out")
+    if settings.copies > 1 and not changes_tones and not (model.network.settings["noise"] and settings.strength):
+        raise SettingsError(
+            f"--copies {settings.copies}: all would be alike; add --match or --augment, or train with --noise"
+        )
     return model
 
 
@@ -131,7 +138,7 @@ def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks,
     share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
     wanted = None if settings.format == "same" else settings.format
     patterns = Patterns(settings.include, settings.exclude)
-    plan = make_plan(inputs, settings.out, wanted, share, patterns, is_recorded=is_recorded)
+    plan = make_plan(inputs, settings.out, wanted, share, patterns, is_recorded=is_recorded, copies=settings.copies)
     if not (settings.skip_existing or settings.overwrite):
         refuse_existing(plan, settings.out, others=settings.copy_others)
     _check_files(settings, plan)
@@ -175,6 +182,7 @@ def _open_refiner(
         tile=settings.tile,
         strength=settings.strength,
         match=settings.match,
+        augment=settings.augment,
         seed=settings.seed,
     )
     size = check_first_image(plan, refiner, settings)
@@ -236,12 +244,13 @@ def _about(model: "RefinerModel", plan: "Plan", settings: RefineConfig) -> str:
     shape = ", ".join(f"{name} {value}" for name, value in model.network.settings.items())
     inputs = ", ".join(str(source.place) for source in plan.sources)
     others = sum(1 for _ in chain(plan.other_tasks(), plan.packed_other_tasks())) if settings.copy_others else 0
+    looks = f" ({plan.copies:,} looks of each)" if plan.copies > 1 else ""
     part = f" (part {plan.part[0] + 1} of {plan.part[1]})" if plan.part[1] > 1 else ""
     return (
         f"model: {model.weights}, {step}{size}, preprocess {model.preprocess}\n"
         f"       {shape}\n"
         f"       sha256 {model.sha256}\n"
-        f"{plan.images:,} images and {others:,} other files{part} of {inputs} -> {settings.out}"
+        f"{plan.images:,} images{looks} and {others:,} other files{part} of {inputs} -> {settings.out}"
     )
 
 
@@ -277,7 +286,7 @@ def _list(plan: "Plan", settings: RefineConfig, model: "RefinerModel", *, json: 
         left = (task for task in tasks if not (settings.skip_existing and not task.archive and task.output.exists()))
         return [[str(task.source), str(task.output)] for task in left]
 
-    images = listed(task for task in plan.image_tasks() if task.odd is None)
+    images = listed(task for task in plan.result_tasks() if task.odd is None)
     odd = (task for task in plan.image_tasks() if task.odd is not None)
     carried = chain(plan.other_tasks(), plan.packed_other_tasks(), odd)
     others = listed(carried) if settings.copy_others else []
@@ -307,6 +316,7 @@ def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str,
         "labels": report.labels,
         "lost": dict(report.lost),
         "sidecars": dict(report.sidecars),
+        "outdated": report.outdated,
         "drift_pixels": drift,
         "seconds": round(report.seconds, 3),
         "images_per_second": round(report.images_per_second, 1),
@@ -366,6 +376,11 @@ def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerMo
         warnings.append(
             f"files carried along hold what renders were before refining: {_counted(report.sidecars)}; write them "
             "again from the refined images where you use them"
+        )
+    if report.outdated:
+        warnings.append(
+            f"files that name images were copied as they are ({len(report.outdated):,}, such as "
+            f"{report.outdated[0]}), and --copies gave images other names; change them, or use labels.csv"
         )
     if report.shifts and max(report.mean_drift, report.p95_drift) > MAX_DRIFT_PIXELS:
         warnings.append(

@@ -45,16 +45,16 @@ def match_tones(images: Levels, bank: Bank, chosen: Sequence[int], kind: Match) 
     return np.array(matched, images.dtype)
 
 
-def choose_photographs(images: Pixels, seed: int, count: int, looks: Sequence[str | None] | None = None) -> list[int]:
-    """Return for each of N images which of `count` photographs it takes: by its content and `seed` alone.
+def look_generators(images: Pixels, seed: int, looks: Sequence[str | None] | None = None) -> list[np.random.Generator]:
+    """Return for each of N images what draws its photograph and degradation: by its content and `seed` alone.
 
-    Images with the same name in `looks` take the same one.
+    Images with the same name in `looks` draw the same.
     """
-    chosen = []
+    generators = []
     for image, look in zip(images, looks or [None] * len(images), strict=True):
         content = image.tobytes() if look is None else look.encode("utf-8", "surrogateescape")
-        chosen.append(int(np.random.default_rng([seed, zlib.crc32(content)]).integers(count)))
-    return chosen
+        generators.append(np.random.default_rng([seed, zlib.crc32(content)]))
+    return generators
 
 
 def are_equalized(images: Pixels) -> bool:

@@ -3,6 +3,7 @@
 import codecs
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 # Longer marks come first: that of UTF-32 (little-endian) begins with that of UTF-16.
@@ -29,6 +30,12 @@ def decode_text(content: bytes) -> str:
             f"not text in UTF-8, UTF-16 or UTF-32 (byte {error.start + mark:,} is no {encoding.upper()}); "
             "save it as UTF-8"
         ) from error
+
+
+def edit_text(content: bytes, edit: Callable[[str], str]) -> bytes:
+    """Return an edited text in the encoding that it has, behind its byte order mark. Raises ValueError for no text."""
+    encoding, mark = _encoding_of(content)
+    return content[:mark] + edit(decode_text(content)).encode(encoding)
 
 
 def read_text(path: Path) -> str:

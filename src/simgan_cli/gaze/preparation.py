@@ -8,10 +8,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from simgan_cli.data.matching import Match
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.engine.export.network_folder import CONFIG, load_network, read_json
 from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
+from simgan_cli.engine.refining.copies import copy_name
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, SettingsError
@@ -197,12 +199,25 @@ def _with_refined(
     return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
 
 
-def refined_by(model: RefinerModel, images: LabelledImages, device: torch.device, seed: int = 0) -> LabelledImages:
-    """Return the images as the refiner makes them, with the same labels; `seed` chooses among its looks."""
-    refiner = ImageRefiner(model, device, seed=seed)
+def refined_by(
+    model: RefinerModel,
+    images: LabelledImages,
+    device: torch.device,
+    seed: int = 0,
+    *,
+    match: Match = "off",
+    augment: bool = False,
+    copies: int = 1,
+) -> LabelledImages:
+    """Return the images as `simgan refine` with these settings makes them, with their labels, copy beside copy."""
+    refiner = ImageRefiner(model, device, seed=seed, match=match, augment=augment)
     count = refiner.capacity(images.size)
     parts = [images.pixels[start : start + count, None] for start in range(0, len(images), count)]
-    pixels = np.concatenate([refiner.refine(part)[:, 0] for part in parts])
+    looks = [np.concatenate([refiner.refine(part, copy=copy)[:, 0] for part in parts]) for copy in range(copies)]
+    if copies > 1:
+        files = [copy_name(file, copy) for file in images.files for copy in range(copies)]
+        images = replace(images.part(np.repeat(np.arange(len(images)), copies)), files=files)
+    pixels = np.stack(looks, axis=1).reshape(images.pixels.shape)
     return replace(images, reader=f"{images.reader}, refined", pixels=pixels)
 
 

@@ -67,7 +67,9 @@ class RefineConfig(Settings):
     keep_value: int | None = setting(None, "Leave pixels of this value as they are, such as 0 for no measurement.", "Images", ge=0, le=65535, metavar="N")
     strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input, 1 the refiner.", "Images", ge=0, le=1, metavar="A")
     match: Match = setting("off", "Give each result the tones of a random photograph of the training.", "Images")
-    seed: Seed = setting(0, "Chooses the looks that a refiner trained with --noise gives.", RUNTIME)
+    augment: bool = setting(False, "Blur, light and noise each result at random, after --match.", "Images")
+    copies: int = setting(1, "Looks of each render, each with its labels. b.png becomes b_0.png, b_1.png and so on.", "Images", ge=1, metavar="N")
+    seed: Seed = setting(0, "Chooses noise, photograph and augmentation. Look I is that of seed + I.", RUNTIME)
     look_by: str = setting("image", "Give one look to each image, to a folder, or to all that match a GLOB such as '(*)_????.png'. Parentheses keep groups apart.", "Images", metavar="image|folder|GLOB")
 
     copy_others: bool = setting(True, "Copy every file that is no picture.", "Labels")

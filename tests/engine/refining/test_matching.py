@@ -1,17 +1,21 @@
 """Refined images take the tones of photographs that the model keeps."""
 
+import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from simgan_cli.data.augmentation import augment
 from simgan_cli.data.decoding import luma
 from simgan_cli.data.matching import quantiles_of
 from simgan_cli.engine.export.refiner_model import open_model, save_tones
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.runtime.device import resolve_device
-from simgan_cli.errors import SettingsError
+from simgan_cli.errors import DataError, SettingsError
 from tests.helpers import write_refiner
 
 CPU = resolve_device("cpu")
@@ -60,6 +64,66 @@ def test_colour_images_keep_their_hues(model: Path) -> None:
     assert luma(dull).mean() > 90
 
 
+def test_with_strength_0_matching_is_the_histogram_baseline(model: Path) -> None:
+    images = renders(4)
+    matched = ImageRefiner(open_model(model), CPU, strength=0, match="histogram", seed=3).refine(images)
+    for before, after in zip(images, matched, strict=True):
+        rng = np.random.default_rng([3, zlib.crc32(before.tobytes())])
+        photograph = PHOTOGRAPHS[int(rng.integers(len(PHOTOGRAPHS)))]
+        ordered = np.sort(before.ravel())
+        ranks = (np.searchsorted(ordered, before, "left") + np.searchsorted(ordered, before, "right")) / 2 / 600
+        shares = (np.arange(256) + 0.5) / 256
+        levels = np.interp(ranks, shares, np.quantile(photograph, shares))
+        assert np.abs(after - levels).max() < 0.501  # rounded
+
+
+def test_results_are_augmented_after_they_are_matched(model: Path) -> None:
+    images = renders(3)
+    matched = ImageRefiner(open_model(model), CPU, match="histogram").refine(images)
+    both = ImageRefiner(open_model(model), CPU, match="histogram", augment=True).refine(images)
+    for image, before, after in zip(images, matched, both, strict=True):
+        rng = np.random.default_rng([0, zlib.crc32(image.tobytes())])
+        rng.integers(len(PHOTOGRAPHS))  # the photograph
+        assert np.array_equal(after[0], augment(before[0], rng))
+
+
+def test_a_copy_is_the_look_of_a_higher_seed(model: Path) -> None:
+    images = renders(3)
+    opened = open_model(model)
+    looks = [ImageRefiner(opened, CPU, seed=1, augment=True).refine(images, copy=copy) for copy in (0, 2)]
+    assert not np.array_equal(*looks)
+    assert np.array_equal(looks[1], ImageRefiner(opened, CPU, seed=3, augment=True).refine(images))
+
+
+def test_results_are_equalized_last_where_photographs_are(model: Path) -> None:
+    flat = replace(open_model(model), equalized=True)
+    images = renders(3)
+    augmented = ImageRefiner(open_model(model), CPU, augment=True).refine(images)
+    made = ImageRefiner(flat, CPU, augment=True).refine(images)
+    for before, after in zip(augmented, made, strict=True):
+        below = np.array([(before <= level).sum() for level in range(256)])  # OpenCV's equalizeHist
+        darkest = below[before.min()]
+        assert np.array_equal(after, np.rint((below - darkest) * (255 / (before.size - darkest)))[before])
+    assert np.array_equal(ImageRefiner(flat, CPU).refine(images), ImageRefiner(open_model(model), CPU).refine(images))
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (1, np.uint16)])
+def test_colour_and_16_bits_are_augmented(model: Path, channels: int, dtype: Any) -> None:
+    top = np.iinfo(dtype).max
+    images = np.random.default_rng(5).integers(0, top, (2, channels, 20, 30)).astype(dtype)
+    made = ImageRefiner(open_model(model), CPU, strength=0, augment=True).refine(images)
+    assert (made.shape, made.dtype) == (images.shape, images.dtype)
+    assert np.abs(made.astype(int) - images).mean() > top / 100
+
+
 def test_a_model_without_tones_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="has no tones of photographs"):
-        ImageRefiner(open_model(write_refiner(tmp_path)), CPU, match="histogram")
+    model = open_model(write_refiner(tmp_path))
+    with pytest.raises(SettingsError, match=r"--match histogram: .* has no tones of photographs"):
+        ImageRefiner(model, CPU, match="histogram")
+    with pytest.raises(SettingsError, match=r"--augment: .* has no tones of photographs"):
+        ImageRefiner(model, CPU, augment=True)
+
+
+def test_floating_point_images_are_not_matched(model: Path) -> None:
+    with pytest.raises(DataError, match="match and augment take uint8 or uint16"):
+        ImageRefiner(open_model(model), CPU, match="histogram")(np.zeros((4, 4), np.float32))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from simgan_cli.data.archives import Archive, open_archive
 from simgan_cli.engine.refining.outcome import Outcome
 from simgan_cli.engine.refining.outputs import Outputs, write_archive
-from simgan_cli.engine.refining.plan import RefineTask, check_inputs, make_plan
+from simgan_cli.engine.refining.plan import Plan, check_inputs, make_plan
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
 from tests.data.test_archives import GOOD_TAR, GOOD_ZIP, info, tar_of
 from tests.helpers import members, pack, write_images
@@ -33,14 +33,14 @@ def renders(tmp_path: Path) -> Path:
 
 def written(archive: Archive, output: Path, results: dict[str, tuple[str, bytes]], *, others: bool = True) -> Path:
     """Write an archive with new names and contents of images, by their old names."""
-    by_number = {entry.number: results.get(entry.name) for entry in archive.images}
+    by_number = {entry.number: [results[entry.name]] if entry.name in results else [] for entry in archive.images}
     with output.open("wb") as file, closing(archive):
-        write_archive(archive, file, by_number.__getitem__, others=others)
+        write_archive(archive, file, by_number.get, others=others)
     return output
 
 
-def tasks_of(archive: Path, out: Path) -> list[RefineTask]:
-    return list(make_plan(check_inputs([archive], out), out, None, (0, 1)).image_tasks())
+def plan_of(archive: Path, out: Path) -> Plan:
+    return make_plan(check_inputs([archive], out), out, None, (0, 1))
 
 
 @pytest.mark.parametrize("layout", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
@@ -117,8 +117,9 @@ def test_names_may_change_and_others_stay_behind(renders: Path, tmp_path: Path, 
 def test_the_same_results_in_another_order_give_the_same_bytes(renders: Path, tmp_path: Path, name: str) -> None:
     archive = pack(renders, tmp_path / name)
     for place, order in (("1", 1), ("2", -1)):
-        outputs = Outputs(None, others=True, skip_existing=False)
-        *early, last = tasks_of(archive, tmp_path / place)[::order]
+        plan = plan_of(archive, tmp_path / place)
+        outputs = Outputs(plan, others=True, skip_existing=False)
+        *early, last = list(plan.image_tasks())[::order]
         for task in early:
             assert outputs.keep(Outcome(task, "refined"), task.name.encode()) == []
             assert not (tmp_path / place / name).exists()
@@ -150,8 +151,9 @@ def test_a_damaged_companion_leaves_nothing_half_written(tmp_path: Path) -> None
         zipped.writestr("a.png", b"x" * 600)
         zipped.writestr("a.json", b"label")
     (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"label", b"lable"))
-    [task] = tasks_of(tmp_path / "a.zip", tmp_path / "out")
-    [outcome] = Outputs(None, others=True, skip_existing=False).keep(Outcome(task, "refined"), b"new")
+    plan = plan_of(tmp_path / "a.zip", tmp_path / "out")
+    [task] = plan.image_tasks()
+    [outcome] = Outputs(plan, others=True, skip_existing=False).keep(Outcome(task, "refined"), b"new")
     assert outcome.status == "failed"
     assert "Bad CRC-32" in outcome.reason
     assert list((tmp_path / "out").iterdir()) == []
@@ -178,4 +180,4 @@ def test_damage_anywhere_is_an_error_of_ours(
             except UnreadableImage as error:
                 assert str(path) in str(error)
         with suppress(UnreadableArchive):
-            write_archive(archive, io.BytesIO(), lambda number: (f"new-{number}.png", b"new"), others=True)
+            write_archive(archive, io.BytesIO(), lambda number: [(f"new-{number}.png", b"new")], others=True)

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from simgan_cli.data.patterns import ANY
 from simgan_cli.data.selection import Selection
 from simgan_cli.data.tree import Tree
+from simgan_cli.engine.refining.copies import output_name
 from simgan_cli.engine.refining.plan import (
     Plan,
     Source,
     _ignores_case,
     check_inputs,
     folders_in,
-    output_name,
 )
 from simgan_cli.engine.refining.plan import make_plan as plan_of
 from simgan_cli.errors import DataError, SettingsError

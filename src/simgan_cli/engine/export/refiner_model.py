@@ -52,6 +52,7 @@ class RefinerModel:
     background: str = "#000000"  # or keep, or another colour: what transparent pixels are laid on
     tone_curve: Curve = "srgb"
     conclusion: str | None = None  # of its training, in one line
+    equalized: bool = False  # the histograms of the photographs
     tones: Bank | None = None  # of photographs of the target; None where they mean numbers, as of depth
 
     @property
@@ -163,6 +164,7 @@ class _Facts(BaseModel):
     background: PlainBackground = "#000000"
     tone_curve: Curve = "srgb"
     conclusion: str | None = None
+    equalized: bool = False
 
 
 def _facts(config: dict[str, Any], source: Path) -> dict[str, Any]:

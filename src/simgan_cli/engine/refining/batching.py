@@ -10,11 +10,11 @@ from simgan_cli.engine.refining.plan import RefineTask
 MAX_WAITING_BYTES = 64_000_000  # of decoded images in front of the network, and as many behind it
 
 Group = list[tuple[RefineTask, Picture]]
-Key = tuple[str, tuple[int, ...]]  # type and shape of pixels
+Key = tuple[int | None, str, tuple[int, ...]]  # which look; type and shape of pixels
 
 
 class SizeBuckets:
-    """Pictures that wait for others of their size, so that the network gets full batches."""
+    """Pictures that wait for others of their size and look, so that the network gets full batches."""
 
     def __init__(self, refiner: ImageRefiner) -> None:
         self._refiner = refiner
@@ -24,13 +24,13 @@ class SizeBuckets:
     def add(self, task: RefineTask, picture: Picture) -> Iterator[Group]:
         """Take a picture in and yield the groups that are due: full, or too much for memory."""
         pixels = picture.pixels
-        key = (pixels.dtype.str, pixels.shape)
+        key = (task.copy, pixels.dtype.str, pixels.shape)
         self._groups.setdefault(key, []).append((task, picture))
         self._bytes += pixels.nbytes
         if len(self._groups[key]) >= self._refiner.capacity((pixels.shape[1], pixels.shape[2])):
             yield self._take(key)
         if self._bytes > MAX_WAITING_BYTES:
-            yield self._take(max(self._groups, key=lambda key: len(self._groups[key]) * math.prod(key[1])))
+            yield self._take(max(self._groups, key=lambda key: len(self._groups[key]) * math.prod(key[2])))
 
     def rest(self) -> Iterator[Group]:
         """Yield what is left."""

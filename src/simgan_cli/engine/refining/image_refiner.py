@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simgan_cli.data.augmentation import augment
 from simgan_cli.data.decoding import Pixels, equalize, luma
-from simgan_cli.data.matching import Match, choose_photographs, match_tones
+from simgan_cli.data.matching import Levels, Match, look_generators, match_tones
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.method.networks import receptive_field
@@ -44,13 +45,16 @@ class ImageRefiner:
         strength: float = 1.0,
         seed: int = 0,
         match: Match = "off",
+        augment: bool = False,
     ) -> None:
-        if match != "off" and model.tones is None:
+        self.match: Match = match
+        self.augment = augment
+        if self._changes_tones and model.tones is None:
+            flag = "--augment" if match == "off" else f"--match {match}"
             raise SettingsError(
-                f"--match {match}: {model.weights} has no tones of photographs beside it; take the refiner "
+                f"{flag}: {model.weights} has no tones of photographs beside it; take the refiner "
                 "that a run on pictures exported (RUN/refiner)"
             )
-        self.match: Match = match
         self.model, self.device, self.strength, self.seed = model, device, strength, seed
         self._network = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._autocast: Callable[[], AbstractContextManager[object]] = autocast(precision, device)
@@ -104,14 +108,17 @@ class ImageRefiner:
             raise DataError(f"images of type {batch.dtype}; wanted uint8, uint16 or floating point")
         if self.model.preprocess == "equalize":
             raise DataError("floating-point images; this refiner equalizes histograms, of uint8 or uint16 images alone")
+        if self._changes_tones:
+            raise DataError("floating-point images; match and augment take uint8 or uint16 images alone")
         if not bool((batch.abs() <= 1.001).all()):  # false for NaN, too
             raise DataError("floating-point images with values outside [-1, 1], or NaN; scale them")
         return self._blend(batch.float())
 
-    def refine(self, pixels: Pixels, looks: Sequence[str | None] | None = None) -> Pixels:
+    def refine(self, pixels: Pixels, looks: Sequence[str | None] | None = None, copy: int = 0) -> Pixels:
         """Refine images of one size, N x C x H x W, uint8 or uint16, C 1 or 3; return the same shape and type.
 
         Images with the same name in `looks` get the same noise; by default, and for None, noise follows from the image.
+        Each `copy` is another look: the one that copy 0 has under the seed that is higher by `copy`.
 
         Where the model has other channels than the images, it sees their luma and only that changes (hues stay), or
         grey as three equal channels and the luma of its result is kept.
@@ -119,12 +126,14 @@ class ImageRefiner:
         channels, wanted = pixels.shape[1], self.model.channels
         seen = pixels if channels == wanted else luma(pixels) if wanted == 1 else np.repeat(pixels, 3, axis=1)
         prepared = _equalize(seen) if self.model.preprocess == "equalize" else seen
-        blended = self._blend(to_network(torch.from_numpy(prepared)), looks)
-        if self.model.tones is not None and self.match != "off":
-            chosen = choose_photographs(seen, self.seed, len(self.model.tones), looks)
+        blended = self._blend(to_network(torch.from_numpy(prepared)), looks, copy)
+        if self._changes_tones:
             levels = (blended.clamp(-1, 1).numpy() + 1) / 2  # before they are rounded to few grey levels
-            blended = torch.from_numpy(match_tones(levels, self.model.tones, chosen, self.match)) * 2 - 1
+            toned = self._toned(levels, look_generators(seen, self.seed + copy, looks))
+            blended = torch.from_numpy(toned) * 2 - 1
         refined = to_pixels(blended, pixels.dtype)
+        if self._changes_tones and self.model.equalized:
+            refined = _equalize(refined)
         if channels == wanted:
             return refined
         if wanted == 3:
@@ -137,15 +146,30 @@ class ImageRefiner:
         """Return how many images of `size` (H, W) are worth being refined together."""
         return max(1, min(self.batch_size, 2 * self._streams * self._pixels_in_a_pass // (size[0] * size[1])))
 
+    @property
+    def _changes_tones(self) -> bool:
+        return self.match != "off" or self.augment
+
+    def _toned(self, levels: Levels, generators: Sequence[np.random.Generator]) -> Levels:
+        """Return refined images, N x C x H x W in [0, 1], matched, and augmented at 8 bits, as settings say."""
+        if self.match != "off" and self.model.tones is not None:
+            chosen = [int(generator.integers(len(self.model.tones))) for generator in generators]
+            levels = match_tones(levels, self.model.tones, chosen, self.match)
+        if self.augment:
+            images = to_pixels(torch.from_numpy(levels) * 2 - 1, np.dtype(np.uint8))
+            augmented = [augment(_channels_last(image), rng) for image, rng in zip(images, generators, strict=True)]
+            levels = np.stack([_channels_first(image) for image in augmented]).astype(levels.dtype) / 255
+        return levels
+
     @torch.no_grad()
-    def _blend(self, x: Tensor, looks: Sequence[str | None] | None = None) -> Tensor:
+    def _blend(self, x: Tensor, looks: Sequence[str | None] | None = None, copy: int = 0) -> Tensor:
         """Return x + A (R(x) - x), N x C x H x W float32 on the CPU; do half as much at once where memory ends."""
         if self.strength == 0:
             return x
         while True:
             try:
                 noisy = self.model.network.settings["noise"]
-                seen = beside_their_own_noise(x, self.seed, looks) if noisy else x
+                seen = beside_their_own_noise(x, self.seed + copy, looks) if noisy else x
                 refined = in_tiles(self._run_in_passes, seen, self._tile, self._margin)
                 return refined if self.strength == 1 else x + self.strength * (refined - x)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -188,5 +212,12 @@ def _tensor_of(array: NDArray[Any]) -> Tensor:
 
 
 def _equalize(pixels: Pixels) -> Pixels:
-    images = [image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1)) for image in pixels]
-    return np.stack([np.moveaxis(np.atleast_3d(equalize(image)), -1, 0) for image in images])
+    return np.stack([_channels_first(equalize(_channels_last(image))) for image in pixels])
+
+
+def _channels_last(image: Pixels) -> Pixels:
+    return image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1))
+
+
+def _channels_first(image: Pixels) -> Pixels:
+    return np.moveaxis(np.atleast_3d(image), -1, 0)

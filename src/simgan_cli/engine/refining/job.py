@@ -5,12 +5,12 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -59,6 +59,14 @@ class Listener(Protocol):
         """Something a person should look at happened."""
 
 
+class _Read(NamedTuple):
+    """What came of reading an image: results that are certain already, and the looks to make of its picture."""
+
+    task: RefineTask
+    outcomes: list[Outcome]
+    pictures: Sequence[tuple[RefineTask, Picture]] = ()
+
+
 class RefineJob:
     """One process's part of a refining job: read, refine and write at the same time, in bounded memory."""
 
@@ -74,7 +82,7 @@ class RefineJob:
         self.surprises: dict[str, str] = {}  # images that look like labels only once they are decoded
         self.manifest: Manifest | None = None
         self.refining: deque[tuple[Group, Pixels, Future[Pixels]]] = deque()
-        self.outputs = Outputs(plan.format, others=config.copy_others, skip_existing=config.skip_existing)
+        self.outputs = Outputs(plan, others=config.copy_others, skip_existing=config.skip_existing)
 
     def run(self, ranks: Ranks) -> Report:
         """Do this part of the job. Raises OSError where a result cannot be written.
@@ -100,7 +108,7 @@ class RefineJob:
 
     def _note_unusable(self) -> None:
         unusable = self.plan.unusable()
-        self.report.images = self.plan.images + sum(is_image for _, _, is_image in unusable)
+        self.report.images = self.plan.copies * self.plan.images + sum(is_image for _, _, is_image in unusable)
         for path, reason, is_image in unusable:
             self.listener.warning(f"{path}: {reason}" + ("" if is_image else "; not carried along"))
             if is_image:
@@ -135,19 +143,18 @@ class RefineJob:
         finally:
             self.outputs.close()
 
-    def _refine_as_read(self, items: Iterator[tuple[RefineTask, Picture | list[Outcome]]]) -> None:
+    def _refine_as_read(self, items: Iterator["_Read"]) -> None:
         buckets = SizeBuckets(self.refiner)
         while not self.stop.reason:
             with self._timed("reading"):
                 item = next(items, None)
             if item is None:
                 break
-            task, result = item
-            if isinstance(result, Picture):
-                for group in buckets.add(task, result):
+            if item.outcomes:
+                self._note(item.outcomes)
+            for look, picture in item.pictures:
+                for group in buckets.add(look, picture):
                     self._refine(group)
-            else:
-                self._note(result)
             if self.outputs.archives_in_hand > 4 * MAX_OPEN_ARCHIVES:
                 for group in buckets.rest():
                     self._refine(group)
@@ -162,23 +169,31 @@ class RefineJob:
         for done in outcomes:
             self._note(done)
 
-    def _read(self, task: RefineTask) -> tuple[RefineTask, Picture | list[Outcome]]:
-        """Read one image, in one of the reading threads."""
+    def _read(self, task: RefineTask) -> "_Read":
+        """Read one image for all its looks, in one of the reading threads."""
+        looks, outcomes = [], []
         try:
-            earlier = self.outputs.finished_result(task)
-            if earlier is not None:
-                source, output = (sha256_of_content(file) if self.manifest else None for file in (task.source, earlier))
-                skipped = Outcome(task, "skipped", source_sha256=source, output_sha256=output)
-                return task, self.outputs.keep(skipped, None)
+            for look in self.plan.looks(task):
+                earlier = self.outputs.finished_result(look)
+                if earlier is None:
+                    looks.append(look)
+                else:
+                    outcomes += self._skip(look, earlier)
+            if not looks:
+                return _Read(task, outcomes)
             if task.odd is not None:
-                return task, self._carry_image(task, task.odd, read_content(task.source))
+                return _Read(task, self._carry_image(task, task.odd, read_content(task.source)))
             picture = read_picture(task.source, self.reading)
             if why := task.origin.selection.oddity(task.source, picture.decoded):
-                return task, self._carry_image(task.carried(why), why, picture.content)
+                return _Read(task, self._carry_image(task.carried(why), why, picture.content))
             check_channels(picture, self.refiner, self.config.channels)
         except UnreadableImage as error:
-            return task, self.outputs.keep(Outcome(task, "failed", error.reason), None)
-        return task, picture
+            return _Read(task, outcomes + self.outputs.keep(Outcome(task, "failed", error.reason), None))
+        return _Read(task, outcomes, [(look, picture) for look in looks])
+
+    def _skip(self, task: RefineTask, earlier: Readable) -> list[Outcome]:
+        source, output = (sha256_of_content(file) if self.manifest else None for file in (task.source, earlier))
+        return self.outputs.keep(Outcome(task, "skipped", source_sha256=source, output_sha256=output), None)
 
     def _carry_image(self, task: RefineTask, why: str, content: bytes) -> list[Outcome]:
         """Carry along an image that looks like a label, as all that is no picture."""
@@ -193,7 +208,8 @@ class RefineJob:
             self._collect()
         pixels = np.stack([picture.pixels for _, picture in group])
         looks = [self.look_of(task) for task, _ in group]
-        self.refining.append((group, pixels, self.network.submit(self.refiner.refine, pixels, looks)))
+        copy = group[0][0].copy or 0  # that of all
+        self.refining.append((group, pixels, self.network.submit(self.refiner.refine, pixels, looks, copy)))
 
     def _collect(self) -> None:
         """Hand the results of the oldest group to the writers."""
@@ -235,6 +251,8 @@ class RefineJob:
         for outcome in outcomes:
             if self.manifest is not None:
                 self.manifest.add(outcome)
+            if outcome.task.copy is None:  # it stands for all looks
+                self.report.images -= self.plan.copies - 1
             self._count(outcome)
         self.listener.advanced(self.report.done + self.outputs.waiting, self.report.images)
 
@@ -258,21 +276,31 @@ class RefineJob:
 
     def _carry(self, task: RefineTask) -> Outcome:
         """Carry one file along; those in archives go with their images."""
-        source = cast("Path", task.source)
+        source, copies = cast("Path", task.source), self.plan.loose_copies[task.origin.place]
         try:
             if not (self.config.skip_existing and task.output.exists()):
                 self.outputs.make_folder(task.output.parent)
-                copy_atomic(source, task.output)
+                if copies.is_edited(task.path):
+                    write_atomic(task.output, copies.edited(task.path, source.read_bytes()))
+                else:
+                    copy_atomic(source, task.output)
         except OSError as error:
             if error.filename not in (str(source), str(source.resolve())) or is_shortage(error):
                 raise  # of the result
             return Outcome(task, "failed", f"{error.strerror or error}; not carried along")
-        return Outcome(task, "carried", labels=1, sidecars=sidecar_kinds([(source.name, source.read_bytes)]))
+        return Outcome(
+            task,
+            "carried",
+            labels=1,
+            sidecars=sidecar_kinds([(source.name, source.read_bytes)]),
+            outdated=(str(source),) if copies.is_outdated(task.path, source.read_bytes) else (),
+        )
 
     def _draw_comparison(self, path: Path) -> None:
         """Draw images from all over the job that have a result, refined now or earlier."""
         step = max(1, self.plan.images // MAX_COMPARED_IMAGES)
-        chosen = (task for task in self.plan.image_tasks() if task.number % step == 0 and task.file.exists())
+        first_looks = (self.plan.looks(task)[0] for task in self.plan.image_tasks() if task.number % step == 0)
+        chosen = (task for task in first_looks if task.file.exists())
         rows = []
         for task in islice(chosen, MAX_COMPARED_IMAGES):
             try:
@@ -292,10 +320,9 @@ class RefineJob:
         yield
         self.report.waited[name] = self.report.waited.get(name, 0.0) + time.perf_counter() - started
 
-    def _cost_of_reading(self, item: tuple[RefineTask, Picture | list[Outcome]]) -> int:
-        task, result = item
-        size = result.pixels.nbytes + len(result.content) if isinstance(result, Picture) else 0
-        return max(self._least_cost(task), size)
+    def _cost_of_reading(self, item: "_Read") -> int:
+        size = sum(picture.pixels.nbytes + len(picture.content) for _, picture in item.pictures[:1])
+        return max(self._least_cost(item.task), size)
 
     def _cost_of_writing(self, item: tuple[RefineTask, Picture, Pixels]) -> int:
         return max(self._least_cost(item[0]), 2 * item[2].nbytes)

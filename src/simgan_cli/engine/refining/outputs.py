@@ -17,25 +17,26 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
-from simgan_cli.data.archives import Archive, Member, Readable, TarArchive, ZipArchive, open_archive
+from simgan_cli.data.archives import Archive, Entry, Member, Readable, TarArchive, ZipArchive, open_archive
+from simgan_cli.engine.refining.copies import Copies
 from simgan_cli.engine.refining.outcome import Outcome
-from simgan_cli.engine.refining.plan import RefineTask, output_name
+from simgan_cli.engine.refining.plan import Plan, RefineTask
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
 from simgan_cli.files import atomic_file, sha256_of, sync_directory, write_atomic
-from simgan_cli.settings.refine import FormatName
 
 IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 ARRAYS = re.compile(r"\.(npz|h5|hdf5|tfrecord|lmdb|mdb|parquet)$", re.IGNORECASE)
 CHECKSUMS = re.compile(r"(md5|sha\d+)(sums?)?(\.txt)?$", re.IGNORECASE)
 
-Results = Callable[[int], tuple[str, bytes] | None]  # new name and content of the image of this number; None: left out
+# New names and contents of the member of this number, none where it is left out; None: it stays as it is.
+Results = Callable[[int], list[tuple[str, bytes]] | None]
 
 
 class Outputs:
     """The results of one process's part of a job; its methods may be called by several threads at once."""
 
-    def __init__(self, wanted: FormatName | None, *, others: bool, skip_existing: bool) -> None:
-        self._format, self._others, self._skip_existing = wanted, others, skip_existing
+    def __init__(self, plan: Plan, *, others: bool, skip_existing: bool) -> None:
+        self._plan, self._others, self._skip_existing = plan, others, skip_existing
         self._folders: set[Path] = set()  # written to
         self._archives: dict[Path, _OpenArchive] = {}  # in hand, by output
         self._lock = threading.Lock()
@@ -71,7 +72,7 @@ class Outputs:
             certain.append(outcome)
         else:
             archive.outcomes.append(outcome)
-        if archive.put(task.source.entry.number, task.name, content):
+        if archive.put(task, task.source.entry.number, content):
             certain += self._finish(archive)
         return certain
 
@@ -96,10 +97,12 @@ class Outputs:
         with self._lock:
             if task.file not in self._archives:
                 self.make_folder(task.file.parent)
-                self._archives[task.file] = _OpenArchive(source, task.file, self._finished(task, source))
+                copies = self._plan.packed_copies(task.origin, source)
+                finished = self._finished(task, source, copies)
+                self._archives[task.file] = _OpenArchive(source, task.file, copies, finished)
             return self._archives[task.file]
 
-    def _finished(self, task: RefineTask, source: Archive) -> dict[str, Member]:
+    def _finished(self, task: RefineTask, source: Archive, copies: Copies) -> dict[str, Member]:
         """Return the members of what an earlier call made of `source`, by name; {} unless it may stay and has all."""
         if not self._skip_existing:
             return {}
@@ -109,9 +112,9 @@ class Outputs:
             return {}  # not there, or of another hand: this program leaves no halves
         oddity = task.origin.selection.oddity
         odd = {entry.name for entry in source.images if oddity(Member(source, entry))}
-        wanted = {output_name(entry.name, self._format) for entry in source.images if entry.name not in odd}
+        wanted = {name for entry in source.images if entry.name not in odd for name in copies.images(entry.name)}
         if self._others:
-            wanted |= odd | {entry.name for entry in source.others}
+            wanted |= odd | {name for entry in source.others for name in copies.others(entry.name)}
         return members if wanted <= members.keys() else {}
 
     def _finish(self, archive: "_OpenArchive") -> list[Outcome]:
@@ -122,7 +125,14 @@ class Outputs:
                 archive.write(others=self._others)
             if outcomes and self._others:
                 others = [(entry.name, partial(source.read, entry)) for entry in source.others]
-                outcomes[-1] = replace(outcomes[-1], labels=len(others), sidecars=sidecar_kinds(others))
+                outcomes[-1] = replace(
+                    outcomes[-1],
+                    labels=sum(len(archive.copies.others(name)) for name, _ in others),
+                    sidecars=sidecar_kinds(others),
+                    outdated=tuple(
+                        f"{source.path}/{name}" for name, read in others if archive.copies.is_outdated(name, read)
+                    ),
+                )
         except (UnreadableArchive, UnreadableImage) as error:
             outcomes = [Outcome(outcome.task, "failed", error.reason) for outcome in outcomes]
         finally:
@@ -135,34 +145,37 @@ class Outputs:
 class _OpenArchive:
     """An archive in hand: takes results in any order, spooled on disk, until the last one is there."""
 
-    def __init__(self, source: Archive, output: Path, finished: dict[str, Member]) -> None:
-        self.source, self.output = source, output
+    def __init__(self, source: Archive, output: Path, copies: Copies, finished: dict[str, Member]) -> None:
+        self.source, self.output, self.copies = source, output, copies
         self.finished = finished  # what an earlier call wrote, by name; {} where this one writes the archive
         self.outcomes: list[Outcome] = []
-        self._missing = len(source.images)
+        self._missing = copies.count * len(source.images)
         self._spool: BinaryIO | None = None
-        self._places: dict[int, tuple[str, int, int]] = {}  # by number: name, offset and size in the spool
+        # by number: which look, name, offset and size in the spool
+        self._places: dict[int, list[tuple[int, str, int, int]]] = {entry.number: [] for entry in source.images}
+        self._labels: dict[int, Entry] = {}  # members to carry along, by number
         self._lock = threading.Lock()
         self._files = ExitStack()
         for archive in {source, *(member.archive for member in finished.values())}:
             self._files.callback(archive.close)
 
-    def put(self, number: int, name: str, content: bytes | None) -> bool:
+    def put(self, task: RefineTask, number: int, content: bytes | None) -> bool:
         """Keep what becomes of an image, None for nothing; return whether it was the last. Raises OSError."""
         with self._lock:
             if content is not None:
                 if self._spool is None:
                     spool = tempfile.TemporaryFile(dir=self.output.parent)  # noqa: SIM115 - `close` closes it
                     self._spool = cast("BinaryIO", self._files.enter_context(spool))
-                self._places[number] = name, self._spool.tell(), len(content)
+                self._places[number].append((task.copy or 0, task.name, self._spool.tell(), len(content)))
                 self._spool.write(content)
-            self._missing -= 1
+            self._missing -= self.copies.count if task.copy is None else 1  # which stands for all looks, or is one
             return not self._missing
 
     def write(self, *, others: bool) -> None:
         """Make the output, whole or not at all. Raises UnreadableArchive and OSError."""
         if self._spool is not None:
             self._spool.flush()
+        self._labels = {entry.number: entry for entry in self.source.others} if others else {}
         with atomic_file(self.output, synced=False) as file:
             write_archive(self.source, file, self._result, others=others)
 
@@ -170,11 +183,20 @@ class _OpenArchive:
         """Close all files."""
         self._files.close()
 
-    def _result(self, number: int) -> tuple[str, bytes] | None:
-        if self._spool is None or number not in self._places:
+    def _result(self, number: int) -> list[tuple[str, bytes]] | None:
+        if number not in self._places:
+            return self._label_files(self._labels[number]) if number in self._labels else None
+        spool = cast("BinaryIO", self._spool)
+        return [
+            (name, os.pread(spool.fileno(), size, offset)) for _, name, offset, size in sorted(self._places[number])
+        ]
+
+    def _label_files(self, entry: Entry) -> list[tuple[str, bytes]] | None:
+        names, is_edited = self.copies.others(entry.name), self.copies.is_edited(entry.name)
+        if names == [entry.name] and not is_edited:
             return None
-        name, offset, size = self._places[number]
-        return name, os.pread(self._spool.fileno(), size, offset)
+        content = self.source.read(entry)
+        return [(name, self.copies.edited(entry.name, content) if is_edited else content) for name in names]
 
 
 def write_archive(source: Archive, file: BinaryIO, results: Results, *, others: bool) -> None:
@@ -183,27 +205,25 @@ def write_archive(source: Archive, file: BinaryIO, results: Results, *, others: 
     The same input gives the same bytes; of a zip's members, extra fields are not kept. Raises UnreadableArchive where
     a member cannot be carried along, OSError where the result cannot be written.
     """
-    images = {entry.number for entry in source.images}
     with source.reported():
         if isinstance(source, ZipArchive):
-            _write_zip(source, file, results, images, others=others)
+            _write_zip(source, file, results, others=others)
         elif isinstance(source, TarArchive) and source.is_compressed:
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as target:  # no name, no time of day
-                _write_tar(source, cast("IO[bytes]", target), results, images, others=others)
+                _write_tar(source, cast("IO[bytes]", target), results, others=others)
         elif isinstance(source, TarArchive):
-            _write_tar(source, file, results, images, others=others)
+            _write_tar(source, file, results, others=others)
 
 
-def _write_tar(source: TarArchive, target: IO[bytes], results: Results, images: set[int], *, others: bool) -> None:
+def _write_tar(source: TarArchive, target: IO[bytes], results: Results, *, others: bool) -> None:
     copied = 0  # everything up to here in the source is dealt with
     for number, (member, end) in enumerate(source.headers()):
-        if number not in images:
+        made = results(number)
+        if made is None:
             continue
         if others:
             _copy(source, copied, member.offset, target)
-        result = results(number)
-        if result is not None:
-            name, content = result
+        for name, content in made:
             target.write(_tar_header(member, _raw_name(member.name, name), len(content)))
             target.write(content)
             target.write(bytes(-len(content) % tarfile.BLOCKSIZE))
@@ -229,15 +249,14 @@ def _tar_header(member: tarfile.TarInfo, name: str, size: int) -> bytes:
     return header.tobuf(tarfile.PAX_FORMAT if header.pax_headers else tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
-def _write_zip(source: ZipArchive, file: BinaryIO, results: Results, images: set[int], *, others: bool) -> None:
+def _write_zip(source: ZipArchive, file: BinaryIO, results: Results, *, others: bool) -> None:
     zipped = source.zipped()
     with zipfile.ZipFile(file, "w") as target:
         target.comment = zipped.comment
         for number, member in enumerate(zipped.infolist()):
-            if number in images:
-                result = results(number)
-                if result is not None:
-                    name, content = result
+            made = results(number)
+            if made is not None:
+                for name, content in made:
                     target.writestr(_zip_header(member, _raw_name(member.filename, name)), content)
             elif others:
                 header = _zip_header(member, member.filename)

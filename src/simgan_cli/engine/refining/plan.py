@@ -10,12 +10,12 @@ from itertools import chain, groupby, islice
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
-from simgan_cli.data.archives import Archive, Entry, Member, Readable, open_archive
+from simgan_cli.data.archives import Archive, Member, Readable, open_archive
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.selection import Selection, no_image, path_in, select_pictures
 from simgan_cli.data.texts import names_in
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, Tree, holds_images, is_archive, part_of, read_tree, reading
-from simgan_cli.engine.refining.image_file import FORMATS
+from simgan_cli.engine.refining.copies import Copies, copy_name, output_name
 from simgan_cli.errors import SettingsError, UnreadableArchive
 from simgan_cli.settings.refine import FormatName
 
@@ -45,10 +45,14 @@ class Source:
         """All files that are no pictures."""
         return [*self.tree.others, *self.tree.hidden]
 
+    def output_of(self, archive: Archive) -> Path:
+        """Return where the results of one of the archives go."""
+        return self.destination / archive.path.relative_to(self.tree.root)
+
 
 @dataclass(frozen=True)
 class RefineTask:
-    """One file to make, of a file or an archive's member: `number` counts within this process's part."""
+    """One file to make, of a file or an archive's member: `number` counts the files of this process's part."""
 
     number: int
     source: Readable
@@ -56,6 +60,7 @@ class RefineTask:
     origin: Source
     archive: Path | None = None  # to write `output` into
     odd: str | None = None  # why the image is carried along unrefined
+    copy: int | None = None  # which of several looks it is
 
     def carried(self, why: str) -> "RefineTask":
         """Return the task to carry the image along, under its own name, which --format may have changed."""
@@ -85,10 +90,11 @@ class Plan:
     sources: list[Source]
     format: FormatName | None  # None: that of the input
     part: tuple[int, int] = (0, 1)
+    copies: int = 1  # looks of each image
 
     @cached_property
     def images(self) -> int:
-        """Images of this part."""
+        """Images of this part, each counted once."""
         loose = sum(len(source.tree.images) for source in self.sources)
         return len(part_of(range(loose), *self.part)) + sum(len(archive.images) for _, archive in self.archives())
 
@@ -102,22 +108,60 @@ class Plan:
             why = task.origin.selection.oddity(task.source)
             yield task.carried(why) if why else task
 
+    def looks(self, task: RefineTask) -> list[RefineTask]:
+        """Return a task for each look of an image; an image that is carried along has one."""
+        if self.copies == 1 or task.odd is not None:
+            return [task]
+        names = [copy_name(task.output.name, copy) for copy in range(self.copies)]
+        return [replace(task, output=task.output.with_name(name), copy=copy) for copy, name in enumerate(names)]
+
+    def result_tasks(self) -> Iterator[RefineTask]:
+        """Yield all looks of the images of this part, in order."""
+        return chain.from_iterable(map(self.looks, self.image_tasks()))
+
+    @cached_property
+    def loose_copies(self) -> dict[Path, Copies]:
+        """What --copies makes of files, by the place of their input."""
+        return {source.place: self._copies(source, source.tree.images) for source in self.sources}
+
+    def loose_pairs(self, source: Source) -> Iterator[tuple[str, str]]:
+        """Yield each file of an input with each name that is made of it."""
+        tree = source.tree
+        yield from ((path, path) for path in tree.archives)
+        yield from self.loose_copies[source.place].pairs(tree.images, source.others)
+
+    def packed_copies(self, source: Source, archive: Archive) -> Copies:
+        """Return what --copies makes of an archive's members."""
+        return self._copies(source, [entry.name for entry in archive.images])
+
+    def _copies(self, source: Source, images: list[str]) -> Copies:
+        return Copies(self.copies, [path for path in images if path not in source.selection.odd], self.format)
+
     def _image_tasks(self) -> Iterator[RefineTask]:
         number = -1
         for number, (source, path) in enumerate(self._loose([source.tree.images for source in self.sources])):
             output = source.destination / output_name(path, self.format)
             yield RefineTask(number, source.tree.root / path, output, source)
-        packed = ((archive.images, archive, source, self.format) for source, archive in self.archives())
-        yield from _packed_tasks(number + 1, packed)
+        for source, archive in self.archives():
+            place = source.output_of(archive)
+            for entry in archive.images:
+                number += 1
+                output = place / output_name(entry.name, self.format)
+                yield RefineTask(number, Member(archive, entry), output, source, place)
 
     def other_tasks(self) -> Iterator[RefineTask]:
         """Yield the files of this part that are no images, in order; those in archives go with their images."""
         for number, (source, path) in enumerate(self._loose([source.others for source in self.sources])):
-            yield RefineTask(number, source.tree.root / path, source.destination / path, source)
+            for name in self.loose_copies[source.place].others(path):
+                yield RefineTask(number, source.tree.root / path, source.destination / name, source)
 
     def packed_other_tasks(self) -> Iterator[RefineTask]:
         """Yield the other members of this part's archives."""
-        yield from _packed_tasks(0, ((archive.others, archive, source, None) for source, archive in self.archives()))
+        for source, archive in self.archives():
+            place, copies = source.output_of(archive), self.packed_copies(source, archive)
+            for number, entry in enumerate(archive.others):
+                for name in copies.others(entry.name):
+                    yield RefineTask(number, Member(archive, entry), place / name, source, place)
 
     def empty_folders(self) -> list[Path]:
         """Return the folders to make that nothing goes into."""
@@ -145,9 +189,8 @@ class Plan:
         """Return whether `file` is one of those that the job, all parts of it, reads or makes."""
         place = file.resolve()
         for source in self.sources:
-            kept = [*source.tree.archives, *source.others]
-            read = [*source.tree.images, *kept]
-            made = [*(output_name(name, self.format) for name in source.tree.images), *kept]
+            read = [*source.tree.images, *source.tree.archives, *source.others]
+            made = [name for _, name in self.loose_pairs(source)]
             for folder, names in ((source.tree.root.resolve(), read), (source.destination.resolve(), made)):
                 if place.is_relative_to(folder) and str(place.relative_to(folder)) in names:
                     return True
@@ -167,6 +210,7 @@ def make_plan(
     patterns: Patterns = ANY,
     *,
     is_recorded: bool = False,
+    copies: int = 1,
 ) -> Plan:
     """List the files below `inputs`, folders or archives with where their results go (`check_inputs`).
 
@@ -177,14 +221,14 @@ def make_plan(
     if not any(source.tree.images or source.archives for source in sources):
         archives = [archive for source in sources for archive in source.archives]
         raise no_image(", ".join(str(place) for place, _ in inputs), [s.tree for s in sources], archives, patterns)
-    plan = Plan(sources, wanted, part)
+    plan = Plan(sources, wanted, part, copies)
     _check_collisions(plan, out)
     return plan
 
 
 def refuse_existing(plan: Plan, out: Path, *, others: bool) -> None:
     """Raise SettingsError where a result exists already."""
-    tasks = chain(plan.image_tasks(), plan.other_tasks() if others else ())
+    tasks = chain(plan.result_tasks(), plan.other_tasks() if others else ())
     existing = [file for file, _ in groupby(tasks, attrgetter("file")) if file.exists()]
     if existing:
         raise SettingsError(
@@ -208,13 +252,6 @@ def folders_in(list_file: Path) -> list[Path]:
     if not folders:
         raise SettingsError(f"--from-file {list_file}: empty; write a folder or archive a line")
     return folders
-
-
-def output_name(path: str, wanted: FormatName | None) -> str:
-    """Return the name of a result: that of its input, with another suffix only where another format needs it."""
-    if wanted is None or PurePosixPath(path).suffix.lower() in FORMATS[wanted].suffixes:
-        return path
-    return str(PurePosixPath(path).with_suffix(FORMATS[wanted].suffixes[0]))
 
 
 def open_result(task: RefineTask) -> Readable:
@@ -274,45 +311,35 @@ def _read(place: Path, destination: Path, patterns: Patterns, *, is_recorded: bo
     return Source(place, destination, selection)
 
 
-def _packed_tasks(
-    number: int, packed: Iterable[tuple[list[Entry], Archive, Source, FormatName | None]]
-) -> Iterator[RefineTask]:
-    for entries, archive, source, wanted in packed:
-        output = source.destination / archive.path.relative_to(source.tree.root)
-        for entry in entries:
-            yield RefineTask(number, Member(archive, entry), output / output_name(entry.name, wanted), source, output)
-            number += 1
-
-
 def _check_collisions(plan: Plan, out: Path) -> None:
     """Raise SettingsError where two inputs would make one file."""
     ignores_case = _ignores_case(out)
-    if plan.format is None and not ignores_case:
+    if plan.format is None and plan.copies == 1 and not ignores_case:
         return
     problems = []
     for source in plan.sources:
-        tree = source.tree
-        kept = [*tree.archives, *source.others]
-        loose = _collisions(tree.images, kept, plan.format, ignores_case=ignores_case)
-        problems += [f"{tree.root / first} and {tree.root / second}" for first, second in loose]
+        root = source.tree.root
+        loose = _collisions(plan.loose_pairs(source), ignores_case=ignores_case)
+        problems += [f"{root / first} and {root / second}" for first, second in loose]
         for archive in source.archives:
             images, others = ([entry.name for entry in entries] for entries in (archive.images, archive.others))
-            inside = _collisions(images, others, plan.format, ignores_case=False)
+            inside = _collisions(plan.packed_copies(source, archive).pairs(images, others), ignores_case=False)
             problems += [f"{archive.path}/{first} and {second}" for first, second in inside]
     if problems:
         more = f" (and {len(problems) - MAX_EXAMPLES} more pairs)" if len(problems) > MAX_EXAMPLES else ""
-        why = "the file system of --out ignores case" if ignores_case else f"--format {plan.format}"
+        flags = [f"--format {plan.format}"] * (plan.format is not None) + [f"--copies {plan.copies}"] * (
+            plan.copies > 1
+        )
+        why = "the file system of --out ignores case" if ignores_case else ", ".join(flags)
         raise SettingsError(
             f"results would collide ({why}): {'; '.join(problems[:MAX_EXAMPLES])}{more}; "
-            "rename them, or keep --format same"
+            f"rename them, or {'leave --copies out' if plan.format is None else 'keep --format same'}"
         )
 
 
-def _collisions(
-    images: list[str], others: list[str], wanted: FormatName | None, *, ignores_case: bool
-) -> Iterator[tuple[str, str]]:
+def _collisions(made: Iterable[tuple[str, str]], *, ignores_case: bool) -> Iterator[tuple[str, str]]:
+    """Yield two inputs of each name that both would make, of pairs of inputs and names."""
     makers: dict[str, str] = {}
-    made = chain(((path, output_name(path, wanted)) for path in images), ((path, path) for path in others))
     for path, name in made:
         first = makers.setdefault(name.casefold() if ignores_case else name, path)
         if first != path:

@@ -12,8 +12,8 @@ RECORD = ".simgan-refine.json"
 REPLACING = "replacing"  # in it: results of earlier settings may be left
 # Settings that results follow from.
 DECISIVE = {
-    "strength", "match", "seed", "format", "channels", "include", "exclude", "pixels", "background", "tone_curve",
-    "keep_value", "look_by",
+    "strength", "match", "augment", "copies", "seed", "format", "channels", "include", "exclude", "pixels",
+    "background", "tone_curve", "keep_value", "look_by",
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def complete_record(config: RefineConfig, refiner: ImageRefiner) -> None:
 
 def _settings_of(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
     settings = config.model_dump(mode="json", include=DECISIVE)
-    if not refiner.model.network.settings["noise"] and config.match == "off":
+    if not refiner.model.network.settings["noise"] and config.match == "off" and not config.augment:
         settings |= {"seed": 0, "look_by": "image"}  # which change nothing
     return {"schema": "simgan.refined/1", "model_sha256": refiner.model.sha256} | settings
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, top_of
-from simgan_cli.data.matching import MAX_PHOTOGRAPHS, Bank, quantiles_of
+from simgan_cli.data.matching import MAX_PHOTOGRAPHS, are_equalized, quantiles_of
 from simgan_cli.engine.export.model_card import model_card
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import save_tones
@@ -37,7 +37,8 @@ class BackgroundWriter:
         self._run, self._config = run, config
         background = mean_colour(domains["real"].pixels) if config.background == "real" else config.background
         is_depth = config.pixels == "packed16" or config.preset == "hands"  # whose values are distances
-        self._tones = None if is_depth else tones_of(domains["real"].pixels, config.seed)
+        photographs = None if is_depth else choose_photographs(domains["real"].pixels, config.seed)
+        self._tones = None if photographs is None else quantiles_of(photographs)
         self._images = {name: len(domain.pixels) for name, domain in domains.items()}
         self._facts = {
             "include": config.include,
@@ -46,6 +47,7 @@ class BackgroundWriter:
             "background": background,
             "tone_curve": config.tone_curve,
             "preprocess": config.preprocess,
+            "equalized": photographs is not None and are_equalized(photographs),
             "size": list(domains["synthetic"].shape[1:]),
             "training_images": self._images,
             "training_settings": config.model_dump(
@@ -128,8 +130,8 @@ def mean_colour(pixels: Pixels) -> str:
     return "#" + "".join(f"{level:02x}" for level in (3 * levels)[:3])
 
 
-def tones_of(pixels: Pixels, seed: int) -> Bank:
-    """Return the tones of some photographs, of N x C x H x W pixels."""
+def choose_photographs(pixels: Pixels, seed: int) -> Pixels:
+    """Return some photographs, whose tones results may take, of N x C x H x W pixels."""
     rng = np.random.default_rng([seed, stream_number("tones")])
-    chosen = np.sort(rng.choice(len(pixels), min(MAX_PHOTOGRAPHS, len(pixels)), replace=False))
-    return quantiles_of(pixels[chosen])
+    chosen: Pixels = pixels[np.sort(rng.choice(len(pixels), min(MAX_PHOTOGRAPHS, len(pixels)), replace=False))]
+    return chosen

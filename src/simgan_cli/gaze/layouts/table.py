@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from simgan_cli.data.label_table import NAME, delimiter_of
 from simgan_cli.data.texts import read_text
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, decode_grey, match_images, to_vectors
 
-NAME = "labels.csv"
-DELIMITERS = ",;\t"
 Row = tuple[int, dict[str, str]]  # the line it ends in; text by column
 
 
@@ -51,8 +50,7 @@ def _read_table(table: Path) -> tuple[list[str], list[Row]]:
     """Return the columns and the rows that are not blank."""
     try:
         text = read_text(table)
-        delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
-        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, restval="")
+        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text), skipinitialspace=True, restval="")
         rows = [(reader.line_num, row) for row in reader if any(row.values())]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read as a table ({error})") from error

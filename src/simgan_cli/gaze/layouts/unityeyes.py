@@ -17,12 +17,13 @@ from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, decode_grey, describe_content, match_images
 
 EYE_SIZE = (35, 55)  # H, W of the paper's eyes
+LABEL_NAME = re.compile(r"\d+(_\d+)?\.json")  # the number of a look follows that of the render
 EYE_WINDOW = 1.6  # width of the window round an eye, in widths of the box of its lid margin
 
 
 def is_unityeyes_folder(path: Path) -> bool:
     """Return whether a folder holds an N.json."""
-    return path.is_dir() and any(re.fullmatch(r"\d+\.json", entry.name) for entry in path.iterdir())
+    return path.is_dir() and any(LABEL_NAME.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def read_unityeyes(folder: Path, label_format: LabelFormat) -> Samples:
@@ -31,7 +32,7 @@ def read_unityeyes(folder: Path, label_format: LabelFormat) -> Samples:
     Raises DataError for JSON that is no render's, or that has no image or several.
     """
     tree = read_tree(folder, label_format.patterns)
-    labels = [name for name in tree.others if re.fullmatch(r"(.*/)?\d+\.json", name)]
+    labels = [name for name in tree.others if LABEL_NAME.fullmatch(name.rpartition("/")[2])]
     if not labels:
         raise DataError(f"{folder}: no N.json of UnityEyes among {describe_content(folder)}")
     images, warnings = match_images(tree, [label.removesuffix(".json") for label in labels], folder)

@@ -1,0 +1,65 @@
+"""labels.csv beside images, as text: rows are repeated and renamed, and all else in it stays as it was written."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+NAME = "labels.csv"
+FILE = "file"  # the column that names images
+DELIMITERS = ",;\t"
+
+
+def delimiter_of(text: str) -> str:
+    """Return what parts the cells of a table: the delimiter that its header has most of."""
+    return max(DELIMITERS, key=text.partition("\n")[0].count)
+
+
+def repeat_rows(text: str, names_of: Callable[[str], Sequence[str]]) -> str:
+    """Return a table with each row once for each of `names_of` its file.
+
+    Raises ValueError for a table without the column `file`.
+    """
+    header, *rows = list(_rows(text, delimiter_of(text))) or [["", ""]]
+    names = [_unquoted(cell) for cell in header[::2]]
+    if FILE not in names:
+        raise ValueError(f"no column {FILE}")
+    place = 2 * names.index(FILE)
+    parts = [*header]
+    for row in rows:
+        *cells, end = row
+        file = _unquoted(cells[place]) if place < len(cells) else ""
+        if not file:  # a blank line
+            parts += row
+            continue
+        renamed = [_renamed(cells[place], name) for name in names_of(file)]
+        repeated = ["".join([*cells[:place], cell, *cells[place + 1 :]]) for cell in renamed]
+        parts += [(end or header[-1]).join(repeated), end]
+    return "".join(parts)
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    """Yield each row as cell, delimiter, cell and so on, its line end last; cells have their quotes and blanks."""
+    row: list[str] = []
+    pattern = rf'( *"(?:[^"]|"")*"[^{delimiter}\r\n]*|[^{delimiter}\r\n]*)({delimiter}|\r\n|\r|\n|\Z)'
+    for match in re.finditer(pattern, text):
+        if match.start() == len(text) and not row:
+            return
+        row += match.groups()
+        if match[2] != delimiter:
+            yield row
+            row = []
+
+
+def _unquoted(cell: str) -> str:
+    bare = cell.strip(" ")
+    return bare[1:-1].replace('""', '"') if _is_quoted(bare) else bare
+
+
+def _renamed(cell: str, name: str) -> str:
+    """Return a cell of another text, quoted where it was."""
+    bare = cell.strip(" ")
+    quoted = '"' + name.replace('"', '""') + '"'
+    return cell.replace(bare, quoted if _is_quoted(bare) else name)
+
+
+def _is_quoted(bare: str) -> bool:
+    return len(bare) > 1 and bare[0] == bare[-1] == '"'
