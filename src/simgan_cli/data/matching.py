@@ -45,15 +45,17 @@ def match_tones(images: Levels, bank: Bank, chosen: Sequence[int], kind: Match) 
     return np.array(matched, images.dtype)
 
 
-def look_generators(images: Pixels, seed: int, looks: Sequence[str | None] | None = None) -> list[np.random.Generator]:
-    """Return for each of N images what draws its photograph and degradation: by its content and `seed` alone.
+def look_generators(
+    images: Pixels, seed: int, looks: Sequence[str | None] | None = None, *stream: int
+) -> list[np.random.Generator]:
+    """Return a random generator for each of N images, by its content, `seed` and `stream` alone.
 
-    Images with the same name in `looks` draw the same.
+    Images with the same name in `looks` have generators that draw the same.
     """
     generators = []
     for image, look in zip(images, looks or [None] * len(images), strict=True):
         content = image.tobytes() if look is None else look.encode("utf-8", "surrogateescape")
-        generators.append(np.random.default_rng([seed, zlib.crc32(content)]))
+        generators.append(np.random.default_rng([seed, zlib.crc32(content), *stream]))
     return generators
 
 

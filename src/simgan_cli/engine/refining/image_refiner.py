@@ -12,7 +12,7 @@ from torch import Tensor
 
 from simgan_cli.data.augmentation import augment
 from simgan_cli.data.decoding import Pixels, equalize, luma
-from simgan_cli.data.matching import Levels, Match, look_generators, match_tones
+from simgan_cli.data.matching import Match, look_generators, match_tones
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.method.networks import receptive_field
@@ -25,6 +25,7 @@ MIN_TILE = 64  # pixels; where even this does not fit into memory, nothing would
 # One core refines a part of a batch alone: several at one convolution wait for each other whenever one of them is
 # needed to read or write a file. From 16 images on, PyTorch takes another kernel on a single core.
 IMAGES_PER_CORE = 8
+AUGMENTATION = 1  # its random stream; the photograph's is 0
 
 
 class ImageRefiner:
@@ -123,17 +124,20 @@ class ImageRefiner:
         Where the model has other channels than the images, it sees their luma and only that changes (hues stay), or
         grey as three equal channels and the luma of its result is kept.
         """
+        return self.finish(self.refine_and_match(pixels, looks, copy), pixels, looks, copy)
+
+    def refine_and_match(self, pixels: Pixels, looks: Sequence[str | None] | None = None, copy: int = 0) -> Pixels:
+        """Return the images that `refine` then augments and equalizes: edges are where they were."""
         channels, wanted = pixels.shape[1], self.model.channels
         seen = pixels if channels == wanted else luma(pixels) if wanted == 1 else np.repeat(pixels, 3, axis=1)
         prepared = _equalize(seen) if self.model.preprocess == "equalize" else seen
         blended = self._blend(to_network(torch.from_numpy(prepared)), looks, copy)
-        if self._changes_tones:
+        if self.model.tones is not None and self.match != "off":
+            generators = look_generators(seen, self.seed + copy, looks)
+            chosen = [int(generator.integers(len(self.model.tones))) for generator in generators]
             levels = (blended.clamp(-1, 1).numpy() + 1) / 2  # before they are rounded to few grey levels
-            toned = self._toned(levels, look_generators(seen, self.seed + copy, looks))
-            blended = torch.from_numpy(toned) * 2 - 1
+            blended = torch.from_numpy(match_tones(levels, self.model.tones, chosen, self.match)) * 2 - 1
         refined = to_pixels(blended, pixels.dtype)
-        if self._changes_tones and self.model.equalized:
-            refined = _equalize(refined)
         if channels == wanted:
             return refined
         if wanted == 3:
@@ -142,6 +146,18 @@ class ImageRefiner:
         result: Pixels = np.clip(moved, 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
         return result
 
+    def finish(
+        self, refined: Pixels, pixels: Pixels, looks: Sequence[str | None] | None = None, copy: int = 0
+    ) -> Pixels:
+        """Return what `refine` makes of `refined` `pixels`: augmented, then equalized where photographs are.
+
+        16-bit images have the levels of 8 bits once they are augmented.
+        """
+        if self.augment:
+            generators = look_generators(pixels, self.seed + copy, looks, AUGMENTATION)
+            refined = np.stack([_augmented(*pair) for pair in zip(refined, generators, strict=True)])
+        return _equalize(refined) if self._changes_tones and self.model.equalized else refined
+
     def capacity(self, size: tuple[int, int]) -> int:
         """Return how many images of `size` (H, W) are worth being refined together."""
         return max(1, min(self.batch_size, 2 * self._streams * self._pixels_in_a_pass // (size[0] * size[1])))
@@ -149,17 +165,6 @@ class ImageRefiner:
     @property
     def _changes_tones(self) -> bool:
         return self.match != "off" or self.augment
-
-    def _toned(self, levels: Levels, generators: Sequence[np.random.Generator]) -> Levels:
-        """Return refined images, N x C x H x W in [0, 1], matched, and augmented at 8 bits, as settings say."""
-        if self.match != "off" and self.model.tones is not None:
-            chosen = [int(generator.integers(len(self.model.tones))) for generator in generators]
-            levels = match_tones(levels, self.model.tones, chosen, self.match)
-        if self.augment:
-            images = to_pixels(torch.from_numpy(levels) * 2 - 1, np.dtype(np.uint8))
-            augmented = [augment(_channels_last(image), rng) for image, rng in zip(images, generators, strict=True)]
-            levels = np.stack([_channels_first(image) for image in augmented]).astype(levels.dtype) / 255
-        return levels
 
     @torch.no_grad()
     def _blend(self, x: Tensor, looks: Sequence[str | None] | None = None, copy: int = 0) -> Tensor:
@@ -209,6 +214,12 @@ def _tensor_of(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
     except TypeError as error:
         raise DataError(f"images of type {array.dtype}; wanted uint8, uint16 or floating point") from error
+
+
+def _augmented(image: Pixels, generator: np.random.Generator) -> Pixels:
+    unit = np.iinfo(image.dtype).max // 255
+    augmented = augment(_channels_last(np.rint(image / unit).astype(np.uint8)), generator)
+    return _channels_first(augmented).astype(image.dtype) * unit
 
 
 def _equalize(pixels: Pixels) -> Pixels:

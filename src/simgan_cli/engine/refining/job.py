@@ -81,7 +81,7 @@ class RefineJob:
         self.report = Report()
         self.surprises: dict[str, str] = {}  # images that look like labels only once they are decoded
         self.manifest: Manifest | None = None
-        self.refining: deque[tuple[Group, Pixels, Future[Pixels]]] = deque()
+        self.refining: deque[tuple[Group, Future[tuple[Pixels, list[float]]]]] = deque()
         self.outputs = Outputs(plan, others=config.copy_others, skip_existing=config.skip_existing)
 
     def run(self, ranks: Ranks) -> Report:
@@ -143,7 +143,7 @@ class RefineJob:
         finally:
             self.outputs.close()
 
-    def _refine_as_read(self, items: Iterator["_Read"]) -> None:
+    def _refine_as_read(self, items: Iterator[_Read]) -> None:
         buckets = SizeBuckets(self.refiner)
         while not self.stop.reason:
             with self._timed("reading"):
@@ -169,7 +169,7 @@ class RefineJob:
         for done in outcomes:
             self._note(done)
 
-    def _read(self, task: RefineTask) -> "_Read":
+    def _read(self, task: RefineTask) -> _Read:
         """Read one image for all its looks, in one of the reading threads."""
         looks, outcomes = [], []
         try:
@@ -209,15 +209,22 @@ class RefineJob:
         pixels = np.stack([picture.pixels for _, picture in group])
         looks = [self.look_of(task) for task, _ in group]
         copy = group[0][0].copy or 0  # that of all
-        self.refining.append((group, pixels, self.network.submit(self.refiner.refine, pixels, looks, copy)))
+        self.refining.append((group, self.network.submit(self._refine_group, pixels, looks, copy)))
+
+    def _refine_group(self, pixels: Pixels, looks: list[str | None], copy: int) -> tuple[Pixels, list[float]]:
+        """Return results, and with --check-labels the shift of each, in the network's thread."""
+        refined = self.refiner.refine_and_match(pixels, looks, copy)
+        shifts: list[float] = []
+        if self.config.check_labels and min(pixels.shape[2:]) >= MIN_SIDE_PIXELS:
+            shifts = drift(torch.from_numpy(pixels), torch.from_numpy(refined)).tolist()
+        return self.refiner.finish(refined, pixels, looks, copy), shifts
 
     def _collect(self) -> None:
         """Hand the results of the oldest group to the writers."""
-        group, pixels, future = self.refining.popleft()
+        group, future = self.refining.popleft()
         with self._timed("network"):
-            refined = future.result()
-        if self.config.check_labels and min(pixels.shape[2:]) >= MIN_SIDE_PIXELS:
-            self.report.shifts += drift(torch.from_numpy(pixels), torch.from_numpy(refined)).tolist()
+            refined, shifts = future.result()
+        self.report.shifts += shifts
         with self._timed("writing"):
             for (task, picture), result in zip(group, refined, strict=True):
                 self.writer.put((task, picture, result))
@@ -320,7 +327,7 @@ class RefineJob:
         yield
         self.report.waited[name] = self.report.waited.get(name, 0.0) + time.perf_counter() - started
 
-    def _cost_of_reading(self, item: "_Read") -> int:
+    def _cost_of_reading(self, item: _Read) -> int:
         size = sum(picture.pixels.nbytes + len(picture.content) for _, picture in item.pictures[:1])
         return max(self._least_cost(item.task), size)
 
