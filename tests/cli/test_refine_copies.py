@@ -122,6 +122,15 @@ def test_parts_together_are_the_whole(refine: Refine, tmp_path: Path) -> None:
     assert sorted(Path(line["output"]).name for line in lines) == ["1_0.png", "1_1.png", "4_0.png", "4_1.png"]
 
 
+def test_augmenting_is_no_drift_of_labels(refine: Refine, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "large", 6, 1, shape=(64, 64))
+    drifts = [
+        json.loads(refine("--check-labels", "--json", *flags, source=folder, out=str(n)).stdout)["drift_pixels"]
+        for n, flags in enumerate(((), ("--augment",)))
+    ]
+    assert drifts[0] == drifts[1]
+
+
 def test_what_cannot_be_read_or_looks_like_a_label_counts_once(refine: Refine, tmp_path: Path) -> None:
     folder = write_images(tmp_path / "mixed", 30, 5)
     for number in range(6):
@@ -138,9 +147,10 @@ def test_what_cannot_be_read_or_looks_like_a_label_counts_once(refine: Refine, t
 
 def test_files_that_name_images_are_said(refine: Refine, renders: Path) -> None:
     (renders / "coco.json").write_text('{"images": [{"file_name": "3.png"}]}')
+    (renders / "deep er" / "1.json").write_text('{"imagePath": "1.png"}')
     result = refine("--copies", "2", "--json")
-    assert json.loads(result.stdout)["outdated"] == [str(renders / "coco.json")]
-    assert f"copied as they are (1, such as {renders / 'coco.json'})" in result.stderr
+    assert json.loads(result.stdout)["outdated"] == [str(renders / "coco.json"), str(renders / "deep er" / "1.json")]
+    assert f"copied as they are (2, such as {renders / 'coco.json'})" in result.stderr
     assert json.loads(refine("--json", out="one").stdout)["outdated"] == []
 
 

@@ -316,7 +316,7 @@ def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str,
         "labels": report.labels,
         "lost": dict(report.lost),
         "sidecars": dict(report.sidecars),
-        "outdated": report.outdated,
+        "outdated": sorted(report.outdated),
         "drift_pixels": drift,
         "seconds": round(report.seconds, 3),
         "images_per_second": round(report.images_per_second, 1),
@@ -380,7 +380,7 @@ def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerMo
     if report.outdated:
         warnings.append(
             f"files that name images were copied as they are ({len(report.outdated):,}, such as "
-            f"{report.outdated[0]}), and --copies gave images other names; change them, or use labels.csv"
+            f"{min(report.outdated)}), and --copies gave images other names; change them, or use labels.csv"
         )
     if report.shifts and max(report.mean_drift, report.p95_drift) > MAX_DRIFT_PIXELS:
         warnings.append(

@@ -39,7 +39,7 @@ class Report:
     converted: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)  # what results do not have of their sources' files
     sidecars: Counter[str] = field(default_factory=Counter)  # files carried along that hold the render's own pixels
-    outdated: list[str] = field(default_factory=list)  # files carried along that name images by their old names
+    outdated: set[str] = field(default_factory=set)  # files carried along that name images by their old names
     shifts: list[float] = field(default_factory=list)  # pixels, of each image measured
     seconds: float = 0.0
     waited: dict[str, float] = field(default_factory=dict)  # seconds of the network, of waiting to read and to write
@@ -51,7 +51,7 @@ class Report:
         self.lossy += outcome.lossy
         self.lost.update(outcome.lost)
         self.sidecars.update(outcome.sidecars)
-        self.outdated += outcome.outdated
+        self.outdated.update(outcome.outdated)
         self.converted.update([outcome.converted] if outcome.converted else [])
         if outcome.status == "failed":
             self.failed.append({"path": str(outcome.task.source), "reason": outcome.reason})
@@ -112,7 +112,7 @@ class Report:
             converted=sum((part.converted for part in parts), Counter()),
             lost=sum((part.lost for part in parts), Counter()),
             sidecars=sum((part.sidecars for part in parts), Counter()),
-            outdated=[path for part in parts for path in part.outdated],
+            outdated={path for part in parts for path in part.outdated},
             shifts=[shift for part in parts for shift in part.shifts],
             seconds=max(part.seconds for part in parts),
             waited=waited,
