@@ -237,6 +237,20 @@ def test_the_model_knows_the_mean_colour_of_real_images(
     assert open_model(folders["out"], step=5).background == "#808080"  # a checkpoint does not know it
 
 
+@pytest.mark.parametrize(
+    ("settings", "has_tones", "equalized"),
+    [({}, True, False), ({"preprocess": "equalize"}, True, True), ({"preset": "hands"}, False, False)],
+)
+def test_the_model_knows_tones_and_whether_photographs_are_equalized(
+    folders: dict[str, Any], settings: dict[str, Any], has_tones: bool, equalized: bool
+) -> None:
+    for path in folders["real"].iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) // 3).save(path)
+    run(folders | settings)
+    model = open_model(folders["out"])
+    assert (model.tones is not None, model.equalized) == (has_tones, equalized)
+
+
 def test_a_trained_network_serves_as_psi(folders: dict[str, Any], tmp_path: Path) -> None:
     run(folders)
     learned = folders | {"out": tmp_path / "second", "psi": f"identity=0.5,{folders['out'] / 'refiner'}=2"}
