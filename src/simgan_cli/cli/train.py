@@ -103,8 +103,9 @@ def _resolve(flags: dict[str, Any], config: Path | None, resume: str | None) -> 
 
 def _print_plan(settings: TrainConfig, *, json: bool) -> None:
     from simgan_cli.engine.training.dry_run import as_text, describe_run
+    from simgan_cli.gaze.task_labels import read_task_labels
 
-    document = describe_run(settings)
+    document = describe_run(settings, partial(read_task_labels, settings))
     print_json(document) if json else sys.stdout.write(strip_control(as_text(document)) + "\n")
 
 

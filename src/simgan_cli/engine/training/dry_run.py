@@ -13,6 +13,7 @@ from simgan_cli.data.selection import Selection
 from simgan_cli.engine.method.networks import Discriminator, Refiner, map_size, receptive_field
 from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
 from simgan_cli.engine.training.build import (
+    ReadLabels,
     build_networks,
     check_alike,
     describe_rates,
@@ -25,13 +26,14 @@ from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.settings.train import TrainConfig
 
 
-def describe_run(config: TrainConfig) -> dict[str, Any]:
+def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: None) -> dict[str, Any]:
     """Count the images, read the first of each domain, and build the networks without memory.
 
     Raises DataError for a folder without a readable image, or domains whose first images differ in shape, and
     SettingsError for a psi that cannot read them, or too few to adapt lambda by.
     """
-    document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}}
+    document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}, "labels": []}
+    read_labels(document["labels"].append)
     images = {}
     photograph = None
     for name, source in sources_of(config).items():
@@ -100,6 +102,7 @@ def as_text(document: dict[str, Any]) -> str:
         lines.append(f"{name}: {found['files']:,} files, the first is {found['first']}")
         lines += [f"    unusable: {problem}" for problem in found.get("unusable", ())]
         lines += [f"    {note}" for note in found.get("notes", ())]
+    lines += document["labels"]
     for name, network in document["networks"].items():
         height, width = network["map"]
         field = network["receptive_field"]
