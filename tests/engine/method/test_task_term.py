@@ -2,21 +2,22 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from simgan_cli.engine.method.gaze_estimator import Estimator
-from simgan_cli.engine.method.task_term import LEARNING_RATE, TaskTerm, to_grey
+from simgan_cli.engine.method.task_term import LEARNING_RATE, TaskTerm, Toning, to_grey
 from simgan_cli.engine.runtime.ranks import SINGLE
 from tests.engine.method.test_algorithm import SHAPE, Images, copy_of, tiny_config, tiny_gan
 
 LABELS = torch.tensor([[0.2, 0.7], [0.5, 0.5], [0.9, 0.1], [0.3, 0.3], [0.6, 0.8]])
 
 
-def task_term(weight: float, labels: Tensor = LABELS, decay: float = 0.5) -> TaskTerm:
+def task_term(weight: float, labels: Tensor = LABELS, decay: float = 0.5, toning: Toning | None = None) -> TaskTerm:
     torch.manual_seed(3)
-    return TaskTerm(Estimator("resnet", *SHAPE[1:], "pupil"), weight, lambda: labels, decay)
+    return TaskTerm(Estimator("resnet", *SHAPE[1:], "pupil"), weight, lambda: labels, decay, toning)
 
 
 def images(seed: int, count: int = len(LABELS)) -> Tensor:
@@ -124,3 +125,48 @@ def test_colour_becomes_grey_as_in_files() -> None:
     grey = to_grey(colours)
     assert grey.shape == (4, 1, 2, 2)
     torch.testing.assert_close(grey[:, 0, 0, 0], torch.tensor([0.299, 0.587, 0.114, 1.0]))
+
+
+def test_toning_gives_each_image_the_histogram_of_a_random_photograph() -> None:
+    photographs = np.random.default_rng(0).uniform(-1, 1, (3, 2, 20)) * np.array([0.2, 0.5, 1])[:, None, None]
+    quantiles = torch.from_numpy(np.sort(photographs, axis=2).astype(np.float32))
+    toning, x = Toning(quantiles, (1, 2)), images(1, 40).repeat(1, 2, 1, 1)[..., :4, :5]  # as many pixels as quantiles
+    toning.restart(7)
+    toned = toning(x)
+    taken = []
+    for image, result in zip(x, toned, strict=True):
+        rows = [np.sort(channel.flatten()) for channel in result.numpy()]
+        (photograph,) = [
+            index for index in range(3) if np.allclose(rows, np.sort(photographs[index], axis=1), atol=1e-6)
+        ]
+        taken.append(photograph)
+        for before, after in zip(image, result, strict=True):
+            assert before.flatten().argsort().tolist() == after.flatten().argsort().tolist(), (
+                "the order of levels stays"
+            )
+    assert set(taken) == {0, 1, 2}
+    assert not torch.equal(toning(x), toned)
+    toning.restart(7)
+    assert torch.equal(toning(x), toned)
+
+
+def test_more_pixels_than_quantiles_lie_between_them() -> None:
+    quantiles = torch.linspace(-1, 1, 5)[None, None]
+    toning = Toning(quantiles, (0,))
+    toning.restart(0)
+    (toned,) = toning(torch.arange(20.0).view(1, 1, 4, 5)).flatten(1).numpy()
+    expected = np.interp((np.arange(20) + 0.5) / 20, (np.arange(5) + 0.5) / 5, np.linspace(-1, 1, 5))
+    np.testing.assert_allclose(toned, expected, atol=1e-6)
+
+
+def test_the_estimator_learns_toned_images_and_the_refiner_does_not() -> None:
+    toning = Toning(torch.linspace(-0.5, 0.5, 9)[None, None], (0,))
+    toning.restart(0)
+    task, refined = task_term(0.5, toning=toning), images(2).requires_grad_()
+    losses = task.losses(images(1), refined)
+    toning.restart(0)
+    expected = squared_error(task.estimator, toning(refined.detach()))
+    torch.testing.assert_close(losses["loss_task_toned"], expected)
+    losses["loss_task_toned"].backward()  # type: ignore[no-untyped-call]
+    assert refined.grad is None or not refined.grad.any()
+    assert all(parameter.grad is not None for parameter in task.estimator.parameters())

@@ -90,7 +90,7 @@ def test_errors_are_pixels_or_degrees_of_images_with_a_label(target: str) -> Non
     truth = torch.rand(4, 2 if target == "pupil" else 3) - 0.5
     truth = truth if target == "pupil" else torch.nn.functional.normalize(truth)
     truth[2] = torch.nan
-    task = TaskTerm(estimator, 1, lambda: truth, 0.9)
+    task = TaskTerm(estimator, 1, lambda: truth, 0.9, None)
     measured = reading_errors(task, images, -images, truth)
     for name, batch in (("synthetic", images), ("refined", -images)):
         predicted = task.average(batch).detach().double().numpy()
@@ -104,7 +104,7 @@ def test_errors_are_pixels_or_degrees_of_images_with_a_label(target: str) -> Non
 
 def test_images_without_any_label_measure_nothing() -> None:
     nothing = torch.full((2, 2), torch.nan)
-    task = TaskTerm(Estimator("resnet", 12, 14, "pupil"), 1, lambda: nothing, 0.9)
+    task = TaskTerm(Estimator("resnet", 12, 14, "pupil"), 1, lambda: nothing, 0.9, None)
     assert reading_errors(task, torch.zeros(2, 1, 12, 14), torch.zeros(2, 1, 12, 14), nothing) == {}
 
 

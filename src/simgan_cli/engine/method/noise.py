@@ -46,7 +46,7 @@ class NoiseSource:
 
     def restart(self, step: int) -> None:
         """Begin the stream of `step`."""
-        self._generator.manual_seed(_mixed(*self._stream, step))
+        self._generator.manual_seed(mixed_seed(*self._stream, step))
 
     def beside(self, images: Tensor, *, alike: bool = False) -> Tensor:
         """Return N x C x H x W images with z behind them, N x (C + MAPS) x H x W; all have one z where `alike`."""
@@ -67,7 +67,7 @@ def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None
             source = [zlib.crc32(image.contiguous().numpy())]
         else:
             source = [zlib.crc32(look.encode("utf-8", "surrogateescape")), 1]  # no image's stream is as long
-        generators.append(torch.Generator().manual_seed(_mixed(seed, *source)))
+        generators.append(torch.Generator().manual_seed(mixed_seed(seed, *source)))
 
     def normal(height: int, width: int) -> Tensor:
         return torch.stack([torch.randn((1, height, width), generator=generator) for generator in generators])
@@ -75,7 +75,7 @@ def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None
     return _joined(images, noise_maps((images.shape[2], images.shape[3]), normal))
 
 
-def _mixed(*numbers: int) -> int:
+def mixed_seed(*numbers: int) -> int:
     """Return one number of 32 bits for all of them: PyTorch's generator on CPUs takes no more of its seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 

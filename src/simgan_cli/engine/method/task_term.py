@@ -1,48 +1,88 @@
 """The task term: an estimator f of the renders' labels is trained along, and what it reads off R(x) joins Eq. 4.
 
-    L_f(omega) = mean_i |f(x_i) - l_i|^2 + mean_i |f(R(x_i)) - l_i|^2
+    L_f(omega) = mean_i |f(x_i) - l_i|^2 + mean_i |f(R(x_i)) - l_i|^2 + mean_i |f(M(R(x_i))) - l_i|^2
     L_R(theta) = Eq. 4 + W mean_i |f(R(x_i)) - l_i|^2, f fixed
 
 l are the labels that every renderer has. A refiner that moves or erases what they name is punished (PixelDA: Bousmalis
-et al., CVPR 2017, Eq. 3). f has then seen every look that R went through, and reads photographs, too.
+et al., CVPR 2017, Eq. 3). M gives an image the histogram of a random photograph. f has then seen every look that R went
+through, in the tones of photographs, and reads photographs, too.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simgan_cli.engine.method.gaze_estimator import Estimator
+from simgan_cli.engine.method.noise import mixed_seed
 
 LEARNING_RATE = 1e-3  # of f, by Adam
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow turns colour into grey
 
 
+class Toning:
+    """M, whose random stream restarts at each step; `stream` tells seeds and ranks apart.
+
+    `quantiles` are those of photographs, M x C x Q, of pixels in [-1, 1], at the middles of Q equal shares.
+    """
+
+    def __init__(self, quantiles: Tensor, stream: Sequence[int]) -> None:
+        self._quantiles, self._stream = quantiles, tuple(stream)
+        self._generator = torch.Generator(quantiles.device)
+
+    def restart(self, step: int) -> None:
+        """Begin the stream of `step`."""
+        self._generator.manual_seed(mixed_seed(*self._stream, step))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return N x C x H x W images with the histogram of a random photograph each; each channel is matched alone."""
+        levels = images.contiguous().flatten(2)
+        places = (len(images),)
+        chosen = torch.randint(len(self._quantiles), places, generator=self._generator, device=self._quantiles.device)
+        wanted = F.interpolate(self._quantiles[chosen], levels.shape[2], mode="linear")
+        return torch.empty_like(levels).scatter_(2, levels.argsort(dim=2), wanted).view(images.shape)
+
+
 class TaskTerm:
-    """f, its optimizer and its moving average; `weight` is W, `targets` the labels of the batch drawn last, N x K."""
+    """f, its optimizer and its moving average.
+
+    `weight` is W, `targets` the labels of the batch drawn last, N x K, `toning` M; None where values are distances.
+    """
 
     def __init__(
-        self, estimator: Estimator, weight: float, targets: Callable[[], Tensor], average_decay: float
+        self,
+        estimator: Estimator,
+        weight: float,
+        targets: Callable[[], Tensor],
+        average_decay: float,
+        toning: Toning | None,
     ) -> None:
         self.estimator, self.weight, self.targets, self.average_decay = estimator, weight, targets, average_decay
+        self.toning = toning
         self.average = copy.deepcopy(estimator).requires_grad_(False)
         self.optimizer = torch.optim.Adam(estimator.parameters(), LEARNING_RATE, fused=True)
 
     def losses(self, synthetic: Tensor, refined: Tensor) -> dict[str, Tensor]:
-        """Return f's squared error on x and on R(x), scalars, for a batch N x C x H x W.
+        """Return f's squared error on x, on R(x) and on M(R(x)), scalars, for a batch N x C x H x W.
 
-        One pass serves both networks: f gets the gradient as it is, R gets W times it. Labels with a NaN do not count.
+        One pass serves both networks: f gets the gradient as it is, R gets W times that of R(x). Labels with a NaN do
+        not count.
         """
-        judged = refined.view_as(refined) if self.weight else refined.detach()
+        judged = refined.to(synthetic.dtype)
+        judged = judged.view_as(judged) if self.weight else judged.detach()
         if judged.requires_grad:
             judged.register_hook(lambda gradient: self.weight * gradient)
+        inputs = {"synthetic": synthetic, "refined": judged}
+        if self.toning is not None:
+            inputs["toned"] = self.toning(judged.detach())
         targets = self.targets()
-        predicted = self.estimator(to_grey(torch.cat([synthetic, judged.to(synthetic.dtype)])))
+        predicted = self.estimator(to_grey(torch.cat([*inputs.values()])))
         known = ~targets.isnan().any(dim=1)
-        errors = (predicted - targets.nan_to_num().repeat(2, 1)).square().sum(dim=1)
-        on_synthetic, on_refined = ((half * known).sum() / known.sum().clamp_min(1) for half in errors.chunk(2))
-        return {"loss_task_synthetic": on_synthetic, "loss_task_refined": on_refined}
+        errors = (predicted - targets.nan_to_num().repeat(len(inputs), 1)).square().sum(dim=1)
+        means = [(part * known).sum() / known.sum().clamp_min(1) for part in errors.chunk(len(inputs))]
+        return {f"loss_task_{name}": mean for name, mean in zip(inputs, means, strict=True)}
 
     def step(self, average_gradients: Callable[[nn.Module], None]) -> None:
         """Update f by the gradient that a backward pass has left, and forget that."""

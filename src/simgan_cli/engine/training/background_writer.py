@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, top_of
-from simgan_cli.data.matching import MAX_PHOTOGRAPHS, are_equalized, quantiles_of
+from simgan_cli.data.matching import are_equalized, quantiles_of
 from simgan_cli.engine.export.model_card import model_card
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import save_tones
@@ -18,7 +18,7 @@ from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.run_folder.health import conclude, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import Excerpt, write_page
-from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.engine.training.photographs import choose_photographs
 from simgan_cli.engine.training.state import Snapshot
 from simgan_cli.files import write_atomic
 from simgan_cli.pictures.grid import sample_grid
@@ -36,8 +36,7 @@ class BackgroundWriter:
     def __init__(self, run: RunFolder, config: TrainConfig, domains: Mapping[str, PixelSet]) -> None:
         self._run, self._config = run, config
         background = mean_colour(domains["real"].pixels) if config.background == "real" else config.background
-        is_depth = config.pixels == "packed16" or config.preset == "hands"  # whose values are distances
-        photographs = None if is_depth else choose_photographs(domains["real"].pixels, config.seed)
+        photographs = choose_photographs(config, domains["real"].pixels)
         self._tones = None if photographs is None else quantiles_of(photographs)
         self._images = {name: len(domain.pixels) for name, domain in domains.items()}
         self._facts = {
@@ -128,10 +127,3 @@ def mean_colour(pixels: Pixels) -> str:
     chosen = pixels[:: -(-len(pixels) // MAX_AVERAGED_IMAGES)]
     levels = np.rint(chosen.mean(axis=(0, 2, 3)) * (255 / top_of(pixels.dtype))).astype(int).tolist()
     return "#" + "".join(f"{level:02x}" for level in (3 * levels)[:3])
-
-
-def choose_photographs(pixels: Pixels, seed: int) -> Pixels:
-    """Return some photographs, whose tones results may take, of N x C x H x W pixels."""
-    rng = np.random.default_rng([seed, stream_number("tones")])
-    chosen: Pixels = pixels[np.sort(rng.choice(len(pixels), min(MAX_PHOTOGRAPHS, len(pixels)), replace=False))]
-    return chosen

@@ -9,11 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simgan_cli.data.decoding import Pixels
+from simgan_cli.data.matching import quantiles_of
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.method.gaze_estimator import Estimator, can_read
-from simgan_cli.engine.method.task_term import TaskTerm, to_grey
+from simgan_cli.engine.method.task_term import TaskTerm, Toning, to_grey
 from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.engine.training.photographs import choose_photographs
 from simgan_cli.settings.train import TrainConfig
 
 ARCHITECTURE = "resnet"
@@ -34,14 +37,19 @@ class TaskLabels:
 
 
 def build_task(
-    config: TrainConfig, target: str, size: tuple[int, int], synthetic: Sampler, device: torch.device
+    config: TrainConfig, target: str, real: Pixels, synthetic: Sampler, device: torch.device, rank: int
 ) -> TaskTerm:
-    """Build the estimator of images `size` (H, W), the same for a seed whatever the device, and what trains it."""
+    """Build the estimator, the same for a seed whatever the device, and what trains it; `real` are all photographs."""
+    size = (real.shape[2], real.shape[3])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("task")]).generate_state(1)[0])
         estimator = Estimator(ARCHITECTURE, *size, target)
     estimator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TaskTerm(estimator, config.task_weight, lambda: cast("Tensor", synthetic.targets), config.ema)
+    photographs, toning = choose_photographs(config, real), None
+    if photographs is not None:
+        quantiles = torch.from_numpy(quantiles_of(photographs)).to(device) * 2 - 1
+        toning = Toning(quantiles, (config.seed, stream_number("toning"), rank))
+    return TaskTerm(estimator, config.task_weight, lambda: cast("Tensor", synthetic.targets), config.ema, toning)
 
 
 def is_readable(size: tuple[int, int]) -> bool:
