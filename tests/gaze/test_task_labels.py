@@ -1,7 +1,7 @@
 """The labels that `simgan train` finds beside renders."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +13,8 @@ from simgan_cli.errors import DataError
 from simgan_cli.gaze.task_labels import read_task_labels
 from simgan_cli.settings.train import TrainConfig
 from tests.gaze.helpers import HEIGHT, WIDTH, discs, write_csv, write_table, write_unityeyes
+
+Fit = Literal["resize", "crop", "pad"]
 
 
 def config_of(folder: Path, **settings: Any) -> TrainConfig:
@@ -47,9 +49,9 @@ def test_unityeyes_gives_gaze_and_no_pupils(tmp_path: Path) -> None:
         read(folder, labels="unityeyes", target="pupil")
 
 
-@pytest.mark.parametrize("fit", ["resize", "crop", "pad"])
+@pytest.mark.parametrize("fit", get_args(Fit))
 @pytest.mark.parametrize("size", [(30, 80), (60, 40)])
-def test_a_pupil_is_where_the_training_image_shows_it(tmp_path: Path, fit: str, size: tuple[int, int]) -> None:
+def test_a_pupil_is_where_the_training_image_shows_it(tmp_path: Path, fit: Fit, size: tuple[int, int]) -> None:
     folder, (x, y) = tmp_path / "eyes", (70, 44)
     folder.mkdir()
     image = np.zeros((90, 120), np.uint8)

@@ -15,9 +15,10 @@ from simgan_cli.gaze.labels import LabelFormat, Sample, Target
 from simgan_cli.gaze.layouts.table import is_table_folder
 from simgan_cli.gaze.layouts.unityeyes import is_unityeyes_folder
 from simgan_cli.gaze.readers import READERS
+from simgan_cli.settings.eval_gaze import Layout
 from simgan_cli.settings.train import TrainConfig
 
-RECOGNISERS = {"csv": is_table_folder, "unityeyes": is_unityeyes_folder}
+RECOGNISERS: dict[Layout, Callable[[Path], bool]] = {"csv": is_table_folder, "unityeyes": is_unityeyes_folder}
 
 
 def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> TaskLabels | None:
@@ -25,10 +26,12 @@ def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> Task
 
     With `--labels auto` labels that cannot be used are reported and left out. Raises DataError for them otherwise.
     """
-    folder, layout = config.synthetic, config.labels
-    if layout == "auto" and folder.is_dir():
-        layout = next((name for name, recognises in RECOGNISERS.items() if recognises(folder)), "off")
-    if layout == "off" or not folder.is_dir():
+    folder = config.synthetic
+    if not folder.is_dir() or config.labels == "off":
+        return None
+    found = [name for name, recognises in RECOGNISERS.items() if recognises(folder)]
+    layout = config.labels if config.labels != "auto" else next(iter(found), None)
+    if layout is None:
         return None
     if config.flip:
         report("labels: not used (--flip mirrors images, and labels would become wrong)")
@@ -44,7 +47,7 @@ def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> Task
     return labels
 
 
-def _read(config: TrainConfig, folder: Path, layout: str) -> TaskLabels:
+def _read(config: TrainConfig, folder: Path, layout: Layout) -> TaskLabels:
     target: Target = config.target
     if layout == "unityeyes" and target == "pupil":
         raise DataError(f"{folder}: pupils of UnityEyes belong to crops of its images; use --target gaze")
@@ -82,4 +85,5 @@ def moved_by_fit(point: NDArray[np.float64], stored: tuple[int, int], config: Tr
     wanted = np.array(config.size[::-1], np.float64)
     scales = wanted / original
     scale = scales.max() if config.fit == "crop" else scales.min()
-    return 0.5 + (point - original / 2) * scale / wanted  # both cut or fill evenly on all sides
+    moved: NDArray[np.float64] = 0.5 + (point - original / 2) * scale / wanted  # cut or filled evenly on all sides
+    return moved

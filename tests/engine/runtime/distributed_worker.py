@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
@@ -61,7 +61,11 @@ def train(state: TrainState, steps: int) -> None:
 
 def tensors_of(state: TrainState) -> dict[str, Tensor]:
     gan = state.gan
-    networks = {"refiner": gan.refiner, "discriminator": gan.discriminator, "average": gan.average}
+    networks: dict[str, nn.Module | None] = {
+        "refiner": gan.refiner,
+        "discriminator": gan.discriminator,
+        "average": gan.average,
+    }
     networks |= {} if gan.task is None else {"task": gan.task.estimator, "task-average": gan.task.average}
     found = {
         f"{name}.{key}": tensor.contiguous()

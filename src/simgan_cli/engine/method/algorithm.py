@@ -97,10 +97,11 @@ class SimGAN:
         return self.average if self.average is not None else self.refiner
 
     def restart_noise(self, step: int = 0) -> None:
-        """Begin the noise of `step`; measurements take that of step 0, the same each time."""
-        for source in (self.noise, self.task and self.task.toning):
-            if source is not None:
-                source.restart(step)
+        """Begin the random streams of `step`; measurements take those of step 0, the same each time."""
+        if self.noise is not None:
+            self.noise.restart(step)
+        if self.task is not None:
+            self.task.restart(step)
 
     def refine(self, synthetic: Tensor, refiner: Network | None = None, *, alike: bool = False) -> Tensor:
         """Return R(x), or R(x, z) with fresh noise z, of N x C x H x W images; R is in training by default."""

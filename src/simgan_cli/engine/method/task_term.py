@@ -64,6 +64,11 @@ class TaskTerm:
         self.average = copy.deepcopy(estimator).requires_grad_(False)
         self.optimizer = torch.optim.Adam(estimator.parameters(), LEARNING_RATE, fused=True)
 
+    def restart(self, step: int) -> None:
+        """Begin the random stream of `step`."""
+        if self.toning is not None:
+            self.toning.restart(step)
+
     def losses(self, synthetic: Tensor, refined: Tensor) -> dict[str, Tensor]:
         """Return f's squared error on x, on R(x) and on M(R(x)), scalars, for a batch N x C x H x W.
 
@@ -73,7 +78,7 @@ class TaskTerm:
         judged = refined.to(synthetic.dtype)
         judged = judged.view_as(judged) if self.weight else judged.detach()
         if judged.requires_grad:
-            judged.register_hook(lambda gradient: self.weight * gradient)
+            judged.register_hook(lambda gradient: self.weight * gradient)  # type: ignore[no-untyped-call]
         inputs = {"synthetic": synthetic, "refined": judged}
         if self.toning is not None:
             inputs["toned"] = self.toning(judged.detach())

@@ -199,7 +199,7 @@ class TrainState:
 
 
 def _copy_on_cpu(network: Network) -> Network:
-    return copy.deepcopy(network).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return copy.deepcopy(network).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
 
 
 def _fill(network: nn.Module, path: Path) -> None:

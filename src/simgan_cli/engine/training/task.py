@@ -13,13 +13,13 @@ from simgan_cli.data.decoding import Pixels
 from simgan_cli.data.matching import quantiles_of
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.method.algorithm import Measures
-from simgan_cli.engine.method.gaze_estimator import Estimator, can_read
+from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
 from simgan_cli.engine.method.task_term import TaskTerm, Toning, to_grey
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.training.photographs import choose_photographs
 from simgan_cli.settings.train import TrainConfig
 
-ARCHITECTURE = "resnet"
+ARCHITECTURE: Architecture = "resnet"
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def _errors(estimator: Estimator, images: Tensor, targets: Tensor) -> Tensor:
     if estimator.settings["target"] == "gaze":
         # atan2 is exact where arccos of a float32 near 1 is not.
         cross = torch.linalg.cross(predicted, targets).norm(dim=1)
-        return torch.rad2deg(torch.atan2(cross, (predicted * targets).sum(dim=1)))
-    scale = torch.tensor([images.shape[3], images.shape[2]], device=images.device)
-    return ((predicted - targets) * scale).norm(dim=1)
+        errors: Tensor = torch.rad2deg(torch.atan2(cross, (predicted * targets).sum(dim=1)))
+        return errors
+    distances: Tensor = ((predicted - targets) * torch.tensor(images.shape[:1:-1], device=images.device)).norm(dim=1)
+    return distances
