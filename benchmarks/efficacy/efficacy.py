@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -34,20 +35,24 @@ from PIL import Image
 from benchmarks.speed._table import machine
 from simgan_cli.data.augmentation import augment
 from simgan_cli.engine.export.refiner_model import open_model
-from simgan_cli.engine.method.gaze_estimator import Architecture
+from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.run_folder.layout import RunFolder, step_of
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.files import atomic_directory, atomic_file, write_atomic
+from simgan_cli.gaze.baselines import make_baseline
 from simgan_cli.gaze.estimator_training import Schedule, fit, predict
-from simgan_cli.gaze.labels import UNIT, LabelFormat, LabelledImages, Target
-from simgan_cli.gaze.preparation import refined_by
-from simgan_cli.gaze.readers import read
+from simgan_cli.gaze.labels import UNIT, Grey, LabelFormat, LabelledImages, Target
+from simgan_cli.gaze.preparation import load_estimator, refined_by
+from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.scores import errors_of, gap_share, interval_of
 from simgan_cli.pictures.grid import sheet
+from simgan_cli.settings.eval_gaze import BaselineName
 
 JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]
-COPIES = 4  # augmented copies of each image
+COPIES = 4  # looks of each image in sets that are augmented
+TRAINED_ALONG = "trained along"  # the estimator that the run exports
+ROWS = ("synthetic", "histogram", "mixed", "refined", "refined, matched", "refined, mixed", TRAINED_ALONG, "oracle")
 PICTURES = 8  # rows of a sheet
 RESAMPLES = 2000
 TEST_PERSONS = {"7", "8", "9"}  # of eyes9x15; the others are the unlabelled target
@@ -133,7 +138,18 @@ def train_refiner(job: Job, recipe: str, seed: int, run: Path, common: Sequence[
     """Train in a process of its own that knows two folders of images and nothing else; return its JSON document."""
     program, flags = program_and_flags(recipe)
     command = [*program, "train", "--synthetic", str(job.synthetic), "--real", str(job.real), "--out", str(run)]
-    command += ["--seed", str(seed), "--resume", "auto", "--quiet", "--json", *common, *flags]
+    command += [
+        "--target",
+        job.target or "gaze",
+        "--seed",
+        str(seed),
+        "--resume",
+        "auto",
+        "--quiet",
+        "--json",
+        *common,
+        *flags,
+    ]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         raise SystemExit(f"{' '.join(command)}\nended with exit code {result.returncode}")
@@ -162,31 +178,55 @@ class Downstream:
         schedule = "-".join(str(value) for value in asdict(self.schedule).values())
         path = Path("errors", self.job.name, f"{name}-{self.architecture}-{schedule}-{seed}.npy")
         if not (self.work / path).exists():
-            network = fit(self.architecture, images(), seed, self.schedule, self.device)
-            predicted = predict(network, self.test.pixels, self.device, self.schedule.precision)
-            (self.work / path).parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(self.work / path) as file:
-                np.save(file, errors_of(predicted, self.test.targets, self.test.target))
+            self._write_errors(fit(self.architecture, images(), seed, self.schedule, self.device), path)
         return path
 
-    def baselines(self, seed: int) -> Kept:
-        """Return errors without refining: on raw renders, augmented ones, and labelled images of the target."""
-        return {
-            "synthetic": self.errors("synthetic", lambda: self.synthetic, seed),
-            "augmented": self.errors("augmented", lambda: augmented_copies(self.synthetic, seed), seed),
-            "oracle": self.errors("oracle", lambda: self.oracle, seed),
-        }
+    def _write_errors(self, network: Estimator, path: Path) -> Path:
+        predicted = predict(network, self.test.pixels, self.device, self.schedule.precision)
+        (self.work / path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.work / path) as file:
+            np.save(file, errors_of(predicted, self.test.targets, self.test.target))
+        return path
 
-    def refined(self, run: Path, seed: int) -> Kept:
-        """Return errors after training on refined renders, alone, augmented, and together with the raw ones."""
+    @cached_property
+    def photographs(self) -> Grey:
+        """The unlabelled images of the target."""
+        return read_unlabelled(self.job.real, self.synthetic.size, LabelFormat(self.synthetic.target))[0]
+
+    def made(self, name: BaselineName, seed: int) -> LabelledImages:
+        """Return the renders as a baseline makes them."""
+        return make_baseline(name, self.synthetic, self.photographs, seed)
+
+    def rows(self, run: Path, seed: int, chosen: Collection[str]) -> Kept:
+        """Return the file of errors of each of the `chosen` ROWS."""
         model = open_model(run)
-        refined = refined_by(model, self.synthetic, self.device)
+
+        def refined(**how: Any) -> LabelledImages:
+            return refined_by(model, self.synthetic, self.device, seed * COPIES, **how)
+
         sets: dict[str, Callable[[], LabelledImages]] = {
-            "refined": lambda: refined,
-            "refined, augmented": lambda: augmented_copies(refined, seed),
-            "refined and synthetic": lambda: together([refined, self.synthetic]),
+            "synthetic": lambda: self.synthetic,
+            "histogram": lambda: self.made("histogram", seed),
+            "mixed": lambda: together([self.made("mixed", seed * COPIES + copy) for copy in range(COPIES)]),
+            "refined": refined,
+            "refined, matched": lambda: refined(match="histogram"),
+            "refined, mixed": lambda: refined(match="histogram", augment=True, copies=COPIES),
+            "oracle": lambda: self.oracle,
         }
-        return {name: self.errors(f"{model.sha256[:16]}-{name}", images, seed) for name, images in sets.items()}
+        kept = {
+            name: self.errors(f"{model.sha256[:16]}-{name}" if "refined" in name else name, images, seed)
+            for name, images in sets.items()
+            if name in chosen
+        }
+        if TRAINED_ALONG in chosen and (run / "estimator").is_dir():
+            kept[TRAINED_ALONG] = self._tested(run / "estimator", f"{model.sha256[:16]}-{TRAINED_ALONG}", seed)
+        return kept
+
+    def _tested(self, estimator: Path, name: str, seed: int) -> Path:
+        """Return the file, below WORK, of the errors of a trained estimator."""
+        assert self.job.target is not None
+        network = load_estimator(estimator, self.job.target)
+        return self._write_errors(network, Path("errors", self.job.name, f"{name}-{seed}.npy"))
 
     def refined_at(self, run: Path, step: int, seed: int) -> float:
         """Return the mean error after training on renders refined by the run's checkpoint at `step`."""
@@ -249,13 +289,17 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
     line = {"job": job.name, "recipe": recipe, "seed": seed, "conditions": conditions(options), **training}
     if job.target is not None:
         downstream = downstream_of(job, options)
-        kept = downstream.baselines(seed) | downstream.refined(run, seed)
+        kept = downstream.rows(run, seed, options.row)
         errors: dict[str, Errors] = {name: np.load(options.work / path) for name, path in kept.items()}
         line["kept"] = {name: str(path) for name, path in kept.items()}
         line["persons"] = downstream.test.persons  # for the table, which reads no labels
         line["unit"] = UNIT[job.target]
         line["errors"] = {name: float(values.mean()) for name, values in errors.items()}
-        line["closure"] = closure(errors["synthetic"], errors["refined"], errors["oracle"])
+        line["closure"] = {
+            name: closure(errors["synthetic"], values, errors["oracle"])
+            for name, values in errors.items()
+            if {"synthetic", "oracle"} <= errors.keys() and name not in ("synthetic", "oracle")
+        }
     return line
 
 
@@ -372,36 +416,40 @@ def groups(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str], l
 def table(lines: Sequence[dict[str, Any]], work: Path) -> str:
     """Return the results as Markdown: means over seeds; errors in the job's unit."""
     rows = [
-        "| job | recipe | seeds | synthetic | augmented | refined | refined, augmented | refined and synthetic "
-        "| oracle | gap closure (95%) | by seed | drift px | patch distance before, after (floor) | two-sample "
-        "| CPU minutes | steps | health |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---|---|---:|---|---:|---:|---:|---|",
+        "| job | recipe | seeds | trained on | error | gap closure (95%) | by seed | drift px "
+        "| patch distance before, after (floor) | two-sample | CPU minutes | steps | health |",
+        "|---|---|---:|---|---:|---|---|---:|---|---:|---:|---:|---|",
     ]
     for (job, recipe), group in groups(lines):
         metrics = {
             name: float(np.mean([line["metrics"].get(name, np.nan) for line in group]))
             for name in ("label_drift", "swd_synthetic", "swd_refined", "swd_real", "two_sample")
         }
-        names = ("synthetic", "augmented", "refined", "refined, augmented", "refined and synthetic", "oracle")
-        if "errors" in group[0]:
-            unit = group[0]["unit"]
-            errors = [f"{np.mean([line['errors'][name] for line in group]):.2f} {unit}" for name in names]
-            synthetic, refined, oracle = (_kept(work, group, name) for name in ("synthetic", "refined", "oracle"))
-            persons = group[0].get("persons")  # lines of older commits do not name them
-            low, high = closure_interval(synthetic, refined, oracle, persons)
-            gap = f"{np.mean([line['closure'] for line in group]):.2f} ({low:.2f} to {high:.2f})"
-            by_seed = ", ".join(f"{line['closure']:.2f}" for line in group)
-        else:
-            errors, gap, by_seed = [""] * len(names), "", ""
         health = ", ".join(sorted({rule for line in group for rule in line["health"]})) or "-"
-        rows.append(
-            f"| {job} | {recipe} | {len(group)} | {' | '.join(errors)} | {gap} | {by_seed} "
+        training = (
             f"| {metrics['label_drift']:.2f} "
             f"| {metrics['swd_synthetic']:.3f}, {metrics['swd_refined']:.3f} ({metrics['swd_real']:.3f}) "
             f"| {metrics['two_sample']:.0%} | {np.mean([line['cpu_minutes'] for line in group]):.1f} "
             f"| {np.mean([line['steps'] for line in group]):.0f} | {health} |"
         )
+        rows += [f"| {job} | {recipe} | {len(group)} {cells} {training}" for cells in _rows_of(group, work)]
     return "\n".join(rows)
+
+
+def _rows_of(lines: Sequence[dict[str, Any]], work: Path) -> Iterator[str]:
+    """Yield the cells of each row of a job and recipe: trained on, error, gap closure, by seed."""
+    if "errors" not in lines[0]:
+        yield "| | | | "
+        return
+    for name in lines[0]["errors"]:
+        gap = by_seed = ""
+        if name in lines[0]["closure"]:
+            synthetic, row, oracle = (_kept(work, lines, each) for each in ("synthetic", name, "oracle"))
+            low, high = closure_interval(synthetic, row, oracle, lines[0]["persons"])
+            shares = [line["closure"][name] for line in lines]
+            gap, by_seed = f"{np.mean(shares):.2f} ({low:.2f} to {high:.2f})", ", ".join(f"{s:.2f}" for s in shares)
+        error = np.mean([line["errors"][name] for line in lines])
+        yield f"| {name} | {error:.2f} {lines[0]['unit']} | {gap} | {by_seed}"
 
 
 def _kept(work: Path, lines: Sequence[dict[str, Any]], name: str) -> Errors:
@@ -436,6 +484,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = parser_of(__doc__, [0, 1, 2, 3, 4], 2000)
     parser.add_argument("--job", nargs="+", choices=get_args(JobName), default=["camera", "pupils"])
     parser.add_argument("--recipe", action="append", help="default, paper, or KEY=VALUE,... of simgan train")
+    parser.add_argument("--row", nargs="+", choices=ROWS, default=ROWS, help="only these")
     parser.add_argument("--hindsight", action="store_true", help="also estimators and rows for measured checkpoints")
     parser.add_argument("--train-only", action="store_true", help="leave estimators to the same command without")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
