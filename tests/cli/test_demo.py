@@ -1,3 +1,4 @@
+import html
 import json
 import shlex
 from pathlib import Path
@@ -22,7 +23,10 @@ def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_pa
     rows = {row["name"]: row for row in document["rows"] if row["estimator"] == "resnet"}
     assert set(rows) == {"synthetic", "refined", "oracle"}
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
-    assert str(folder / "run" / "report.html") in document["files"]
+    assert document["files"][:2] == [str(folder / "gaze" / "report.html"), str(folder / "run" / "report.html")]
+    page = (folder / "gaze" / "report.html").read_text()
+    assert document["verdict"]["sentence"] in html.unescape(page)
+    assert "srcdoc=" in page
     assert all(Path(file).is_file() for file in document["files"])
     assert (folder / "refined" / "labels.csv").read_bytes() == (folder / "data/synthetic/labels.csv").read_bytes()
 
@@ -31,7 +35,7 @@ def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_pa
     assert {name: files_below(folder)[name] for name in before} == before
     for row in rows.values():
         assert f"{row['mean']:.2f}" in again.stdout
-    assert document["comparison"]["verdict"] in again.stdout
+    assert document["verdict"]["sentence"] in again.stdout
     assert str(folder / "run" / "report.html") in again.stderr
     assert "there already" in again.stderr
     assert "skipped 100" in again.stderr

@@ -19,6 +19,7 @@ from tests.gaze.helpers import write_csv, write_estimator
 from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
 
 pytestmark = pytest.mark.slow  # whole commands
+VERDICT = {"train_on", "estimator", "refining_helps", "sentence"}
 QUICK = ["--estimator", "resnet", "--size", "18x28", "--steps", "4", "--batch-size", "16", "--bootstrap", "100"]
 
 
@@ -73,24 +74,28 @@ def test_a_model_is_compared_with_what_it_refines(evaluated: Evaluated) -> None:
     assert document["test"] == {"images": 20, "persons": 5, "source": str(evaluated.folder / "test")}
     names = [(row["name"], row["estimator"]) for row in document["rows"]]
     assert [name for name, estimator in names if estimator == "resnet"] == [
-        "synthetic", "synthetic-reweighted", "refined", "refined-reweighted", "oracle",
+        "synthetic", "refined", "oracle", "synthetic-reweighted", "refined-reweighted",
     ]  # fmt: skip
     assert ("synthetic", "mean") in names
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
     assert document["comparison"]["verdict"] in ("helps", "no difference shown", "hurts")
     assert set(document["preservation"]) == {"images", "content_shift_px", "estimate_shift_deg"}
     assert set(document["preservation"]) | {"estimate_shift_px"} == documented("What refining moved")
+    assert set(document) == documented("simgan.eval-gaze/1")
+    assert set(document["verdict"]) == VERDICT
+    assert set(document["content"]) == documented("Labels of the photographs")
+    by_name = {row["name"]: row for row in document["rows"]}
     assert set(document["rows"][0]) == documented("Rows of errors")
     rows = read_csv(out / "predictions.csv")
     assert set(rows[0]) | {"x", "y", "error_px"} == documented("predictions.csv")
     refined = [float(row["error_deg"]) for row in rows if row["row"] == "refined/resnet"]
     assert len(refined) == 2 * 20
-    assert np.isclose(np.mean(refined), document["rows"][-3]["mean"], atol=1e-5)
+    assert np.isclose(np.mean(refined), by_name["refined"]["mean"], atol=1e-5)
     weights = {row["file"]: float(row["weight"]) for row in read_csv(out / "weights" / "refined-reweighted-resnet.csv")}
     assert weights.keys() == {f"{index}.png" for index in range(60)}
     assert np.isclose(np.mean(list(weights.values())), 1, atol=1e-3)
-    assert 1 <= document["rows"][-2]["effective_images"] <= 60
-    assert document["rows"][-3]["effective_images"] is None
+    assert 1 <= by_name["refined-reweighted"]["effective_images"] <= 60
+    assert by_name["refined"]["effective_images"] is None
     for name in ("curve.png", "error-map.png", "worst.png"):
         with Image.open(out / name) as picture:
             assert picture.width > 100
@@ -137,8 +142,11 @@ def test_a_table_shows_trained_and_loaded_estimators_of_pupils(tmp_path: Path) -
     flags = ["--target", "pupil", *QUICK, "--estimator", "knn", "--load", f"a={loaded}"]
     result = simgan("eval-gaze", *sets(tmp_path), *flags)
     assert result.returncode == 0, result.stderr
-    for text in ("pupil error on 20 test images, px", "synthetic", "knn", "mean", "a - synthetic, resnet: "):
+    for text in ("pupil error on 20 test images, px", "synthetic, knn", "a, resnet", "mean of"):
         assert text in result.stdout
+    assert max(map(len, result.stdout.splitlines()[:-1])) <= 80
+    assert result.stdout.splitlines()[-1].startswith(("Train on synthetic: ", "No set is better than guessing"))
+    assert f"results: {tmp_path / 'out' / 'report.html'}\n" in result.stderr
     assert f"reading {tmp_path / 'train'}\n" in result.stderr
 
 

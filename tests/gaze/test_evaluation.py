@@ -70,6 +70,30 @@ def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tm
     assert [path.name for path in (out / "weights").iterdir()] == ["mine.csv"]
 
 
+def test_labels_that_differ_and_a_few_photographs_add_their_rows(tmp_path: Path) -> None:
+    train, test, out = write_csv(tmp_path / "train", 600, 1), write_csv(tmp_path / "test", 10, 2), tmp_path / "out"
+    real = write_csv(tmp_path / "real", 60, 3)
+    images, gaze, _ = discs(150, 4)
+    (tmp_path / "photos").mkdir()
+    for index in np.flatnonzero(gaze[:, 0] < 0):  # discs left of the middle
+        Image.fromarray(images[index]).save(tmp_path / "photos" / f"{index}.png")
+    sets = {"train": f"a={train}", "test": test, "out": out, "real_train": real, "photos": tmp_path / "photos"}
+    more = {"steps": 60, "batch_size": 32, "lr": 2e-3}
+    document = evaluate(**sets, **more, baseline="histogram", few="5", worth=True)[1]
+    rows = {row["name"]: row for row in document["rows"] if row["estimator"] == "resnet"}
+    free = min(("a", "histogram"), key=lambda name: float(rows[name]["mean"]))
+    weighted = dict.fromkeys(["a-reweighted", f"{free}-reweighted"])
+    assert list(rows) == ["a", "histogram", "oracle", "real-5", "real-50", "a+real-5", *weighted]
+    assert [rows[name]["images"] for name in ("real-5", "real-50", "a+real-5")] == [5, 50, 605]
+    assert document["content"]["differs"] is True
+    assert document["verdict"]["train_on"] in (None, "a", "histogram", *weighted)
+    assert {name for name, row in rows.items() if row["worth"] is None} == {"oracle", "real-5", "real-50"}
+    page = (out / "report.html").read_text()
+    assert "Labels differ: " in page
+    assert rows["a"]["worth"]["sentence"] in page
+    assert (out / "worth.svg").is_file()
+
+
 def test_a_warning_says_where_no_label_lies_near_what_is_predicted(tmp_path: Path) -> None:
     train, test = write_csv(tmp_path / "train", 120, 1), write_csv(tmp_path / "test", 20, 2)
     real = write_images(tmp_path / "real", 100, 4, (35, 55))

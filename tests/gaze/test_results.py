@@ -1,17 +1,21 @@
-"""Which rows are compared, and which comparison is the verdict."""
+"""Which rows are compared with which, and what is written of it."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from simgan_cli.gaze.content import Content
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.preparation import Evaluation
-from simgan_cli.gaze.results import summarize
+from simgan_cli.gaze.results import summarize, write_results
 from simgan_cli.gaze.scores import Result
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import discs
+from tests.helpers import write_refiner
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,8 @@ def test_each_estimator_s_first_row_is_compared_with_its_others(
 def test_the_share_of_the_gap_is_between_the_first_row_and_the_oracle(tmp_path: Path) -> None:
     pixels, gaze, _ = discs(4, 1)
     images = LabelledImages(Path("d"), "csv", "gaze", pixels, gaze, [f"{index}.png" for index in range(4)])
-    evaluation = Evaluation(EvalGazeConfig(out=tmp_path, bootstrap=100), {}, {}, images, None, torch.device("cpu"))
+    sets = dict.fromkeys(("a", "refined", "worse", "oracle"), images)
+    evaluation = Evaluation(EvalGazeConfig(out=tmp_path, bootstrap=100), sets, {}, images, None, torch.device("cpu"))
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 4))
     for name, error in (("a", 9.0), ("refined", 6.0), ("worse", 12.0), ("oracle", 3.0)):
         evaluation.rows.append(Result(name, "cnn", 4, [gaze], error + noise))  # the same noise: the gap is exact
@@ -61,3 +66,51 @@ def test_the_share_of_the_gap_is_between_the_first_row_and_the_oracle(tmp_path: 
     assert summarize(evaluation)["rows"][2]["gap_closed"]["share"] == pytest.approx(0.5, abs=0.05)
     evaluation.rows.pop()
     assert {row["gap_closed"] for row in summarize(evaluation)["rows"]} == {None}
+
+
+def evaluation_of(tmp_path: Path, errors: dict[str, float], **settings: Any) -> Evaluation:
+    """Return an evaluation whose rows have these mean errors, the first of which guesses; without photographs."""
+    pixels, gaze, _ = discs(4, 1)
+    images = LabelledImages(Path("d"), "csv", "gaze", pixels, gaze, [f"{index}.png" for index in range(4)])
+    config = EvalGazeConfig.model_validate({"out": tmp_path, "bootstrap": 100} | settings)
+    sets = {name: images for name in errors if not name.startswith("real")}
+    evaluation = Evaluation(config, sets, {}, images, None, torch.device("cpu"))
+    counts = {"oracle": 1000} | {name: int(name.split("-")[-1]) for name in errors if name.startswith("real-")}
+    for name, error in errors.items():
+        result = Result(name, "cnn", counts.get(name, 4), [gaze], np.full((1, 4), error))
+        evaluation.rows.append(result)
+    guess = evaluation.rows[0]
+    for name in list(sets)[:2]:
+        evaluation.rows.insert(0, replace(guess, name=name, estimator="mean", errors=guess.errors + 9))
+    return evaluation
+
+
+def test_rows_are_set_against_the_best_one_without_refiner_and_labels(tmp_path: Path) -> None:
+    errors = {"a": 8.0, "fda": 5.0, "refined": 4.0, "oracle": 2.0}
+    document = summarize(evaluation_of(tmp_path, errors))
+    differences = {row["name"]: row["to_best_free"] for row in document["rows"] if row["estimator"] == "cnn"}
+    assert differences.pop("fda") is None
+    assert {name: found["difference"] for name, found in differences.items()} == {"a": 3, "refined": -1, "oracle": -3}
+    assert {found["name"] for found in differences.values()} == {"fda"}
+    assert {row["to_best_free"] for row in document["rows"] if row["estimator"] == "mean"} == {None}
+    assert document["verdict"]["train_on"] == "refined"  # the oracle has labels of the target
+    assert summarize(evaluation_of(tmp_path, {"oracle": 2.0}))["verdict"] is None
+
+
+@pytest.mark.slow  # Matplotlib asks a program for fonts
+def test_the_page_has_the_verdict_first_and_the_page_of_the_training(tmp_path: Path) -> None:
+    evaluation = evaluation_of(tmp_path, {"a": 8.0, "refined": 4.0})
+    evaluation.content = Content("a", evaluation.tested.targets, 0.5, (0.4, 0.6))
+    document = write_results(evaluation)
+    page = (tmp_path / "report.html").read_text()
+    places = [page.index(text) for text in (document["verdict"]["sentence"], "Labels differ: ", "<table>")]
+    assert places == sorted(places)
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert document["content"]["differs"] is True
+    assert {path.name for path in tmp_path.iterdir()} >= {"labels.svg", "curve.svg", "worst.png", "report.html"}
+    model = write_refiner(tmp_path / "model")
+    (model / "report.html").write_text('<p id="run">so it went</p>')
+    again = evaluation_of(tmp_path, {"a": 8.0, "refined": 4.0}, model=model)
+    write_results(again)
+    assert 'srcdoc="&lt;p id=&#34;run&#34;&gt;so it went&lt;/p&gt;"' in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "labels.svg").exists()  # of the earlier evaluation

@@ -92,7 +92,7 @@ def commands(folder: Path, settings: DemoConfig) -> list[list[str]]:
         ["refine", synthetic, "--model", run, "--out", refined, "--check-labels", "--compare", folder / "refined.png",
          *device, "--skip-existing"],
         ["inspect-buffer", run, "--score", "--grid", folder / "history.png"],
-        ["eval-gaze", "--train", f"synthetic={synthetic}", "--train", f"refined={refined}",
+        ["eval-gaze", "--train", f"synthetic={synthetic}", "--model", run,
          "--real-train", camera / "oracle", "--test", camera / "test", "--out", folder / "gaze",
          *of_table("eval-gaze"), *seed, *device, "--skip-existing"],
     ]  # fmt: skip
@@ -102,6 +102,7 @@ def commands(folder: Path, settings: DemoConfig) -> list[list[str]]:
 def files_to_open(folder: Path) -> dict[str, Path]:
     """Return what a person may want to look at, and where it lies; what was not made is left out."""
     files = {
+        "the results: verdict, errors and the training on one page": folder / "gaze" / "report.html",
         "the training: health, realism, pictures by step, curves": folder / "run" / "report.html",
         "renders before and after": folder / "refined.png",
         "the history buffer, oldest first": folder / "history.png",
@@ -128,6 +129,7 @@ def _document(folder: Path, lines: list[list[str]], files: dict[str, Path], seco
         "folder": str(folder),
         "simulated": True,
         "commands": [shlex.join(["simgan", *line]) for line in lines],
+        "verdict": results["verdict"],
         "rows": results["rows"],
         "comparison": results["comparison"],
         "files": [str(path) for path in files.values()],

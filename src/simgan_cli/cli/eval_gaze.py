@@ -10,7 +10,7 @@ from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settin
 from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout
 from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
-from simgan_cli.settings.eval_gaze import EvalGazeConfig
+from simgan_cli.settings.eval_gaze import EvalGazeConfig, only_on_curve
 
 if TYPE_CHECKING:
     from simgan_cli.gaze.preparation import Evaluation
@@ -62,8 +62,8 @@ def eval_gaze(
         if json:
             print_json(document)
         elif not quiet:
+            echo_err(f"results: {settings.out / 'report.html'}")
             _print(document)
-            echo_err(f"results: {settings.out}")
 
 
 def _describe(evaluation: "Evaluation") -> None:
@@ -72,7 +72,7 @@ def _describe(evaluation: "Evaluation") -> None:
     if evaluation.test is not None:
         echo_err(f"test: {evaluation.test.describe()}")
     if evaluation.unlabelled is not None:
-        echo_err(f"to weigh labels by: {len(evaluation.unlabelled):,} images ({evaluation.config.reweight_to})")
+        echo_err(f"photographs: {len(evaluation.unlabelled):,} images ({evaluation.photographs_from})")
 
 
 def _warn(warnings: list[str]) -> None:
@@ -81,54 +81,52 @@ def _warn(warnings: list[str]) -> None:
 
 
 def _print(document: dict[str, Any]) -> None:
-    """Write the tables and the verdict to stdout."""
-    unit, rows = document["unit"], document["rows"]
-    errors = _table(
-        f"{document['target']} error on {document['test']['images']:,} test images, {unit}",
-        ["mean", "95%", "by seed", "median", "sd", "p95"],
-    )
-    shares = _table(f"share of test images within so many {unit}", list(rows[0]["within"]))
-    for row in rows:
-        errors.add_row(
-            row["name"],
-            row["estimator"],
+    """Write the table to stdout, what stands out before it, and the verdict last."""
+    unit = document["unit"]
+    hidden = only_on_curve(document["settings"]["few"])
+    rows = [row for row in document["rows"] if row["name"] not in hidden]
+    names = _names(rows)
+    if document["content"] is not None and document["content"]["differs"]:
+        stdout.print(document["content"]["sentence"])
+    title = f"{document['target']} error on {document['test']['images']:,} test images, {unit}"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("trained on", overflow="fold")
+    for heading in ("mean", "95%", "to best free", "gap closed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in zip(names, rows, strict=True):
+        free, gap = row["to_best_free"], row["gap_closed"]
+        table.add_row(
+            name,
             f"{row['mean']:.2f}",
             "{:.2f}-{:.2f}".format(*row["ci95"]),
-            f"+- {row['seed_sd']:.2f}" if row["seed_sd"] is not None else "",
-            *(f"{row[key]:.2f}" for key in ("median", "sd", "p95")),
+            "{:+.2f} ({:.2f}, {:.2f})".format(free["difference"], *free["ci95"]) if free else "",
+            "{:.2f} ({:.2f}, {:.2f})".format(gap["share"], *gap["ci95"]) if gap else "",
         )
-        shares.add_row(row["name"], row["estimator"], *(f"{share:.0%}" for share in row["within"].values()))
-    stdout.print(errors)
-    stdout.print(shares)
-    for pair in document["comparisons"]:
-        first, second = pair["pair"]
-        low, high = pair["ci95"]
-        difference = f"{pair['difference']:+.2f} {unit} (95%: {low:+.2f} to {high:+.2f})"
-        stdout.print(f"{second} - {first}, {pair['estimator']}: {difference}: {pair['verdict']}")
-    for row in rows:
-        if (gap := row["gap_closed"]) is not None:
-            low, high = gap["ci95"]
-            stdout.print(
-                f"{row['name']}, {row['estimator']}: closes {gap['share']:.2f} of the gap to labelled real eyes "
-                f"(95%: {low:.2f} to {high:.2f})"
-            )
-    for row in rows:
+    stdout.print(table)
+    for name, row in zip(names, rows, strict=True):
         if row["effective_images"] is not None:
             stdout.print(
-                f"{row['name']}, {row['estimator']}: its weights leave as much variety as "
-                f"{row['effective_images']:,.0f} of {row['images']:,} images"
+                f"{name}: weights leave the variety of {row['effective_images']:,.0f} of {row['images']:,} images"
             )
+        if row["worth"] is not None:
+            stdout.print(row["worth"]["sentence"])
     if document["preservation"] is not None:
         stdout.print(_moved(document["preservation"], unit))
+    if document["verdict"] is not None:
+        stdout.print(document["verdict"]["sentence"], style="bold")
 
 
-def _table(title: str, numbers: list[str]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trained on", overflow="fold")
-    table.add_column("estimator", no_wrap=True)
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+def _names(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what each row is called: its set, and its estimator where there are several."""
+    estimators = {row["estimator"] for row in rows} - {"mean"}
+    return [
+        f"mean of {row['name']}"
+        if row["estimator"] == "mean"
+        else f"{row['name']}, {row['estimator']}"
+        if len(estimators) > 1
+        else row["name"]
+        for row in rows
+    ]
 
 
 def _moved(preservation: dict[str, Any], unit: str) -> str:

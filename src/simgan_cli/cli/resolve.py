@@ -147,7 +147,7 @@ def print_settings(config: Settings, *, everything: bool) -> None:
     shown = config.model_dump(mode="json", by_alias=True)
     for (key, field), chosen in zip(config.fields_by_key().items(), dict(config).values(), strict=True):
         if everything or field.is_required() or chosen != field.default:
-            value = ", ".join(shown[key]) or "none" if isinstance(shown[key], list) else shown[key]
+            value = ", ".join(map(str, shown[key])) or "none" if isinstance(shown[key], list) else shown[key]
             echo_err(f"{key.replace('_', '-'):>24}  {value}")
 
 

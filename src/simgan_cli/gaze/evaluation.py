@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,21 +15,32 @@ from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
 from simgan_cli.errors import DataError
 from simgan_cli.files import atomic_directory
 from simgan_cli.gaze import scores
-from simgan_cli.gaze.estimator_training import Schedule, Targets, fit, nearest_neighbours, predict, predict_mean
+from simgan_cli.gaze.content import Content, compare_content
+from simgan_cli.gaze.estimator_training import (
+    Schedule,
+    Targets,
+    fit,
+    held_out,
+    nearest_neighbours,
+    predict,
+    predict_mean,
+)
 from simgan_cli.gaze.labels import Grey, LabelledImages
 from simgan_cli.gaze.parallel_training import Report, Training, run_trainings
-from simgan_cli.gaze.preparation import KNN, LEFT_OUT, ORACLE, Evaluation, load_estimator
+from simgan_cli.gaze.preparation import KNN, LEFT_OUT, ORACLE, REFINED, Evaluation, load_estimator
 from simgan_cli.gaze.preservation import measure_preservation
 from simgan_cli.gaze.results import MEAN, write_results
 from simgan_cli.gaze.reweighting import weights_like
 from simgan_cli.gaze.scores import Result, errors_of
-from simgan_cli.settings.eval_gaze import REWEIGHTED
+from simgan_cli.gaze.verdict import mean_error
+from simgan_cli.gaze.worth import subset, with_few
+from simgan_cli.settings.eval_gaze import FEW, REWEIGHTED
 
 MAX_UNMATCHED = 0.1  # of the unlabelled images, beyond which weights deserve a warning
 UNSHARED = "cnn-full"  # an estimator of 2 GB in training, of which memory may not hold one for each core
 Progress = Callable[[str, int, int], None]  # of the trainings of that label: updates done, and all
 Key = tuple[str, str, int]  # of a training: row, estimator, seed
-Trained = TypeVar("Trained")
+Make = Callable[[int], LabelledImages]  # by seed, which chooses a few photographs
 
 
 def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
@@ -57,29 +68,26 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
         if not any(np.allclose(guess[0], other) for other in guesses):  # refined labels are the synthetic ones
             guesses.append(guess[0])
             evaluation.rows.append(_row(name, MEAN, len(images), [guess], test))
-    unlabelled = [] if evaluation.unlabelled is None else [evaluation.unlabelled]
-    rows: list[tuple[str, str]] = [(name, estimator) for estimator in config.estimator for name in evaluation.sets]
-    learned = {(*row, seed): evaluation.sets[row[0]] for row in rows if row[1] != KNN for seed in evaluation.seeds}
-    predicted = _predictions(evaluation, learned, [test.pixels, *unlabelled], "training", progress)
-    weights = {
-        key: weights_like(learned[key].targets, predicted[key][1])
-        for key in learned
-        if unlabelled and key[0] not in (ORACLE, *config.baseline)
+    made = _training_sets(evaluation)
+    rows = [(name, estimator) for estimator in config.estimator for name in made]
+    trainings = {
+        (name, estimator, seed): partial(made[name], seed)
+        for name, estimator in rows
+        if estimator != KNN
+        for seed in evaluation.seeds
     }
-    weighted = {key: replace(learned[key], weights=of_key) for key, (of_key, _) in weights.items()}
-    reweighted = _predictions(evaluation, weighted, [test.pixels], "training by weights", progress, REWEIGHTED)
+    predicted = _predictions(evaluation, trainings, "training", progress)
     for name, estimator in rows:
-        images, keys = evaluation.sets[name], [(name, estimator, seed) for seed in evaluation.seeds]
+        images = made[name](config.seed)
         if estimator == KNN:
             predictions = [nearest_neighbours(images, test.pixels, evaluation.device)]
         else:
-            predictions = [predicted[key][0] for key in keys]
+            predictions = [predicted[name, estimator, seed] for seed in evaluation.seeds]
         evaluation.rows.append(_row(name, estimator, len(images), predictions, test))
-        if keys[0] in weights:
-            row = _row(f"{name}{REWEIGHTED}", estimator, len(images), [reweighted[key][0] for key in keys], test)
-            evaluation.rows.append(_with_weights(evaluation, row, name, [weights[key] for key in keys]))
+    if evaluation.unlabelled is not None:
+        _weigh(evaluation, evaluation.unlabelled, progress)
     for name, network in evaluation.loaded.items():
-        predictions = [predict(network, test.pixels, evaluation.device, evaluation.precision)]
+        predictions = [_predicted(evaluation, network, test.pixels)]
         evaluation.rows.append(_row(name, network.settings["architecture"], 0, predictions, test))
     constant = min((float(row.errors.mean()) for row in evaluation.rows if row.estimator == MEAN), default=math.inf)
     for row in evaluation.rows:
@@ -94,6 +102,66 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
             )
 
 
+def _training_sets(evaluation: Evaluation) -> dict[str, Make]:
+    """Return what each row is trained on, by name."""
+    sets: dict[str, Make] = {name: partial(_for_any_seed, images) for name, images in evaluation.sets.items()}
+    for count in evaluation.counts:
+        sets[f"{FEW}{count}"] = partial(subset, evaluation.sets[ORACLE], count)
+    for count in evaluation.config.few:
+        base = REFINED if REFINED in evaluation.sets else next(iter(evaluation.sets))
+        sets[f"{base}+{FEW}{count}"] = partial(with_few, evaluation.sets[base], evaluation.sets[ORACLE], count)
+    return sets
+
+
+def _for_any_seed(images: LabelledImages, _: int) -> LabelledImages:
+    return images
+
+
+def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None:
+    """Compare the photographs with the best set; add weighted rows where they differ or --reweight-to asks for them."""
+    config, test = evaluation.config, evaluation.tested
+    chosen: list[Result] = []
+    for estimator in config.estimator:
+        free = evaluation.free_rows(estimator)
+        rows = [*free, *evaluation.refined_rows(estimator)]
+        if estimator == KNN or not rows:  # all sets have labels of the target
+            continue
+        if evaluation.content is None:
+            evaluation.content = _compare_content(evaluation, min(rows, key=mean_error), unlabelled)
+        if config.reweight_to is not None or evaluation.content.differs:
+            best_free = min(free, key=mean_error, default=None)
+            chosen += [row for row in rows if row.name not in config.baseline or row is best_free]
+    weights = {
+        (row.name, row.estimator, seed): weights_like(
+            evaluation.sets[row.name].targets, _predicted(evaluation, _load(evaluation, row, seed), unlabelled)
+        )
+        for row in chosen
+        for seed in evaluation.seeds
+    }
+    trainings = {
+        (f"{name}{REWEIGHTED}", estimator, seed): partial(replace, evaluation.sets[name], weights=of_key)
+        for (name, estimator, seed), (of_key, _) in weights.items()
+    }
+    predicted = _predictions(evaluation, trainings, "training by weights", progress)
+    for row in chosen:
+        name, estimator = f"{row.name}{REWEIGHTED}", row.estimator
+        predictions = [predicted[name, estimator, seed] for seed in evaluation.seeds]
+        weighted = _row(name, estimator, row.images, predictions, test)
+        of_seeds = [weights[row.name, estimator, seed] for seed in evaluation.seeds]
+        evaluation.rows.append(_with_weights(evaluation, weighted, row.name, of_seeds))
+
+
+def _compare_content(evaluation: Evaluation, row: Result, unlabelled: Grey) -> Content:
+    """Compare what the estimators of a row see in the photographs with what they see in held-out images of its set."""
+    images = evaluation.sets[row.name]
+    ours, theirs = [], []
+    for seed in evaluation.seeds:
+        network = _load(evaluation, row, seed)
+        ours.append(_predicted(evaluation, network, images.pixels[held_out(images, seed)[1]]))
+        theirs.append(_predicted(evaluation, network, unlabelled))
+    return compare_content(row.name, ours, theirs, evaluation.config.bootstrap)
+
+
 def _with_weights(
     evaluation: Evaluation, row: Result, name: str, weights: Sequence[tuple[NDArray[np.float64], float]]
 ) -> Result:
@@ -101,10 +169,18 @@ def _with_weights(
     unmatched = float(np.mean([share for _, share in weights]))
     if unmatched > MAX_UNMATCHED:
         evaluation.warnings.append(
-            f"{row.name}, {row.estimator}: {unmatched:.0%} of {evaluation.config.reweight_to} are predicted to have "
+            f"{row.name}, {row.estimator}: {unmatched:.0%} of {evaluation.photographs_from} are predicted to have "
             f"labels where {name} has none, and count for its nearest ones: render that range, or doubt the estimator"
         )
     return replace(row, weights=np.stack([of_seed for of_seed, _ in weights]), unmatched=unmatched)
+
+
+def _load(evaluation: Evaluation, row: Result, seed: int) -> Estimator:
+    return load_estimator(evaluation.folder_of(row.name, row.estimator, seed), evaluation.config.target)
+
+
+def _predicted(evaluation: Evaluation, network: Estimator, pixels: Grey) -> Targets:
+    return predict(network, pixels, evaluation.device, evaluation.precision)
 
 
 def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Result:
@@ -122,7 +198,8 @@ def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, pr
         if estimator == KNN:
             return nearest_neighbours(others, theirs, evaluation.device)
         # Numbered: a person's name may be anything, also what would lead out of the folder.
-        return _predict(evaluation, (f"{name}-without-{number:02}", estimator, seed), others, [theirs], report)[0]
+        network = _trained(evaluation, f"{name}-without-{number:02}", estimator, seed, others, report)
+        return _predicted(evaluation, network, theirs)
 
     trainings = [partial(leave_out, *person, seed) for seed in evaluation.seeds for person in people]
     parts = iter(_run(evaluation, trainings, "training", progress))
@@ -134,34 +211,23 @@ def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, pr
 
 
 def _predictions(
-    evaluation: Evaluation,
-    sets: dict[Key, LabelledImages],
-    seen: Sequence[Grey],
-    label: str,
-    progress: Progress,
-    suffix: str = "",
-) -> dict[Key, list[Targets]]:
-    """Return what estimators trained on `sets` predict of each of `seen`; `suffix` ends the names of their rows."""
-    trainings = [
-        partial(_predict, evaluation, (f"{name}{suffix}", estimator, seed), images, seen)
-        for (name, estimator, seed), images in sets.items()
-    ]
+    evaluation: Evaluation, sets: dict[Key, Callable[[], LabelledImages]], label: str, progress: Progress
+) -> dict[Key, Targets]:
+    """Return what estimators that are trained on what `sets` make predict of the test images."""
+
+    def train(key: Key, make: Callable[[], LabelledImages], report: Report) -> Targets:
+        return _predicted(evaluation, _trained(evaluation, *key, make(), report), evaluation.tested.pixels)
+
+    trainings = [partial(train, key, make) for key, make in sets.items()]
     return dict(zip(sets, _run(evaluation, trainings, label, progress), strict=True))
 
 
 def _run(
-    evaluation: Evaluation, trainings: Sequence[Training[Trained]], label: str, progress: Progress
-) -> list[Trained]:
+    evaluation: Evaluation, trainings: Sequence[Training[Targets]], label: str, progress: Progress
+) -> list[Targets]:
     """Return the results of trainings: on a CPU several at once, on a GPU one after the other."""
     shares = evaluation.device.type == "cpu" and UNSHARED not in evaluation.config.estimator
     return run_trainings(trainings, torch.get_num_threads() if shares else 1, partial(progress, label))
-
-
-def _predict(
-    evaluation: Evaluation, key: Key, images: LabelledImages, seen: Sequence[Grey], report: Report
-) -> list[Targets]:
-    network = _trained(evaluation, *key, images, report)
-    return [predict(network, pixels, evaluation.device, evaluation.precision) for pixels in seen]
 
 
 def _row(name: str, estimator: str, count: int, predictions: list[NDArray[np.float64]], test: LabelledImages) -> Result:
@@ -176,7 +242,7 @@ def _trained(
     config = evaluation.config
     schedule = Schedule(config.steps, config.batch_size, config.lr, evaluation.precision)
     made_of = {"seed": seed, "data": images.fingerprint, "preprocess": config.preprocess} | vars(schedule)
-    folder = config.out / "estimators" / f"{name}-{estimator}-seed{seed}"
+    folder = evaluation.folder_of(name, estimator, seed)
     if config.skip_existing and folder.is_dir() and read_json(folder / CONFIG).get("made_of") == made_of:
         return load_estimator(folder, config.target)
     network = fit(cast("Architecture", estimator), images, seed, schedule, evaluation.device, report)

@@ -1,7 +1,7 @@
-"""Pictures of an evaluation: the cumulative curve, the error over directions, the worst images."""
+"""Pictures of an evaluation: curves of errors and labels, the error over directions, the worst images."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from simgan_cli.gaze.labels import UNIT, LabelledImages, Target
+from simgan_cli.gaze.labels import UNIT, LabelledImages, Target, coordinates_of
 from simgan_cli.gaze.scores import WITHIN, Result
 from simgan_cli.pictures.grid import sheet
 
 N_WORST, ENLARGEMENT = 10, 4
 N_BINS, MIN_IN_A_BIN = 14, 3  # cells along an axis of the map; images that make a cell worth showing
+MAX_ACROSS = 4  # maps beside each other
+N_LABEL_BINS = 40
+LabelSet = tuple[NDArray[np.float64], NDArray[np.float64] | None]  # targets, and their weights if any
 TRUE, PREDICTED = (0, 200, 0), (230, 30, 30)
 
 
@@ -48,12 +51,16 @@ def error_map(rows: Sequence[Result], test: LabelledImages) -> bytes:
 
     named = test.coordinates()
     across, down = (named["yaw"], named["pitch"]) if test.target == "gaze" else (named["x"], named["y"])
-    figure = Figure(figsize=(3.4 * len(rows) + 0.8, 3.2), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(rows), sharex=True, sharey=True))
+    width = min(len(rows), MAX_ACROSS)
+    height = -(-len(rows) // width)
+    figure = Figure(figsize=(3.4 * width + 0.8, 3.2 * height), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(height, width, sharex=True, sharey=True)).ravel()
     edges = [_edges(across), _edges(down)]
     maps = [_binned(across, down, row.errors.mean(axis=0), edges) for row in rows]
     top = max(float(np.nanmax(values)) for values in maps) if any(np.isfinite(m).any() for m in maps) else 1.0
-    for panel, row, values in zip(panels, rows, maps, strict=True):
+    for panel in panels[len(rows) :]:
+        panel.set_axis_off()
+    for panel, row, values in zip(panels, rows, maps, strict=False):
         mesh = panel.pcolormesh(edges[0], edges[1], values.T, vmin=0, vmax=top, cmap="viridis")
         panel.set_title(f"{row.name}, {row.estimator}", fontsize=9)
         panel.set_xlabel("yaw (degrees)" if test.target == "gaze" else "x (pixels)")
@@ -62,6 +69,47 @@ def error_map(rows: Sequence[Result], test: LabelledImages) -> bytes:
         panels[0].invert_yaxis()
     figure.colorbar(mesh, ax=list(panels), label=f"mean error ({UNIT[test.target]})")
     return _saved(figure, "png")
+
+
+def learning_curve(curve: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], unit: str) -> bytes:
+    """Return an SVG of the error over the count of labelled photographs, and of `rows` as lines across.
+
+    Both are rows of results.json: those of photographs alone, and those that a count of these is sought for.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    means = np.array([point["mean"] for point in curve])
+    ends = np.abs(np.array([point["ci95"] for point in curve]).T - means)
+    axes.errorbar([point["images"] for point in curve], means, ends, fmt="o-", color="black", capsize=3)
+    for number, row in enumerate(rows):
+        axes.axhline(row["mean"], color=f"C{number}", label=f"{row['name']}: {row['mean']:.2f} {unit}")
+    axes.set(xscale="log", xlabel="labelled photographs", ylabel=f"mean error ({unit})")
+    axes.set_xticks([point["images"] for point in curve], [f"{point['images']:,}" for point in curve])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return _saved(figure, "svg")
+
+
+def label_histograms(labels: Mapping[str, LabelSet], target: Target) -> bytes:
+    """Return an SVG of how the labels of named sets are distributed."""
+    from matplotlib.figure import Figure
+
+    sets = {name: (coordinates_of(targets, target), weights) for name, (targets, weights) in labels.items()}
+    figure = Figure(figsize=(8, 3.0), layout="constrained")
+    names = list(next(iter(sets.values()))[0])
+    for panel, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        values = [coordinates[name] for coordinates, _ in sets.values()]
+        low, high = np.percentile(np.concatenate(values), [0.1, 99.9])
+        edges = np.linspace(low, high, N_LABEL_BINS)
+        for (label, (_, weights)), value in zip(sets.items(), values, strict=True):
+            panel.hist(value, edges, weights=weights, density=True, histtype="step", label=label)
+        panel.set_xlabel(f"{name} ({UNIT[target]})")
+        panel.set_yticks([])
+    figure.axes[-1].legend(fontsize=8)
+    return _saved(figure, "svg")
 
 
 def worst_images(rows: Sequence[Result], test: LabelledImages) -> bytes:

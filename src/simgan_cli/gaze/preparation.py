@@ -18,10 +18,11 @@ from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.gaze.baselines import make_baseline
+from simgan_cli.gaze.content import Content
 from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, apart_warnings, check_apart, digests_of
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.scores import Result
-from simgan_cli.settings.eval_gaze import REWEIGHTED, EvalGazeConfig
+from simgan_cli.settings.eval_gaze import CURVE, FEW, REWEIGHTED, EvalGazeConfig
 
 REFINED, ORACLE, KNN = "refined", "oracle", "knn"
 LEFT_OUT = "leave-one-person-out"
@@ -29,7 +30,10 @@ LEFT_OUT = "leave-one-person-out"
 
 @dataclass
 class Evaluation:
-    """What an evaluation has read, and then measures."""
+    """What an evaluation has read, and then measures.
+
+    `unlabelled` are photographs, of --reweight-to or else of --photos.
+    """
 
     config: EvalGazeConfig
     sets: dict[str, LabelledImages]
@@ -39,6 +43,7 @@ class Evaluation:
     device: torch.device
     warnings: list[str] = field(default_factory=list)
     rows: list[Result] = field(default_factory=list)
+    content: Content | None = None
     preservation: dict[str, Any] | None = None
 
     @property
@@ -46,10 +51,38 @@ class Evaluation:
         """The images that errors are of."""
         return self.test if self.test is not None else next(iter(self.sets.values()))
 
+    def free_rows(self, estimator: str) -> list[Result]:
+        """Return an estimator's rows that need neither a refiner nor labels of the target, the first set's first."""
+        return [row for row in self._label_free(estimator) if not row.name.startswith(REFINED)]
+
+    def refined_rows(self, estimator: str) -> list[Result]:
+        """Return an estimator's rows of refined images."""
+        return [row for row in self._label_free(estimator) if row.name.startswith(REFINED)]
+
+    def _label_free(self, estimator: str) -> list[Result]:
+        names = self.sets.keys() - {ORACLE}
+        rows = [row for row in self.rows if row.estimator == estimator]
+        return [row for row in rows if row.name.removesuffix(REWEIGHTED) in names]
+
+    @property
+    def counts(self) -> list[int]:
+        """Subsets of the labelled photographs to train on, in ascending order: those of --few and of --worth."""
+        curve = [count for count in CURVE if count < len(self.sets[ORACLE])] if self.config.worth else []
+        return sorted({*self.config.few, *curve})
+
     @property
     def seeds(self) -> range:
         """One for each repetition."""
         return range(self.config.seed, self.config.seed + self.config.seeds)
+
+    def folder_of(self, name: str, estimator: str, seed: int) -> Path:
+        """Return where the estimator of a row and seed is written."""
+        return self.config.out / "estimators" / f"{name}-{estimator}-seed{seed}"
+
+    @property
+    def photographs_from(self) -> Path | None:
+        """Where the unlabelled photographs come from."""
+        return self.config.reweight_to or self.config.photos
 
     @property
     def precision(self) -> str:
@@ -101,6 +134,7 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
         sets |= {name: make_baseline(name, renders, photographs, config.seed) for name in config.baseline}
     if config.real_train is not None:
         sets[ORACLE] = read_set(config.real_train, test_labels)
+        _check_counts(config, len(sets[ORACLE]))
     test = read_set(config.test, test_labels) if config.test is not None else None
     warnings += [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
     if test is not None:
@@ -117,8 +151,8 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
         warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
     elif config.load:
         warnings.append(f"--load: of one training, {unknown}")
-    reweighting = None if config.reweight_to is None else unlabelled[config.reweight_to]
-    return Evaluation(config, sets, loaded, test, reweighting, device, list(dict.fromkeys(warnings)))
+    compared = unlabelled.get(cast("Path", config.reweight_to or config.photos))
+    return Evaluation(config, sets, loaded, test, compared, device, list(dict.fromkeys(warnings)))
 
 
 def _check(config: EvalGazeConfig) -> None:
@@ -128,13 +162,14 @@ def _check(config: EvalGazeConfig) -> None:
     taken = [name for name, _ in (*config.train, *config.load)]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
-    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None} | dict.fromkeys(
-        config.baseline, True
+    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None}
+    made |= dict.fromkeys(
+        [*config.baseline, *(f"{FEW}{count}" for count in (*config.few, *(CURVE if config.worth else ())))], True
     )
     problems += [
         f"{name}=...: that row is made by another option; take another name"
         for name in taken
-        if made.get(name) or (config.reweight_to is not None and name.endswith(REWEIGHTED))
+        if made.get(name) or ((config.reweight_to or config.photos) and name.endswith(REWEIGHTED))
     ]
     if config.protocol == LEFT_OUT:
         problems += [
@@ -155,6 +190,13 @@ def _check(config: EvalGazeConfig) -> None:
         problems.append("--model refines the first --train; give one")
     if config.reweight_to is not None and (not config.train or set(config.estimator) == {KNN}):
         problems.append("--reweight-to weighs what an estimator of --train is trained on; give one, other than knn")
+    problems += [
+        f"--{flag} takes some of the labelled photographs of --real-train, which is not given"
+        for flag in ("worth", "few")
+        if getattr(config, flag) and config.real_train is None
+    ]
+    if config.few and not config.train:
+        problems.append("--few adds photographs to the first --train; give one")
     if config.baseline and not config.train:
         problems.append("--baseline changes the first --train; give one")
     if config.baseline and config.photos is None and config.reweight_to is None:
@@ -165,6 +207,17 @@ def _check(config: EvalGazeConfig) -> None:
         problems.append(f"--out {config.out}: a file; give a folder")
     elif config.out.is_dir() and any(config.out.iterdir()) and not (config.skip_existing or config.overwrite):
         problems.append(f"--out {config.out}: not empty; use --overwrite, --skip-existing to resume, or another folder")
+    if problems:
+        raise SettingsError(*problems)
+
+
+def _check_counts(config: EvalGazeConfig, count: int) -> None:
+    """Raise SettingsError where `count` labelled photographs are too few for --few or --worth."""
+    problems = []
+    if any(few > count for few in config.few):
+        problems.append(f"--few {max(config.few):,}: --real-train has {count:,} labelled photographs; give fewer")
+    if config.worth and count <= CURVE[0]:
+        problems.append(f"--worth: --real-train has {count} labelled photographs; give more than {CURVE[0]}")
     if problems:
         raise SettingsError(*problems)
 

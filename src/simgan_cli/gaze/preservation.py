@@ -27,7 +27,7 @@ def measure_preservation(evaluation: Evaluation) -> dict[str, Any]:
     }
     estimators = [name for name in evaluation.config.estimator if name != KNN]
     if estimators:
-        folder = evaluation.config.out / "estimators" / f"{first}-{estimators[0]}-seed{evaluation.config.seed}"
+        folder = evaluation.folder_of(first, estimators[0], evaluation.config.seed)
         network = load_estimator(folder, evaluation.config.target)
         a, b = (predict(network, images.pixels, evaluation.device, evaluation.precision) for images in (before, after))
         moved = errors_of(a, b, before.target)

@@ -7,11 +7,23 @@ from typing import Any
 
 from simgan_cli.files import write_atomic, write_json
 from simgan_cli.gaze import scores
+from simgan_cli.gaze.content import Content
 from simgan_cli.gaze.labels import UNIT
-from simgan_cli.gaze.plots import curve, error_map, plots_available, worst_images
+from simgan_cli.gaze.plots import (
+    LabelSet,
+    curve,
+    error_map,
+    label_histograms,
+    learning_curve,
+    plots_available,
+    worst_images,
+)
 from simgan_cli.gaze.preparation import ORACLE, REFINED, Evaluation
+from simgan_cli.gaze.report_page import write_page
 from simgan_cli.gaze.scores import Result
-from simgan_cli.settings.eval_gaze import REWEIGHTED
+from simgan_cli.gaze.verdict import decide, mean_error
+from simgan_cli.gaze.worth import worth
+from simgan_cli.settings.eval_gaze import FEW, REWEIGHTED, only_on_curve
 
 MEAN = "mean"  # the row that guesses the training labels' mean
 WEIGHTS = "weights"  # folder of the results
@@ -20,11 +32,17 @@ WEIGHTS = "weights"  # folder of the results
 def write_results(evaluation: Evaluation) -> dict[str, Any]:
     """Write everything into the output folder and return results.json, which is written last. Raises OSError."""
     out = evaluation.config.out
-    (out / "results.json").unlink(missing_ok=True)  # of an earlier evaluation: what follows replaces its pictures
-    _draw(evaluation)
+    for name in ("results.json", "worth.svg", "labels.svg"):  # of an earlier evaluation; what follows replaces others
+        (out / name).unlink(missing_ok=True)
+    if not plots_available():
+        evaluation.warnings.append("curves, maps and histograms not drawn: pip install 'simgan-cli[plots]'")
+    document = summarize(evaluation)
+    pictures = _draw(evaluation, document)
+    for name, picture in pictures.items():
+        write_atomic(out / name, picture)
+    write_page(evaluation.config, document, pictures)
     _write_weights(evaluation)
     write_atomic(out / "predictions.csv", _to_csv(_predictions(evaluation)))
-    document = summarize(evaluation)
     write_json(out / "results.json", document)
     return document
 
@@ -36,7 +54,7 @@ def plan(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def summarize(evaluation: Evaluation) -> dict[str, Any]:
-    """Return results.json: rows with their errors, comparisons, and the one that is the verdict."""
+    """Return results.json: the verdict, rows with their errors, comparisons, and the main one of these."""
     config, test = evaluation.config, evaluation.tested
     pairs = _pairs(evaluation.rows, config.baseline)
     comparisons = [scores.compare(one, other, test.persons, config.bootstrap) for one, other in pairs]
@@ -48,9 +66,15 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     refined = [comparison for comparison in plain if comparison["pair"][1] == REFINED]
     main = next(iter(refined or plain or comparisons), None)
     results = {
+        "verdict": _verdict(evaluation),
+        "content": evaluation.content and evaluation.content.describe(),
         "rows": [
             scores.summary(row, test.target, test.persons, config.bootstrap)
-            | {"gap_closed": _gap_closed(evaluation, row)}
+            | {
+                "to_best_free": _to_best_free(evaluation, row),
+                "gap_closed": _gap_closed(evaluation, row),
+                "worth": _worth(evaluation, row),
+            }
             for row in evaluation.rows
         ],
         "comparison": main,
@@ -58,6 +82,41 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "preservation": evaluation.preservation,
     }
     return {"schema": "simgan.eval-gaze/1"} | _inputs(evaluation) | results
+
+
+def _verdict(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Return the verdict on the rows of the first estimator, None without a set to choose."""
+    config, test = evaluation.config, evaluation.tested
+    estimator = config.estimator[0]
+    free, refined = evaluation.free_rows(estimator), evaluation.refined_rows(estimator)
+    guesses = [row for row in evaluation.rows if row.estimator == MEAN]
+    if not free or not guesses:
+        return None
+    guess = min(guesses, key=mean_error)
+    return decide(free, refined, guess, UNIT[test.target], test.persons, config.bootstrap)
+
+
+def _to_best_free(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
+    """Return by how much a row's error exceeds the best free one's; None for that one, a guess, and without any."""
+    free = min(evaluation.free_rows(row.estimator), key=mean_error, default=row)
+    if free is row or row.estimator == MEAN:
+        return None
+    difference = scores.compare(free, row, evaluation.tested.persons, evaluation.config.bootstrap)
+    return {"name": free.name} | {key: difference[key] for key in ("difference", "ci95", "verdict")}
+
+
+def _worth(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
+    """Return how many labelled photographs a row is worth; None without --worth, and for rows of photographs alone."""
+    curve = _photographs_alone(evaluation, row.estimator)
+    if not evaluation.config.worth or row.estimator == MEAN or any(row is point for point in curve):
+        return None
+    return worth(row, curve, evaluation.tested.persons, evaluation.config.bootstrap)
+
+
+def _photographs_alone(evaluation: Evaluation, estimator: str) -> list[Result]:
+    """Return an estimator's rows of labelled photographs alone, from few to all."""
+    names = [*(f"{FEW}{count}" for count in evaluation.counts), ORACLE]
+    return [row for name in names for row in evaluation.rows if (row.name, row.estimator) == (name, estimator)]
 
 
 def _gap_closed(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
@@ -99,15 +158,36 @@ def _inputs(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _draw(evaluation: Evaluation) -> None:
-    out, test, rows = evaluation.config.out, evaluation.tested, evaluation.rows
-    if plots_available():
-        for suffix in ("png", "svg"):
-            write_atomic(out / f"curve.{suffix}", curve(rows, test.target, suffix))
-        write_atomic(out / "error-map.png", error_map(rows, test))
-    else:
-        evaluation.warnings.append("curve and error map not drawn: pip install 'simgan-cli[plots]'")
-    write_atomic(out / "worst.png", worst_images([row for row in rows if row.estimator != MEAN] or rows, test))
+def _draw(evaluation: Evaluation, document: dict[str, Any]) -> dict[str, bytes]:
+    """Return the pictures by file name; most need Matplotlib."""
+    config, test = evaluation.config, evaluation.tested
+    hidden = only_on_curve(config.few)
+    rows = [row for row in evaluation.rows if row.name not in hidden]
+    trained = [row for row in rows if row.estimator != MEAN] or rows
+    pictures = {"worst.png": worst_images(trained, test)}
+    if not plots_available():
+        return pictures
+    pictures |= {f"curve.{suffix}": curve(rows, test.target, suffix) for suffix in ("png", "svg")}
+    pictures["error-map.png"] = error_map(rows, test)
+    ours = [row for row in document["rows"] if row["estimator"] == config.estimator[0]]
+    if config.worth:
+        points = [row for row in ours if row["name"].startswith(FEW) or row["name"] == ORACLE]
+        points.sort(key=lambda row: int(row["images"]))
+        others = [row for row in ours if row["worth"] is not None]
+        pictures["worth.svg"] = learning_curve(points, others, UNIT[test.target])
+    if evaluation.content is not None:
+        pictures["labels.svg"] = label_histograms(_labels(evaluation, evaluation.content), test.target)
+    return pictures
+
+
+def _labels(evaluation: Evaluation, content: Content) -> dict[str, LabelSet]:
+    """Return labels with their weights, by name: of the set that was compared, alone and weighted, and predicted."""
+    targets = evaluation.sets[content.name].targets
+    labels: dict[str, LabelSet] = {content.name: (targets, None)}
+    for row in evaluation.rows:
+        if row.name == f"{content.name}{REWEIGHTED}" and row.weights is not None:
+            labels[row.name] = targets, row.weights.mean(axis=0)
+    return labels | {"predicted for the photographs": (content.predicted, None)}
 
 
 def _write_weights(evaluation: Evaluation) -> None:

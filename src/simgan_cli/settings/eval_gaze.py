@@ -1,10 +1,11 @@
 """Every setting of `simgan eval-gaze`: its default, bounds and meaning. Imports no torch."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from simgan_cli.settings.base import (
     RUNTIME,
@@ -21,9 +22,16 @@ from simgan_cli.settings.base import (
 )
 
 REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
+FEW = "real-"  # starts the names of rows of so many labelled photographs
+CURVE = (50, 100, 300, 1000, 3000)  # photographs of the learning curve of `worth`, which ends with all
 Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
 BaselineName = Literal["histogram", "reinhard", "fda", "augment", "mixed"]
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
+
+
+def only_on_curve(few: Collection[int]) -> set[str]:
+    """Return the names of rows that are there for the learning curve alone, not by `few`."""
+    return {f"{FEW}{count}" for count in CURVE if count not in few}
 
 
 def parse_named_path(value: object) -> object:
@@ -36,6 +44,12 @@ def parse_named_path(value: object) -> object:
     return match[1], Path(match[2])
 
 
+def parse_counts(value: object) -> object:
+    """Read "50,200", or a list of such texts, as a list of numbers; anything else is left to the type check."""
+    listed = as_list(value)
+    return [part for each in listed for part in str(each).split(",")] if isinstance(listed, (list, tuple)) else listed
+
+
 NamedPath = Annotated[
     tuple[str, Path],
     BeforeValidator(parse_named_path),
@@ -43,6 +57,7 @@ NamedPath = Annotated[
 ]
 NamedPaths = Annotated[tuple[NamedPath, ...], BeforeValidator(as_list)]
 BaselineNames = Annotated[tuple[BaselineName, ...], BeforeValidator(as_list)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=2)], ...], BeforeValidator(parse_counts)]
 EstimatorNames = Annotated[tuple[EstimatorName, ...], BeforeValidator(as_list)]
 
 
@@ -58,8 +73,10 @@ class EvalGazeConfig(Settings):
     model: PathSetting | None = setting(None, "Refiner that adds the first --train, refined.", "Data", essential=True, short="-m", metavar="DIR")
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of RUN/refiner. Training must have kept it (--keep 0).", "Data", ge=0, metavar="N")
     real_train: PathSetting | None = setting(None, "Labelled real eyes to train on, as the oracle.", "Data", essential=True, metavar="DIR")
+    worth: bool = setting(False, "Report how many photographs of --real-train each row is worth. Trains on up to five subsets of them.", "Data")
+    few: Counts = setting((), "Also train on so many photographs of --real-train, alone and with refined images, such as 50,200.", "Data", metavar="N,N")
     reweight_to: PathSetting | None = setting(None, "Unlabelled real images: also train with weights that match their labels.", "Data", essential=True, metavar="DIR")
-    photos: PathSetting | None = setting(None, "Unlabelled real images for --baseline. By default those of --reweight-to.", "Data", metavar="DIR")
+    photos: PathSetting | None = setting(None, "Unlabelled real images for --baseline, and to compare labels with. By default those of --reweight-to.", "Data", metavar="DIR")
     include: Globs = setting((), "Take only these files below the folders given for pictures; may be repeated.", "Data", metavar="GLOB")
     exclude: Globs = setting((), "Take these files for no pictures, such as masks; may be repeated.", "Data", metavar="GLOB")
     out: PathSetting = setting(..., "Folder for the results.", "Data", essential=True, short="-o", metavar="DIR")

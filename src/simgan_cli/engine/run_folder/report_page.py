@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from simgan_cli.engine.run_folder.health import conclude, exported_line, why_unmeasured
@@ -89,11 +89,13 @@ def _series(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Series:
     return {key: points for key in keys if (points := [(line["step"], line[key]) for line in lines if key in line])}
 
 
-def _inline(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _inline(picture: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-_ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
-_ENVIRONMENT.filters |= {"inline": _inline, "thousands": "{:,}".format, "percent": "{:.0%}".format}
-_ENVIRONMENT.globals |= {"line_chart": line_chart, "json": json.dumps}
-_TEMPLATE = _ENVIRONMENT.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, undefined=StrictUndefined
+)
+PAGES.filters |= {"inline": _inline, "thousands": "{:,}".format, "percent": "{:.0%}".format}
+PAGES.globals |= {"line_chart": line_chart, "json": json.dumps}
+_TEMPLATE = PAGES.get_template("page.html")

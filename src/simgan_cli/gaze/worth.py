@@ -1,0 +1,76 @@
+"""What a set is worth in labelled photographs: subsets of these, and the learning curve that they give."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.gaze.labels import LabelledImages
+from simgan_cli.gaze.scores import Errors, Result, interval_of
+
+
+def subset(photographs: LabelledImages, count: int, seed: int) -> LabelledImages:
+    """Return `count` of the photographs, a larger subset holding the smaller ones of its seed.
+
+    They are drawn from all persons alike, as varied as so few can be. Photographs of one or two persons teach less, so
+    that a set is worth at least what it is found to be.
+    """
+    order = np.random.default_rng([seed, stream_number("subset")]).permutation(len(photographs))
+    return photographs.part(np.sort(order[:count]))
+
+
+def with_few(images: LabelledImages, photographs: LabelledImages, count: int, seed: int) -> LabelledImages:
+    """Return images and a subset of the photographs, whose weights make up half of each batch, however few they are."""
+    few = subset(photographs, count, seed)
+    counts = len(images), len(few)
+    return replace(
+        images,
+        reader=f"{images.reader}, with {len(few):,} labelled photographs",
+        pixels=np.concatenate([images.pixels, few.pixels]),
+        targets=np.concatenate([images.targets, few.targets]),
+        files=[*images.files, *few.files],
+        persons=None,  # renders show nobody
+        weights=np.repeat([sum(counts) / 2 / of_set for of_set in counts], counts),
+    )
+
+
+def worth(row: Result, curve: Sequence[Result], persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
+    """Return how many labelled photographs give the error of a row, with the interval, and both in words.
+
+    `curve` are rows of ever more photographs. Counts beyond it are given as its ends, which the words say.
+    """
+    counts = [each.images for each in curve]
+    logs = np.log(counts)
+
+    def log_count(of_row: Errors, *of_curve: Errors) -> Errors:
+        errors = np.stack(of_curve).reshape(len(counts), -1).T
+        found = [_at_error(error, each, logs) for error, each in zip(of_row.ravel(), errors, strict=True)]
+        return np.array(found).reshape(of_row.shape)
+
+    errors = np.broadcast_arrays(row.errors, *(each.errors for each in curve))
+    found = [float(log_count(*(each.mean(axis=1) for each in errors)).mean())]
+    found += interval_of(log_count, errors, persons, resamples)
+    middle, low, high = (float(number) for number in np.clip(np.exp(found), counts[0], counts[-1]))
+    names = [_in_words(number, counts) for number in (middle, low, high)]
+    shown = f" (95%: {names[1]} to {names[2]})" if len(set(names)) > 1 else ""
+    about = "" if names[0].startswith(("fewer", "more")) else "about "
+    sentence = f"{row.name} is worth {about}{names[0]} labelled photographs{shown}"
+    return {"photographs": middle, "ci95": [low, high], "sentence": sentence}
+
+
+def _at_error(error: float, errors: NDArray[np.float64], logs: NDArray[np.float64]) -> float:
+    """Return the logarithm of the count at which the curve, made to fall all the way, first reaches an error."""
+    falling = isotonic_regression(errors, increasing=False).x
+    return float(np.interp(error, falling[::-1], logs[::-1]))
+
+
+def _in_words(count: float, counts: Sequence[int]) -> str:
+    if count <= counts[0] * (1 + 1e-6):
+        return f"fewer than {counts[0]:,}"
+    if count >= counts[-1] * (1 - 1e-6):
+        return f"more than all {counts[-1]:,}"
+    return f"{float(f'{count:.2g}'):,.0f}"
