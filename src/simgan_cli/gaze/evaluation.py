@@ -1,7 +1,7 @@
 """One evaluation: train and test every estimator on every set, then write what came of it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -144,10 +144,10 @@ def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None
     }
     predicted = _predictions(evaluation, trainings, "training by weights", progress)
     for row in chosen:
-        name, estimator = f"{row.name}{REWEIGHTED}", row.estimator
-        predictions = [predicted[name, estimator, seed] for seed in evaluation.seeds]
-        weighted = _row(name, estimator, row.images, predictions, test)
-        of_seeds = [weights[row.name, estimator, seed] for seed in evaluation.seeds]
+        name = f"{row.name}{REWEIGHTED}"
+        predictions = [predicted[name, row.estimator, seed] for seed in evaluation.seeds]
+        weighted = _row(name, row.estimator, row.images, predictions, test)
+        of_seeds = [weights[row.name, row.estimator, seed] for seed in evaluation.seeds]
         evaluation.rows.append(_with_weights(evaluation, weighted, row.name, of_seeds))
 
 
@@ -211,7 +211,7 @@ def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, pr
 
 
 def _predictions(
-    evaluation: Evaluation, sets: dict[Key, Callable[[], LabelledImages]], label: str, progress: Progress
+    evaluation: Evaluation, sets: Mapping[Key, Callable[[], LabelledImages]], label: str, progress: Progress
 ) -> dict[Key, Targets]:
     """Return what estimators that are trained on what `sets` make predict of the test images."""
 
