@@ -10,15 +10,18 @@ from PIL import Image
 from pydantic import ValidationError
 
 from simgan_cli.data.decoding import equalize
+from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
+from simgan_cli.files import write_json
 from simgan_cli.gaze.baselines import make_baseline
 from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.preparation import Evaluation, prepare
 from simgan_cli.gaze.readers import read
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
-from tests.gaze.helpers import discs, write_csv, write_estimator, write_unityeyes
+from tests.gaze.helpers import HEIGHT, WIDTH, discs, write_csv, write_estimator, write_unityeyes
 from tests.helpers import write_images, write_refiner
 
 
@@ -165,3 +168,46 @@ def test_all_sets_are_read_by_the_patterns(tmp_path: Path) -> None:
     assert {name: len(images) for name, images in evaluation.sets.items()} == {"eyes": 3, "oracle": 5}
     assert (len(evaluation.tested), evaluation.unlabelled is not None and len(evaluation.unlabelled)) == (4, 6)
     assert not any("left out" in warning for warning in evaluation.warnings)
+
+
+def evaluated(folder: Path, tmp_path: Path) -> dict[str, Any]:
+    return {"train": [f"raw={folder / 'train'}"], "test": folder / "test", "out": tmp_path / "out"}
+
+
+def run_with_estimator(folder: Path, preprocess: str = "none", target: str = "gaze") -> Path:
+    """Return what looks like a finished run of the tests' eyes."""
+    run = folder / "run"
+    write_refiner(run / "refiner")
+    write_json(run / "config.json", {"schema": "simgan.run/1"})
+    estimator = Estimator("resnet", HEIGHT, WIDTH, target)
+    save_network(run / "estimator", estimator, {"made_of": {"preprocess": preprocess}}, {})
+    return run
+
+
+def test_the_estimator_of_a_run_has_a_row(folder: Path, tmp_path: Path) -> None:
+    evaluation = prepared(**evaluated(folder, tmp_path), model=run_with_estimator(tmp_path))
+    assert list(evaluation.loaded) == ["trained-along"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "of_run", "says"),
+    [
+        ({}, {"preprocess": "equalize"}, "trained along with --preprocess equalize"),
+        ({}, {"target": "pupil"}, "trained along with --target pupil"),
+        ({"size": "40x60"}, {}, "trained along with --size 35x55"),
+    ],
+    ids=str,
+)
+def test_an_estimator_of_other_images_has_none_and_a_warning_says_why(
+    folder: Path, tmp_path: Path, settings: dict[str, Any], of_run: dict[str, str], says: str
+) -> None:
+    evaluation = prepared(**evaluated(folder, tmp_path), model=run_with_estimator(tmp_path, **of_run), **settings)
+    assert evaluation.loaded == {}
+    assert any(warning.endswith(says) for warning in evaluation.warnings)
+
+
+def test_the_refined_set_has_the_looks_that_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    common = evaluated(folder, tmp_path) | {"model": run_with_estimator(tmp_path)}
+    one, three = (prepared(**common, copies=copies).sets["refined"] for copies in (1, 3))
+    assert len(three) == 3 * len(one)
+    assert np.array_equal(three.targets[::3], one.targets)

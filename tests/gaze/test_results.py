@@ -56,13 +56,13 @@ def test_the_share_of_the_gap_is_between_the_first_row_and_the_oracle(tmp_path: 
     evaluation = Evaluation(EvalGazeConfig(out=tmp_path, bootstrap=100), sets, {}, images, None, torch.device("cpu"))
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 4))
     for name, error in (("a", 9.0), ("refined", 6.0), ("worse", 12.0), ("oracle", 3.0)):
-        evaluation.rows.append(Result(name, "cnn", 4, [gaze], error + noise))  # the same noise: the gap is exact
+        evaluation.rows.append(Result(name, "resnet", 4, [gaze], error + noise))  # the same noise: the gap is exact
     rows = {row["name"]: row["gap_closed"] for row in summarize(evaluation)["rows"]}
     assert rows["a"] is rows["oracle"] is None
     assert rows["refined"]["share"] == pytest.approx(0.5)
     assert rows["worse"]["share"] == pytest.approx(-0.5)
     assert rows["refined"]["ci95"] == pytest.approx([0.5, 0.5])
-    evaluation.rows.insert(2, Result("loaded", "cnn", 0, [gaze], np.full((1, 4), 6.0)))  # of one seed
+    evaluation.rows.insert(2, Result("loaded", "resnet", 0, [gaze], np.full((1, 4), 6.0)))  # of one seed
     assert summarize(evaluation)["rows"][2]["gap_closed"]["share"] == pytest.approx(0.5, abs=0.05)
     evaluation.rows.pop()
     assert {row["gap_closed"] for row in summarize(evaluation)["rows"]} == {None}
@@ -77,7 +77,7 @@ def evaluation_of(tmp_path: Path, errors: dict[str, float], **settings: Any) -> 
     evaluation = Evaluation(config, sets, {}, images, None, torch.device("cpu"))
     counts = {"oracle": 1000} | {name: int(name.split("-")[-1]) for name in errors if name.startswith("real-")}
     for name, error in errors.items():
-        result = Result(name, "cnn", counts.get(name, 4), [gaze], np.full((1, 4), error))
+        result = Result(name, "resnet", counts.get(name, 4), [gaze], np.full((1, 4), error))
         evaluation.rows.append(result)
     guess = evaluation.rows[0]
     for name in list(sets)[:2]:
@@ -88,7 +88,7 @@ def evaluation_of(tmp_path: Path, errors: dict[str, float], **settings: Any) -> 
 def test_rows_are_set_against_the_best_one_without_refiner_and_labels(tmp_path: Path) -> None:
     errors = {"a": 8.0, "fda": 5.0, "refined": 4.0, "oracle": 2.0}
     document = summarize(evaluation_of(tmp_path, errors))
-    differences = {row["name"]: row["to_best_free"] for row in document["rows"] if row["estimator"] == "cnn"}
+    differences = {row["name"]: row["to_best_free"] for row in document["rows"] if row["estimator"] == "resnet"}
     assert differences.pop("fda") is None
     assert {name: found["difference"] for name, found in differences.items()} == {"a": 3, "refined": -1, "oracle": -3}
     assert {found["name"] for found in differences.values()} == {"fda"}

@@ -17,8 +17,8 @@ def row(name: str, error: float, spread: float = 0.0) -> Result:
     return Result(name, "cnn", 10, [], error + NOISE - NOISE.mean(axis=1, keepdims=True) + spread * own)
 
 
-def verdict(free: list[Result], refined: list[Result]) -> tuple[object, object, str]:
-    found = decide(free, refined, GUESS, "px", None, 500)
+def verdict(free: list[Result], refined: list[Result], along: Result | None = None) -> tuple[object, object, str]:
+    found = decide(free, refined, GUESS, "px", None, 500, along)
     assert found["estimator"] == "cnn"
     return found["train_on"], found["refining_helps"], found["sentence"]
 
@@ -72,3 +72,18 @@ def test_no_set_is_advised_that_is_no_better_than_the_mean_label() -> None:
     assert sentence.startswith("No set is better than guessing the mean label (refined +0.50 px, 95%: ")
     assert sentence.endswith("): check labels, crops and warnings first.")
     assert verdict([row("renders", 8.99, 9)], [])[0] is None  # not for sure
+
+
+@pytest.mark.parametrize(
+    ("error", "spread", "says"),
+    [
+        (1.5, 0, "Better still, take the estimator that the run exported (1.50 px, -0.50 px, 95%: -0.50 to -0.50)."),
+        (2.5, 0, "The estimator that the run exported is worse (2.50 px, +0.50 px, 95%: +0.50 to +0.50)."),
+        (2.0, 3, "The estimator that the run exported is as good, and trained already (2.00 px, "),
+    ],
+)
+def test_the_estimator_of_the_run_is_set_beside_the_best_set(error: float, spread: float, says: str) -> None:
+    free, refined, along = [row("renders", 3.5)], [row("refined", 2.0)], row("trained-along", error, spread)
+    train_on, helps, sentence = verdict(free, refined, along)
+    assert (train_on, helps) == ("refined", True)
+    assert f"refining earned its place. {says}" in sentence

@@ -70,7 +70,7 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
             evaluation.rows.append(_row(name, MEAN, len(images), [guess], test))
     made = _training_sets(evaluation)
     rows = [(name, estimator) for estimator in config.estimator for name in made]
-    trainings = {
+    trainings: dict[Key, Callable[[], LabelledImages]] = {
         (name, estimator, seed): partial(made[name], seed)
         for name, estimator in rows
         if estimator != KNN

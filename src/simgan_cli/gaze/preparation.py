@@ -15,6 +15,7 @@ from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
 from simgan_cli.engine.refining.copies import copy_name
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.gaze.baselines import make_baseline
@@ -25,6 +26,7 @@ from simgan_cli.gaze.scores import Result
 from simgan_cli.settings.eval_gaze import CURVE, FEW, REWEIGHTED, EvalGazeConfig
 
 REFINED, ORACLE, KNN = "refined", "oracle", "knn"
+ALONG = "trained-along"  # the row of the estimator that a run exports
 LEFT_OUT = "leave-one-person-out"
 
 
@@ -123,8 +125,9 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
         labels,
         convention=config.test_convention or config.convention,
     )
+    along, warnings = _trained_along(config, size)
+    loaded |= along
     unlabelled: dict[Path, Grey] = {}
-    warnings: list[str] = []
     for folder in (config.photos, config.reweight_to):
         if folder is not None and folder not in unlabelled:
             unlabelled[folder], reasons = read_unlabelled(folder, size, labels)
@@ -162,7 +165,7 @@ def _check(config: EvalGazeConfig) -> None:
     taken = [name for name, _ in (*config.train, *config.load)]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
-    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None}
+    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None, ALONG: config.model is not None}
     made |= dict.fromkeys(
         [*config.baseline, *(f"{FEW}{count}" for count in (*config.few, *(CURVE if config.worth else ())))], True
     )
@@ -243,11 +246,33 @@ def _check_networks(config: EvalGazeConfig, loaded: dict[str, Estimator], size: 
         raise SettingsError(*problems)
 
 
+def _trained_along(config: EvalGazeConfig, size: tuple[int, int]) -> tuple[dict[str, Estimator], list[str]]:
+    """Return the estimator that --model trained along, by the name of its row, or a warning why it has none."""
+    folder = RunFolder(config.model).estimator if config.model is not None else None
+    if folder is None or config.step is not None or not folder.is_dir():
+        return {}, []
+    network = load_network(folder)
+    if not isinstance(network, Estimator):
+        raise CheckpointError(f"{folder}: not an estimator; restore what the run exported")
+    preprocess = read_json(folder / CONFIG).get("made_of", {}).get("preprocess")
+    theirs = {"target": network.settings["target"], "size": _size_of(network), "preprocess": preprocess}
+    ours = {"target": config.target, "size": size, "preprocess": config.preprocess}
+    different = [f"--{key} {_shown(value)}" for key, value in theirs.items() if value != ours[key]]
+    if different:
+        return {}, [f"{folder}: no row; it was trained along with {', '.join(different)}"]
+    return {ALONG: network.eval().requires_grad_(False)}, []
+
+
+def _shown(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _with_refined(
     config: EvalGazeConfig, model: Path, name: str, images: LabelledImages, device: torch.device
 ) -> dict[str, LabelledImages]:
     """Return the set and what the refiner makes of it, both preprocessed as the others are."""
-    refined = refined_by(open_model(model, config.step), images, device)
+    how: dict[str, Any] = {"match": config.match, "augment": config.augment, "copies": config.copies}
+    refined = refined_by(open_model(model, config.step), images, device, **how)
     sets = {name: images, REFINED: replace(refined, source=model)}
     return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
 

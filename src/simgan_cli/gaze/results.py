@@ -18,7 +18,7 @@ from simgan_cli.gaze.plots import (
     plots_available,
     worst_images,
 )
-from simgan_cli.gaze.preparation import ORACLE, REFINED, Evaluation
+from simgan_cli.gaze.preparation import ALONG, ORACLE, REFINED, Evaluation
 from simgan_cli.gaze.report_page import write_page
 from simgan_cli.gaze.scores import Result
 from simgan_cli.gaze.verdict import decide, mean_error
@@ -93,7 +93,8 @@ def _verdict(evaluation: Evaluation) -> dict[str, Any] | None:
     if not free or not guesses:
         return None
     guess = min(guesses, key=mean_error)
-    return decide(free, refined, guess, UNIT[test.target], test.persons, config.bootstrap)
+    along = next((row for row in evaluation.rows if row.name == ALONG), None)
+    return decide(free, refined, guess, UNIT[test.target], test.persons, config.bootstrap, along)
 
 
 def _to_best_free(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:

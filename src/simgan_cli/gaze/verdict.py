@@ -18,12 +18,14 @@ def decide(
     unit: str,
     persons: Sequence[str] | None,
     resamples: int,
+    along: Result | None = None,
 ) -> dict[str, Any]:
     """Return the set to `train_on`, whether `refining_helps`, and both in one `sentence`.
 
     `free` are one estimator's rows made without a refiner and without labels of the target, the plain renders first;
     `refined` those of a refiner; `guess` always guesses the mean label. The best refined row has to be better than the
-    best free one, and without refined rows the best free one than the renders: else the simpler set is chosen.
+    best free one, and without refined rows the best free one than the renders: else the simpler set is chosen. `along`
+    is the estimator that the refiner's run exported: where it is better than one trained on that set, it is preferred.
     """
     base = min(free, key=mean_error) if refined else free[0]
     rival = min(refined or free[1:], key=mean_error, default=None)
@@ -42,12 +44,24 @@ def decide(
         sentence = (
             f"Train on {train_on}: {mean_error(chosen):.2f} {unit}{_reason(base, difference, unit, bool(refined))}."
         )
+    if along is not None and train_on is not None:
+        sentence += f" {_of_estimator(along, chosen, unit, persons, resamples)}"
     return {
         "train_on": train_on,
         "estimator": base.estimator,
         "refining_helps": wins if refined else None,
         "sentence": sentence,
     }
+
+
+def _of_estimator(along: Result, chosen: Result, unit: str, persons: Sequence[str] | None, resamples: int) -> str:
+    difference = compare(chosen, along, persons, resamples)
+    shown = f"{mean_error(along):.2f} {unit}, {_signed(difference, unit)}"
+    if difference["verdict"] == "helps":
+        return f"Better still, take the estimator that the run exported ({shown})."
+    if difference["verdict"] == "hurts":
+        return f"The estimator that the run exported is worse ({shown})."
+    return f"The estimator that the run exported is as good, and trained already ({shown})."
 
 
 def _reason(base: Result, difference: dict[str, Any] | None, unit: str, refining: bool) -> str:

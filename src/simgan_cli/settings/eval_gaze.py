@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from simgan_cli.data.matching import Match
 from simgan_cli.settings.base import (
     RUNTIME,
     Convention,
@@ -71,6 +72,9 @@ class EvalGazeConfig(Settings):
     train: NamedPaths = setting((), "Labelled set to train on; once for each.", "Data", essential=True, metavar="NAME=DIR")
     test: PathSetting | None = setting(None, "Labelled real eyes to test on.", "Data", essential=True, metavar="DIR")
     model: PathSetting | None = setting(None, "Refiner that adds the first --train, refined.", "Data", essential=True, short="-m", metavar="DIR")
+    match: Match = setting("off", "Tones of the refined set, as refine --match gives them.", "Data")
+    augment: bool = setting(False, "Augment the refined set, as refine --augment does.", "Data")
+    copies: int = setting(1, "Looks of each render in the refined set, as refine --copies makes them.", "Data", ge=1, metavar="N")
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of RUN/refiner. Training must have kept it (--keep 0).", "Data", ge=0, metavar="N")
     real_train: PathSetting | None = setting(None, "Labelled real eyes to train on, as the oracle.", "Data", essential=True, metavar="DIR")
     worth: bool = setting(False, "Report how many photographs of --real-train each row is worth. Trains on up to five subsets of them.", "Data")
@@ -89,7 +93,7 @@ class EvalGazeConfig(Settings):
     size: Size | None = setting(None, "Size that all images are brought to. By default that of the first --train.", "Labels", metavar="HxW")
     preprocess: Literal["none", "equalize"] = setting("none", "Histogram equalization of all images.", "Labels")
 
-    estimator: EstimatorNames = setting(("cnn",), "cnn (the paper's), cnn-full, resnet, knn; once for each.", "Estimator", essential=True, metavar="NAME")
+    estimator: EstimatorNames = setting(("resnet",), "resnet, cnn (the paper's), cnn-full, knn; once for each.", "Estimator", essential=True, metavar="NAME")
     protocol: Literal["cross-domain", "leave-one-person-out"] = setting("cross-domain", "Train on --train and test on --test, or train on all persons of --train but one and test on that one.", "Estimator")
     baseline: BaselineNames = setting((), "Add the first --train as made without a refiner: histogram, reinhard, fda, augment or mixed.", "Estimator", essential=True, metavar="NAME")
     seeds: int = setting(1, "Trainings with different seeds.", "Estimator", essential=True, ge=1)
