@@ -24,6 +24,7 @@ from typer.testing import Result as Result
 from simgan_cli.cli.app import app
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.runtime.ranks import MIN_TORCH
 from tests.simgan_server import ENVIRONMENT, warm_simgan
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
@@ -89,8 +90,15 @@ def invoke(*arguments: object, code: int = 0, env: dict[str, str] | None = None)
     return result
 
 
+def skip_without_ranks() -> None:
+    """Skip a test that needs ranks where PyTorch is too old for them."""
+    if torch.__version__ < MIN_TORCH:
+        pytest.skip(f"torch {torch.__version__} is too old for ranks")
+
+
 def torchrun(*arguments: object) -> list[str]:
     """Return the command that starts a Python module as two ranks, all of whose processes have imported torch."""
+    skip_without_ranks()
     program = warm_simgan().with_name("torchrun")
     return [str(program), "--standalone", "--nproc-per-node=2", *map(str, arguments)]
 

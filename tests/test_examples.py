@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
-from tests.helpers import QUICK_ENVIRONMENT, files_below, write_images, write_refiner
+from tests.helpers import QUICK_ENVIRONMENT, files_below, skip_without_ranks, write_images, write_refiner
 from tests.simgan_server import warm_simgan
 
 pytestmark = pytest.mark.slow  # whole commands
@@ -183,6 +183,7 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
 
 def test_torchrun(tmp_path: Path) -> None:
     """The script tells how the training ended, which torchrun does not."""
+    skip_without_ranks()
     domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
     result = run_example("torchrun.sh", 2, *domains, tmp_path / "run", "--quiet")
     document = json.loads(result.stdout)

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
@@ -143,6 +144,15 @@ def test_the_first_ranks_streams_are_those_of_one_rank() -> None:
     assert numbers(history_stream(seed, SINGLE)) == numbers(history_stream(seed, Ranks(0, 2))) == numbers(plain)
     places = [(0, 0), (1, 0), (2, 0), (0, 5), (1, 5), (0, 6)]
     assert len({tuple(numbers(history_stream(seed, Ranks(rank, 3), step))) for rank, step in places}) == len(places)
+
+
+def test_ranks_of_an_older_torch_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.10.1+cpu"))
+    message = r"2 ranks need PyTorch 2\.11 or newer, and this is 2\.10\.1\+cpu: older ranks may hang"
+    with pytest.raises(SettingsError, match=message), Ranks(0, 2).connected():
+        pass
+    with Ranks().connected():
+        pass
 
 
 def test_ranks_without_a_meeting_place_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

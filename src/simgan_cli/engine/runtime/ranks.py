@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # connections close. Only NCCL would, and between any two of its calls all ranks meet over gloo.
 MAX_WAIT = timedelta(hours=12)
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+MIN_TORCH = (2, 11)  # 2.6 may hang where ranks part, and 2.9 writes lines of its own to their standard output
 LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
 REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
 Result = TypeVar("Result")
@@ -53,7 +54,7 @@ class Ranks:
     def connected(self) -> Iterator["Ranks"]:
         """Connect the processes for the length of the block, and leave it together if none is lost.
 
-        Raises SettingsError where the environment does not say how to meet.
+        Raises SettingsError where PyTorch is too old, or the environment does not say how to meet.
         """
         if self.count == 1:
             yield self
@@ -68,12 +69,18 @@ class Ranks:
         self._leave()
 
     def _connect(self) -> None:
+        import torch
         import torch.distributed as dist
 
         # Optimizers import this later, and its functions take the group of that time as a default: it would outlive its
         # destruction, and its threads, which may hold tensors, abort a process whose interpreter is going away.
-        import torch.distributed.nn  # noqa: F401
+        import torch.distributed.nn
 
+        if torch.__version__ < MIN_TORCH:
+            raise SettingsError(
+                f"{self.count} ranks need PyTorch 2.11 or newer, and this is {torch.__version__}: older ranks may "
+                "hang at their end; update it, or start one process without torchrun"
+            )
         if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
             raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
         with self._reaching_others():
