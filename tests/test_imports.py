@@ -20,7 +20,7 @@ LAYERS = (  # each imports from itself and from layers below; parts of one layer
     ("data", "demo"),
     ("pictures",),
     ("files",),
-    ("errors",),
+    ("errors", "portability"),
 )
 DEPTH = {part: depth for depth, layer in enumerate(LAYERS) for part in layer}
 # `simgan --help` and every usage error answer without these: pyproject.toml keeps torch out of their modules.
@@ -34,11 +34,13 @@ WITHOUT_TORCH = {
     "pictures",
     "files",
     "errors",
+    "portability",
 }
 MODULES = [
     *sorted(path for path in SOURCE.rglob("*/*.py") if path.name != "__init__.py"),
     SOURCE / "files.py",
     SOURCE / "errors.py",
+    SOURCE / "portability.py",
 ]
 
 

@@ -8,6 +8,7 @@ its own, for allocators and thread pools are a process's. Rounds of all alternat
 """
 
 import itertools
+import math
 import multiprocessing
 import statistics
 import sys
@@ -146,7 +147,7 @@ def turn(kind: str, config: TrainConfig, iterations: int) -> dict[str, float]:
     """Return the seconds of an iteration by both clocks, peak memory in MB, and operations that a second allows."""
     device = resolve_device(config.device)
     measured = timed(iteration_of(kind, config), iterations, device)
-    measured["memory"] = peak_memory_mb(device)
+    measured["memory"] = peak_memory_mb(device) or math.nan
     in_bf16 = kind != "plain" and resolve_precision(config.precision, device) == "bf16"
     return measured | {"flops": peak_flops(torch.bfloat16 if in_bf16 else torch.float32, device)}
 

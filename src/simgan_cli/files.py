@@ -1,9 +1,8 @@
 """Writing files so that a reader finds the old content or the new, never half of it."""
 
-import errno
-import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from simgan_cli.portability import IS_WINDOWS, close_to_rename, open_to_write, remove_locked, replace_file, take_lock
 
 TEMPORARY_PREFIX, RETIRED = ".tmp-", "-retired"
 MAX_NAME = 40  # characters of a folder's name in its temporary one; 255 bytes leave no room for more
@@ -22,8 +23,8 @@ def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
 
     Unless `synced`, it is left to the caller to make the rename survive a power cut (`sync_directory`): for many files.
     Its name depends on `path` alone, so that what a killed process left half written is replaced when the work is
-    done again, and it is locked, so that two writers of one path take turns. Raises OSError; `path` is then untouched
-    and the new file removed.
+    done again, and it is locked, so that two writers of one path take turns; on Windows one of them fails. Raises
+    OSError; `path` is then untouched and the new file removed.
     """
     temporary = _temporary_of(path)
     with os.fdopen(_open_locked(temporary), "wb") as file:
@@ -32,8 +33,11 @@ def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            temporary.replace(path)  # while it is still locked
+            close_to_rename(file)
+            replace_file(temporary, path)  # while it is still locked
         except BaseException:
+            with suppress(OSError):
+                close_to_rename(file)
             temporary.unlink(missing_ok=True)  # likewise: another writer waits for it
             raise
     if synced:
@@ -82,25 +86,21 @@ def _temporary_of(path: Path) -> Path:
 
 
 @contextmanager
-def locked_file(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file `path`, made where there is none, against all other processes; it is gone afterwards.
-
-    Raises BlockingIOError where it is held already and we shall not `wait`.
-    """
-    descriptor = _open_locked(path, wait=wait)
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, made where there is none, against all other processes; it is gone afterwards."""
+    descriptor = _open_locked(path)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        remove_locked(path, descriptor)
 
 
-def _open_locked(path: Path, *, wait: bool = True) -> int:
+def _open_locked(path: Path) -> int:
     """Return a descriptor of `path`, made where there is none, that this process alone holds."""
     while True:
         descriptor = _open_to_write(path)
         try:
-            take_lock(descriptor, wait=wait)
+            take_lock(descriptor, patience=math.inf)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.lstat()):
                     return descriptor
@@ -110,27 +110,14 @@ def _open_locked(path: Path, *, wait: bool = True) -> int:
         os.close(descriptor)  # another writer renamed or removed it meanwhile
 
 
-def take_lock(descriptor: int, *, wait: bool = True) -> None:
-    """Lock an open file for this process alone, where its file system has locks; not all of clusters have.
-
-    Raises BlockingIOError where another process holds it and we shall not `wait`.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-
-
 def _open_to_write(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(path, flags, 0o666)
+        return open_to_write(path)
     except PermissionError:  # what a killed process left of a copy of a read-only file is read-only, too
         if not path.exists():
             raise
         path.chmod(0o600)
-        return os.open(path, flags)
+        return open_to_write(path)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -201,7 +188,9 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def sync_directory(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut."""
+    """Make renames in `folder` survive a power cut; Windows has no call for it."""
+    if IS_WINDOWS:
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -32,7 +32,7 @@ class _Stderr:
             self._below().write(text)
             self._below().flush()
         except OSError:
-            with Path(os.devnull).open("w") as nowhere:  # the descriptor itself: Python flushes what is left at its end
+            with Path(os.devnull).open("wb") as nowhere:  # the descriptor itself: Python flushes the rest at its end
                 os.dup2(nowhere.fileno(), self._below().fileno())
         return len(text)
 

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM, SIGUSR1 and SIGHUP as a request to stop."""
+"""Signals as a request to stop."""
 
 import signal
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from types import FrameType
 
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_STOPPED, Interrupted
+from simgan_cli.portability import stop_signals
 
 
 @contextmanager
@@ -23,15 +24,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
             raise Interrupted(EXIT_INTERRUPTED if interrupt else EXIT_STOPPED)
         stop.reason = "interrupt" if interrupt else "signal"
 
-    before = {number: signal.signal(number, handle) for number in _heard()}
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         yield stop
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
-
-
-def _heard() -> list[signal.Signals]:
-    """Return the signals to act upon: SIGHUP, of a terminal that closes, only where nohup has not put it off."""
-    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
-    return [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, *hangup]

@@ -27,6 +27,7 @@ from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.tree import N_FIRST_BYTES, Tree, is_hidden, is_picture, walk_order
 from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
 from simgan_cli.files import with_filename
+from simgan_cli.portability import read_at
 
 # Renders that are packed well expand tenfold; flat ones, as plain bitmaps, a hundredfold. Deflate itself ends at 1,032.
 MAX_EXPANSION = 200
@@ -204,7 +205,7 @@ class TarArchive(Archive):
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return `size` bytes of the tar; raises EOFError where it has fewer."""
-        content = os.pread(self.opened().fileno(), size, offset)
+        content = read_at(self.opened(), size, offset)
         if len(content) != size:
             raise EOFError("it ends early")
         return content

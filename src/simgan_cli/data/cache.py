@@ -122,7 +122,8 @@ def open_pixels(
         index = _index_of(entry) or _build(entry, work)  # another process may have built it while we waited
         pixels = _open(source, entry / PIXELS, index, tree)
         if index["failed"]:
-            shutil.rmtree(entry)  # open pixels stay; another run may read what a disk did not give to this one
+            # Another run may read what a disk did not give to this one. Open pixels stay, on Windows with their file.
+            shutil.rmtree(entry, ignore_errors=True)
     return pixels
 
 

@@ -65,7 +65,7 @@ def write_demo_data(
         _link_all(building / "camera" / "train", building / "camera" / "oracle")
         height, width = size
         text = README.format(count=count, json=min(count, MAX_JSON), tests=tests, height=height, width=width, seed=seed)
-        (building / "README.txt").write_text(text)
+        (building / "README.txt").write_bytes(text.encode())
         write_json(building / RECORD, record(count, seed, size))
 
 
@@ -137,7 +137,7 @@ def write_labels(path: Path, eyes: Eyes, size: tuple[int, int]) -> None:
         f"{_name(number, '.png')},{pitch:.6f},{yaw:.6f},{x:.3f},{y:.3f}"
         for number, ((pitch, yaw), (x, y)) in enumerate(zip(angles, eyes.pupil_centres(size), strict=True))
     ]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_bytes(("\n".join(lines) + "\n").encode())
 
 
 def _write_json_labels(folder: Path, eyes: Eyes, size: tuple[int, int]) -> None:
@@ -150,7 +150,7 @@ def _write_json_labels(folder: Path, eyes: Eyes, size: tuple[int, int]) -> None:
         }
         document["eye_details"] = {"look_vec": _vector(x, -y, z, 0)}
         document["head_pose"] = _vector(0, 0, 0)
-        (folder / _name(number, ".json")).write_text(json.dumps(document, indent=1) + "\n")
+        (folder / _name(number, ".json")).write_bytes((json.dumps(document, indent=1) + "\n").encode())
 
 
 def _vector(*numbers: float) -> str:

@@ -209,6 +209,11 @@ class TrainConfig(Settings):
             return "pretrain-refiner"
         return "pretrain-discriminator" if step < self.pretraining_steps else "adversarial"
 
+    def images_in_step(self, phase: Phase) -> int:
+        """Return how many images of each domain the updates of a step take together."""
+        updates = self.refiner_updates + self.discriminator_updates if phase == "adversarial" else 1
+        return updates * self.batch_size
+
 
 # The paper gives neither lambda, nor B, nor T, and reduces by sum; ours reduce by mean: at 35x55, with 9x14 patches, its
 # rate of 0.001 becomes 0.126. lambda_mean = lambda_sum * pixels / patches = 15.3 lambda_sum there. "K_g = 50" stands in

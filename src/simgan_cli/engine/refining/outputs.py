@@ -23,6 +23,7 @@ from simgan_cli.engine.refining.outcome import Outcome
 from simgan_cli.engine.refining.plan import Plan, RefineTask
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
 from simgan_cli.files import atomic_file, sha256_of, sync_directory, write_atomic
+from simgan_cli.portability import read_at
 
 IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 ARRAYS = re.compile(r"\.(npz|h5|hdf5|tfrecord|lmdb|mdb|parquet)$", re.IGNORECASE)
@@ -187,9 +188,7 @@ class _OpenArchive:
         if number not in self._places:
             return self._label_files(self._labels[number]) if number in self._labels else None
         spool = cast("BinaryIO", self._spool)
-        return [
-            (name, os.pread(spool.fileno(), size, offset)) for _, name, offset, size in sorted(self._places[number])
-        ]
+        return [(name, read_at(spool, size, offset)) for _, name, offset, size in sorted(self._places[number])]
 
     def _label_files(self, entry: Entry) -> list[tuple[str, bytes]] | None:
         names, is_edited = self.copies.others(entry.name), self.copies.is_edited(entry.name)

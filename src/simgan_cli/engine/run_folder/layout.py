@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from simgan_cli.files import (
     TEMPORARY_PREFIX,
     parse_json,
     remove_temporaries,
-    take_lock,
     write_atomic,
     write_json,
 )
+from simgan_cli.portability import take_lock
 from simgan_cli.settings.train import TrainConfig
 
 MANIFEST = "manifest.json"
+LOOK_SECONDS = 0.1  # the most for which `is_locked` may be kept waiting by another call that looks
 
 # What a person finds in a run folder; the reference shows this table.
 LAYOUT = {
@@ -49,6 +50,7 @@ class RunFolder:
         self.refiner = root / "refiner"
         self.estimator = root / "estimator"
         self.report = root / "report.html"
+        self.lock = root / ".lock"
 
     def is_run(self) -> bool:
         """Return whether the folder holds a run of ours, if only one that failed before its first checkpoint."""
@@ -79,9 +81,9 @@ class RunFolder:
         Raises SettingsError when another process trains into it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as file:
+        with self.lock.open("wb") as file:
             try:
-                take_lock(file.fileno(), wait=False)
+                take_lock(file.fileno(), patience=LOOK_SECONDS * 10)
             except BlockingIOError as error:
                 raise SettingsError(
                     f"{self.root}: another process is training into it; wait for it or choose another --out"
@@ -91,6 +93,18 @@ class RunFolder:
             for path in set(by_step(self.checkpoints)) - set(self.existing_checkpoints()):
                 shutil.rmtree(path, ignore_errors=True)  # a process was killed while it deleted this one
             yield
+
+    def is_locked(self) -> bool | None:
+        """Return whether a process trains into it now; None where its file system has no locks to tell."""
+        try:
+            with self.lock.open("rb") as file:
+                return False if take_lock(file.fileno(), patience=LOOK_SECONDS) else None
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        except OSError:  # NFS gives locks to those alone who may write
+            return None
 
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the checkpoint at `step`."""
@@ -114,12 +128,13 @@ class RunFolder:
     def prune(self, keep: int) -> None:
         """Delete all but the `keep` newest checkpoints; 0 keeps all."""
         for path in self.existing_checkpoints()[:-keep] if keep else []:
-            (path / MANIFEST).unlink()  # from here on it does not exist, even if we are killed half way
-            shutil.rmtree(path)
+            with suppress(PermissionError):  # Windows removes nothing that is being read; the next call does
+                (path / MANIFEST).unlink()  # from here on it does not exist, even if we are killed half way
+                shutil.rmtree(path)
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
-        with self.metrics.open("a") as file:
+        with self.metrics.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it

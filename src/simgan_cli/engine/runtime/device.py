@@ -3,7 +3,6 @@
 import ctypes
 import importlib.util
 import os
-import resource
 import shutil
 import sys
 import zlib
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.errors import SettingsError
+from simgan_cli.portability import peak_memory_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -145,11 +145,14 @@ def stream_number(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def peak_memory_mb(device: "torch.device") -> float:
-    """Return the largest memory so far: of the GPU's tensors, or of this process, in MB of 10**6 bytes."""
+def peak_memory_mb(device: "torch.device") -> float | None:
+    """Return the largest memory so far: of the GPU's tensors, or of this process, in MB of 10**6 bytes.
+
+    None where the system does not report it.
+    """
     import torch
 
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    peak = peak_memory_bytes()
+    return None if peak is None else peak / 1e6

@@ -60,8 +60,9 @@ class MetricsLog:
         elapsed = time.monotonic() - self._time
         steps = state.step - self._step
         if steps:  # else a run ends where it was stopped
-            line["images_per_second"] = round(steps * self._images_in_a_step(line["phase"]) / elapsed, 1)
-        line["peak_memory_mb"] = round(peak_memory_mb(self.evaluator.device), 1)
+            line["images_per_second"] = round(steps * self.config.images_in_step(line["phase"]) / elapsed, 1)
+        if peak := peak_memory_mb(self.evaluator.device):
+            line["peak_memory_mb"] = round(peak, 1)
         findings = self.health.judge(line)
         if self.health.active:
             line["health"] = self.health.active
@@ -75,7 +76,3 @@ class MetricsLog:
         for finding in findings:
             self.listener.finding(finding)
         self._step, self._time = state.step, time.monotonic()
-
-    def _images_in_a_step(self, phase: str) -> int:
-        updates = self.config.refiner_updates + self.config.discriminator_updates if phase == "adversarial" else 1
-        return updates * self.config.batch_size

@@ -1,0 +1,101 @@
+"""What Windows lacks, or does otherwise than POSIX, each in one place.
+
+Windows renames and deletes no file that a process has open, and opens no folder to sync it.
+"""
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+IS_WINDOWS = os.name == "nt"
+LOCK_PAUSE, MAX_REPLACE_SECONDS = 0.02, 2.0  # seconds: between two attempts; that readers may delay a rename
+_reading = threading.Lock()
+
+
+def open_to_write(path: Path) -> int:
+    """Return a descriptor of `path`, made where there is none, to read and write bytes; a link is not followed."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o666)
+
+
+def take_lock(descriptor: int, *, patience: float) -> bool:
+    """Lock an open file against all other processes, and return True; False where its file system has no locks.
+
+    Closing the descriptor gives it back, and so does the end of the process. Raises BlockingIOError where another
+    process holds it longer than `patience` seconds.
+    """
+    from filelock import lock_descriptor  # 20 ms, which --help need not wait for
+
+    deadline = time.monotonic() + patience
+    try:
+        while not lock_descriptor(descriptor, blocking=False):
+            if time.monotonic() >= deadline:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            time.sleep(LOCK_PAUSE)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            return False
+        raise
+    return True
+
+
+def remove_locked(path: Path, descriptor: int) -> None:
+    """Remove a lock file and give its lock back, in the order that the system allows."""
+    if IS_WINDOWS:
+        os.close(descriptor)
+        with suppress(OSError):  # who waits for it has it open, and removes it
+            path.unlink()
+    else:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def close_to_rename(file: BinaryIO) -> None:
+    """Close a file where the system renames and removes no open one; elsewhere its lock lasts until it is closed."""
+    if IS_WINDOWS:
+        file.close()
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename a file over another; Windows waits for programs that read that, such as virus scanners."""
+    deadline = time.monotonic() + MAX_REPLACE_SECONDS
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if not IS_WINDOWS or time.monotonic() >= deadline:
+                raise
+        time.sleep(LOCK_PAUSE)
+
+
+def read_at(file: BinaryIO, size: int, offset: int) -> bytes:
+    """Return up to `size` bytes from `offset` of an open file; may be called by several threads at once."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, offset)
+    with _reading:
+        file.seek(offset)
+        return file.read(size)
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the largest memory of this process so far; None where the system does not report it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that ask a job to stop; SIGHUP, of a closed terminal, only where nohup has not put it off."""
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGBREAK")  # Windows has the last in place of two
+    signals = [signal.Signals(getattr(signal, name)) for name in names if hasattr(signal, name)]
+    return [each for each in signals if each.name != "SIGHUP" or signal.getsignal(each) is not signal.SIG_IGN]
