@@ -24,6 +24,7 @@ def test_every_command_works_without_what_windows_lacks(tmp_path: Path) -> None:
         "doctor --json": 0,
         f"{TRAIN} --config soon.toml": 75,
         f"{TRAIN} --sample-every 1 --tensorboard": 0,
+        "status run --json": 0,
         "inspect-buffer run": 0,
         "refine renders --model run --out refined": 0,
         "refine renders --model run --out refined --skip-existing": 0,

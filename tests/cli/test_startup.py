@@ -18,6 +18,7 @@ LINES = {
     "--version": (0, "simgan "),
     "train --help-all": (0, "--refiner-width"),
     "doctor --help": (0, "--device"),
+    "status nowhere": (2, "not a run of simgan"),
     "train --no-such-option": (2, "--no-such-option"),
     "train --config nowhere.toml": (2, "nowhere.toml"),
     f"{NOWHERE} --lambda -1": (2, "--lambda:"),

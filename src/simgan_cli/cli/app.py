@@ -16,6 +16,7 @@ from simgan_cli.cli.doctor import doctor
 from simgan_cli.cli.eval_gaze import eval_gaze
 from simgan_cli.cli.inspect_buffer import inspect_buffer
 from simgan_cli.cli.refine import refine
+from simgan_cli.cli.status import status
 from simgan_cli.cli.train import train
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 for function, exit_codes in (
     (train, (0, 1, 2, 4, 75, 130)),
     (refine, (0, 1, 2, 3, 4, 75, 130)),
+    (status, (0, 1, 2, 4)),
     (inspect_buffer, (0, 1, 2, 4)),
     (eval_gaze, (0, 1, 2, 4, 75, 130)),
     (demo, (0, 1, 2, 3, 4, 75, 130)),
@@ -57,7 +59,7 @@ def main() -> None:
     """Run the program, with a closed stdout or stderr as with /dev/null."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # tables and names on a terminal without UTF-8
     app(prog_name="simgan")

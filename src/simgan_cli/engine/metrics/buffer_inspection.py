@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from simgan_cli.engine.export.network_folder import fill, read_json, read_tensors
 from simgan_cli.engine.method.algorithm import patch_log_odds
 from simgan_cli.engine.method.networks import build_discriminator
-from simgan_cli.engine.run_folder.checkpoints import STATE, checkpoint_of, stored_config
-from simgan_cli.engine.run_folder.layout import RunFolder, step_of
-from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.engine.run_folder.checkpoints import STATE, checkpoint_of, run_at, stored_config
+from simgan_cli.engine.run_folder.layout import step_of
+from simgan_cli.errors import CheckpointError
 from simgan_cli.settings.train import TrainConfig
 
 HISTORY, DISCRIMINATOR = "history.safetensors", "discriminator.safetensors"
@@ -91,9 +91,7 @@ def open_buffer(path: Path, step: int | None) -> BufferView:
     Raises SettingsError where there is no run, CheckpointError where it has no such checkpoint, no history, or a
     damaged one.
     """
-    run = RunFolder(path)
-    if not run.is_run():
-        raise SettingsError(f"{path}: not a run of simgan; give the folder that simgan train --out wrote")
+    run = run_at(path)
     while True:
         checkpoint = checkpoint_of(run, step)
         try:

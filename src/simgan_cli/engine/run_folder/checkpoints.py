@@ -54,6 +54,14 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
     return checkpoint
 
 
+def run_at(path: Path) -> RunFolder:
+    """Return the run at `path`. Raises SettingsError where there is none."""
+    run = RunFolder(path)
+    if not run.is_run():
+        raise SettingsError(f"{path}: not a run of simgan; give the folder that simgan train --out wrote")
+    return run
+
+
 def checkpoint_of(run: RunFolder, step: int | None) -> Path:
     """Return the run's checkpoint at `step`, or its newest. Raises CheckpointError where it does not exist."""
     existing = run.existing_checkpoints()
