@@ -14,10 +14,19 @@ MAX_RESIDENT_FRACTION = 0.4  # of the device's free memory that one domain's pix
 Batch = tuple[Tensor, Tensor | None]  # integer images, and their labels where there are any
 
 
+def as_tensor(pixels: Pixels) -> Tensor:
+    """Return pixels as a tensor of a type that every device has: 16 bits as int16 of the same bytes, for MPS."""
+    return torch.from_numpy(pixels.view(np.int16) if pixels.dtype == np.uint16 else pixels)
+
+
 def to_network(pixels: Tensor) -> Tensor:
-    """Return integer pixels as float32 in [-1, 1]; 0 is -1, the largest value of the integer type is 1."""
-    half = 127.5 if pixels.dtype == torch.uint8 else 32767.5
-    return pixels.to(torch.float32).div_(half).sub_(1)
+    """Return integer pixels as float32 in [-1, 1]; 0 is -1, the largest value of the integer type is 1.
+
+    16 bits are without a sign, whether they come as uint16 or as the int16 of `as_tensor`.
+    """
+    if pixels.dtype == torch.uint8:
+        return pixels.to(torch.float32).div_(127.5).sub_(1)
+    return pixels.to(torch.int32).bitwise_and_(0xFFFF).to(torch.float32).div_(32767.5).sub_(1)
 
 
 def to_pixels(images: Tensor, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Pixels:
@@ -67,7 +76,7 @@ class Sampler:
         self.kept = kept if left_out is None else np.setdiff1d(kept, left_out)
         self._shares = None if weights is None else weights[self.kept] / weights[self.kept].sum()
         self._device, self._seed, self._flip, self._part = device, seed, flip, part
-        self._host = torch.from_numpy(pixels)
+        self._host = as_tensor(pixels)
         self._pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
         if resident is None:
             resident = (
@@ -121,12 +130,6 @@ class Sampler:
         there = on_device(chosen, self._device)
         targets = None if self._labels is None else self._labels[there]
         if self._resident is not None:
-            return _index(self._resident, there), targets
-        batch = _index(self._host, torch.from_numpy(chosen))
+            return self._resident[there], targets
+        batch = self._host[torch.from_numpy(chosen)]
         return (batch.pin_memory() if self._device.type == "cuda" else batch), targets
-
-
-def _index(images: Tensor, chosen: Tensor) -> Tensor:
-    """Return the chosen images; those of 16 bits as signed integers of the same bytes, which old PyTorch can index."""
-    signed = images.view(torch.int16) if images.dtype == torch.uint16 else images
-    return signed[chosen].view(images.dtype)

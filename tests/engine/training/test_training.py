@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.overrides import TorchFunctionMode
 
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.data.cache import PixelSet
@@ -193,6 +194,33 @@ def test_sixteen_bits_of_colour_train_are_measured_and_drawn(spacious: dict[str,
         with Image.open(run_folder.samples / f"step-{step:08d}.png") as sheet:
             assert np.ptp(np.asarray(sheet), axis=2).any(), "colours are drawn"
     assert open_model(config.out).channels == 3
+
+
+class SentToDevice(TorchFunctionMode):
+    """Notes the types of tensors that are moved to a device or made on one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and any(
+            isinstance(a, torch.device) for a in (*args, *(kwargs or {}).values())
+        ):
+            self.types |= {result.dtype} | {a.dtype for a in args if isinstance(a, torch.Tensor)}
+        return result
+
+
+def test_nothing_is_sent_to_the_device_that_apples_gpus_have_no_type_for(spacious: dict[str, Any]) -> None:
+    for name in ("synthetic", "real"):
+        write_images(spacious[name], 85, 1, SIZE, np.uint16)
+    spacious |= {"lambda": "auto", "flip": True, "sample_every": 2}
+    with SentToDevice() as sent:
+        run(spacious)
+        run(spacious | {"steps": 5}, resume="auto")
+    assert {torch.int16, torch.float32} <= sent.types
+    assert not sent.types & {torch.float64, torch.complex128, torch.uint16, torch.uint32, torch.uint64}
 
 
 def test_the_exported_refiner_stands_alone_and_is_the_average(folders: dict[str, Any], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.data.sampler import to_network
+from simgan_cli.data.sampler import as_tensor, to_network
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
 from simgan_cli.engine.method.networks import Refiner, receptive_field
 from simgan_cli.engine.metrics.realism import MAX_TRAINING_IMAGES, MAX_TRAINING_VALUES, Realism, cap_by_pixels
@@ -92,10 +92,10 @@ class Evaluator:
         pixels = self.domains[name].pixels
         rng = np.random.default_rng([self.config.seed, stream_number(f"probe-{name}")])
         chosen = rng.choice(len(pixels), size=N_PROBE_IMAGES, replace=len(pixels) < N_PROBE_IMAGES)
-        return to_network(torch.from_numpy(pixels[chosen]))
+        return to_network(as_tensor(pixels[chosen]))
 
     def _pixels(self, name: str, index: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.domains[name].pixels[index]).to(self.device)
+        return as_tensor(self.domains[name].pixels[index]).to(self.device)
 
 
 @torch.no_grad()
