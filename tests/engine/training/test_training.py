@@ -1,5 +1,6 @@
 """Whole trainings in this process: every option runs, the run folder holds what it should, seeds decide."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.overrides import TorchFunctionMode
 
 from simgan_cli.cli.resolve import resolve
@@ -149,6 +151,25 @@ def test_tensorboard_shows_no_step_twice_after_a_kill(folders: dict[str, Any]) -
     events = EventAccumulator(str(folders["out"] / "tensorboard")).Reload()
     name = events.Tags()["scalars"][0]
     assert [event.step for event in events.Scalars(name)] == [1, 2, 3, 4, 5]
+
+
+def test_tensorboard_shows_samples_the_history_by_age_and_the_settings(folders: dict[str, Any]) -> None:
+    run(folders | {"tensorboard": True, "sample_every": 2, "steps": 5, "refiner_lr": 0.002})
+    events = EventAccumulator(str(folders["out"] / "tensorboard"), {"images": 0, "histograms": 0}).Reload()
+    samples = [Image.open(io.BytesIO(event.encoded_image_string)) for event in events.Images("samples")]
+    assert [event.step for event in events.Images("samples")] == [2, 4, 6]
+    for step, shown in zip((2, 4, 6), samples, strict=True):
+        with Image.open(folders["out"] / "samples" / f"step-{step:08d}.png") as sheet:
+            assert np.array_equal(np.asarray(shown), np.asarray(sheet.convert("RGB")))
+    state = safetensors.torch.load_file(folders["out"] / "checkpoints/step-00000006/history.safetensors")
+    ages = 6 - state["made_at"].numpy()
+    shown_ages = events.Histograms("history_age")[-1].histogram_value
+    assert (shown_ages.num, shown_ages.sum, shown_ages.min) == (len(ages), ages.sum(), ages.min())
+    assert events.Images("history")[-1].step == 6
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert hparams["refiner_lr"].number_value == 0.002
+    assert (hparams["max_time"].string_value, hparams["preset"].string_value) == ("none", "auto")
 
 
 def test_deterministic_allows_no_other_kernels(folders: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import Excerpt, write_page
 from simgan_cli.engine.training.photographs import choose_photographs
 from simgan_cli.engine.training.state import Snapshot
+from simgan_cli.engine.training.tensorboard_log import TensorBoardLog
 from simgan_cli.files import write_atomic
 from simgan_cli.pictures.grid import sample_grid
 from simgan_cli.settings.train import TrainConfig
@@ -33,8 +34,14 @@ class BackgroundWriter:
     `wait` and `check` raise what went wrong in the thread. However its block ends, what was given is written before.
     """
 
-    def __init__(self, run: RunFolder, config: TrainConfig, domains: Mapping[str, PixelSet]) -> None:
-        self._run, self._config = run, config
+    def __init__(
+        self,
+        run: RunFolder,
+        config: TrainConfig,
+        domains: Mapping[str, PixelSet],
+        tensorboard: TensorBoardLog | None = None,
+    ) -> None:
+        self._run, self._config, self._tensorboard = run, config, tensorboard
         background = mean_colour(domains["real"].pixels) if config.background == "real" else config.background
         photographs = choose_photographs(config, domains["real"].pixels)
         self._tones = None if photographs is None else quantiles_of(photographs)
@@ -81,12 +88,20 @@ class BackgroundWriter:
         def write() -> None:
             grid = sample_grid(synthetic.numpy(), refined.numpy(), real.numpy(), title)
             write_atomic(self._run.samples / f"step-{step:08d}.png", grid)
+            if self._tensorboard is not None:
+                self._tensorboard.picture("samples", grid, step)
 
         self._give(write)
 
     def page(self, step: int, verdicts: Sequence[Mapping[str, Any]], history: Excerpt | None) -> None:
         """Write report.html as of `step`."""
-        self._give(lambda: write_page(self._run, self._config, self._images, verdicts, history, step))
+
+        def write() -> None:
+            write_page(self._run, self._config, self._images, verdicts, history, step)
+            if self._tensorboard is not None and history is not None and len(history.made_at):
+                self._tensorboard.history(history, step)
+
+        self._give(write)
 
     def checkpoint(self, snapshot: Snapshot) -> None:
         """Export the refiner with its model card, write a checkpoint, delete those that are too many."""

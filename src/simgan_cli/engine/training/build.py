@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ from simgan_cli.engine.training.loop import Loop
 from simgan_cli.engine.training.metrics_log import Listener
 from simgan_cli.engine.training.state import TrainState, history_stream
 from simgan_cli.engine.training.task import TaskLabels, build_task, is_readable
+from simgan_cli.engine.training.tensorboard_log import TensorBoardLog
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import sha256_of
 from simgan_cli.settings.train import LAMBDA_START, TrainConfig
@@ -105,8 +106,8 @@ def train(
                 run.rewind_to(state.step, checkpoint)
         tensorboard = None
         if config.tensorboard and ranks.is_first:
-            tensorboard = stack.enter_context(_tensorboard(run, state.step))
-        writer = stack.enter_context(BackgroundWriter(run, config, domains))
+            tensorboard = stack.enter_context(TensorBoardLog(run, config, state.step))
+        writer = stack.enter_context(BackgroundWriter(run, config, domains, tensorboard))
         reason = Loop(config, run, state, domains, listener, stop, tensorboard, writer, started).run()
     status: Literal["finished", "stopped"] = "stopped" if reason else "finished"
     images = {name: len(domain.pixels) for name, domain in domains.items()}
@@ -336,10 +337,3 @@ def _report_skipped(pixels: PixelSet, *, strict: bool, listener: Listener) -> No
         listener.warning(
             f"skipped {len(lines)} unreadable images of {len(lines) + len(pixels.pixels)} in {pixels.folder}"
         )
-
-
-def _tensorboard(run: RunFolder, step: int) -> Any:
-    """Return what writes events after `step`; readers drop those that an earlier process wrote of later ones."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(run.root / "tensorboard"), purge_step=step + 1)

@@ -1,7 +1,6 @@
 """The loop around Algorithm 1: measure, log, draw, save, step."""
 
 import time
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from simgan_cli.engine.training.evaluator import Evaluator, refine_in_batches
 from simgan_cli.engine.training.metrics_log import Listener, MetricsLog
 from simgan_cli.engine.training.running_means import means_of
 from simgan_cli.engine.training.state import RankStates, TrainState
+from simgan_cli.engine.training.tensorboard_log import TensorBoardLog
 from simgan_cli.errors import DivergedError
 from simgan_cli.settings.train import TrainConfig
 
@@ -39,7 +39,7 @@ class Loop:
         domains: dict[str, PixelSet],
         listener: Listener,
         stop: StopRequest,
-        tensorboard: Any,
+        tensorboard: TensorBoardLog | None,
         writer: BackgroundWriter,
         started: float,
     ) -> None:

@@ -8,6 +8,7 @@ from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import peak_memory_mb
 from simgan_cli.engine.training.evaluator import Evaluator
 from simgan_cli.engine.training.state import TrainState
+from simgan_cli.engine.training.tensorboard_log import TensorBoardLog
 from simgan_cli.settings.train import TrainConfig
 
 
@@ -44,7 +45,7 @@ class MetricsLog:
         evaluator: Evaluator,
         health: Health,
         listener: Listener,
-        tensorboard: Any,
+        tensorboard: TensorBoardLog | None,
     ) -> None:
         self.config, self.run_folder, self.state, self.evaluator = config, run, state, evaluator
         self.health, self.listener, self.tensorboard = health, listener, tensorboard
@@ -68,9 +69,7 @@ class MetricsLog:
             line["health"] = self.health.active
         self.run_folder.append_metrics(line)
         if self.tensorboard is not None:
-            for name, value in line.items():
-                if isinstance(value, float):
-                    self.tensorboard.add_scalar(name, value, state.step)
+            self.tensorboard.line(line)
         remaining = (self.config.total_steps - state.step) * elapsed / max(steps, 1)
         self.listener.log(line, self.config.total_steps, remaining)
         for finding in findings:
