@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -179,6 +180,27 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
     document = json.loads((tmp_path / "19-3.json").read_text())
     assert (document["status"], document["run"]) == ("finished", str(run))
     assert json.loads((run / "config.json").read_text())["settings"]["lambda"] == 3
+
+
+def test_a_tracker_gets_every_line_and_sheet_of_a_training_that_runs_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
+    run, follow = tmp_path / "run", runpy.run_path(str(EXAMPLES / "follow_run.py"))
+    monkeypatch.setenv("PATH", f"{warm_simgan().parent}:{os.environ['PATH']}")
+    quick = environment_with(SIMGAN_TRAIN_STEPS="40", SIMGAN_TRAIN_SAMPLE_EVERY="20")
+    command = ["simgan", "train", "--synthetic", domains[0], "--real", domains[1], "--out", run, "--quiet"]
+    with subprocess.Popen(command, env=quick, text=True) as training:
+        wait_for(training, run / "metrics.jsonl")
+        events = list(follow["events"](run, 0.01))
+        assert training.wait() == 0
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [step for step, values in events if "samples" not in values] == [line["step"] for line in lines]
+    assert all(values.items() <= lines[step - 1].items() for step, values in events if "samples" not in values)
+    sheets = [values["samples"] for _, values in events if "samples" in values]
+    assert sorted(sheets) == sorted((run / "samples").iterdir())
+    assert len(sheets) == 3
+    assert follow["settings"](run)["steps"] == 40
 
 
 def test_torchrun(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def test_auto_does_without_a_compiler_where_there_is_none(tmp_path: Path, monkey
     assert compiler("auto", torch.device("cuda"), MIN_COMPILED_VALUES)(network) is network
 
 
+@pytest.mark.slow  # torch 2.6 starts processes to compile with
 def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself_where_it_pays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

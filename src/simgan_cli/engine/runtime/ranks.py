@@ -76,13 +76,13 @@ class Ranks:
         # destruction, and its threads, which may hold tensors, abort a process whose interpreter is going away.
         import torch.distributed.nn
 
+        if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+            raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
         if torch.__version__ < MIN_TORCH:
             raise SettingsError(
                 f"{self.count} ranks need PyTorch 2.11 or newer, and this is {torch.__version__}: older ranks may "
                 "hang at their end; update it, or start one process without torchrun"
             )
-        if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
-            raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
         with self._reaching_others():
             dist.init_process_group("gloo", timeout=MAX_WAIT)
 
