@@ -184,6 +184,7 @@ def names_are_defined(cell: str) -> bool:
     [
         ("train", "--synthetic renders --real photos --out new"),
         ("refine", "renders --model run --out refined --check-labels"),
+        ("status", "run"),
         ("inspect-buffer", "run --score"),
         ("doctor", "--cache empty"),
         ("eval-gaze", "--train synthetic=renders --model run --test real-eyes --out results --estimator knn"),

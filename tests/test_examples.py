@@ -189,7 +189,17 @@ def test_a_tracker_gets_every_line_and_sheet_of_a_training_that_runs_meanwhile(
     run, follow = tmp_path / "run", runpy.run_path(str(EXAMPLES / "follow_run.py"))
     monkeypatch.setenv("PATH", f"{warm_simgan().parent}:{os.environ['PATH']}")
     quick = environment_with(SIMGAN_TRAIN_STEPS="40", SIMGAN_TRAIN_SAMPLE_EVERY="20")
-    command = ["simgan", "train", "--synthetic", domains[0], "--real", domains[1], "--out", run, "--quiet"]
+    command: list[str | Path] = [
+        "simgan",
+        "train",
+        "--synthetic",
+        domains[0],
+        "--real",
+        domains[1],
+        "--out",
+        run,
+        "--quiet",
+    ]
     with subprocess.Popen(command, env=quick, text=True) as training:
         wait_for(training, run / "metrics.jsonl")
         events = list(follow["events"](run, 0.01))

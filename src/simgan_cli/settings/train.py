@@ -165,7 +165,7 @@ class TrainConfig(Settings):
     select: Literal["last", "best"] = setting("best", "Refiner to export: the last, or the closest to real images at --eval-every among those with labels in place and varied images.", "Run folder")
     save_every: int = setting(100, "Steps between checkpoints; 0 saves only at the end.", "Run folder", ge=0, changeable=True)
     keep: int = setting(2, "Newest checkpoints to keep; 0 keeps all.", "Run folder", ge=0, changeable=True)
-    tensorboard: bool = setting(False, "Also write TensorBoard events (pip install 'simgan-cli[tensorboard]').", "Run folder", changeable=True)
+    tensorboard: bool = setting(False, "Also write TensorBoard events: metrics, samples, history, settings (pip install 'simgan-cli[tensorboard]').", "Run folder", changeable=True)
     # fmt: on
 
     @property

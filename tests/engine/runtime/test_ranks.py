@@ -149,8 +149,8 @@ def test_the_first_ranks_streams_are_those_of_one_rank() -> None:
 def test_ranks_of_an_older_torch_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch, "__version__", TorchVersion("2.10.1+cpu"))
-    message = r"2 ranks need PyTorch 2\.11 or newer, and this is 2\.10\.1\+cpu: older ranks may hang"
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1+cpu"))
+    message = r"2 ranks need PyTorch 2\.11 or newer, and this is 2\.9\.1\+cpu: older ranks may hang"
     with pytest.raises(SettingsError, match=message), Ranks(0, 2).connected():
         pass
     with Ranks().connected():

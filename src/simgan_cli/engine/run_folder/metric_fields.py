@@ -57,6 +57,8 @@ METRICS = {
     "two_sample_low": Field(_LAST, "lower end of its 95% interval"),
     "two_sample_high": Field(_LAST, "upper end of it"),
     "images_per_second": Field(_ALL, "mini-batches times batch size, over the time since the last line"),
-    "peak_memory_mb": Field(_ALL, "highest memory of the process so far, on a GPU that of the device"),
+    "peak_memory_mb": Field(
+        _ALL, "highest memory of the process so far, on a GPU that of the device; absent on Windows without one"
+    ),
     "health": Field("a rule holds", "names of the rules that have fired and still hold"),
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # connections close. Only NCCL would, and between any two of its calls all ranks meet over gloo.
 MAX_WAIT = timedelta(hours=12)
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-MIN_TORCH = (2, 11)  # 2.6 may hang where ranks part, and 2.9 writes lines of its own to their standard output
+MIN_TORCH = "2.11"  # 2.6 may hang where ranks part, and 2.9 writes lines of its own to their standard output
 LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
 REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
 Result = TypeVar("Result")
@@ -80,8 +80,8 @@ class Ranks:
             raise SettingsError(f"WORLD_SIZE is {self.count}, but there is no MASTER_ADDR; start with torchrun")
         if torch.__version__ < MIN_TORCH:
             raise SettingsError(
-                f"{self.count} ranks need PyTorch 2.11 or newer, and this is {torch.__version__}: older ranks may "
-                "hang at their end; update it, or start one process without torchrun"
+                f"{self.count} ranks need PyTorch {MIN_TORCH} or newer, and this is {torch.__version__}: older ranks "
+                "may hang at their end; update it, or start one process without torchrun"
             )
         with self._reaching_others():
             dist.init_process_group("gloo", timeout=MAX_WAIT)

@@ -27,8 +27,9 @@ class TensorBoardLog:
 
         self._writer = SummaryWriter(str(run.root / "tensorboard"), purge_step=step + 1)
         settings = {name: _as_text(value) for name, value in settings_of(config).items()}
-        for summary in hparams(settings, dict.fromkeys(COMPARED, 0.0)):
-            self._writer.file_writer.add_summary(summary, step)
+        # Not by add_hparams, which writes a file of its own: readers leave the first one for a later one.
+        for summary in hparams(settings, dict.fromkeys(COMPARED, 0.0)):  # type: ignore[no-untyped-call]
+            self._writer.file_writer.add_summary(summary, step)  # type: ignore[attr-defined]
 
     def __enter__(self) -> "TensorBoardLog":
         return self
