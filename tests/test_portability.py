@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
+from simgan_cli.data.selection import path_in
 from simgan_cli.portability import peak_memory_bytes, read_at, stop_signals
 
 
@@ -37,7 +38,7 @@ def test_threads_read_a_file_at_their_own_places(
 
 IN_USE = """
 import sys, threading
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 sys.path.insert(0, sys.argv[1])
 import without_posix
@@ -72,6 +73,11 @@ def test_on_windows_a_file_is_replaced_once_its_reader_closes_it(tmp_path: Path)
     )
     assert result.stdout.split() == ["old", "new", "True", "False"], result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_images_in_folders_have_the_same_names_on_windows() -> None:
+    root = PureWindowsPath("C:/renders")
+    assert path_in(root, root / "left eye" / "0.png") == "left eye/0.png"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("hangup", [signal.SIG_DFL, signal.SIG_IGN])

@@ -347,7 +347,7 @@ def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Arch
         else:
             others.append(name)
             tree.foreign.update(archive.foreign)
-    names = [str(archive.path.relative_to(tree.root)) for archive in archives]
+    names = [archive.path.relative_to(tree.root).as_posix() for archive in archives]
     return (
         replace(tree, archives=names, others=[*tree.others, *others], unusable=[*tree.unusable, *unusable]),
         archives,

@@ -95,7 +95,7 @@ def select_pictures(
 
 def path_in(root: Path, image: Readable) -> str:
     """Return the path of an image in its archive, or below `root`."""
-    return image.entry.name if isinstance(image, Member) else str(image.relative_to(root))
+    return image.entry.name if isinstance(image, Member) else image.relative_to(root).as_posix()
 
 
 def refuse_many(odd: dict[str, str], total: int, flags: tuple[str, str]) -> None:

@@ -64,8 +64,8 @@ class RefineTask:
 
     def carried(self, why: str) -> "RefineTask":
         """Return the task to carry the image along, under its own name, which --format may have changed."""
-        source = self.source.entry.name if isinstance(self.source, Member) else str(self.source)
-        return replace(self, output=self.output.with_name(PurePosixPath(source).name), odd=why)
+        name = PurePosixPath(self.path).name
+        return replace(self, output=self.output.with_name(name), odd=why)
 
     @property
     def path(self) -> str:
@@ -80,7 +80,7 @@ class RefineTask:
     @property
     def name(self) -> str:
         """The path of `output` in its archive or folder."""
-        return str(self.output.relative_to(self.archive or self.output.parent))
+        return self.output.relative_to(self.archive or self.output.parent).as_posix()
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Plan:
             read = [*source.tree.images, *source.tree.archives, *source.others]
             made = [name for _, name in self.loose_pairs(source)]
             for folder, names in ((source.tree.root.resolve(), read), (source.destination.resolve(), made)):
-                if place.is_relative_to(folder) and str(place.relative_to(folder)) in names:
+                if place.is_relative_to(folder) and place.relative_to(folder).as_posix() in names:
                     return True
         return False
 
