@@ -90,7 +90,7 @@ def _print(document: dict[str, Any]) -> None:
         stdout.print(document["content"]["sentence"])
     title = f"{document['target']} error on {document['test']['images']:,} test images, {unit}"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("trained on", overflow="fold")
+    table.add_column("trained on", overflow="fold", min_width=13)
     for heading in ("mean", "95%", "to best free", "gap closed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in zip(names, rows, strict=True):
