@@ -41,8 +41,10 @@ class FusedResidualBlock(ResidualBlock):
 
 
 def can_fuse(x: Tensor) -> bool:
-    """Return whether blocks run fused on `x`: on a CPU with oneDNN, and not while a network is compiled or exported."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    """Return whether blocks run fused on `x`: on a CPU with oneDNN, not while a network is compiled, exported or traced."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+        return False
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     dtype = _computed_in(x)
     native = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -44,6 +44,8 @@ class SameConv2d(nn.Conv2d):
 
 def repeat_edges(x: Tensor, side: int) -> Tensor:
     """Return N x C x H x W maps with `side` more pixels all round, which repeat the outermost ones; same layout."""
+    if torch.compiler.is_exporting():
+        return F.pad(x, (side,) * 4, mode="replicate")  # one operation of ONNX
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         # Autocast on CPUs pads in float32: two casts of every map, forward and backward, a sixth of a training step.
         with torch.autocast("cpu", enabled=False):
