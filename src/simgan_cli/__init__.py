@@ -22,9 +22,10 @@ def load_refiner(
     match: "Match" = "off",
     augment: bool = False,
 ) -> "ImageRefiner":
-    """Return a trained refiner: a callable that maps NumPy images or tensors to refined ones of the same shape.
+    """Return a trained refiner: a callable that maps NumPy or PIL images or tensors to refined ones of the same shape.
 
-    `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint or an exported folder. `device` is
+    `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint, an exported folder, an ONNX file
+    of `simgan export`, or an address on the Hugging Face Hub, hf://user/name or hf://user/name@revision. `device` is
     auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16. `strength` is A in x + A (R(x) - x). `seed` chooses
     among the looks of an image. `match` (histogram, mean-std or off) and `augment` are those of `simgan refine`.
     `ImageRefiner.__call__` has the shapes and types of images. Raises SettingsError for a path, device or precision
@@ -37,9 +38,10 @@ def load_refiner(
 
     if precision not in ("fp32", "bf16"):
         raise SettingsError(f"precision {precision!r}: there are fp32 and bf16")
+    model = open_model(path, step)
     return ImageRefiner(
-        open_model(Path(path), step),
-        resolve_device(device),
+        model,
+        resolve_device(model.device if device == "auto" else device),
         precision=precision,
         strength=strength,
         seed=seed,

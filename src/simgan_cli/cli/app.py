@@ -14,7 +14,9 @@ from simgan_cli.cli.demo import demo
 from simgan_cli.cli.demo_data import demo_data
 from simgan_cli.cli.doctor import doctor
 from simgan_cli.cli.eval_gaze import eval_gaze
+from simgan_cli.cli.export import export
 from simgan_cli.cli.inspect_buffer import inspect_buffer
+from simgan_cli.cli.push import push
 from simgan_cli.cli.refine import refine
 from simgan_cli.cli.status import status
 from simgan_cli.cli.train import train
@@ -32,6 +34,8 @@ for function, exit_codes in (
     (refine, (0, 1, 2, 3, 4, 75, 130)),
     (status, (0, 1, 2, 4)),
     (inspect_buffer, (0, 1, 2, 4)),
+    (export, (0, 1, 2, 4)),
+    (push, (0, 1, 2, 4)),
     (eval_gaze, (0, 1, 2, 4, 75, 130)),
     (demo, (0, 1, 2, 3, 4, 75, 130)),
     (demo_data, (0, 1, 2, 75, 130)),

@@ -104,6 +104,11 @@ def _open_model(settings: RefineConfig) -> "RefinerModel":
     from simgan_cli.engine.export.refiner_model import open_model  # torch takes seconds to import
 
     model = open_model(settings.model, settings.step)
+    if settings.backend not in ("auto", model.backend):
+        raise SettingsError(
+            f"--backend {settings.backend}: {settings.model} runs by {model.backend}; leave it out, or make an ONNX "
+            "file with simgan export"
+        )
     if settings.channels is not None and int(settings.channels) != model.channels:
         raise SettingsError(f"--channels {settings.channels}: the model maps {model.channels}; leave it out")
     changes_tones = settings.augment or settings.match != "off"
@@ -172,7 +177,7 @@ def _open_refiner(
     from simgan_cli.engine.refining.record import record_of
     from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
-    device = resolve_device(settings.device, ranks)
+    device = resolve_device(model.device if settings.device == "auto" else settings.device, ranks)
     prepare_process(device, deterministic=False)
     refiner = ImageRefiner(
         model,

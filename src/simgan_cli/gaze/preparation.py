@@ -248,7 +248,7 @@ def _check_networks(config: EvalGazeConfig, loaded: dict[str, Estimator], size: 
 
 def _trained_along(config: EvalGazeConfig, size: tuple[int, int]) -> tuple[dict[str, Estimator], list[str]]:
     """Return the estimator that --model trained along, by the name of its row, or a warning why it has none."""
-    folder = RunFolder(config.model).estimator if config.model is not None else None
+    folder = RunFolder(Path(config.model)).estimator if config.model is not None else None
     if folder is None or config.step is not None or not folder.is_dir():
         return {}, []
     network = load_network(folder)
@@ -268,12 +268,12 @@ def _shown(value: object) -> str:
 
 
 def _with_refined(
-    config: EvalGazeConfig, model: Path, name: str, images: LabelledImages, device: torch.device
+    config: EvalGazeConfig, model: str, name: str, images: LabelledImages, device: torch.device
 ) -> dict[str, LabelledImages]:
     """Return the set and what the refiner makes of it, both preprocessed as the others are."""
     how: dict[str, Any] = {"match": config.match, "augment": config.augment, "copies": config.copies}
     refined = refined_by(open_model(model, config.step), images, device, **how)
-    sets = {name: images, REFINED: replace(refined, source=model)}
+    sets = {name: images, REFINED: replace(refined, source=Path(model))}
     return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
 
 

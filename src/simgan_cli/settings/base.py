@@ -44,6 +44,11 @@ def _check_path(value: object) -> object:
     return value
 
 
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+ModelSetting = Annotated[str, BeforeValidator(_as_text), BeforeValidator(_check_path)]  # a path would fold hf://
 PathSetting = Annotated[Path, BeforeValidator(_check_path)]
 Globs = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
 PlainBackground = Annotated[str, Field(pattern=r"^(keep|#[0-9a-fA-F]{6})$")]

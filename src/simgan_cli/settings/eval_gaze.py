@@ -13,6 +13,7 @@ from simgan_cli.settings.base import (
     Convention,
     Device,
     Globs,
+    ModelSetting,
     PathSetting,
     Precision,
     Seed,
@@ -71,7 +72,7 @@ class EvalGazeConfig(Settings):
     # fmt: off
     train: NamedPaths = setting((), "Labelled set to train on; once for each.", "Data", essential=True, metavar="NAME=DIR")
     test: PathSetting | None = setting(None, "Labelled real eyes to test on.", "Data", essential=True, metavar="DIR")
-    model: PathSetting | None = setting(None, "Refiner that adds the first --train, refined.", "Data", essential=True, short="-m", metavar="DIR")
+    model: ModelSetting | None = setting(None, "Refiner that adds the first --train, refined.", "Data", essential=True, short="-m", metavar="MODEL")
     match: Match = setting("off", "Tones of the refined set, as refine --match gives them.", "Data")
     augment: bool = setting(False, "Augment the refined set, as refine --augment does.", "Data")
     copies: int = setting(1, "Looks of each render in the refined set, as refine --copies makes them.", "Data", ge=1, metavar="N")

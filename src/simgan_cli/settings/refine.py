@@ -13,6 +13,7 @@ from simgan_cli.settings.base import (
     RUNTIME,
     Device,
     Globs,
+    ModelSetting,
     PathSetting,
     PlainBackground,
     Precision,
@@ -22,6 +23,8 @@ from simgan_cli.settings.base import (
 )
 
 FormatName = Literal["png", "jpeg", "tiff", "bmp", "webp", "pgm", "ppm"]
+
+Backend = Literal["auto", "torch", "onnxruntime"]
 
 
 def parse_shard(value: object) -> object:
@@ -52,7 +55,7 @@ class RefineConfig(Settings):
     # fmt: off
     inputs: tuple[PathSetting, ...] = setting((), "Folders of renders, or tar and zip files of them.", "Data", essential=True, metavar="DIR...", argument=True)
     from_file: PathSetting | None = setting(None, "File with one more input a line; '-' reads standard input.", "Data", metavar="FILE")
-    model: PathSetting = setting(..., "Run, checkpoint or exported refiner.", "Data", essential=True, short="-m", metavar="DIR")
+    model: ModelSetting = setting(..., "Run, checkpoint, exported refiner, ONNX file, or hf://USER/NAME[@REVISION].", "Data", essential=True, short="-m", metavar="MODEL")
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of RUN/refiner. Training must have kept it (--keep 0).", "Data", ge=0, metavar="N")
     out: PathSetting = setting(..., "Folder to write.", "Data", essential=True, short="-o", metavar="DIR")
 
@@ -85,6 +88,7 @@ class RefineConfig(Settings):
     tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", RUNTIME, ge=32)
     workers: int | None = setting(None, "Threads that read, and as many that write. By default one per core, at most 16.", RUNTIME, ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
+    backend: Backend = setting("auto", "What runs the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
     precision: Precision = setting("auto", "Arithmetic of the network. auto is fp32 (TF32 on GPUs that have it).", RUNTIME)
     # fmt: on
 

@@ -30,14 +30,13 @@ def save_network(folder: Path, network: Network, extra: dict[str, Any], metadata
     """Write `network` to `folder`; `extra` goes into config.json, `metadata` into the header of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, kind in NETWORKS.items() if isinstance(network, kind))
-    config = {
-        "schema": "simgan.network/1",
-        "simgan": __version__,
-        "network": name,
-        "settings": network.settings,
-    }
-    write_json(folder / CONFIG, config | extra)
+    write_json(folder / CONFIG, description(network.settings, name) | extra)
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors_of(network), metadata))
+
+
+def description(settings: dict[str, Any], network: str = "refiner") -> dict[str, Any]:
+    """Return what a config.json says of a network with these `settings`."""
+    return {"schema": "simgan.network/1", "simgan": __version__, "network": network, "settings": settings}
 
 
 def load_network(folder: Path) -> Network:

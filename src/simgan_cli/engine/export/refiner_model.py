@@ -1,5 +1,6 @@
 """Find a trained refiner, check that its weights are the ones its settings ask for, and say which ones they are."""
 
+import base64
 import hashlib
 import json
 import re
@@ -14,17 +15,19 @@ from pydantic import BaseModel, Field, ValidationError
 from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.matching import N_QUANTILES, Bank
 from simgan_cli.data.renders import Curve
+from simgan_cli.engine.export.hub import TONES, fetch, is_address
 from simgan_cli.engine.export.network_folder import (
     CONFIG,
     WEIGHTS,
     build_network,
+    description,
     fill,
     parse_tensors,
     read_content,
     read_json,
-    read_tensors,
 )
-from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.export.onnx_network import STEP_KEY, TONES_KEY, OnnxNetwork
+from simgan_cli.engine.method.networks import Refiner, receptive_field
 from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.engine.run_folder.checkpoints import checkpoint_of, stored_config, verify_checkpoint
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
@@ -32,7 +35,6 @@ from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.files import write_atomic
 from simgan_cli.settings.base import Globs, PlainBackground
 
-TONES = "tones.safetensors"  # of photographs, which results may take
 MID_GREY = "#808080"
 
 
@@ -40,7 +42,7 @@ MID_GREY = "#808080"
 class RefinerModel:
     """A refiner on the CPU with where it came from; `sha256` is that of its weights' file."""
 
-    network: Refiner
+    network: Refiner | OnnxNetwork
     weights: Path
     sha256: str
     step: int | None  # None where the weights do not say
@@ -60,21 +62,66 @@ class RefinerModel:
         """Channels of the images that it maps: 1 or 3."""
         return int(self.network.settings["channels"])
 
+    @property
+    def backend(self) -> Literal["torch", "onnxruntime"]:
+        """What runs it."""
+        return "onnxruntime" if isinstance(self.network, OnnxNetwork) else "torch"
 
-def open_model(path: Path, step: int | None = None) -> RefinerModel:
-    """Return the refiner at `path`: a run (its exported refiner, or its checkpoint at `step`), a checkpoint, an export.
+    @property
+    def device(self) -> str:
+        """The device that auto means for it."""
+        return "auto" if self.backend == "torch" else "cpu"
 
-    Raises SettingsError where there is no such thing, CheckpointError where it is incomplete, damaged or no refiner.
+    @property
+    def receptive_field(self) -> int:
+        """The side, in pixels, of the window that one result depends on."""
+        with torch.device("meta"):
+            return receptive_field(Refiner(**self.network.settings))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a config.json says of this refiner, so that it can be used."""
+        facts = {field.alias or name: getattr(self, name) for name, field in _Facts.model_fields.items()}
+        return description(self.network.settings) | facts
+
+
+def open_model(place: str | Path, step: int | None = None) -> RefinerModel:
+    """Return the refiner at `place`: a run (its export, or its checkpoint at `step`), a checkpoint, or an export.
+
+    An export is a folder, an ONNX file, or an address on the Hub (hf://user/name@revision). Raises SettingsError where
+    there is no such thing, CheckpointError where it is incomplete, damaged or no refiner.
     """
+    if step is not None and (is_address(place) or Path(place).suffix == ".onnx"):
+        raise SettingsError(f"--step {step}: {place} is not a run, which alone has several steps; leave it out")
+    path = fetch(str(place)) if is_address(place) else Path(place)
+    if path.suffix == ".onnx" and path.is_file():
+        return _from_onnx(path)
     if not path.is_dir():
         found = "a file, not a folder" if path.exists() else "no such folder"
-        raise SettingsError(f"--model {path}: {found}; give a run or the folder of an exported refiner")
+        raise SettingsError(f"--model {path}: {found}; give a run, the folder of an exported refiner, or an .onnx file")
     run = RunFolder(path)
     if run.is_run():
         return _from_checkpoint(checkpoint_of(run, step)) if step is not None else _from_export(_export_of(run))
     if step is not None:
         raise SettingsError(f"--step {step}: {path} is not a run, which alone has several steps; leave it out")
     return _from_checkpoint(path) if (path / MANIFEST).is_file() else _from_export(path)
+
+
+def _from_onnx(path: Path) -> RefinerModel:
+    content = read_content(path)
+    network = OnnxNetwork(content, path)
+    try:
+        tones = base64.b64decode(network.metadata.get(TONES_KEY, ""))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its {TONES_KEY} is damaged ({error}); export it again") from error
+    return RefinerModel(
+        network=network,
+        weights=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        step=_step_in(network.metadata, STEP_KEY),
+        tones=_parse_tones(tones, path) if tones else None,
+        **_facts(network.config, path),
+    )
 
 
 def _export_of(run: RunFolder) -> Path:
@@ -91,26 +138,37 @@ def _from_export(folder: Path) -> RefinerModel:
     content = read_content(folder / WEIGHTS)
     model = _filled(network, content, folder / WEIGHTS)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # well-formed: it has been read
-    step = str((header.get("__metadata__") or {}).get("step"))
     return RefinerModel(
         network=model,
         weights=folder / WEIGHTS,
         sha256=hashlib.sha256(content).hexdigest(),
-        step=int(step) if re.fullmatch("[0-9]{1,15}", step) else None,
+        step=_step_in(header.get("__metadata__") or {}, "step"),
         tones=_read_tones(folder / TONES),
         **_facts(config, folder / CONFIG),
     )
 
 
+def _step_in(metadata: dict[str, str], key: str) -> int | None:
+    step = str(metadata.get(key))
+    return int(step) if re.fullmatch("[0-9]{1,15}", step) else None
+
+
 def save_tones(folder: Path, tones: Bank) -> None:
     """Write tones of photographs, as `quantiles_of` gives them, beside an exported refiner."""
-    write_atomic(folder / TONES, safetensors.torch.save({"quantiles": torch.from_numpy(tones)}))
+    write_atomic(folder / TONES, tones_content(tones))
+
+
+def tones_content(tones: Bank) -> bytes:
+    """Return tones of photographs as a safetensors file."""
+    return safetensors.torch.save({"quantiles": torch.from_numpy(tones)})
 
 
 def _read_tones(path: Path) -> Bank | None:
-    if not path.is_file():
-        return None
-    quantiles = read_tensors(path).get("quantiles")
+    return _parse_tones(read_content(path), path) if path.is_file() else None
+
+
+def _parse_tones(content: bytes, path: Path) -> Bank:
+    quantiles = parse_tensors(content, path).get("quantiles")
     if quantiles is None or quantiles.ndim != 3 or quantiles.shape[2] != N_QUANTILES or not len(quantiles):
         raise CheckpointError(f"{path}: found no quantiles of photographs; use another copy, or delete the file")
     tones: Bank = quantiles.float().numpy()

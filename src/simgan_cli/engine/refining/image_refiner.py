@@ -8,19 +8,24 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from simgan_cli.data.augmentation import augment
 from simgan_cli.data.decoding import Pixels, equalize, luma
 from simgan_cli.data.matching import Match, look_generators, match_tones
 from simgan_cli.data.sampler import to_network, to_pixels
+from simgan_cli.engine.export.onnx_network import OnnxNetwork
 from simgan_cli.engine.export.refiner_model import RefinerModel
-from simgan_cli.engine.method.networks import receptive_field
 from simgan_cli.engine.method.noise import beside_their_own_noise
 from simgan_cli.engine.refining.tiling import in_tiles
 from simgan_cli.engine.runtime.device import autocast
 from simgan_cli.errors import DataError, SettingsError, is_out_of_memory
 
+PIL_MODES = ("L", "RGB", "I;16")  # whose arrays are pixels of one or three channels
+ValueRange = tuple[float, float]
+TOLERANCE = 0.001  # beyond a range, as resizing leaves
+RANGES: tuple[ValueRange, ...] = ((0, 1), (-1, 1))  # of floating-point images
 MIN_TILE = 64  # pixels; where even this does not fit into memory, nothing would
 # One core refines a part of a batch alone: several at one convolution wait for each other whenever one of them is
 # needed to read or write a file. From 16 images on, PyTorch takes another kernel on a single core.
@@ -56,10 +61,14 @@ class ImageRefiner:
                 f"{flag}: {model.weights} has no tones of photographs beside it; take the refiner "
                 "that a run on pictures exported (RUN/refiner)"
             )
+        if isinstance(model.network, OnnxNetwork) and (device.type != "cpu" or precision != "fp32"):
+            raise SettingsError(
+                f"{model.weights}: ONNX Runtime runs it in fp32 on the CPU; leave out device {device} and {precision}"
+            )
         self.model, self.device, self.strength, self.seed = model, device, strength, seed
         self._network = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._autocast: Callable[[], AbstractContextManager[object]] = autocast(precision, device)
-        self._margin = receptive_field(model.network) // 2
+        self._margin = model.receptive_field // 2
         self._min_tile = max(MIN_TILE, 4 * self._margin)
         self._tile = max(tile, self._min_tile)
         self._pixels_in_a_pass = (16 if device.type == "cuda" else 1) * self._tile**2
@@ -72,21 +81,38 @@ class ImageRefiner:
             else None
         )
 
-    @overload
-    def __call__(self, images: NDArray[Any]) -> NDArray[Any]: ...
+    @property
+    def network(self) -> nn.Module:
+        """R itself, frozen, on its device: N x (C + 3 maps of noise, if it has) x H x W in [-1, 1] -> N x C x H x W."""
+        return self._network
 
     @overload
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: NDArray[Any], value_range: ValueRange = ...) -> NDArray[Any]: ...
 
-    def __call__(self, images: NDArray[Any] | Tensor) -> NDArray[Any] | Tensor:
+    @overload
+    def __call__(self, images: Tensor, value_range: ValueRange = ...) -> Tensor: ...
+
+    @overload
+    def __call__(self, images: Image.Image, value_range: ValueRange = ...) -> Image.Image: ...
+
+    def __call__(
+        self, images: NDArray[Any] | Tensor | Image.Image, value_range: ValueRange = (0, 1)
+    ) -> NDArray[Any] | Tensor | Image.Image:
         """Refine one image or a batch of them, of any height and width.
 
         NumPy arrays have their channels last: H x W or H x W x C, or N x H x W x C for a batch. Tensors have them
         first: C x H x W or N x C x H x W. C is the model's, 1 or 3. uint8 (0 to 255) and uint16 (0 to 65535) come back
-        as they came, rounded half to even; floating-point images lie in [-1, 1] and come back as float32. The result
-        has the images' shape, and for a tensor its device. Raises DataError for another shape, type or range, and for
+        as they came, rounded half to even; floating-point images lie in `value_range`, (0, 1) or (-1, 1), and come back
+        as float32 in that range. A PIL image of mode L, RGB or I;16 gives one of the same mode. The result has the
+        images' shape, and for a tensor its device. Raises DataError for another shape, type or range, and for
         floating-point images where the refiner equalizes histograms.
         """
+        if isinstance(images, Image.Image):
+            if images.mode not in PIL_MODES:
+                raise DataError(f"a PIL image of mode {images.mode}; convert it to one of {', '.join(PIL_MODES)}")
+            return Image.fromarray(self(np.asarray(images)))
+        if value_range not in RANGES:
+            raise SettingsError(f"value_range {value_range}: there are {RANGES[0]} and {RANGES[1]}")
         if isinstance(images, Tensor):
             batch = images.detach().cpu()
             batch = batch[None] if batch.ndim == 3 else batch
@@ -97,12 +123,12 @@ class ImageRefiner:
             batch = _tensor_of(np.moveaxis(array, -1, 1) if array.ndim == 4 else array)
         if batch.ndim != 4 or batch.shape[1] != self.model.channels or 0 in batch.shape:
             raise DataError(f"images of shape {tuple(images.shape)}; this refiner maps {self.model.channels} channels")
-        refined = self._refine_batch(batch)
+        refined = self._refine_batch(batch, value_range)
         if isinstance(images, Tensor):
             return refined.reshape(images.shape).to(images.device)
         return np.ascontiguousarray(np.moveaxis(refined.numpy(), 1, -1)).reshape(images.shape)
 
-    def _refine_batch(self, batch: Tensor) -> Tensor:
+    def _refine_batch(self, batch: Tensor, value_range: ValueRange) -> Tensor:
         if batch.dtype in (torch.uint8, torch.uint16):
             return torch.from_numpy(self.refine(batch.numpy()))
         if not batch.is_floating_point():
@@ -111,9 +137,15 @@ class ImageRefiner:
             raise DataError("floating-point images; this refiner equalizes histograms, of uint8 or uint16 images alone")
         if self._changes_tones:
             raise DataError("floating-point images; match and augment take uint8 or uint16 images alone")
-        if not bool((batch.abs() <= 1.001).all()):  # false for NaN, too
-            raise DataError("floating-point images with values outside [-1, 1], or NaN; scale them")
-        return self._blend(batch.float())
+        low, high = value_range
+        smallest, largest = float(batch.min()), float(batch.max())  # NaN where there is one
+        if not low - TOLERANCE <= smallest <= largest <= high + TOLERANCE:
+            raise DataError(
+                f"floating-point images from {smallest:.4g} to {largest:.4g}; wanted value_range [{low}, {high}]: "
+                "scale them, or name another value_range"
+            )
+        scale = 2 / (high - low)
+        return self._blend((batch.float() - low) * scale - 1).add_(1).div_(scale).add_(low)
 
     def refine(self, pixels: Pixels, looks: Sequence[str | None] | None = None, copy: int = 0) -> Pixels:
         """Refine images of one size, N x C x H x W, uint8 or uint16, C 1 or 3; return the same shape and type.
@@ -211,7 +243,8 @@ class ImageRefiner:
 
 def _tensor_of(array: NDArray[Any]) -> Tensor:
     try:
-        return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+        # PyTorch takes no byte order but its own, and warns of arrays that it may not write to.
+        return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
     except TypeError as error:
         raise DataError(f"images of type {array.dtype}; wanted uint8, uint16 or floating point") from error
 

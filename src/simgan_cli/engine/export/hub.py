@@ -1,0 +1,87 @@
+"""Refiners on the Hugging Face Hub: fetch one by its address, and upload one."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from simgan_cli import __version__
+from simgan_cli.engine.export.network_folder import CONFIG, WEIGHTS
+from simgan_cli.errors import SettingsError, SimganError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+SCHEME = "hf://"
+TONES = "tones.safetensors"
+FETCHED = (CONFIG, WEIGHTS, TONES)  # no code, no pickle
+
+
+class Commit(NamedTuple):
+    """What an upload made."""
+
+    url: str
+    sha: str
+
+
+def is_address(place: str | Path) -> bool:
+    """Return whether a model is named by its address on the Hub, hf://user/name or hf://user/name@revision."""
+    return str(place).startswith(SCHEME)
+
+
+def fetch(address: str) -> Path:
+    """Return the folder of the refiner at `address`, in the Hub library's cache; JSON and safetensors alone are fetched.
+
+    Raises SettingsError for a wrong address, a repository or revision that is not there, or a missing library.
+    """
+    match = re.fullmatch(rf"{SCHEME}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address, re.ASCII)
+    if match is None:
+        raise SettingsError(f"--model {address}: wanted {SCHEME}USER/NAME or {SCHEME}USER/NAME@REVISION")
+    with _explained(f"--model {address}"):
+        api = _api()
+        return Path(api.snapshot_download(match[1], revision=match[2], allow_patterns=list(FETCHED)))
+
+
+def upload(repository: str, files: Mapping[str, bytes], message: str, *, private: bool) -> Commit:
+    """Upload `files` by name as one commit to a model repository, made where there is none.
+
+    Raises SettingsError for a wrong name or missing rights or library.
+    """
+    with _explained(repository):
+        from huggingface_hub import CommitOperationAdd
+
+        api = _api()
+        api.create_repo(repository, private=private, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+        commit = api.create_commit(repository, operations, commit_message=message)
+    return Commit(commit.commit_url, commit.oid)
+
+
+def _api() -> "HfApi":
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    return HfApi(library_name="simgan", library_version=__version__)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn the library's errors into ours, which name `what`."""
+    try:
+        import huggingface_hub.errors as hub
+    except ImportError as error:
+        raise SettingsError(f"{what}: needs huggingface_hub; pip install 'simgan-cli[hub]'") from error
+    try:
+        yield
+    except hub.RevisionNotFoundError as error:
+        raise SettingsError(f"{what}: the repository has no such revision; give a branch, tag or commit") from error
+    except hub.RepositoryNotFoundError as error:
+        raise SettingsError(
+            f"{what}: found no such repository, or one that you may not read; check the name, or run `hf auth login`"
+        ) from error
+    except hub.HFValidationError as error:
+        raise SettingsError(f"{what}: {error}") from error
+    except (hub.LocalEntryNotFoundError, hub.HTTPError) as error:  # type: ignore[attr-defined]
+        raise SimganError(f"{what}: the Hub cannot be reached or refused ({error}); try again later") from error
