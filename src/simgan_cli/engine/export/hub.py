@@ -1,5 +1,6 @@
 """Refiners on the Hugging Face Hub: fetch one by its address, and upload one."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,9 +32,9 @@ def is_address(place: str | Path) -> bool:
 
 
 def fetch(address: str) -> Path:
-    """Return the folder of the refiner at `address`, in the Hub library's cache; JSON and safetensors alone are fetched.
+    """Return the folder of the refiner at `address`, in the Hub library's cache.
 
-    Raises SettingsError for a wrong address, a repository or revision that is not there, or a missing library.
+    JSON and safetensors alone are fetched. Raises SettingsError for a wrong address, a repository or revision that is not there, or a missing library.
     """
     match = re.fullmatch(rf"{SCHEME}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address, re.ASCII)
     if match is None:
@@ -63,7 +64,8 @@ def _api() -> "HfApi":
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    return HfApi(library_name="simgan", library_version=__version__)
+    # The library reads its environment once, when it is imported.
+    return HfApi(os.environ.get("HF_ENDPOINT"), library_name="simgan", library_version=__version__)
 
 
 @contextmanager

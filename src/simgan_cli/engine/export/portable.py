@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -106,8 +106,7 @@ def _onnx_of(exported: torch.export.ExportedProgram, model: RefinerModel) -> byt
     program = torch.onnx.export(
         exported, input_names=inputs, output_names=[output], opset_version=OPSET, dynamo=True, verbose=False
     )
-    assert program is not None
-    proto = program.model_proto
+    proto = cast("torch.onnx.ONNXProgram", program).model_proto
     graph = proto.graph
     names = {dim.dim_param: name for dim, name in zip(graph.input[0].type.tensor_type.shape.dim, "NCHW", strict=True)}
     del graph.value_info[:]  # shapes in between, which any reader infers
