@@ -1,5 +1,6 @@
 """The examples run, on tiny settings."""
 
+import io
 import json
 import os
 import runpy
@@ -245,3 +246,113 @@ def test_a_training_on_several_machines_is_put_back_into_the_queue(tmp_path: Pat
     assert script.returncode == 75
     assert json.loads(said)["status"] == "stopped"
     assert (tmp_path / "asked").read_text() == "requeue 19\n"
+
+
+def write_layout(folder: Path, others: dict[str, bytes], *pictures: str, alpha: bool = False) -> Path:
+    """Write colour `pictures` of 35x55, with a hole where they have `alpha`, and other files."""
+    rng = np.random.default_rng(len(pictures))
+    for name in pictures:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(60, 200, (35, 55, 4 if alpha else 3), np.uint8)
+        if alpha:
+            pixels[..., 3] = 255
+            pixels[:9, :9, 3] = 0
+        Image.fromarray(pixels).save(folder / name)
+    for name, content in others.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def png(pixels: object) -> bytes:
+    """Return a mask or a map as a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(file, "PNG")
+    return file.getvalue()
+
+
+def changed_and_carried(before: Path, after: Path) -> tuple[set[str], set[str]]:
+    """Return the names of files that changed and of those that did not; every file arrived."""
+    old, new = files_below(before), files_below(after)
+    assert set(new) - {".simgan-refine.json"} == set(old)
+    changed = {name for name, content in old.items() if new[name] != content}
+    return changed, set(old) - changed
+
+
+MASK = np.zeros((35, 55), np.uint8)
+MASK[5:20, 10:30] = 7
+COLOURED_MASK = np.stack([MASK * 30, MASK * 10, MASK], axis=-1)
+
+
+def test_an_image_folder_with_metadata(tmp_path: Path) -> None:
+    pictures = ("train/0001.png", "train/0002.png", "test/0001.png")
+    others = {
+        "train/metadata.csv": b"file_name,label\n0001.png,left\n0002.png,right\n",
+        "test/metadata.csv": b"file_name,label\n0001.png,left\n",
+        "README.md": b"---\nlicense: mit\n---\n",
+    }
+    data = write_layout(tmp_path / "data", others, *pictures)
+    refiner = write_refiner(tmp_path / "refiner", channels=3)
+    said = run_example("imagefolder.sh", data, refiner, tmp_path / "out").stdout
+    assert changed_and_carried(data, tmp_path / "out") == (set(pictures), set(others))
+    assert f"load_dataset('imagefolder', data_dir='{tmp_path / 'out'}')" in said
+
+
+def test_detection_data_of_coco(tmp_path: Path) -> None:
+    pictures = ("images/train2017/000000000001.png", "images/train2017/000000000002.png")
+    images = [{"id": number, "file_name": Path(name).name} for number, name in enumerate(pictures)]
+    boxes = [{"id": 0, "image_id": 0, "category_id": 7, "bbox": [10, 5, 20, 15]}]
+    others = {
+        "annotations/instances_train2017.json": json.dumps({"images": images, "annotations": boxes}).encode(),
+        "annotations/panoptic_train2017/000000000001.png": png(COLOURED_MASK),
+    }
+    data = write_layout(tmp_path / "coco", others, *pictures)
+    run_example("detection.sh", data, write_refiner(tmp_path / "refiner", channels=3), tmp_path / "out")
+    assert changed_and_carried(data, tmp_path / "out") == (set(pictures), set(others))
+
+
+def test_detection_data_of_yolo(tmp_path: Path) -> None:
+    pictures = ("images/train/0.png", "images/val/1.png")
+    labels = {"labels/train/0.txt": b"7 0.36 0.36 0.36 0.43\n", "labels/val/1.txt": b""}
+    data_yaml = b"path: /data/yolo  # of the renders\ntrain: images/train\nval: images/val\nnames: {7: pupil}\n"
+    data = write_layout(tmp_path / "yolo", labels | {"data.yaml": data_yaml}, *pictures)
+    out = tmp_path / "out"
+    for _ in range(2):
+        run_example("detection.sh", data, write_refiner(tmp_path / "refiner", channels=3), out)
+    written = (out / "data.yaml").read_text().splitlines()
+    assert written == [f"path: {out}", "train: images/train", "val: images/val", "names: {7: pupil}"]
+    assert changed_and_carried(data, out) == ({*pictures, "data.yaml"}, set(labels))
+
+
+def test_frames_of_blender(tmp_path: Path) -> None:
+    pictures = [f"Image{frame:04}.png" for frame in range(1, 7)]
+    others = {f"Mask{frame:04}.png": png(MASK) for frame in range(1, 7)}
+    others |= {f"Depth{frame:04}.exr": b"v/1\x01 depth" for frame in range(1, 7)}
+    renders = write_layout(tmp_path / "renders", others, *pictures, alpha=True)
+    photos = write_layout(tmp_path / "photos", {}, *(f"{number}.png" for number in range(4)))
+    for _ in range(2):
+        run_example("blender.sh", renders, photos, tmp_path / "out", "--refiner-output", "tanh")
+    refined = tmp_path / "out" / "refined"
+    assert changed_and_carried(renders, refined) == (set(pictures), set(others))
+    with Image.open(refined / pictures[0]) as image:
+        assert np.asarray(image)[..., 3].tolist() == np.asarray(Image.open(renders / pictures[0]))[..., 3].tolist()
+
+
+def test_a_folder_of_omniverse_replicator(tmp_path: Path) -> None:
+    pictures = [f"rgb_{frame:04}.png" for frame in range(6)]
+    boxes = io.BytesIO()
+    np.save(boxes, np.array([(0, 10, 5, 30, 20)], [("semanticId", "<u4"), *((name, "<i4") for name in "abcd")]))
+    depth = io.BytesIO()
+    np.save(depth, np.full((35, 55), 2.5, np.float32))
+    others = {}
+    for frame in range(6):
+        others |= {
+            f"semantic_segmentation_{frame:04}.png": png(COLOURED_MASK),
+            f"semantic_segmentation_labels_{frame:04}.json": b'{"(210, 70, 7, 255)": {"class": "pupil"}}',
+            f"bounding_box_2d_tight_{frame:04}.npy": boxes.getvalue(),
+            f"distance_to_camera_{frame:04}.npy": depth.getvalue(),
+        }
+    renders = write_layout(tmp_path / "_output", others, *pictures)
+    photos = write_layout(tmp_path / "photos", {}, *(f"{number}.png" for number in range(4)))
+    run_example("replicator.sh", renders, photos, tmp_path / "out", "--refiner-output", "tanh")
+    assert changed_and_carried(renders, tmp_path / "out" / "refined") == (set(pictures), set(others))

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -54,7 +54,7 @@ def export(
         described = interface(model)
         sha256 = hashlib.sha256(content).hexdigest()
         if json:
-            document = {"schema": "simgan.export/1", "file": str(out), "format": form, "sha256": sha256}
+            document: dict[str, Any] = {"schema": "simgan.export/1", "file": str(out), "format": form, "sha256": sha256}
             document |= {"opset": OPSET if form == "onnx" else None, "step": model.step, "model_sha256": model.sha256}
             checked = {"source": source, "images": len(images), "largest_difference": difference}
             print_json(document | {"interface": described, "check": checked})

@@ -19,7 +19,7 @@ from tests.helpers import write_images, write_refiner
 
 REASON = "needs simgan-cli[onnx]"
 RNG = np.random.default_rng(0)
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "noise": {"noise": True},
     "colour": {"channels": 3, "padding": "zeros", "output": "tanh"},
     "colour-noise": {"channels": 3, "noise": True, "kernel": 5, "blocks": 2},
@@ -40,7 +40,8 @@ def write_onnx(folder: Path, **settings: Any) -> tuple[Path, Path]:
 
 def in_float64(refiner: Path, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return open_model(refiner).network.double()(x.double()).clamp(-1, 1)
+        refined: Tensor = open_model(refiner).network.double()(x.double()).clamp(-1, 1)
+    return refined
 
 
 def images(count: int, channels: int, *size: int) -> Any:
@@ -97,7 +98,7 @@ def test_an_onnx_file_refines_as_its_folder_does(case: str, tmp_path: Path) -> N
     assert models[0].receptive_field == models[1].receptive_field
     for size, options in (((16, 20), {}), ((150, 90), {"tile": 64}), ((16, 20), {"match": "histogram", "seed": 3})):
         pixels = images(3, channels, *size)
-        by_torch, by_onnx = (ImageRefiner(model, torch.device("cpu"), **options) for model in models)  # type: ignore[arg-type]
+        by_torch, by_onnx = (ImageRefiner(model, torch.device("cpu"), **options) for model in models)
         expected, refined = by_torch.refine(pixels), by_onnx.refine(pixels)
         difference = np.abs(refined.astype(int) - expected)
         assert difference.max() <= 1
@@ -133,13 +134,14 @@ def test_a_file_of_other_origin_or_use_is_refused(tmp_path: Path) -> None:
         ({"simgan.config": None}, r"its metadata has no simgan\.config"),
         ({"simgan.config": "{"}, r"its simgan\.config is damaged"),
         ({"simgan.config": "[]"}, "no JSON object"),
+        ({"simgan.config": '{"network": "discriminator", "settings": {"layers": []}}'}, "holds a discriminator"),
         ({"simgan.config": metadata["simgan.config"].replace('"noise": false', '"noise": true')}, "inputs do not fit"),
         ({"simgan.config": metadata["simgan.config"].replace('"plain"', '"magic"')}, "pixels 'magic'"),
         ({"simgan.tones": "Aa-"}, r"its simgan\.tones is damaged"),
         ({"simgan.tones": "QUFB"}, "is damaged"),
     ):
         del proto.metadata_props[:]
-        onnx.helper.set_model_props(proto, {k: v for k, v in (metadata | changed).items() if v is not None})  # type: ignore[operator]
+        onnx.helper.set_model_props(proto, {k: v for k, v in (metadata | changed).items() if v is not None})
         onnx.save(proto, spoiled)
         refused(match)
     model = open_model(file)
@@ -190,7 +192,7 @@ def test_a_file_that_differs_from_its_refiner_is_refused(tmp_path: Path) -> None
 def test_a_refiner_can_be_traced(case: str, tmp_path: Path) -> None:
     refiner = simgan_cli.load_refiner(write_refiner(tmp_path, **CASES[case]), device="cpu")
     maps = CASES[case].get("channels", 1) + 3 * ("noise" in case)
-    traced = torch.jit.trace(refiner.network, torch.rand(1, maps, 9, 9))
+    traced = torch.jit.trace(refiner.network, torch.rand(1, maps, 9, 9))  # type: ignore[no-untyped-call]
     x = torch.rand(2, maps, 13, 17)
     assert torch.allclose(traced(x), refiner.network(x), atol=1e-6)
 

@@ -89,22 +89,70 @@ def test_arrays_and_tensors_of_one_image_and_of_several(colour: Path) -> None:
     tensors = torch.from_numpy(np.moveaxis(images, -1, 1).copy())
     assert torch.equal(refiner(tensors), torch.from_numpy(np.moveaxis(refined, -1, 1).copy()))
     assert torch.equal(refiner(tensors[1]), refiner(tensors)[1])
-    scaled = tensors.double() / 127.5 - 1
-    floats = refiner(scaled)
+    mirrored = np.flip(images, axis=2)  # negative strides
+    assert np.array_equal(refiner(mirrored), refiner(mirrored.copy()))
+
+
+@pytest.mark.parametrize(("value_range", "lowest"), [((0, 1), 0.0), ((-1, 1), -1.0)])
+def test_floats_of_both_ranges_are_the_integers_scaled(
+    colour: Path, value_range: tuple[int, int], lowest: float
+) -> None:
+    refiner, tensors = simgan_cli.load_refiner(colour, device="cpu"), torch.from_numpy(noise(2, 3, 10, 12))
+    scale = 255 / (1 - lowest)
+    scaled = tensors.double() / scale + lowest
+    floats = refiner(scaled, value_range=value_range)
     assert floats.dtype == torch.float32
-    assert np.array_equal(((floats + 1) * 127.5).round().byte().numpy(), refiner(tensors).numpy())
-    mirrored = np.flip(images, axis=2)  # negative strides, not writeable
-    mirrored.flags.writeable = False
-    assert refiner(mirrored).shape == images.shape
+    assert np.array_equal(((floats - lowest) * scale).round().byte().numpy(), refiner(tensors).numpy())
+    assert lowest <= floats.min() < floats.max() <= 1
+    if lowest == 0:
+        assert torch.equal(refiner(scaled), floats)  # the default, as torchvision gives them
     floats.requires_grad_(True).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def test_floats_outside_the_range_are_refused_with_what_was_found(grey: Path) -> None:
+    refiner = simgan_cli.load_refiner(grey, device="cpu")
+    image = np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6)
+    with pytest.raises(DataError, match=r"from -1 to 1; wanted value_range \[0, 1\]"):
+        refiner(image)
+    assert refiner(image, value_range=(-1, 1)).shape == (5, 6)
+    with pytest.raises(DataError, match=r"from 0 to 255; wanted value_range \[-1, 1\]"):
+        refiner(np.arange(256.0).reshape(16, 16), value_range=(-1, 1))
+    with pytest.raises(SettingsError, match=r"value_range \(0, 255\): there are \(0, 1\) and \(-1, 1\)"):
+        refiner(image, value_range=(0, 255))
+
+
+def test_read_only_arrays_and_pil_images_are_refined(grey: Path, colour: Path) -> None:
+    for model, shape, dtype, mode in (
+        (grey, (9, 12), np.uint8, "L"),
+        (grey, (9, 12), np.uint16, "I;16"),
+        (colour, (9, 12, 3), np.uint8, "RGB"),
+    ):
+        refiner, array = simgan_cli.load_refiner(model, device="cpu"), noise(*shape, dtype=dtype)
+        expected = refiner(array)
+        array.flags.writeable = False
+        assert np.array_equal(refiner(array), expected)
+        refined = refiner(Image.fromarray(array))
+        assert (refined.mode, refined.size) == (mode, (12, 9))
+        assert np.array_equal(np.asarray(refined), expected)
+    for mode in ("P", "1", "RGBA", "CMYK", "F"):
+        with pytest.raises(DataError, match=f"a PIL image of mode {mode}; convert it to one of L, RGB, I;16"):
+            simgan_cli.load_refiner(grey, device="cpu")(Image.new(mode, (4, 5)))
+
+
+def test_the_network_is_a_plain_module(grey: Path) -> None:
+    refiner, pixels = simgan_cli.load_refiner(grey, device="cpu"), noise(2, 1, 9, 12)
+    assert isinstance(refiner.network, torch.nn.Module)
+    assert not any(parameter.requires_grad for parameter in refiner.network.parameters())
+    levels = (refiner.network(torch.from_numpy(pixels) / 127.5 - 1).clamp(-1, 1) + 1) * 127.5
+    assert np.array_equal(levels.round().byte().numpy(), refiner.refine(pixels))
 
 
 def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> None:
     refiner = simgan_cli.load_refiner(grey, device="cpu")
     wrong: list[Any] = [
         noise(4, 5, 3), np.zeros((2, 2, 2, 2, 2), np.uint8), np.zeros((0, 5), np.uint8), noise(4, 5).astype(np.int32),
-        np.full((4, 5), 2.0), np.full((4, 5), np.nan), torch.zeros(4, 5), torch.zeros(3, 4, 5), np.zeros(3),
-            noise(4, 5).astype(object), noise(4, 5) > 9,
+        np.full((4, 5), 1.01), np.full((4, 5), -0.01), np.full((4, 5), np.nan), torch.zeros(4, 5),
+        torch.zeros(3, 4, 5), np.zeros(3), noise(4, 5).astype(object), noise(4, 5) > 9,
     ]  # fmt: skip
     for images in wrong:
         with pytest.raises(DataError):

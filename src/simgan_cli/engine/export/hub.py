@@ -34,7 +34,8 @@ def is_address(place: str | Path) -> bool:
 def fetch(address: str) -> Path:
     """Return the folder of the refiner at `address`, in the Hub library's cache.
 
-    JSON and safetensors alone are fetched. Raises SettingsError for a wrong address, a repository or revision that is not there, or a missing library.
+    JSON and safetensors alone are fetched. Raises SettingsError for a wrong address, a repository or revision that is
+    not there, or a missing library.
     """
     match = re.fullmatch(rf"{SCHEME}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address, re.ASCII)
     if match is None:
@@ -61,7 +62,7 @@ def upload(repository: str, files: Mapping[str, bytes], message: str, *, private
 
 def _api() -> "HfApi":
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     disable_progress_bars()
     # The library reads its environment once, when it is imported.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from simgan_cli.engine.export.network_folder import build_network
+from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.files import parse_json
 
@@ -36,16 +37,19 @@ class OnnxNetwork(nn.Module):
             raise CheckpointError(f"{source}: ONNX Runtime cannot load it ({error}); export it again") from error
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.config = _config_in(self.metadata, source)
-        self.settings = build_network(self.config, source).settings
-        self._inputs = [value.name for value in self._session.get_inputs()]
-        if self._inputs != ["image", "noise"][: 1 + self.settings.get("noise", False)]:
+        outline = build_network(self.config, source)  # without weights
+        if not isinstance(outline, Refiner):
+            raise CheckpointError(f"{source}: holds a {type(outline).__name__.lower()}, wanted a refiner")
+        self.settings, self.inputs = outline.settings, outline.inputs
+        self._names = [value.name for value in self._session.get_inputs()]
+        if self._names != ["image", "noise"][: 1 + self.settings["noise"]]:
             raise CheckpointError(f"{source}: its inputs do not fit its {CONFIG_KEY}; export it again")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return R(x), N x C x H x W in [-1, 1], of images with the noise that belongs to them behind."""
         channels = self.settings["channels"]
         parts = [part.contiguous().numpy() for part in (x[:, :channels], x[:, channels:])]
-        (refined,) = self._session.run(None, dict(zip(self._inputs, parts, strict=False)))
+        (refined,) = self._session.run(None, dict(zip(self._names, parts, strict=False)))
         return torch.from_numpy(refined)
 
 

@@ -46,7 +46,7 @@ class RefinerModel:
     weights: Path
     sha256: str
     step: int | None  # None where the weights do not say
-    preprocess: str
+    preprocess: Literal["none", "equalize"]
     trained_size: tuple[int, int] | None  # H, W
     include: tuple[str, ...] = ()  # patterns of the renders that it was trained on, and of those left out
     exclude: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ class FusedResidualBlock(ResidualBlock):
 
 def can_fuse(x: Tensor) -> bool:
     """Return whether blocks run fused on `x`: on a CPU with oneDNN, but not while compiled, exported or traced."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return False
     if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False

@@ -66,7 +66,7 @@ class ImageRefiner:
                 f"{model.weights}: ONNX Runtime runs it in fp32 on the CPU; leave out device {device} and {precision}"
             )
         self.model, self.device, self.strength, self.seed = model, device, strength, seed
-        self._network = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: nn.Module = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._autocast: Callable[[], AbstractContextManager[object]] = autocast(precision, device)
         self._margin = model.receptive_field // 2
         self._min_tile = max(MIN_TILE, 4 * self._margin)
