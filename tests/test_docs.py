@@ -186,6 +186,7 @@ def names_are_defined(cell: str) -> bool:
         ("refine", "renders --model run --out refined --check-labels"),
         ("status", "run"),
         ("inspect-buffer", "run --score"),
+        ("export", "run --format pt2 --out refiner.pt2"),
         ("doctor", "--cache empty"),
         ("eval-gaze", "--train synthetic=renders --model run --test real-eyes --out results --estimator knn"),
     ],

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 PACKAGES = (
     "torch", "torchvision", "numpy", "pillow", "safetensors", "scipy", "pydantic", "typer", "rich", "platformdirs",
 )  # fmt: skip
-# of [gaze], [plots], [renders] and [tensorboard]
-EXTRAS = ("h5py", "matplotlib", "openexr", "tifffile", "imagecodecs", "tensorboard")
+# of [gaze], [plots], [renders], [tensorboard], [onnx] and [hub]
+EXTRAS = (
+    "h5py", "matplotlib", "openexr", "tifffile", "imagecodecs", "tensorboard", "onnx", "onnxscript", "onnxruntime",
+    "huggingface-hub",
+)  # fmt: skip
 
 
 @with_settings(DoctorConfig)
