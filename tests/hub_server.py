@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
             given = json.loads(body)
             repository = f"{given['organization']}/{given['name']}" if given.get("organization") else given["name"]
             self.server.repositories.setdefault(repository, [])
-            self._answer({"url": f"{self.server.address}/{repository}"})
+            self._answer({"url": repository})
         elif match := re.fullmatch(r"/api/models/(.+)/preupload/main(?:\?.*)?", self.path):
             paths = [file["path"] for file in json.loads(body)["files"]]
             modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]

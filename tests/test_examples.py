@@ -344,7 +344,7 @@ def test_a_folder_of_omniverse_replicator(tmp_path: Path) -> None:
     np.save(boxes, np.array([(0, 10, 5, 30, 20)], [("semanticId", "<u4"), *((name, "<i4") for name in "abcd")]))
     depth = io.BytesIO()
     np.save(depth, np.full((35, 55), 2.5, np.float32))
-    others = {}
+    others: dict[str, bytes] = {}
     for frame in range(6):
         others |= {
             f"semantic_segmentation_{frame:04}.png": png(COLOURED_MASK),

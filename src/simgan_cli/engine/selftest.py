@@ -99,7 +99,7 @@ class _Trial:
         if not np.array_equal(ImageRefiner(open_model(model), self.device, strength=0)(images), images):
             raise SimganError("strength 0 does not give the images back")
         refiner = ImageRefiner(open_model(model), self.device)
-        refined = refiner(images.astype(np.float32) / 127.5 - 1)
+        refined = refiner(images / np.float32(255))
         if refined.shape != images.shape or not np.isfinite(refined).all():
             raise SimganError("refined images are not finite numbers of the images' shape")
         if not np.array_equal(refiner(images), refiner(images)):
