@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
             lines = [json.loads(line) for line in body.splitlines()]
             files = [line["value"] for line in lines if line["key"] == "file"]
             sha = self.server.commit(match[1], {file["path"]: base64.b64decode(file["content"]) for file in files})
-            url = f"{self.server.address}/{match[1]}/commit/{sha}"
+            url = f"https://huggingface.co/{match[1]}/commit/{sha}"  # the library wants to know the host
             self._answer({"success": True, "commitUrl": url, "commitOid": sha})
         else:
             self._refuse("")

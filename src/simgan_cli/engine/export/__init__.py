@@ -1,1 +1,1 @@
-"""A trained network as a folder."""
+"""A trained network as a folder, as one file, and on the Hub."""

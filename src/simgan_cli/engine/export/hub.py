@@ -62,9 +62,7 @@ def upload(repository: str, files: Mapping[str, bytes], message: str, *, private
 
 def _api() -> "HfApi":
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-    disable_progress_bars()
     # The library reads its environment once, when it is imported.
     return HfApi(os.environ.get("HF_ENDPOINT"), library_name="simgan", library_version=__version__)
 
