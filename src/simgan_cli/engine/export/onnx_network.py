@@ -47,10 +47,14 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return R(x), N x C x H x W in [-1, 1], of images with the noise that belongs to them behind."""
-        channels = self.settings["channels"]
-        parts = [part.contiguous().numpy() for part in (x[:, :channels], x[:, channels:])]
-        (refined,) = self._session.run(None, dict(zip(self._names, parts, strict=False)))
+        parts = [part.contiguous().numpy() for part in parted(x, self.settings["channels"])]
+        (refined,) = self._session.run(None, dict(zip(self._names, parts, strict=True)))
         return torch.from_numpy(refined)
+
+
+def parted(seen: Tensor, channels: int) -> tuple[Tensor, ...]:
+    """Return what a refiner sees as images of so many channels and, where there is some, the noise behind them."""
+    return tuple(part for part in (seen[:, :channels], seen[:, channels:]) if part.shape[1])
 
 
 def _config_in(metadata: dict[str, str], source: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from simgan_cli.data.cache import Source, decoded
 from simgan_cli.data.decoding import Pixels, Preparation
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import to_network
-from simgan_cli.engine.export.onnx_network import CONFIG_KEY, STEP_KEY, TONES_KEY, OnnxNetwork
+from simgan_cli.engine.export.onnx_network import CONFIG_KEY, STEP_KEY, TONES_KEY, OnnxNetwork, parted
 from simgan_cli.engine.export.refiner_model import RefinerModel, tones_content
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import CELL, MAPS, beside_their_own_noise
@@ -76,24 +76,18 @@ def export_model(model: RefinerModel, form: Format) -> tuple[bytes, Network]:
         description = {CONFIG_KEY: model.config, STEP_KEY: model.step, "interface": interface(model)}
         files = {"simgan.json": json.dumps(description, indent=2), "README.md": _card_of(model)}
         torch.export.save(exported, file, extra_files=files)
-        channels, program = model.channels, exported.module()
-
-        def run(seen: Tensor) -> Tensor:
-            parts = (seen[:, :channels], seen[:, channels:])
-            refined: Tensor = program(*parts[: len(interface(model)) - 1])
-            return refined
-
-        return file.getvalue(), run
+        program = exported.module()
+        return file.getvalue(), lambda seen: cast("Tensor", program(*parted(seen, model.channels)))
     content = _onnx_of(exported, model)
     return content, OnnxNetwork(content, model.weights)
 
 
 def _exported_program(model: RefinerModel) -> torch.export.ExportedProgram:
     """Trace the refiner for images of any number and size."""
-    example = [torch.zeros(2, maps, 35, 55) for maps in (model.channels, MAPS)][: len(interface(model)) - 1]
+    example = parted(torch.zeros(2, model.network.inputs, 35, 55), model.channels)
     axes = {axis: torch.export.Dim(name, min=1) for axis, name in ((0, "N"), (2, "H"), (3, "W"))}
     network = _TwoInputs(model.network).eval()
-    return torch.export.export(network, tuple(example), dynamic_shapes=(axes,) * len(example))
+    return torch.export.export(network, example, dynamic_shapes=(axes,) * len(example))
 
 
 def _onnx_of(exported: torch.export.ExportedProgram, model: RefinerModel) -> bytes:
