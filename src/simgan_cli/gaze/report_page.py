@@ -26,7 +26,7 @@ def write_page(config: EvalGazeConfig, document: Mapping[str, Any], pictures: Ma
         pictures=pictures,
         between=between,
         conclusion=config.model and open_model(config.model, config.step).conclusion,
-        training=config.model and _page_of(RunFolder(config.model)),
+        training=config.model and _page_of(RunFolder(Path(config.model))),
     )
     write_atomic(config.out / PAGE, page.encode("utf-8", "backslashreplace"))  # names may hold any bytes
 
