@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.speed._table import machine
+from benchmarks._record import append, machine, read_lines
 from simgan_cli.data.augmentation import augment
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
@@ -407,6 +407,41 @@ def _a_few(folder: Path) -> NDArray[np.uint8]:
     return np.stack([np.asarray(Image.open(path).convert("L")) for path in chosen])
 
 
+def record(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Add a record for each line, and one with the intervals of each job and recipe, to `options.record`.
+
+    The lines must be of this machine: they do not hold its device.
+    """
+    for (job, recipe), group in groups(lines):
+        common: dict[str, Any] = {"job": job, "recipe": recipe}
+        for line in group:
+            estimator, updates, precision, *flags = line["conditions"]
+            metrics = line["metrics"]
+            seen = {"step": "step", "drift": "label_drift", "two_sample": "two_sample"}
+            fields = {
+                "seed": line["seed"], "estimator": estimator, "train_steps": int(updates), "precision": precision,
+                "device": resolve_device("auto").type, "flags": flags,
+                **{name: line[name] for name in ("unit", "errors", "closure") if name in line},
+                **{name: metrics.get(metric) for name, metric in seen.items()},
+                "distances": [metrics.get(name) for name in ("swd_synthetic", "swd_refined", "swd_real")],
+                **{name: line[name] for name in ("steps", "cpu_minutes", "health")},
+            }  # fmt: skip
+            append(options.record, common | _rounded(fields), line["machine"])
+        if "errors" in group[0]:
+            intervals = {name: _interval(options.work, group, name) for name in group[0]["closure"]}
+            seeds = [line["seed"] for line in group]
+            append(options.record, common | _rounded({"seeds": seeds, "interval": intervals}), group[-1]["machine"])
+
+
+def _rounded(value: Any) -> Any:
+    """Return a record's value with numbers of four decimals and nothing that is unknown."""
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value if each is not None]
+    return round(value, 4) if isinstance(value, float) else value
+
+
 def groups(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
     """Yield (job, recipe) and its lines, in order of appearance."""
     for key in dict.fromkeys((line["job"], line["recipe"]) for line in lines):
@@ -444,12 +479,17 @@ def _rows_of(lines: Sequence[dict[str, Any]], work: Path) -> Iterator[str]:
     for name in lines[0]["errors"]:
         gap = by_seed = ""
         if name in lines[0]["closure"]:
-            synthetic, row, oracle = (_kept(work, lines, each) for each in ("synthetic", name, "oracle"))
-            low, high = closure_interval(synthetic, row, oracle, lines[0]["persons"])
+            low, high = _interval(work, lines, name)
             shares = [line["closure"][name] for line in lines]
             gap, by_seed = f"{np.mean(shares):.2f} ({low:.2f} to {high:.2f})", ", ".join(f"{s:.2f}" for s in shares)
         error = np.mean([line["errors"][name] for line in lines])
         yield f"| {name} | {error:.2f} {lines[0]['unit']} | {gap} | {by_seed}"
+
+
+def _interval(work: Path, lines: Sequence[dict[str, Any]], name: str) -> list[float]:
+    """Return the 95% interval of a row's share of the gap, of the errors that `Downstream` kept."""
+    synthetic, row, oracle = (_kept(work, lines, each) for each in ("synthetic", name, "oracle"))
+    return closure_interval(synthetic, row, oracle, lines[0]["persons"])
 
 
 def _kept(work: Path, lines: Sequence[dict[str, Any]], name: str) -> Errors:
@@ -488,6 +528,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hindsight", action="store_true", help="also estimators and rows for measured checkpoints")
     parser.add_argument("--train-only", action="store_true", help="leave estimators to the same command without")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="add the lines of WORK, with no paths, to this file"
+    )
     parser.add_argument("--sheet", type=Path, help="only draw what recipes of the first job and seed make of renders")
     options = parser.parse_args(arguments)
     prepare(options)
@@ -512,13 +555,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             summary = {key: line.get(key) for key in ("job", "recipe", "seed", "errors", "closure")}
             print(json.dumps(summary), flush=True)
     print(table(read_lines(results), options.work))
+    if options.record:
+        record(read_lines(results), options)
     for row in hindsight(read_lines(results), options) if options.hindsight else ():
         print(row, flush=True)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of results so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """What the speed benchmarks share: options, clocks, and a Markdown table under a line that names the machine."""
 
 import argparse
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from benchmarks._record import append, machine
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
 # GNU time is not everywhere, so a small parent process reports what the child took.
@@ -45,25 +45,25 @@ def parser_of(description: str | None, **defaults: Any) -> argparse.ArgumentPars
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", default=default, **OPTIONS[name])
+    parser.add_argument("--record", type=Path, metavar="FILE", help="add each row as a JSON line, too")
     return parser
 
 
-def machine() -> str:
-    """Return what the figures hold for: processor, cores, torch and commit."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, commit {commit.stdout.strip() or 'unknown'}"
-
-
-def print_head(columns: Sequence[str], conditions: str) -> None:
-    """Print the line of the machine and the head of the table."""
+def print_head(
+    columns: Sequence[str], conditions: str, record: Path | None = None
+) -> Callable[[Sequence[object]], None]:
+    """Print the line of the machine and the head of the table; return what prints a row and adds it to `record`."""
     print(f"{machine()}, {conditions}\n")
     print_row(columns)
     print_row(["---"] * len(columns))
+
+    def add_row(cells: Sequence[object]) -> None:
+        print_row(cells)
+        if record:
+            benchmark = {"benchmark": Path(sys.argv[0]).stem, "conditions": conditions}
+            append(record, benchmark | dict(zip(columns, cells, strict=True)))
+
+    return add_row
 
 
 def print_row(cells: Iterable[object]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.speed._table import SIMGAN, Cost, parser_of, print_head, print_row, spread, watched
+from benchmarks.speed._table import SIMGAN, Cost, parser_of, print_head, spread, watched
 
 SOURCES = 256  # files that are linked to; a file system allows some 65,000 links to one
 SHARD = 10_000  # images in a tar
@@ -29,7 +29,7 @@ UPDATE = [
     "--refiner-width", "4", "--refiner-blocks", "1", "--batch-size", "4", "--history-size", "0", "--steps", "1",
     "--pretrain-discriminator", "0", "--sample-every", "0", "--eval-every", "0", "--quiet", "--device", "cpu",
 ]  # fmt: skip
-COLUMNS = ("images", "", "seconds (min-max)", "core seconds", "us/image", "ratio", "images/s", "peak MB")
+COLUMNS = ("images", "part", "seconds (min-max)", "core seconds", "us/image", "ratio", "images/s", "peak MB")
 OPEN = (
     "import sys; from pathlib import Path; from simgan_cli.data.cache import Source, open_pixels;"
     "from simgan_cli.data.decoding import Preparation;"
@@ -102,7 +102,8 @@ def main() -> None:
     parser.add_argument("--tar", action="store_true", help=f"pack the images into shards of {SHARD:,}")
     parser.add_argument("--work", type=Path, help="where to make the images; by default the folder for temporary files")
     options = parser.parse_args()
-    print_head(COLUMNS, f"{options.workers} decoding, {'tar shards' if options.tar else 'hard links'}")
+    conditions = f"{options.workers} decoding, {'tar shards' if options.tar else 'hard links'}"
+    add_row = print_head(COLUMNS, conditions, options.record)
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         work = Path(name)
         sources = sources_of(options.images, work)
@@ -120,7 +121,7 @@ def main() -> None:
                     built = own / count
                 ratio = f"{own / before[kind]:.1f}" if before.get(kind) else ""
                 before[kind] = own
-                print_row((
+                add_row((
                     f"{count:,}", kind, spread(seconds, 1), f"{cpu:.1f}", f"{1e6 * own / count:.1f}", ratio,
                     f"{count / statistics.median(seconds):,.0f}", f"{peak:.0f}",
                 ))  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from benchmarks.speed._table import clock_of, parser_of, print_head, print_row, spread, timed
+from benchmarks.speed._table import clock_of, parser_of, print_head, spread, timed
 from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
@@ -79,9 +79,9 @@ def main() -> None:
     device = resolve_device(options.device)
     prepare_process(device, deterministic=False)
     where = f"{options.size[0]}x{options.size[1]} grey, device {options.device}, {options.rounds} rounds"
-    print_head(COLUMNS, f"{torch.get_num_threads()} threads, {where}")
+    add_row = print_head(COLUMNS, f"{torch.get_num_threads()} threads, {where}", options.record)
     for capacity, batch in itertools.product(options.capacity, options.batch_size):
-        print_row(measure(capacity, batch, options.size, device, options.rounds))
+        add_row(measure(capacity, batch, options.size, device, options.rounds))
 
 
 if __name__ == "__main__":

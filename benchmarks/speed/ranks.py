@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.speed._table import parser_of, print_head, print_row, spread, timed
+from benchmarks.speed._table import parser_of, print_head, spread, timed
 from benchmarks.speed.train_step import bare_iteration, images_in_an_iteration, product_iteration
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 from simgan_cli.engine.runtime.ranks import Ranks
@@ -34,6 +34,11 @@ def measure(options: argparse.Namespace, ranks: Ranks) -> None:
     """Measure in every rank; the first prints a line of the table for each batch size."""
     device = resolve_device(options.device, ranks)
     prepare_process(device, deterministic=False)
+    if ranks.is_first:
+        where = f"{options.size[0]}x{options.size[1]} grey, refiner width {options.width}, device {options.device}"
+        threads = f"{options.threads} threads a rank" if options.threads else "all cores for one, shared by all"
+        conditions = f"{where}, {threads}, {options.rounds} rounds of {options.iterations} iterations"
+        add_row = print_head(COLUMNS, conditions, options.record)
     for batch_size in options.batch_size:
         config = TrainConfig.model_validate(
             {"synthetic": "synthetic", "real": "real", "batch_size": batch_size, "refiner_width": options.width}
@@ -54,7 +59,7 @@ def measure(options: argparse.Namespace, ranks: Ranks) -> None:
             rates = [images_in_an_iteration(config) / statistics.median(column) for column in zip(*rounds, strict=True)]
             speedup, reached = ([times[i] / times[1] for times in rounds] for i in (0, 2))
             cells = (batch_size, ranks.count, f"{rates[0]:.1f}", f"{rates[1]:.1f}", spread(speedup, 3))
-            print_row((*cells, f"{rates[2]:.1f}", spread(reached, 3)))
+            add_row((*cells, f"{rates[2]:.1f}", spread(reached, 3)))
 
 
 def slowest(
@@ -79,9 +84,6 @@ def main() -> None:
         with ranks.connected():
             measure(options, ranks)
         return
-    where = f"{options.size[0]}x{options.size[1]} grey, refiner width {options.width}, device {options.device}"
-    threads = f"{options.threads} threads a rank" if options.threads else "all cores for one, shared by all"
-    print_head(COLUMNS, f"{where}, {threads}, {options.rounds} rounds of {options.iterations} iterations")
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={options.ranks}", "-m"]
     command = [sys.executable, "-m", *torchrun, "benchmarks.speed.ranks", *sys.argv[1:]]
     cores = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}

@@ -62,7 +62,7 @@ def main() -> None:
         "--memory", type=int, nargs="*", default=[], help="also: peak memory at these numbers of images"
     )
     options = parser.parse_args()
-    print_head(COLUMNS, f"device {options.device}, batch {options.batch_size}")
+    add_row = print_head(COLUMNS, f"device {options.device}, batch {options.batch_size}", options.record)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         rows = []
@@ -72,7 +72,7 @@ def main() -> None:
             rows.append((bare, report["images_per_second"], report["refined"] / cost.seconds, cost.peak_mb))
         *rates, peak = (statistics.median(column) for column in zip(*rows, strict=True))
         shares = [spread([row[place] / row[0] for row in rows], 3) for place in (1, 2)]
-        print_row((f"{report['images']:,}", *(f"{rate:.1f}" for rate in rates), *shares, f"{peak:.0f}"))
+        add_row((f"{report['images']:,}", *(f"{rate:.1f}" for rate in rates), *shares, f"{peak:.0f}"))
         if options.memory:
             print()
             print_row(("images (links)", "peak MB", "images/s"))

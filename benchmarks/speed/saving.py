@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from benchmarks.speed._table import parser_of, print_head, print_row, spread
+from benchmarks.speed._table import parser_of, print_head, spread
 from benchmarks.speed.train_step import random_images
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import resolve_device
@@ -100,7 +100,8 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=12, help="how often files are due")
     options = parser.parse_args()
     where = f"{torch.get_num_threads()} threads, device {options.device}"
-    print_head(COLUMNS, f"{where}, {options.times} times, every {options.every} steps")
+    conditions = f"{where}, {options.times} times, every {options.every} steps"
+    add_row = print_head(COLUMNS, conditions, options.record)
     for width, batch in itertools.product(options.width, options.batch_size):
         with tempfile.TemporaryDirectory() as folder:
             paths = {name: Path(folder, name) for name in ("synthetic", "real", "out")}
@@ -110,7 +111,7 @@ def main() -> None:
                 "refiner_width": width, "batch_size": batch, "pretrain_discriminator": 0, "steps": steps,
                 "cache": "off", "device": options.device, "compile": options.compile,
             }  # fmt: skip
-            print_row(measure(TrainConfig.model_validate(paths | settings), options.every))
+            add_row(measure(TrainConfig.model_validate(paths | settings), options.every))
 
 
 if __name__ == "__main__":

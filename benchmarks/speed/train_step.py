@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed._table import clock_of, parser_of, print_head, print_row, spread, timed
+from benchmarks.speed._table import clock_of, parser_of, print_head, spread, timed
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.device import (
@@ -49,8 +49,8 @@ BARE_COLUMNS = (
     "peak MB",
 )  # fmt: skip
 PLAIN_COLUMNS = (
-    "width", "batch", "plain images/s", "fp32 images/s", "product images/s", "plain/fp32", "the same, CPU time",
-    "plain/product", "the same, CPU time", "fp32 floor ms (share)", "product floor ms (share)",
+    "width", "batch", "plain images/s", "fp32 images/s", "product images/s", "plain/fp32", "plain/fp32, CPU time",
+    "plain/product", "plain/product, CPU time", "fp32 floor ms (share)", "product floor ms (share)",
 )  # fmt: skip
 
 
@@ -222,12 +222,14 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="of the product")
     options = parser.parse_args()
     columns, compared = (PLAIN_COLUMNS, compare_with_plain) if options.plain else (BARE_COLUMNS, compare_with_bare)
-    where = f"{torch.get_num_threads()} threads, device {options.device}"
-    print_head(columns, f"{where}, {options.rounds} rounds of {options.iterations} iterations")
+    how = f"device {options.device}, precision {options.precision}, compile {options.compile}"
+    where = f"{torch.get_num_threads()} threads, {how}"
+    conditions = f"{where}, {options.rounds} rounds of {options.iterations} iterations"
+    add_row = print_head(columns, conditions, options.record)
     common = {"device": options.device, "precision": options.precision, "compile": options.compile}
     for width, batch in itertools.product(options.width, options.batch_size):
         settings = {"synthetic": "synthetic", "real": "real", "batch_size": batch, "refiner_width": width}
-        print_row(compared(TrainConfig.model_validate(settings | common), options.iterations, options.rounds))
+        add_row(compared(TrainConfig.model_validate(settings | common), options.iterations, options.rounds))
 
 
 if __name__ == "__main__":
