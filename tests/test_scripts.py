@@ -19,6 +19,7 @@ LISTED = {
     if (match := re.fullmatch(r"([a-z0-9-]+)>=([0-9.]+)", line))
 }
 FREE = {"torch", "torchvision"}
+RESULTS, PROSE = (runpy.run_path(str(ROOT / "scripts" / name)) for name in ("results", "prose"))
 
 
 def pins(text: str) -> dict[str, str]:
@@ -87,3 +88,40 @@ def test_the_pages_name_the_makefile_s_targets() -> None:
     assert targets == {"setup", "fix", "test", "check", "docs"}
     for page in ("README.md", "CONTRIBUTING.md"):
         assert set(re.findall(r"`make (\w+)`", (ROOT / page).read_text())) == targets
+
+
+def test_the_results_page_is_what_its_script_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    RESULTS["main"]()
+    assert capsys.readouterr().out == (ROOT / "benchmarks" / "RESULTS.md").read_text()
+
+
+def test_a_training_of_several_seeds_has_means_and_students_interval() -> None:
+    summary_of = RESULTS["summary_of"]
+    ends = {"synthetic": 8.0, "oracle": 4.0}
+    group = [
+        {"seed": seed, "errors": ends | {"refined": 8 - 4 * share}} for seed, share in enumerate((0.25, 0.5, 0.75))
+    ]
+    summary = summary_of(group, [0, 1, 2])
+    assert (summary["errors"]["refined"], summary["closure"]["refined"]) == (6, 0.5)
+    # by hand: a deviation of 0.25, and 4.303 of its error
+    half = 4.303 * 0.25 / 3**0.5
+    assert summary["interval"]["refined"] == pytest.approx((0.5 - half, 0.5 + half), abs=1e-3)
+    measured = {"seeds": [2, 1, 0], "interval": {"refined": [0.1, 0.9]}}  # over persons, too
+    assert summary_of([*group, measured], [0, 1, 2])["interval"]["refined"] == [0.1, 0.9]
+
+
+def test_sentences_are_counted_outside_tables_code_and_formulas() -> None:
+    page = (
+        "# A heading\n\nOne two [three](four.md). Five `six seven`\neight, 0.9 nine!\n\n| a | table |\n|---|---|\n\n"
+        "- **Ten**: eleven\n- twelve\n\n```sh\na command\n```\n<!-- a comment -->\n$$x = 1$$\n"
+    )
+    assert PROSE["sentences_of"](page) == ["One two three.", "Five Code eight, 0.9 nine!", "Ten: eleven", "twelve"]
+
+
+def test_a_page_of_long_sentences_lines_and_many_lines_is_refused() -> None:
+    text = "word " * 45 + "end.\n" + "| " + "x" * 300 + " |\n" + "\n" * 120
+    faults = list(PROSE["faults_of"]("README.md", text, 46.0, PROSE["sentences_of"](text)))
+    assert [re.sub(r":.*", "", fault) for fault in faults] == [
+        "46.0 words a sentence, at most 18", "46 words, at most 40", "line 1 has 229 characters, at most 200",
+        "122 lines, at most 120",
+    ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks._record import read_lines
 from benchmarks.efficacy import ablations, efficacy, limits
 from simgan_cli.cli.resolve import resolve
 from simgan_cli.data.augmentation import augment
@@ -105,6 +106,15 @@ def test_a_tiny_world_from_folders_to_tables(
     assert set(lines[0]["closure"]) == set(efficacy.ROWS) - {"synthetic", "oracle"}
     assert "| camera | lambda=3 | 1 |" in table
     assert f"| {expected:.2f} (" in table
+    record = tmp_path / "records.jsonl"
+    for _ in range(2):  # each stands once
+        efficacy.main([*common, "--table", "--record", str(record)])
+    records = read_lines(record)
+    assert [each["recipe"] for each in records] == ["default", "default", "lambda=3", "lambda=3"]
+    assert records[0]["closure"]["refined"] == pytest.approx(expected, abs=1e-4)
+    assert records[1]["seeds"] == [0]
+    assert records[1]["interval"].keys() == records[0]["closure"].keys()
+    assert str(tmp_path) not in record.read_text()
     with pytest.raises(SystemExit, match="take another --work"):
         efficacy.main([*both, *quick, "--lambda", "9"])
 
