@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "simgan_cli"
 LAYERS = (  # each imports from itself and from layers below; parts of one layer do not know each other
     ("cli",),
-    ("gaze",),
+    ("gaze", "turing"),
     ("engine.selftest",),
     ("engine.training", "engine.refining"),
     ("engine.metrics",),

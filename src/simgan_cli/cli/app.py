@@ -20,6 +20,7 @@ from simgan_cli.cli.push import push
 from simgan_cli.cli.refine import refine
 from simgan_cli.cli.status import status
 from simgan_cli.cli.train import train
+from simgan_cli.cli.turing_test import turing_test
 
 app = typer.Typer(
     name="simgan",
@@ -37,6 +38,7 @@ for function, exit_codes in (
     (export, (0, 1, 2, 4)),
     (push, (0, 1, 2, 4)),
     (eval_gaze, (0, 1, 2, 4, 75, 130)),
+    (turing_test, (0, 1, 2, 4, 130)),
     (demo, (0, 1, 2, 3, 4, 75, 130)),
     (demo_data, (0, 1, 2, 75, 130)),
     (doctor, (0, 1, 2)),

@@ -24,6 +24,7 @@ from simgan_cli.settings.doctor import DoctorConfig
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from simgan_cli.settings.refine import RefineConfig
 from simgan_cli.settings.train import TrainConfig, contradictions, defaults_of
+from simgan_cli.settings.turing_test import TuringTestConfig
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
 # Kubernetes and Docker set variables for every service or linked container, named after it; modules, for a program.
@@ -33,7 +34,7 @@ OF_PLATFORM = re.compile(
     r"|(HOME|ROOT|DIR|VERSION|PATH|LIB|INC|BIN|PREFIX|MODULE_HOME)=.*",
     re.DOTALL,
 )
-MODELS = (TrainConfig, RefineConfig, EvalGazeConfig, DemoDataConfig, DemoConfig, DoctorConfig)
+MODELS = (TrainConfig, RefineConfig, EvalGazeConfig, DemoDataConfig, DemoConfig, DoctorConfig, TuringTestConfig)
 COMMANDS: dict[str, type[Settings]] = {model.command: model for model in MODELS}
 Model = TypeVar("Model", bound=Settings)
 

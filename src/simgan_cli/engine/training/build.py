@@ -42,7 +42,7 @@ from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.engine.training.background_writer import BackgroundWriter
 from simgan_cli.engine.training.learned_psi import check_psi, learned_folders, psi_terms
 from simgan_cli.engine.training.loop import Loop
-from simgan_cli.engine.training.metrics_log import Listener
+from simgan_cli.engine.training.metrics_log import DataListener, Listener
 from simgan_cli.engine.training.state import TrainState, history_stream
 from simgan_cli.engine.training.task import TaskLabels, build_task, is_readable
 from simgan_cli.engine.training.tensorboard_log import TensorBoardLog
@@ -122,7 +122,7 @@ def _check_newest(run: RunFolder, checkpoint: Path | None) -> None:
         raise SettingsError(f"{run.root}: another process has trained into it meanwhile; run the same command again")
 
 
-def open_domains(config: TrainConfig, listener: Listener) -> dict[str, PixelSet]:
+def open_domains(config: TrainConfig, listener: DataListener) -> dict[str, PixelSet]:
     """Open both folders of images and check that they fit each other. Raises DataError."""
     domains: dict[str, PixelSet] = {}
     for name, source in sources_of(config).items():
@@ -325,7 +325,7 @@ def _check_same(domains: dict[str, PixelSet], ranks: Ranks) -> None:
             )
 
 
-def _report_skipped(pixels: PixelSet, *, strict: bool, listener: Listener) -> None:
+def _report_skipped(pixels: PixelSet, *, strict: bool, listener: DataListener) -> None:
     """Warn of unreadable images, or raise DataError when they are not allowed."""
     lines = [f"{path}: {reason}" for path, reason in pixels.skipped]
     if lines and strict:

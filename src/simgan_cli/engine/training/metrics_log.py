@@ -12,8 +12,8 @@ from simgan_cli.engine.training.tensorboard_log import TensorBoardLog
 from simgan_cli.settings.train import TrainConfig
 
 
-class Listener(Protocol):
-    """Is told how a training goes."""
+class DataListener(Protocol):
+    """Is told how images are read."""
 
     def decoding(self, domain: str, done: int, total: int) -> None:
         """Images of a domain are being read."""
@@ -23,6 +23,10 @@ class Listener(Protocol):
 
     def warning(self, text: str) -> None:
         """Something a person should look at happened."""
+
+
+class Listener(DataListener, Protocol):
+    """Is told how a training goes."""
 
     def finding(self, finding: Finding) -> None:
         """A rule of health fired for the first time."""

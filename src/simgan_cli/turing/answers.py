@@ -1,0 +1,112 @@
+"""Answers that people gave to pages of the visual Turing test, and what they add up to. Imports no torch."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.stats import binom, binomtest
+
+from simgan_cli.errors import DataError
+
+SCHEMA = "simgan.turing-test/1"  # of the JSON that a page gives
+CHOICES = {False: ("real", "refined"), True: ("left", "right")}  # by whether images came in pairs
+Table = dict[str, dict[str, int]]  # counts by the truth, then by the answer
+
+
+class Trial(BaseModel):
+    """One answer: the numbers of the images in the page, from left to right, and whether it was correct."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    images: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=2)]
+    answer: Literal["real", "refined", "left", "right"]
+    correct: bool
+    milliseconds: Annotated[int, Field(ge=0)]
+
+
+class Answers(BaseModel):
+    """All answers of one person to one page."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    schema_name: Literal["simgan.turing-test/1"] = Field(alias="schema")
+    page: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    pairs: bool
+    subject: str | None
+    trials: Annotated[list[Trial], Field(min_length=1)]
+
+
+def read_answers(path: Path) -> Answers:
+    """Return the answers in a JSON file that a page gave. Raises DataError for any other file."""
+    wanted = "wanted the JSON that a page of simgan turing-test gave; download it again, or leave it out"
+    try:
+        answers = Answers.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; give the JSON files that the page gave") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{path}: {f'{place}: ' if place else ''}{first['msg']}; {wanted}") from error
+    numbers = [tuple(trial.images) for trial in answers.trials]
+    if {trial.answer for trial in answers.trials} - set(CHOICES[answers.pairs]):
+        raise DataError(f"{path}: an answer is none of {', '.join(CHOICES[answers.pairs])}; {wanted}")
+    if len({image for images in numbers for image in images}) != len(numbers) * (1 + answers.pairs):
+        raise DataError(f"{path}: an image was answered twice, or a pair is incomplete; {wanted}")
+    return answers
+
+
+def score(paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the document of all answers: by page, in it by person, and all persons of a page together.
+
+    Raises DataError for a file that holds no answers, or the same answers as another.
+    """
+    read: dict[str, tuple[Path, Answers]] = {}
+    for path in paths:
+        answers = read_answers(path)
+        before, _ = read.setdefault(answers.model_dump_json(), (path, answers))
+        if before is not path:
+            raise DataError(f"{path}: the same answers as {before}; leave one of them out")
+    pages: dict[str, list[tuple[Path, Answers]]] = {}
+    for path, answers in read.values():
+        pages.setdefault(answers.page, []).append((path, answers))
+    return {
+        "schema": "simgan.turing-test.score/1",
+        "pages": [
+            {
+                "page": page,
+                "pairs": group[0][1].pairs,
+                "persons": [
+                    {"file": str(path), "subject": answers.subject} | figures(answers.pairs, answers.trials)
+                    for path, answers in group
+                ],
+                "all": figures(group[0][1].pairs, [trial for _, answers in group for trial in answers.trials]),
+            }
+            for page, group in pages.items()
+        ],
+    }
+
+
+def figures(pairs: bool, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return counts, the paper's Table 1, accuracy with Wilson's 95% interval, and the one-sided binomial p-value.
+
+    The p-value is the probability of as many correct answers, or more, by guessing (Shrivastava et al., Sec. 3.1).
+    """
+    correct = sum(trial.correct for trial in trials)
+    interval = binomtest(correct, len(trials)).proportion_ci(0.95, "wilson")
+    return {
+        "trials": len(trials),
+        "correct": correct,
+        "accuracy": correct / len(trials),
+        "ci95": [float(interval.low), float(interval.high)],
+        "p": float(binom.sf(correct - 1, len(trials), 0.5)),
+        "table": _table(pairs, trials),
+    }
+
+
+def _table(pairs: bool, trials: Sequence[Trial]) -> Table:
+    first, second = CHOICES[pairs]
+    other = {first: second, second: first}
+    counts = Counter((trial.answer if trial.correct else other[trial.answer], trial.answer) for trial in trials)
+    return {truth: {answer: counts[truth, answer] for answer in other} for truth in other}

@@ -1,0 +1,103 @@
+"""The images of a visual Turing test: real ones, and renders that a run's refiner has refined."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simgan_cli.data.cache import PixelSet
+from simgan_cli.data.decoding import Pixels
+from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.engine.run_folder.checkpoints import stored_config
+from simgan_cli.engine.run_folder.layout import RunFolder
+from simgan_cli.engine.runtime.device import prepare_process, resolve_device, stream_number
+from simgan_cli.engine.training.build import open_domains
+from simgan_cli.engine.training.metrics_log import DataListener
+from simgan_cli.errors import CheckpointError, DataError, SettingsError
+from simgan_cli.files import parse_json
+from simgan_cli.settings.train import TrainConfig
+from simgan_cli.settings.turing_test import TuringTestConfig
+
+N_EXAMPLES = 10  # of each kind, shown with their names before the first trial
+Kind = Literal["real", "refined"]
+
+
+@dataclass(frozen=True)
+class TuringImage:
+    """One image of the test, H x W or H x W x 3 uint8, and the file that it was made from."""
+
+    kind: Kind
+    file: str
+    levels: NDArray[np.uint8]
+
+
+def choose_images(run: Path, settings: TuringTestConfig, listener: DataListener) -> dict[Kind, list[TuringImage]]:
+    """Return the examples and, after them, the images to judge of each kind, all of one size.
+
+    Both are prepared as the training prepares them. Raises SettingsError, DataError or CheckpointError.
+    """
+    config = _training_of(run, settings)
+    device = resolve_device(settings.device)
+    prepare_process(device, deterministic=False)
+    refiner = ImageRefiner(open_model(run), device, seed=settings.seed)
+    domains = open_domains(config, listener)
+    rng = np.random.default_rng([settings.seed, stream_number("turing-test")])
+    chosen = {name: _choose(domains[name], settings.trials, name, rng) for name in ("synthetic", "real")}
+    refined = refiner.refine(domains["synthetic"].pixels[chosen["synthetic"]])
+    kinds: dict[Kind, Pixels] = {"refined": refined, "real": domains["real"].pixels[chosen["real"]]}
+    levels = dict(zip(kinds, _to_8_bits(*kinds.values()), strict=True))
+    files = {"refined": domains["synthetic"].files, "real": domains["real"].files}
+    places = {"refined": chosen["synthetic"], "real": chosen["real"]}
+    return {
+        kind: [
+            TuringImage(kind, files[kind][place], _channels_last(image))
+            for place, image in zip(places[kind], levels[kind], strict=True)
+        ]
+        for kind in kinds
+    }
+
+
+def _training_of(run: Path, settings: TuringTestConfig) -> TrainConfig:
+    """Return the settings of the run's training, with the folders that are given now."""
+    folder = RunFolder(run)
+    if not folder.is_run():
+        raise SettingsError(f"{run}: not a run of simgan; give the folder that simgan train wrote")
+    recorded = parse_json(folder.config.read_bytes()).get("settings")
+    if not isinstance(recorded, dict):
+        raise CheckpointError(f"{folder.config}: holds no settings; give another run")
+    config = stored_config(recorded, folder.config)
+    given = {"synthetic": settings.synthetic, "real": settings.real}
+    problems = [
+        f"{run} was trained on {path}, which is not here; give --{name} DIR"
+        for name, path in (("synthetic", config.synthetic), ("real", config.real))
+        if given[name] is None and not path.exists()
+    ]
+    if problems:
+        raise SettingsError(*problems)
+    return config.model_copy(update={name: path for name, path in given.items() if path is not None})
+
+
+def _choose(domain: PixelSet, trials: int, name: str, rng: np.random.Generator) -> NDArray[np.int64]:
+    count, wanted = len(domain.pixels), N_EXAMPLES + trials
+    if count < wanted:
+        advice = f", or --trials {count - N_EXAMPLES}" if count > N_EXAMPLES else ""
+        raise DataError(
+            f"{domain.folder}: {count} images, and {N_EXAMPLES} examples and {trials} trials need {wanted}; "
+            f"give --{name} a larger folder{advice}"
+        )
+    return rng.choice(count, wanted, replace=False)
+
+
+def _to_8_bits(*kinds: Pixels) -> list[NDArray[np.uint8]]:
+    """Return images of 8 bits as they are; those of 16 bits, all alike, from the darkest to the brightest of them."""
+    if all(images.dtype == np.uint8 for images in kinds):
+        return list(kinds)
+    low, high = (float(edge([edge(images) for images in kinds])) for edge in (np.min, np.max))
+    return [np.rint((images - low) * (255 / max(1.0, high - low))).astype(np.uint8) for images in kinds]
+
+
+def _channels_last(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1))
