@@ -115,7 +115,9 @@ def _persons_table(page: dict[str, Any]) -> Table:
         low, high = row["ci95"]
         p = f"{row['p']:.3f}" if row["p"] >= 0.001 else "< 0.001"
         interval = f"{low:.1%} to {high:.1%}"
-        table.add_row(strip_control(name), f"{row['correct']:,} of {row['trials']:,}", f"{row['accuracy']:.1%}", interval, p)
+        table.add_row(
+            strip_control(name), f"{row['correct']:,} of {row['trials']:,}", f"{row['accuracy']:.1%}", interval, p
+        )
     return table
 
 
