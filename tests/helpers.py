@@ -56,7 +56,7 @@ QUICK_ENVIRONMENT = {
     for flag, value in zip(QUICK[::2], QUICK[1::2], strict=True)
 } | {
     "SIMGAN_EVAL_GAZE_ESTIMATOR": "resnet", "SIMGAN_EVAL_GAZE_STEPS": "2", "SIMGAN_EVAL_GAZE_BATCH_SIZE": "8",
-    "SIMGAN_EVAL_GAZE_BOOTSTRAP": "100",
+    "SIMGAN_EVAL_GAZE_BOOTSTRAP": "100", "SIMGAN_TURING_TEST_TRIALS": "2",
 }  # fmt: skip
 
 

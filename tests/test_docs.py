@@ -187,6 +187,7 @@ def names_are_defined(cell: str) -> bool:
         ("status", "run"),
         ("inspect-buffer", "run --score"),
         ("export", "run --format pt2 --out refiner.pt2"),
+        ("turing-test", "run"),
         ("doctor", "--cache empty"),
         ("eval-gaze", "--train synthetic=renders --model run --test real-eyes --out results --estimator knn"),
     ],

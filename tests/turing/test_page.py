@@ -74,7 +74,7 @@ def test_a_pair_has_one_of_each_and_its_order_depends_on_no_kind() -> None:
     for seed in range(60):
         made = page(seed, pairs=True)
         shown = data_of(made)["shown"]
-        assert sorted(sum(shown, [])) == list(range(2 * TRIALS))
+        assert sorted(number for pair in shown for number in pair) == list(range(2 * TRIALS))
         assert all({made.images[a].kind, made.images[b].kind} == {"real", "refined"} for a, b in shown)
         first.update(made.images[pair[0]].kind for pair in shown)
     assert 130 < first["real"] < 230  # of 360, five standard deviations

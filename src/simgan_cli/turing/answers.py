@@ -108,5 +108,7 @@ def figures(pairs: bool, trials: Sequence[Trial]) -> dict[str, Any]:
 def _table(pairs: bool, trials: Sequence[Trial]) -> Table:
     first, second = CHOICES[pairs]
     other = {first: second, second: first}
-    counts = Counter((trial.answer if trial.correct else other[trial.answer], trial.answer) for trial in trials)
+    counts: Counter[tuple[str, str]] = Counter(
+        (trial.answer if trial.correct else other[trial.answer], trial.answer) for trial in trials
+    )
     return {truth: {answer: counts[truth, answer] for answer in other} for truth in other}
