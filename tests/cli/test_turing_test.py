@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from simgan_cli.turing.page import hash_of
 from tests.helpers import invoke
 from tests.turing.helpers import write_run
 from tests.turing.test_answers import PAGES, document, trial, write
@@ -14,7 +15,8 @@ def test_a_page_is_written_once_and_its_key_goes_to_stdout(tmp_path: Path) -> No
     written = json.loads(invoke(*command, "--json").stdout)
     assert (written["schema"], written["out"]) == ("simgan.turing-test.page/1", str(page))
     assert sorted(image["kind"] for image in written["images"]) == ["real", "real", "refined", "refined"]
-    assert written["page"] in page.read_text()
+    hashes = [hash_of(written["page"], number, image["kind"]) for number, image in enumerate(written["images"])]
+    assert json.dumps(hashes) in page.read_text()
     content = page.read_bytes()
     said = invoke(*command, "--pairs", code=2).output
     assert f"--out {page}: exists; give --overwrite" in said

@@ -28,9 +28,10 @@ def turing_test(
     """Ask people which images are refined (visual Turing test).
 
         simgan turing-test run --out turing-test.html
+
         simgan turing-test --score answers/*.json
 
-    The page needs no server. Whoever answers it downloads a JSON file at its end.
+    The page needs no server. At its end it gives a JSON file of answers.
     """
     with exit_codes("the page", again="the same command", smaller="lower --trials", json=json):
         settings = read_settings(TuringTestConfig, flags, config)
