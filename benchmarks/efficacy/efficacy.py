@@ -418,7 +418,7 @@ def record(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> None
             estimator, updates, precision, *flags = line["conditions"]
             metrics = line["metrics"]
             seen = {"step": "step", "drift": "label_drift", "two_sample": "two_sample"}
-            fields = {
+            fields: dict[str, Any] = {
                 "seed": line["seed"], "estimator": estimator, "train_steps": int(updates), "precision": precision,
                 "device": resolve_device("auto").type, "flags": flags,
                 **{name: line[name] for name in ("unit", "errors", "closure") if name in line},
