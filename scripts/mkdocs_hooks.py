@@ -45,7 +45,8 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     """Add the generated pages themselves."""
     for path, text in pages().items():
         files.append(File.generated(config, path, content=text))
-    files.append(File.generated(config, RESULTS, content=(ROOT / "benchmarks" / "RESULTS.md").read_text()))
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text().replace("](../docs/", "](")
+    files.append(File.generated(config, RESULTS, content=results))
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:

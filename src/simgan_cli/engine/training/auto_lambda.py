@@ -12,7 +12,7 @@ MIN_LAMBDA, MAX_LAMBDA = LAMBDA_START / 64, LAMBDA_START * 64
 FACTOR = 2.0  # at each measurement; a smaller one does not get out of a bad start within a training
 # On three pairs of domains the fixed default had a ratio of 0.02 to 0.23, mostly 0.05 to 0.12, and labels within
 # 0.2 px. Psi that let labels move by 0.3 px and more had 0.01 to 0.03; ten times the lambda, which slows refining, had
-# 0.4 to 0.5 (benchmarks/RESULTS.md).
+# 0.4 to 0.5 (benchmarks/results/ablations.jsonl).
 MIN_GRADIENT_RATIO, MAX_GRADIENT_RATIO = 0.05, 0.2
 
 
