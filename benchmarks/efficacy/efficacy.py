@@ -416,14 +416,14 @@ def record(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> None
         common: dict[str, Any] = {"job": job, "recipe": recipe}
         for line in group:
             estimator, updates, precision, *flags = line["conditions"]
-            metrics = line["metrics"]
-            seen = {"step": "step", "drift": "label_drift", "two_sample": "two_sample"}
+            metrics, distances = line["metrics"], ("swd_synthetic", "swd_refined", "swd_real")
+            measured = {"step": "step", "drift": "label_drift", "two_sample": "two_sample"}
             fields: dict[str, Any] = {
                 "seed": line["seed"], "estimator": estimator, "train_steps": int(updates), "precision": precision,
                 "device": resolve_device("auto").type, "flags": flags,
                 **{name: line[name] for name in ("unit", "errors", "closure") if name in line},
-                **{name: metrics.get(metric) for name, metric in seen.items()},
-                "distances": [metrics.get(name) for name in ("swd_synthetic", "swd_refined", "swd_real")],
+                **{name: metrics.get(metric) for name, metric in measured.items()},
+                "distances": [metrics[name] for name in distances] if "swd_refined" in metrics else None,
                 **{name: line[name] for name in ("steps", "cpu_minutes", "health")},
             }  # fmt: skip
             append(options.record, common | _rounded(fields), line["machine"])
@@ -438,7 +438,7 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(each) for key, each in value.items() if each is not None}
     if isinstance(value, list):
-        return [_rounded(each) for each in value if each is not None]
+        return [_rounded(each) for each in value]
     return round(value, 4) if isinstance(value, float) else value
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Values in a feature map stack of R over all batches. At the paper's size compiled passes saved 0.5 ns for each on an
-# H200, where compiling took 37 s (benchmarks/results/speed.jsonl); small trainings end before they have gained anything.
+# H200, where compiling took 37 s (benchmarks/results/speed.jsonl). Small trainings end before they gain by it.
 MIN_COMPILED_VALUES = 10**11
 
 
