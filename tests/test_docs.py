@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text()
 FILE = "(?:src|tests|examples|benchmarks)/"  # how one begins
-TALK = ("text", "bibtex")  # blocks that nobody types
+TALK = ("text",)  # blocks that nobody types
 
 
 @dataclass(frozen=True)
