@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from simgan_cli.engine.run_folder.layout import RunFolder
-from simgan_cli.files import atomic_directory, remove_temporaries, write_atomic
+from simgan_cli.files import atomic_directory, atomic_files, remove_temporaries, write_atomic
 from tests.helpers import UNPRIVILEGED, needs_permissions
 
 COPY = """
@@ -37,6 +39,41 @@ def test_what_a_kill_left_of_a_read_only_copy_is_in_nobodys_way(tmp_path: Path) 
     subprocess.run([*command, ""], check=True)
     assert (copy.read_text(), copy.stat().st_mode & 0o777) == ("true", 0o444)
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_files_of_a_group_appear_together(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    paths[1].write_bytes(b"old")
+    with atomic_files() as write:
+        for path in paths:
+            write(path, b"new" * 1000)
+        assert not paths[0].exists()
+        assert paths[1].read_bytes() == b"old"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new" * 1000, "b": b"new" * 1000}
+
+
+def test_a_group_that_fails_leaves_the_earlier_files(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(FileNotFoundError), atomic_files() as write:
+        write(path, b"new")
+        write(tmp_path / "nowhere" / "b", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
+
+
+def test_groups_with_the_same_files_in_opposite_order_both_end(tmp_path: Path) -> None:
+    paths, both = [tmp_path / "a", tmp_path / "b"], threading.Barrier(2, timeout=10)
+
+    def write_all(order: int) -> None:
+        with atomic_files() as write:
+            for path in paths[::order]:
+                write(path, b"new")
+                if path == paths[::order][0]:
+                    both.wait()  # each holds its first, which is the other's second
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write_all, (1, -1)))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new", "b": b"new"}
 
 
 REPLACE = """

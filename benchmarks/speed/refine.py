@@ -1,63 +1,234 @@
-"""Throughput of `simgan refine`, files to files, against the bare network on batches of the same size.
+"""CPU time of `simgan refine`, files to files, against the bare network and against Pillow alone.
 
-`job` is what `simgan refine --json` reports, `process` the whole command with the interpreter's start and the imports,
-`bare` the same network's forward pass on a fixed random batch in this process. Rounds of all three alternate; ratios
-are taken round by round.
+`bare` is the network's forward pass on a fixed random batch, `job` a whole job in this process, without the
+interpreter's start and the imports. Every round runs all rows in turn; ratios are taken round by round, of images a CPU
+second, but for two cores: those are images a second by the clock, and need both cores free. Beyond the network and
+Pillow, which decodes and encodes the same images in memory, a job has the noise, files, threads and Python.
 """
 
 import argparse
-import json
+import io
+import os
 import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
-from benchmarks.speed._table import SIMGAN, Cost, parser_of, print_head, print_row, spread, watched
+from benchmarks.speed._table import SIMGAN, parser_of, print_head, print_row, spread, watched
 from benchmarks.speed.data_path import made, sources_of
+from simgan_cli.demo.dataset import synthetic_eyes
+from simgan_cli.demo.eye_world import render
+from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
-from simgan_cli.engine.runtime.device import prepare_process, resolve_device
+from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.engine.refining.job import RefineJob
+from simgan_cli.engine.refining.plan import check_inputs, make_plan
+from simgan_cli.engine.runtime.device import autocast, prepare_process, resolve_device
+from simgan_cli.engine.runtime.ranks import SINGLE
+from simgan_cli.engine.runtime.stop import StopRequest
+from simgan_cli.settings.refine import RefineConfig
+from simgan_cli.settings.train import TrainConfig
 
 COLUMNS = (
-    "images", "bare images/s", "job images/s", "process images/s", "job/bare (min-max)", "process/bare (min-max)",
-    "peak MB",
-)  # fmt: skip
+    "",
+    "images",
+    "images/CPU s",
+    "MPx/CPU s",
+    "ratio (min-max)",
+    "to",
+    "ms of CPU an image beyond network and Pillow",
+)
+LARGE = ((480, 640), (2160, 3840))  # colour
 
 
-def bare_images_per_second(model: Path, size: tuple[int, int], batch: int, device_name: str, seconds: float) -> float:
-    """Return the images a second of the network alone, run for about `seconds`."""
+@dataclass(frozen=True)
+class Rate:
+    """What one measurement found, in images of `pixels` pixels."""
+
+    images: int
+    pixels: int
+    cpu: float  # seconds
+    seconds: float
+
+    @property
+    def per_cpu_second(self) -> float:
+        """Images a second of all cores."""
+        return self.images / self.cpu
+
+    @property
+    def per_second(self) -> float:
+        """Images a second by the clock."""
+        return self.images / self.seconds
+
+
+@contextmanager
+def on_cores(count: int) -> Iterator[None]:
+    """Run the block, and the threads that it starts, on the first `count` cores."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, sorted(cores)[:count])
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+
+
+def bare_network(
+    model: Path, size: tuple[int, int], batch: int, device_name: str, seconds: float, precision: str = "fp32"
+) -> Rate:
+    """Run the network alone on batches of `size` for about `seconds` of CPU time."""
     device = resolve_device(device_name)
     prepare_process(device, deterministic=False)
     loaded = open_model(model)
     network = loaded.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.rand(batch, loaded.network.inputs, *size, device=device).contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
+    count = 0
+    with torch.no_grad(), autocast(precision, device)():
         network(x)
-        count, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds:
+        started, cpu = time.perf_counter(), time.process_time()
+        while time.process_time() - cpu < seconds:
             network(x)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
             count += batch
-        return count / (time.perf_counter() - started)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return Rate(count, size[0] * size[1], time.process_time() - cpu, time.perf_counter() - started)
 
 
-def refine(images: Path, options: argparse.Namespace, out: Path) -> tuple[dict[str, float], Cost]:
-    """Run the command into a fresh folder; return its report and what its process took."""
-    shutil.rmtree(out, ignore_errors=True)
-    flags = ["--batch-size", options.batch_size, "--device", options.device, "--json", "--quiet"]
-    cost = watched([SIMGAN, "refine", images, "--model", options.model, "--out", out, *flags])
-    return json.loads(cost.output), cost
+def pillow(paths: list[Path], pixels: int) -> Rate:
+    """Decode and encode images by Pillow alone, in memory."""
+    contents = [path.read_bytes() for path in paths]
+    started, cpu = time.perf_counter(), time.process_time()
+    for content in contents:
+        with Image.open(io.BytesIO(content)) as image:
+            array = np.asarray(image)
+        Image.fromarray(array).save(io.BytesIO(), "PNG")
+    return Rate(len(paths), pixels, time.process_time() - cpu, time.perf_counter() - started)
+
+
+class _Silent:
+    def advanced(self, done: int, total: int) -> None: ...
+
+    def warning(self, text: str) -> None: ...
+
+
+def job(images: Path, model: Path, out: Path, pixels: int, device_name: str, precision: str) -> Rate:
+    """Refine a folder as the command does, but for its start."""
+    device = resolve_device(device_name)
+    prepare_process(device, deterministic=False)
+    config = RefineConfig(inputs=(images,), model=model, out=out, device=device_name)
+    refiner = ImageRefiner(open_model(model), device, precision=precision)
+    plan = make_plan(check_inputs([images], out), out, None, (0, 1))
+    report = RefineJob(config, plan, refiner, _Silent(), StopRequest()).run(SINGLE)
+    return Rate(report.images, pixels, report.cpu_seconds, report.seconds)
+
+
+def made_model(folder: Path, channels: int) -> Path:
+    """Export a refiner of the default settings and random weights."""
+    torch.manual_seed(0)
+    network = Refiner(**TrainConfig(synthetic=folder, real=folder, out=folder).refiner_settings(channels))
+    torch.nn.init.normal_(network.last.weight, std=0.02)
+    save_network(folder, network, {"preprocess": "none"}, {"step": "0"})
+    return folder
+
+
+def made_images(folder: Path, count: int, size: tuple[int, int], channels: int) -> Path:
+    """Render simulated eyes, in colour by a tint."""
+    folder.mkdir()
+    eyes = synthetic_eyes(count, 0)
+    tint = np.array([1.0, 0.8, 0.7], np.float32)
+    for number in range(count):
+        grey = 255 * render(eyes[number : number + 1], size)[0]
+        pixels = np.rint(grey if channels == 1 else grey[..., None] * tint).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:05}.png")
+    return folder
+
+
+class Table:
+    """Rates of all rounds by row."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Rate]] = {}
+        self.add_row: Callable[[Sequence[object]], None] = print_row
+
+    def add(self, name: str, rate: Rate) -> None:
+        """Keep one round's rate of a row."""
+        self.rows.setdefault(name, []).append(rate)
+
+    def print(
+        self, name: str, base: str | None = None, floors: tuple[str, ...] = (), *, by_clock: bool = False
+    ) -> None:
+        """Print a row: its ratio to the rates of `base`, and what it takes beyond the rows `floors`."""
+        rates = self.rows[name]
+        per_cpu = statistics.median(rate.per_cpu_second for rate in rates)
+        ratio, beyond = "", ""
+        if base is not None:
+            both = list(zip(rates, self.rows[base], strict=True))
+            if by_clock:
+                ratio = spread([rate.per_second / other.per_second for rate, other in both])
+            else:
+                ratio = spread(
+                    [rate.per_cpu_second * rate.pixels / (other.per_cpu_second * other.pixels) for rate, other in both]
+                )
+        if floors:
+            floor = [
+                sum(1 / rate.per_cpu_second for rate in parts)
+                for parts in zip(*(self.rows[f] for f in floors), strict=True)
+            ]
+            beyond = spread([1e3 * (1 / rate.per_cpu_second - least) for rate, least in zip(rates, floor, strict=True)])
+        megapixels = per_cpu * rates[0].pixels / 1e6
+        self.add_row((name, f"{rates[0].images:,}", f"{per_cpu:,.1f}", f"{megapixels:.2f}", ratio, base or "", beyond))
+
+
+def measure(options: argparse.Namespace, work: Path) -> Table:
+    """Run all rows in turn, round by round. Results stay until the end: file systems are slow just after a deletion."""
+    table, colour = Table(), made_model(work / "colour", 3)
+    model = options.model or made_model(work / "grey", 1)
+    images = options.images or made_images(work / "images", options.count, options.size, 1)
+    small = sorted(images.glob("*.png"))
+    pixels = options.size[0] * options.size[1]
+    large = {
+        size: made_images(work / f"{size[0]}", n, size, 3) for size, n in zip(LARGE, options.large, strict=True) if n
+    }
+    large[options.size] = made_images(work / "small colour", options.count // 4, options.size, 3)
+    for number in range(options.rounds):
+        for precision in ("fp32", "bf16"):
+            with on_cores(1):
+                rate = bare_network(model, options.size, options.batch_size, options.device, 2, precision)
+                table.add(f"bare {precision}", rate)
+                table.add(f"Pillow {precision}", pillow(small[:500], pixels))
+            for cores in (1, 2):
+                out = work / f"out-{number}-{precision}-{cores}"
+                with on_cores(cores):
+                    rate = job(images, model, out, pixels, options.device, precision)
+                table.add(f"job {precision}, {cores} core{'s' * (cores > 1)}", rate)
+            for size, folder in large.items():
+                out = work / f"out-{number}-{precision}-{size[0]}"
+                with on_cores(1):
+                    rate = job(folder, colour, out, size[0] * size[1], options.device, precision)
+                table.add(f"colour {size[0]}x{size[1]} {precision}", rate)
+    return table
 
 
 def main() -> None:
-    """Print Markdown tables."""
+    """Print a Markdown table, and with --memory a second one."""
     parser = parser_of(__doc__, rounds=3, size=(35, 55), device="cpu")
-    parser.add_argument("images", type=Path, help="folder of PNGs of one size, not nested")
-    parser.add_argument("model", type=Path, help="a run or an exported refiner")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument(
+        "images", type=Path, nargs="?", help="folder of grey PNGs of one size, not nested; made by default"
+    )
+    parser.add_argument("model", type=Path, nargs="?", help="a run or an exported refiner; random weights by default")
+    parser.add_argument("--batch-size", type=int, default=32, help="of the bare network")
+    parser.add_argument("--count", type=int, default=2000, help="small images to make")
+    parser.add_argument("--large", type=int, nargs=2, default=(20, 1), help="images of 640x480 and 3840x2160 to make")
     parser.add_argument(
         "--memory", type=int, nargs="*", default=[], help="also: peak memory at these numbers of images"
     )
@@ -65,22 +236,28 @@ def main() -> None:
     add_row = print_head(COLUMNS, f"device {options.device}, batch {options.batch_size}", options.record)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        rows = []
-        for _ in range(options.rounds):
-            bare = bare_images_per_second(options.model, options.size, options.batch_size, options.device, 10)
-            report, cost = refine(options.images, options, work / "refined")
-            rows.append((bare, report["images_per_second"], report["refined"] / cost.seconds, cost.peak_mb))
-        *rates, peak = (statistics.median(column) for column in zip(*rows, strict=True))
-        shares = [spread([row[place] / row[0] for row in rows], 3) for place in (1, 2)]
-        add_row((f"{report['images']:,}", *(f"{rate:.1f}" for rate in rates), *shares, f"{peak:.0f}"))
+        table = measure(options, work)
+        table.add_row = add_row
+        for precision in ("fp32", "bf16"):
+            table.print(f"bare {precision}")
+            table.print(f"job {precision}, 1 core", f"bare {precision}", (f"bare {precision}", f"Pillow {precision}"))
+            table.print(f"job {precision}, 2 cores", f"job {precision}, 1 core", by_clock=True)
+            small = f"colour {options.size[0]}x{options.size[1]} {precision}"
+            for row in table.rows:
+                if row.startswith("colour") and row.endswith(precision):
+                    table.print(row, small)
+        table.print("Pillow fp32")
         if options.memory:
             print()
-            print_row(("images (links)", "peak MB", "images/s"))
-            print_row(["---"] * 3)
-            sources = sources_of(options.images, work)
+            print_row(("images (links)", "peak MB"))
+            print_row(["---"] * 2)
+            sources = sources_of(options.images or work / "images", work)
         for count in options.memory:
-            report, cost = refine(made(sources, count, work / f"{count}"), options, work / "refined")
-            print_row((f"{count:,}", f"{cost.peak_mb:.0f}", f"{report['images_per_second']:.1f}"))
+            out = work / "refined"
+            shutil.rmtree(out, ignore_errors=True)
+            flags = ["--model", options.model or work / "grey", "--out", out, "--device", options.device, "--quiet"]
+            cost = watched([SIMGAN, "refine", made(sources, count, work / f"{count}"), *flags])
+            print_row((f"{count:,}", f"{cost.peak_mb:.0f}"))
 
 
 if __name__ == "__main__":

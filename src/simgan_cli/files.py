@@ -6,12 +6,22 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from simgan_cli.portability import IS_WINDOWS, close_to_rename, open_to_write, remove_locked, replace_file, take_lock
+from simgan_cli.portability import (
+    IS_WINDOWS,
+    close_to_rename,
+    has_syncfs,
+    open_to_write,
+    remove_locked,
+    replace_file,
+    sync_files,
+    take_lock,
+)
 
 TEMPORARY_PREFIX, RETIRED = ".tmp-", "-retired"
 MAX_NAME = 40  # characters of a folder's name in its temporary one; 255 bytes leave no room for more
@@ -51,6 +61,49 @@ def write_atomic(path: Path, content: bytes | str, *, synced: bool = True) -> No
     """
     with atomic_file(path, synced=synced) as file:
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic_files() -> Iterator[Callable[[Path, bytes], None]]:
+    """Yield what writes a file's content; all files become their paths when the block ends well, after one sync.
+
+    One sync for all takes a tenth of the CPU time of one for each. A system without `syncfs` replaces each file at
+    once. It is left to the caller to make the renames survive a power cut (`sync_directory`). Names and locks of the
+    new files are those of `atomic_file`. Raises OSError; new files that are not in their place are then removed.
+    """
+    if not has_syncfs():
+        yield partial(write_atomic, synced=False)
+        return
+    held: list[tuple[int, Path, Path]] = []  # descriptor, new file, path
+
+    def write(path: Path, content: bytes) -> None:
+        temporary = _temporary_of(path)
+        try:
+            descriptor = _open_locked(temporary, patience=0 if held else math.inf)
+        except BlockingIOError:  # nobody waits who holds what another one may wait for
+            put_in_place()
+            descriptor = _open_locked(temporary)
+        held.append((descriptor, temporary, path))
+        os.ftruncate(descriptor, 0)
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+    def put_in_place() -> None:
+        sync_files([descriptor for descriptor, _, _ in held])
+        while held:
+            descriptor, temporary, path = held[-1]
+            replace_file(temporary, path)  # while it is still locked
+            os.close(descriptor)
+            held.pop()
+
+    try:
+        yield write
+        put_in_place()
+    finally:
+        for descriptor, temporary, _ in held:
+            temporary.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def copy_atomic(source: Path, path: Path) -> None:
@@ -95,12 +148,15 @@ def locked_file(path: Path) -> Iterator[None]:
         remove_locked(path, descriptor)
 
 
-def _open_locked(path: Path) -> int:
-    """Return a descriptor of `path`, made where there is none, that this process alone holds."""
+def _open_locked(path: Path, patience: float = math.inf) -> int:
+    """Return a descriptor of `path`, made where there is none, that this process alone holds.
+
+    Raises BlockingIOError where another one holds it longer than `patience` seconds.
+    """
     while True:
         descriptor = _open_to_write(path)
         try:
-            take_lock(descriptor, patience=math.inf)
+            take_lock(descriptor, patience=patience)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.lstat()):
                     return descriptor

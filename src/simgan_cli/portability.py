@@ -3,6 +3,7 @@
 Windows renames and deletes no file that a process has open, and opens no folder to sync it.
 """
 
+import ctypes
 import errno
 import os
 import signal
@@ -10,8 +11,9 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 IS_WINDOWS = os.name == "nt"
 LOCK_PAUSE, MAX_REPLACE_SECONDS = 0.02, 2.0  # seconds: between two attempts; that readers may delay a rename
@@ -73,6 +75,27 @@ def replace_file(source: Path, target: Path) -> None:
             if not IS_WINDOWS or time.monotonic() >= deadline:
                 raise
         time.sleep(LOCK_PAUSE)
+
+
+def has_syncfs() -> bool:
+    """Return whether `sync_files` may be called: on Linux."""
+    return _syncfs() is not None
+
+
+def sync_files(descriptors: list[int]) -> None:
+    """Write open files to the disk: several by one call for all that their file system holds back. Raises OSError."""
+    if len(descriptors) == 1:
+        os.fsync(descriptors[0])
+        return
+    for descriptor in {os.fstat(descriptor).st_dev: descriptor for descriptor in descriptors}.values():
+        if _syncfs()(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+
+@cache
+def _syncfs() -> Any:
+    return None if IS_WINDOWS else getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 def read_at(file: BinaryIO, size: int, offset: int) -> bytes:

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import Result
 
 import simgan_cli
 from simgan_cli.engine.refining.outcome import Report
 from simgan_cli.engine.refining.record import RECORD
+from simgan_cli.engine.runtime.device import resolve_precision
 from tests.helpers import files_below, invoke, pack, write_images, write_refiner, write_renders
 from tests.simgan_server import ENVIRONMENT, warm_simgan
 
@@ -57,7 +59,7 @@ def test_every_file_has_its_counterpart(refine: Refine, renders: Path, model: Pa
     after = files_below(tmp_path / "out")
     assert set(after) == set(before) | {RECORD}
     assert files_below(renders) == before
-    expected = simgan_cli.load_refiner(model, device="cpu")
+    expected = simgan_cli.load_refiner(model, device="cpu", precision=resolve_precision("auto", torch.device("cpu")))
     for name, content in before.items():
         if name.endswith(".png"):
             assert np.array_equal(pixels(tmp_path / "out" / name), expected(pixels(renders / name)))
@@ -250,9 +252,9 @@ def test_the_manifest_and_the_json_tell_all(refine: Refine, renders: Path, model
     assert (document["images"], document["refined"], document["failed"]) == (7, 7, [])
     assert document["model_sha256"] == sha256
     assert document["drift_pixels"]["images"] == 7
-    assert document["time"].keys() == {"network", "reading", "writing"}
-    assert sum(document["time"].values()) == pytest.approx(1, abs=0.002)
-    assert document["time"][document["limit"]] == max(document["time"].values())
+    assert document["time"].keys() == {"network", "decoding", "encoding", "files", "other"}
+    assert sum(document["time"].values()) == pytest.approx(1, abs=0.003)
+    assert document["limit"] in {*document["time"], "waiting"}
     assert 0 <= document["drift_pixels"]["mean"] <= document["drift_pixels"]["p95"]
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     assert len(lines) == 7
@@ -266,12 +268,14 @@ def test_the_manifest_and_the_json_tell_all(refine: Refine, renders: Path, model
 
 
 def test_the_report_names_the_limit() -> None:
-    one = Report(counts=Counter(refined=30), waited={"reading": 6.0, "network": 1.0, "writing": 1.0}, seconds=10.0)
-    other = Report(counts=Counter(refined=10), waited={"reading": 2.0, "network": 9.0, "writing": 1.0}, seconds=8.0)
-    assert (one.limit, other.limit) == ("reading", "network")
+    one = Report(counts=Counter(refined=30), cpu={"files": 6.0, "network": 1.0, "noise": 1.0}, seconds=10.0)
+    other = Report(counts=Counter(refined=10), cpu={"files": 2.0, "network": 9.0, "noise": 1.0}, seconds=8.0)
+    assert (one.limit, other.limit) == ("files", "network")
     both = Report.total([one, other])
     assert (both.limit, both.images_per_second) == ("network", 4.0)
-    assert both.shares == pytest.approx({"reading": 0.4, "network": 0.5, "writing": 0.1})
+    assert both.shares == pytest.approx({"files": 0.4, "network": 0.5, "noise": 0.1})
+    assert both.busy == 1.0  # 20 seconds of two cores for 10
+    assert Report(counts=Counter(refined=30), cpu={"files": 3.0}, seconds=10.0).limit == "waiting"
     assert Report().limit is None
 
 

@@ -175,14 +175,16 @@ def _open_refiner(
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
     from simgan_cli.engine.refining.job import check_first_image
     from simgan_cli.engine.refining.record import record_of
-    from simgan_cli.engine.runtime.device import prepare_process, resolve_device
+    from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 
     device = resolve_device(model.device if settings.device == "auto" else settings.device, ranks)
     prepare_process(device, deterministic=False)
+    # On GPUs nobody has measured how far bf16 is from TF32, and ONNX Runtime has fp32 alone.
+    is_fp32 = settings.precision == "auto" and (device.type != "cpu" or model.backend == "onnxruntime")
     refiner = ImageRefiner(
         model,
         device,
-        precision="fp32" if settings.precision == "auto" else settings.precision,
+        precision="fp32" if is_fp32 else resolve_precision(settings.precision, device),
         batch_size=settings.batch_size,
         tile=settings.tile,
         strength=settings.strength,
@@ -342,9 +344,10 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
     )
     if report.limit:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
+        waiting = " (for disks, or for cores that other programs use)" if report.limit == "waiting" else ""
         echo_err(
-            f"limit: {report.limit}, at {report.images_per_second:.1f} images/s; time went to: {shares} "
-            "(the network, or waiting for the others)"
+            f"limit: {report.limit}{waiting}, at {report.images_per_second:.1f} images/s; CPU time went to: {shares}; "
+            f"cores were {min(1, report.busy):.0%} busy"
         )
     if report.lossy:
         echo_err(f"{report.lossy:,} results are lossy, at quality {QUALITY}, as their inputs or as asked for")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed.refine import bare_images_per_second
+from benchmarks.speed.refine import bare_network
 from tests.helpers import write_refiner
 
 
 @pytest.mark.parametrize("noise", [True, False])
 def test_the_bare_network_runs_with_and_without_noise(tmp_path: Path, noise: bool) -> None:
     model = write_refiner(tmp_path / "model", noise=noise)
-    assert bare_images_per_second(model, (16, 20), 2, "cpu", 0.01) > 0
+    assert bare_network(model, (16, 20), 2, "cpu", 0.01).per_cpu_second > 0

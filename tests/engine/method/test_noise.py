@@ -6,7 +6,15 @@ import torch
 
 from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.method.networks import Refiner
-from simgan_cli.engine.method.noise import CELL, MAPS, NoiseSource, beside_their_own_noise, noise_maps, normal_of
+from simgan_cli.engine.method.noise import (
+    CELL,
+    MAPS,
+    NoiseSource,
+    beside_their_own_noise,
+    noise_maps,
+    normal_of,
+    normal_values,
+)
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
 CPU = torch.device("cpu")
@@ -72,6 +80,34 @@ def test_an_image_keeps_its_noise_in_any_company_and_a_seed_changes_it() -> None
     assert torch.equal(together[:, :1], images)
     assert not torch.equal(together[0, 1:], together[1, 1:])
     assert not torch.equal(beside_their_own_noise(images, 6)[:, 1:], together[:, 1:])
+
+
+def test_values_by_key_and_number_are_normal_and_independent() -> None:
+    keys = np.arange(2 * 300, dtype=np.uint32).reshape(300, 2)  # as alike as keys can be
+    values = normal_values(keys, 0, 2001).astype(np.float64)
+    error = 1 / np.sqrt(values.size)
+    moments = [(values**power).mean() for power in (1, 2, 3, 4)]
+    # by hand: of a normal distribution 0, 1, 0, 3; variances of these means are 1, 2, 15 and 96 over the count
+    for found, wanted, variance in zip(moments, (0, 1, 0, 3), (1, 2, 15, 96), strict=True):
+        assert abs(found - wanted) < 4 * error * np.sqrt(variance)
+    assert 4 < np.abs(values).max() < 6
+    shares = [(values < limit).mean() for limit in (-1.96, -0.6745, 0.6745, 1.96)]
+    assert shares == pytest.approx([0.025, 0.25, 0.75, 0.975], abs=2e-3)
+    for left, right in (
+        (values[:-1], values[1:]),  # images
+        (values[:, :-1], values[:, 1:]),  # pixels, of which two make a pair
+        (values[:, :-55], values[:, 55:]),  # rows
+        (values[:-1, 1:], values[1:, :-1]),  # a stream shifted
+    ):
+        for a, b in ((left, right), (left**2 - 1, right**2 - 1)):
+            assert abs((a * b).mean()) < 4 * error * np.sqrt((a**2).mean() * (b**2).mean())
+
+
+def test_values_depend_on_key_and_number_alone() -> None:
+    keys = np.random.default_rng(0).integers(0, 2**32, (5, 2), dtype=np.uint32)
+    many = normal_values(keys, 0, 100_001)  # more than are drawn at once
+    assert np.array_equal(normal_values(keys[3:4], 0, 99), many[3:4, :99])
+    assert np.array_equal(normal_values(keys[1:3], 40, 70_000), many[1:3, 40:70_040])
 
 
 def test_images_under_one_look_have_one_noise_in_any_company() -> None:

@@ -165,14 +165,15 @@ def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> N
         simgan_cli.load_refiner(grey, precision="fp16")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model", ["grey", "colour"])
-def test_an_image_does_not_depend_on_its_company(model: str, request: pytest.FixtureRequest) -> None:
-    refiner = simgan_cli.load_refiner(request.getfixturevalue(model), device="cpu")
-    images = noise(19, 3 if model == "colour" else 1, 35, 55)
+def test_an_image_does_not_depend_on_its_company(model: str, precision: str, request: pytest.FixtureRequest) -> None:
+    refiner = simgan_cli.load_refiner(request.getfixturevalue(model), device="cpu", precision=precision)
+    images = noise(35, 3 if model == "colour" else 1, 35, 55)
     together = refiner.refine(images)
-    for start, stop in ((0, 1), (3, 5), (7, 18), (18, 19)):
+    for start, stop in ((0, 1), (3, 5), (7, 18), (15, 33), (34, 35)):
         assert np.array_equal(refiner.refine(images[start:stop]), together[start:stop])
-    other = ImageRefiner(refiner.model, torch.device("cpu"), batch_size=3)
+    other = ImageRefiner(refiner.model, torch.device("cpu"), batch_size=3, precision=precision)
     assert np.array_equal(other.refine(images), together)
 
 
@@ -190,14 +191,33 @@ def test_the_number_of_cores_changes_no_bit(grey: Path) -> None:
     assert np.array_equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model", ["grey", "colour"])
-def test_tiles_change_no_pixel_by_more_than_one_level(model: str, request: pytest.FixtureRequest) -> None:
+def test_tiles_change_no_pixel_by_more_than_one_level(
+    model: str, precision: str, request: pytest.FixtureRequest
+) -> None:
     loaded = open_model(request.getfixturevalue(model))
-    whole = ImageRefiner(loaded, torch.device("cpu"), tile=1000)
-    tiled = ImageRefiner(loaded, torch.device("cpu"), tile=64)
+    whole = ImageRefiner(loaded, torch.device("cpu"), tile=1000, precision=precision)
+    tiled = ImageRefiner(loaded, torch.device("cpu"), tile=64, precision=precision)
     for size in ((150, 65), (64, 400), (131, 257)):
         images = noise(2, loaded.channels, *size)
         assert np.abs(tiled.refine(images).astype(int) - whole.refine(images)).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("padding", "with_noise"), [("replicate", True), ("zeros", False)])
+def test_bf16_changes_no_pixel_by_more_than_one_level(
+    tmp_path: Path, channels: int, padding: str, with_noise: bool
+) -> None:
+    model = open_model(write_refiner(tmp_path, channels, width=16, blocks=4, padding=padding, noise=with_noise))
+    model.network.last.weight.mul_(0.3)
+    images = noise(40, channels, 35, 55)
+    full, half = (
+        ImageRefiner(model, torch.device("cpu"), precision=precision).refine(images).astype(int)
+        for precision in ("fp32", "bf16")
+    )
+    assert np.abs(full - images).mean() > 6  # as much as a training's
+    assert 0 < np.abs(full - half).max() <= 1
 
 
 def test_sixteen_bits_of_colour_are_equalized_by_their_luma(tmp_path: Path) -> None:

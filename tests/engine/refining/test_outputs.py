@@ -121,9 +121,9 @@ def test_the_same_results_in_another_order_give_the_same_bytes(renders: Path, tm
         outputs = Outputs(plan, others=True, skip_existing=False)
         *early, last = list(plan.image_tasks())[::order]
         for task in early:
-            assert outputs.keep(Outcome(task, "refined"), task.name.encode()) == []
+            assert outputs.keep([(Outcome(task, "refined"), task.name.encode())]) == []
             assert not (tmp_path / place / name).exists()
-        certain = outputs.keep(Outcome(last, "refined"), last.name.encode())
+        certain = outputs.keep([(Outcome(last, "refined"), last.name.encode())])
         assert [outcome.task for outcome in certain] == [*early, last]
         assert [path.name for path in (tmp_path / place).iterdir()] == [name]
     assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
@@ -153,7 +153,8 @@ def test_a_damaged_companion_leaves_nothing_half_written(tmp_path: Path) -> None
     (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"label", b"lable"))
     plan = plan_of(tmp_path / "a.zip", tmp_path / "out")
     [task] = plan.image_tasks()
-    [outcome] = Outputs(plan, others=True, skip_existing=False).keep(Outcome(task, "refined"), b"new")
+    outputs = Outputs(plan, others=True, skip_existing=False)
+    [outcome] = outputs.keep([(Outcome(task, "refined"), b"new")])
     assert outcome.status == "failed"
     assert "Bad CRC-32" in outcome.reason
     assert list((tmp_path / "out").iterdir()) == []

@@ -5,13 +5,14 @@ Here oneDNN adds and clips what a convolution gives while it is still in the cac
 gradient of a padded map in place. The numbers are those of the single operations; only the order of sums differs.
 """
 
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simgan_cli.engine.method.networks import ResidualBlock
+from simgan_cli.engine.method.networks import Refiner, ResidualBlock
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -44,15 +45,61 @@ def can_fuse(x: Tensor) -> bool:
     """Return whether blocks run fused on `x`: on a CPU with oneDNN, but not while compiled, exported or traced."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return False
-    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    return can_fuse_in(_computed_in(x), x.device)
+
+
+def can_fuse_in(dtype: torch.dtype, device: torch.device) -> bool:
+    """Return whether `device` is a CPU with oneDNN that computes in `dtype`."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    dtype = _computed_in(x)
     native = dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return native and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 def _computed_in(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+class FusedRefiner:
+    """R without gradients on a CPU: weights converted once, and every ReLU and addition part of a convolution.
+
+    Maps N x C x H x W float32 to the same as the refiner it was made of. Maps between its layers are of `dtype`; the
+    last layer and the image that its correction is added to are float32, so that bf16 stays within a grey level.
+    """
+
+    def __init__(self, network: Refiner, dtype: torch.dtype) -> None:
+        self._dtype, self._channels, self._is_residual = dtype, network.settings["channels"], network.residual
+        self._first = _Convolution(network.first, dtype)
+        blocks = cast("Iterable[ResidualBlock]", network.blocks)
+        self._blocks = [(_Convolution(block.conv1, dtype), _Convolution(block.conv2, dtype)) for block in blocks]
+        self._last = _Convolution(network.last, torch.float32)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        maps = self._first(x.to(self._dtype), "relu")
+        for first, second in self._blocks:
+            maps = second(first(maps, "relu"), "relu", added=maps)
+        correction = self._last(maps.float(), "none")
+        return correction.add_(x[:, : self._channels]) if self._is_residual else correction.tanh_()
+
+
+class _Convolution:
+    """A convolution of the refiner that keeps size, for oneDNN."""
+
+    def __init__(self, layer: nn.Conv2d, dtype: torch.dtype) -> None:
+        self._weight = layer.weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+        self._bias = layer.bias.detach().to(dtype)  # type: ignore[union-attr]
+        side = layer.kernel_size[0] // 2
+        self._padded, inside = (side, 0) if layer.padding_mode == "replicate" else (0, side)
+        self._geometry = [inside] * 2, [1, 1], [1, 1], 1
+
+    def __call__(self, maps: Tensor, activation: str, *, added: Tensor | None = None) -> Tensor:
+        seen, run = _pad(maps, self._padded), torch.ops.mkldnn._convolution_pointwise
+        if added is None:
+            result: Tensor = run(seen, self._weight, self._bias, *self._geometry, activation, [], "")
+        else:
+            result = run.binary(seen, added, self._weight, self._bias, *self._geometry, "add", 1.0, activation, [], "")
+        return result
 
 
 class _FusedBlock(torch.autograd.Function):

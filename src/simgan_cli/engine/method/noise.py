@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 MAPS = 3  # for each pixel, for a neighbourhood, for the whole image
 Normal = Callable[[int, int], Tensor]  # height, width
+MAX_VALUES_AT_ONCE = 2**16  # whose temporaries stay in the cache
+GOLDEN = np.uint32(0x9E3779B9)  # spreads consecutive numbers over 32 bits
 CELL = 9  # pixels between the independent values of a neighbourhood's map: about half of what R sees
 
 
@@ -61,18 +64,54 @@ def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None
     So an image has the same look in any company, and another one under another seed. Where `looks` names one, z follows
     from that name instead: all images of one size under one name get the same z.
     """
-    generators = []
-    for image, look in zip(images, looks or [None] * len(images), strict=True):
-        if look is None:
-            source = [zlib.crc32(image.contiguous().numpy())]
-        else:
-            source = [zlib.crc32(look.encode("utf-8", "surrogateescape")), 1]  # no image's stream is as long
-        generators.append(torch.Generator().manual_seed(mixed_seed(seed, *source)))
+    count, channels, height, width = images.shape
+    sources = [
+        (zlib.crc32(image), 0) if look is None else (zlib.crc32(look.encode("utf-8", "surrogateescape")), 1)
+        for image, look in zip(images.contiguous().numpy(), looks or [None] * count, strict=True)
+    ]
+    of_seed = np.random.SeedSequence(seed).generate_state(4).reshape(2, 2)  # for images and for looks
+    keys = np.array([of_seed[kind] ^ np.uint32(number) for number, kind in sources])
+    drawn = 0
 
     def normal(height: int, width: int) -> Tensor:
-        return torch.stack([torch.randn((1, height, width), generator=generator) for generator in generators])
+        nonlocal drawn
+        values = normal_values(keys, drawn, height * width)
+        drawn += height * width + height * width % 2
+        return torch.from_numpy(values).view(count, 1, height, width)
 
-    return _joined(images, noise_maps((images.shape[2], images.shape[3]), normal))
+    seen = torch.empty((count, channels + MAPS, height, width), memory_format=torch.channels_last)
+    seen[:, :channels] = images
+    seen[:, channels:] = noise_maps((height, width), normal)
+    return seen
+
+
+def normal_values(keys: NDArray[np.uint32], first: int, count: int) -> NDArray[np.float32]:
+    """Return N x `count` standard normal values: those of number `first`, even, and on, of the streams of N x 2 `keys`.
+
+    Each is a function of its key and its number alone: two rounds of a hash (lowbias32, Wellons, "Prospecting for hash
+    functions"), then Box and Muller's transform of pairs.
+    """
+    pairs = -(-count // 2)
+    values = np.empty((len(keys), pairs, 2), np.float32)
+    step = max(2, MAX_VALUES_AT_ONCE // (2 * len(keys)))
+    for start in range(0, pairs, step):
+        stop = min(pairs, start + step)
+        numbers = np.arange(first + 2 * start, first + 2 * stop, dtype=np.uint32)
+        bits = _hashed(_hashed(numbers * GOLDEN + keys[:, :1]) + keys[:, 1:])
+        uniform = ((bits >> 8).astype(np.float32) + np.float32(0.5)) * np.float32(2**-24)  # in (0, 1)
+        radius, angle = np.sqrt(-2 * np.log(uniform[:, ::2])), np.float32(2 * np.pi) * uniform[:, 1::2]
+        np.multiply(radius, np.cos(angle), out=values[:, start:stop, 0])
+        np.multiply(radius, np.sin(angle), out=values[:, start:stop, 1])
+    return values.reshape(len(keys), 2 * pairs)[:, :count]
+
+
+def _hashed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return 32-bit words of which each bit follows from all bits of those given, which it overwrites."""
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        words ^= words >> shift
+        words *= np.uint32(factor)
+    words ^= words >> 16
+    return words
 
 
 def mixed_seed(*numbers: int) -> int:

@@ -95,12 +95,12 @@ class Written(NamedTuple):
     lost: tuple[str, ...]
 
 
-def read_picture(path: Readable, reading: Reading = Reading()) -> Picture:
-    """Read the image file `path` in full.
+def read_picture(path: Readable, reading: Reading = Reading(), content: bytes | None = None) -> Picture:
+    """Read the image file `path` in full, whose `content` may have been read before.
 
     Raises UnreadableImage with the reason, also for several pages, and for a file that changes meanwhile.
     """
-    content = read_content(path)
+    content = read_content(path) if content is None else content
     decoded = decode(path, content, single=True, curve=reading.tone_curve)
     pixels = prepare(decoded, _preparation(reading.pixels, reading.background))
     if reading.pixels == "plain" and decoded.alpha is None:  # the same pixels: once in memory

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, overload
 
 import numpy as np
@@ -17,7 +17,10 @@ from simgan_cli.data.matching import Match, look_generators, match_tones
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.export.onnx_network import OnnxNetwork
 from simgan_cli.engine.export.refiner_model import RefinerModel
+from simgan_cli.engine.method.fused_cpu import FusedRefiner, can_fuse_in
+from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import beside_their_own_noise
+from simgan_cli.engine.refining.cpu_clock import CpuClock
 from simgan_cli.engine.refining.tiling import in_tiles
 from simgan_cli.engine.runtime.device import autocast
 from simgan_cli.errors import DataError, SettingsError, is_out_of_memory
@@ -28,8 +31,8 @@ TOLERANCE = 0.001  # beyond a range, as resizing leaves
 RANGES: tuple[ValueRange, ...] = ((0, 1), (-1, 1))  # of floating-point images
 MIN_TILE = 64  # pixels; where even this does not fit into memory, nothing would
 # One core refines a part of a batch alone: several at one convolution wait for each other whenever one of them is
-# needed to read or write a file. From 16 images on, PyTorch takes another kernel on a single core.
-IMAGES_PER_CORE = 8
+# needed to read or write a file.
+IMAGES_PER_CORE = 16
 AUGMENTATION = 1  # its random stream; the photograph's is 0
 
 
@@ -66,25 +69,29 @@ class ImageRefiner:
                 f"{model.weights}: ONNX Runtime runs it in fp32 on the CPU; leave out device {device} and {precision}"
             )
         self.model, self.device, self.strength, self.seed = model, device, strength, seed
-        self._network: nn.Module = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._autocast: Callable[[], AbstractContextManager[object]] = autocast(precision, device)
+        self._module: nn.Module = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        is_fused = isinstance(self._module, Refiner) and can_fuse_in(dtype, device)
+        self._run: Callable[[Tensor], Tensor] = FusedRefiner(self._module, dtype) if is_fused else self._module
+        self._autocast: Callable[[], AbstractContextManager[object]] = (
+            nullcontext if is_fused else autocast(precision, device)
+        )
+        self.clock = CpuClock()
         self._margin = model.receptive_field // 2
         self._min_tile = max(MIN_TILE, 4 * self._margin)
         self._tile = max(tile, self._min_tile)
         self._pixels_in_a_pass = (16 if device.type == "cuda" else 1) * self._tile**2
-        self._streams = torch.get_num_threads() if device.type == "cpu" else 1
-        self.batch_size = batch_size or (IMAGES_PER_CORE * 4 * self._streams if device.type == "cpu" else 512)
+        self.cores = torch.get_num_threads() if device.type == "cpu" else 1  # that the network computes on
+        self.batch_size = batch_size or (IMAGES_PER_CORE * 2 * self.cores if device.type == "cpu" else 512)
         self._images_in_a_pass = IMAGES_PER_CORE if device.type == "cpu" else self.batch_size
         self._pool = (
-            ThreadPoolExecutor(self._streams, initializer=torch.set_num_threads, initargs=(1,))
-            if self._streams > 1
-            else None
+            ThreadPoolExecutor(self.cores, initializer=torch.set_num_threads, initargs=(1,)) if self.cores > 1 else None
         )
 
     @property
     def network(self) -> nn.Module:
         """R itself, frozen, on its device: N x (C + 3 maps of noise, if it has) x H x W in [-1, 1] -> N x C x H x W."""
-        return self._network
+        return self._module
 
     @overload
     def __call__(self, images: NDArray[Any], value_range: ValueRange = ...) -> NDArray[Any]: ...
@@ -192,7 +199,7 @@ class ImageRefiner:
 
     def capacity(self, size: tuple[int, int]) -> int:
         """Return how many images of `size` (H, W) are worth being refined together."""
-        return max(1, min(self.batch_size, 2 * self._streams * self._pixels_in_a_pass // (size[0] * size[1])))
+        return max(1, min(self.batch_size, 2 * self.cores * self._pixels_in_a_pass // (size[0] * size[1])))
 
     @property
     def _changes_tones(self) -> bool:
@@ -205,9 +212,12 @@ class ImageRefiner:
             return x
         while True:
             try:
-                noisy = self.model.network.settings["noise"]
-                seen = beside_their_own_noise(x, self.seed + copy, looks) if noisy else x
-                refined = in_tiles(self._run_in_passes, seen, self._tile, self._margin)
+                seen = x
+                if self.model.network.settings["noise"]:
+                    with self.clock.of("noise"):
+                        seen = beside_their_own_noise(x, self.seed + copy, looks)
+                at_once = max(1, self.cores * self._pixels_in_a_pass // self._tile**2)
+                refined = in_tiles(self._run_in_passes, seen, self._tile, self._margin, at_once)
                 return refined if self.strength == 1 else x + self.strength * (refined - x)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or self._tile <= self._min_tile:
@@ -227,7 +237,7 @@ class ImageRefiner:
         if self._pool is None:
             return torch.cat([self._run_pass(*images) for images in parts])
         results = list(self._pool.map(lambda images: self._run_pass(*images), parts))
-        torch.set_num_threads(self._streams)  # what the pool's threads set is the default of later ones, too
+        torch.set_num_threads(self.cores)  # what the pool's threads set is the default of later ones, too
         return torch.cat(results)
 
     @torch.no_grad()
@@ -235,10 +245,9 @@ class ImageRefiner:
         count = len(x)
         if count < filled:
             x = torch.cat([x, x[-1:].expand(filled - count, -1, -1, -1)])
-        x = x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        with self._autocast():
-            refined: Tensor = self._network(x)
-        return refined[:count].float().clamp(-1, 1).cpu()
+        with self.clock.of("network"), self._autocast():
+            x = x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            return self._run(x)[:count].float().clamp(-1, 1).cpu()
 
 
 def _tensor_of(array: NDArray[Any]) -> Tensor:

@@ -45,6 +45,7 @@ from simgan_cli.settings.refine import RefineConfig, file_of_part
 
 MAX_GROUPS = 2  # in the network
 MAX_OPEN_ARCHIVES = 16  # that may wait in front of the network, and as many behind it
+MAX_FILES_AT_ONCE = 32  # that one thread writes with one sync, all of them open: 16 threads stay below 1,024
 MAX_COMPARED_IMAGES = 8  # rows of --compare
 MAX_TRIED_IMAGES = 32  # for one that tells whether all fit the model
 
@@ -78,7 +79,8 @@ class RefineJob:
         self.look_of = look_by(config.look_by)
         self.format = plan.format
         self.threads = config.workers or min(16, os.cpu_count() or 1)
-        self.report = Report()
+        self.report = Report(cores=refiner.cores)
+        self.clock = refiner.clock
         self.surprises: dict[str, str] = {}  # images that look like labels only once they are decoded
         self.manifest: Manifest | None = None
         self.refining: deque[tuple[Group, Future[tuple[Pixels, list[float]]]]] = deque()
@@ -89,7 +91,7 @@ class RefineJob:
 
         Whatever is raised, every result that exists is complete.
         """
-        started = time.monotonic()
+        started, cpu = time.monotonic(), time.process_time()
         try:
             write_record(self.config, self.refiner)
             self.stop.is_listening = True
@@ -102,6 +104,8 @@ class RefineJob:
             self.report.stopped = self.stop.reason
         finally:
             self.report.seconds = time.monotonic() - started
+            parts = dict(self.clock.seconds)
+            self.report.cpu = parts | {"other": time.process_time() - cpu - sum(parts.values())}
         if self.config.comparison is not None and ranks.is_first:
             self._draw_comparison(self.config.comparison)
         return self.report
@@ -146,8 +150,7 @@ class RefineJob:
     def _refine_as_read(self, items: Iterator[_Read]) -> None:
         buckets = SizeBuckets(self.refiner)
         while not self.stop.reason:
-            with self._timed("reading"):
-                item = next(items, None)
+            item = next(items, None)
             if item is None:
                 break
             if item.outcomes:
@@ -164,10 +167,8 @@ class RefineJob:
             self._refine(group)
         while self.refining:
             self._collect()
-        with self._timed("writing"):
-            outcomes = self.writer.drained()
-        for done in outcomes:
-            self._note(done)
+        for outcomes in self.writer.drained():
+            self._note(outcomes)
 
     def _read(self, task: RefineTask) -> _Read:
         """Read one image for all its looks, in one of the reading threads."""
@@ -181,26 +182,29 @@ class RefineJob:
                     outcomes += self._skip(look, earlier)
             if not looks:
                 return _Read(task, outcomes)
+            with self.clock.of("files"):
+                content = read_content(task.source)
             if task.odd is not None:
-                return _Read(task, self._carry_image(task, task.odd, read_content(task.source)))
-            picture = read_picture(task.source, self.reading)
+                return _Read(task, self._carry_image(task, task.odd, content))
+            with self.clock.of("decoding"):
+                picture = read_picture(task.source, self.reading, content)
             if why := task.origin.selection.oddity(task.source, picture.decoded):
                 return _Read(task, self._carry_image(task.carried(why), why, picture.content))
             check_channels(picture, self.refiner, self.config.channels)
         except UnreadableImage as error:
-            return _Read(task, outcomes + self.outputs.keep(Outcome(task, "failed", error.reason), None))
+            return _Read(task, outcomes + self.outputs.keep([(Outcome(task, "failed", error.reason), None)]))
         return _Read(task, outcomes, [(look, picture) for look in looks])
 
     def _skip(self, task: RefineTask, earlier: Readable) -> list[Outcome]:
         source, output = (sha256_of_content(file) if self.manifest else None for file in (task.source, earlier))
-        return self.outputs.keep(Outcome(task, "skipped", source_sha256=source, output_sha256=output), None)
+        return self.outputs.keep([(Outcome(task, "skipped", source_sha256=source, output_sha256=output), None)])
 
     def _carry_image(self, task: RefineTask, why: str, content: bytes) -> list[Outcome]:
         """Carry along an image that looks like a label, as all that is no picture."""
         sha256 = self._sha256(content)
         if not self.config.copy_others:
-            return self.outputs.keep(Outcome(task, "left out", why, sha256), None)
-        return self.outputs.keep(Outcome(task, "carried", why, sha256, sha256, labels=1), content)
+            return self.outputs.keep([(Outcome(task, "left out", why, sha256), None)])
+        return self.outputs.keep([(Outcome(task, "carried", why, sha256, sha256, labels=1), content)])
 
     def _refine(self, group: Group) -> None:
         """Begin with a group; the next is at hand when its last passes leave cores idle."""
@@ -222,22 +226,26 @@ class RefineJob:
     def _collect(self) -> None:
         """Hand the results of the oldest group to the writers."""
         group, future = self.refining.popleft()
-        with self._timed("network"):
-            refined, shifts = future.result()
+        refined, shifts = future.result()
         self.report.shifts += shifts
-        with self._timed("writing"):
-            for (task, picture), result in zip(group, refined, strict=True):
-                self.writer.put((task, picture, result))
+        for start in range(0, len(group), MAX_FILES_AT_ONCE):
+            part = slice(start, start + MAX_FILES_AT_ONCE)
+            self.writer.put((group[part], refined[part]))
         for outcomes in self.writer.finished():
             self._note(outcomes)
 
-    def _write(self, item: tuple[RefineTask, Picture, Pixels]) -> list[Outcome]:
-        """Write one image, in one of the writing threads."""
-        task, picture, refined = item
+    def _write(self, item: tuple[Group, Pixels]) -> list[Outcome]:
+        """Write a few images, in one of the writing threads."""
+        with self.clock.of("encoding"):
+            results = [self._encode(task, picture, refined) for (task, picture), refined in zip(*item, strict=True)]
+        with self.clock.of("files"):
+            return self.outputs.keep(results)
+
+    def _encode(self, task: RefineTask, picture: Picture, refined: Pixels) -> tuple[Outcome, bytes | None]:
         try:
             content, lost = write_picture(picture, refined, self.format)
         except UnreadableImage as error:
-            return self.outputs.keep(Outcome(task, "failed", error.reason), None)
+            return Outcome(task, "failed", error.reason), None
         is_kept = content is picture.content
         is_changed = not is_kept and not np.array_equal(refined, picture.pixels)
         outcome = Outcome(
@@ -249,7 +257,7 @@ class RefineJob:
             lossy=is_changed and is_written_lossy(picture, self.format),
             lost=lost,
         )
-        return self.outputs.keep(outcome, content)
+        return outcome, content
 
     def _sha256(self, content: bytes) -> str | None:
         return hashlib.sha256(content).hexdigest() if self.manifest else None
@@ -321,18 +329,12 @@ class RefineJob:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, before_and_after(rows))
 
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.report.waited[name] = self.report.waited.get(name, 0.0) + time.perf_counter() - started
-
     def _cost_of_reading(self, item: _Read) -> int:
         size = sum(picture.pixels.nbytes + len(picture.content) for _, picture in item.pictures[:1])
         return max(self._least_cost(item.task), size)
 
-    def _cost_of_writing(self, item: tuple[RefineTask, Picture, Pixels]) -> int:
-        return max(self._least_cost(item[0]), 2 * item[2].nbytes)
+    def _cost_of_writing(self, item: tuple[Group, Pixels]) -> int:
+        return sum(max(self._least_cost(task), 2 * result.nbytes) for (task, _), result in zip(*item, strict=True))
 
     def _least_cost(self, task: RefineTask) -> int:
         """Count small images as if they were larger: no use in reading far ahead, nor in opening many archives."""

@@ -8,6 +8,8 @@ import numpy as np
 from simgan_cli.engine.refining.plan import RefineTask
 from simgan_cli.engine.runtime.stop import StopReason
 
+MIN_BUSY = 0.5  # of the cores' time, for a job that computing limits
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -42,7 +44,8 @@ class Report:
     outdated: set[str] = field(default_factory=set)  # files carried along that name images by their old names
     shifts: list[float] = field(default_factory=list)  # pixels, of each image measured
     seconds: float = 0.0
-    waited: dict[str, float] = field(default_factory=dict)  # seconds of the network, of waiting to read and to write
+    cpu: dict[str, float] = field(default_factory=dict)  # seconds of all threads by what they went to
+    cores: int = 1  # that the network may compute on
     stopped: StopReason | None = None
 
     def add(self, outcome: Outcome) -> None:
@@ -71,15 +74,27 @@ class Report:
         return self.through_network / self.seconds if self.seconds else 0.0
 
     @property
+    def cpu_seconds(self) -> float:
+        """CPU time in all."""
+        return sum(self.cpu.values())
+
+    @property
     def shares(self) -> dict[str, float]:
-        """Shares of the time that went to the network, and to waiting for reading and writing; {} without any."""
-        total = sum(self.waited.values())
-        return {name: seconds / total for name, seconds in self.waited.items()} if total else {}
+        """Shares of the CPU time: network, decoding, encoding, noise, files and other, the largest first."""
+        parts = sorted(self.cpu.items(), key=lambda part: -part[1])
+        return {name: seconds / self.cpu_seconds for name, seconds in parts}
+
+    @property
+    def busy(self) -> float:
+        """Share of the cores' time that the job used; more than 1 where readers and writers had further cores."""
+        return self.cpu_seconds / (self.seconds * self.cores) if self.seconds else 0.0
 
     @property
     def limit(self) -> str | None:
-        """What most of the time went to, so that `images_per_second` is its rate: network, reading or writing."""
-        return max(self.shares, key=self.shares.__getitem__) if self.through_network and self.shares else None
+        """What `images_per_second` follows from: most of the CPU time, or "waiting" where that was short."""
+        if not self.through_network or not self.cpu:
+            return None
+        return "waiting" if self.busy < MIN_BUSY else next(iter(self.shares))
 
     @property
     def mean_drift(self) -> float:
@@ -99,9 +114,6 @@ class Report:
     @classmethod
     def total(cls, parts: list["Report"]) -> "Report":
         """Add the parts of all ranks; the time is that of the slowest."""
-        waited: dict[str, float] = {}
-        for name, seconds in (item for part in parts for item in part.waited.items()):
-            waited[name] = waited.get(name, 0.0) + seconds
         return cls(
             images=sum(part.images for part in parts),
             counts=sum((part.counts for part in parts), Counter()),
@@ -115,6 +127,7 @@ class Report:
             outdated={path for part in parts for path in part.outdated},
             shifts=[shift for part in parts for shift in part.shifts],
             seconds=max(part.seconds for part in parts),
-            waited=waited,
+            cpu={name: sum(part.cpu.get(name, 0.0) for part in parts) for part in parts for name in part.cpu},
+            cores=sum(part.cores for part in parts),
             stopped=next((part.stopped for part in parts if part.stopped), None),
         )

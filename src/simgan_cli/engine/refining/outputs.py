@@ -22,7 +22,7 @@ from simgan_cli.engine.refining.copies import Copies
 from simgan_cli.engine.refining.outcome import Outcome
 from simgan_cli.engine.refining.plan import Plan, RefineTask
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
-from simgan_cli.files import atomic_file, sha256_of, sync_directory, write_atomic
+from simgan_cli.files import atomic_file, atomic_files, sha256_of, sync_directory
 from simgan_cli.portability import read_at
 
 IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
@@ -59,21 +59,31 @@ class Outputs:
             return self._in_hand(task, task.source.archive).finished.get(task.name)
         return task.output if self._skip_existing and task.output.exists() else None
 
-    def keep(self, outcome: Outcome, content: bytes | None) -> list[Outcome]:
-        """Keep the result of an image; return what is certain by now: for a member, once its archive is written."""
+    def keep(self, results: Iterable[tuple[Outcome, bytes | None]]) -> list[Outcome]:
+        """Keep results of images, None for no file; return what is certain by now: a member with its whole archive."""
+        certain, packed = [], []
+        with atomic_files() as write:
+            for outcome, content in results:
+                if isinstance(outcome.task.source, Member):
+                    packed.append((outcome, content))
+                    continue
+                if content is not None:
+                    self.make_folder(outcome.task.output.parent)
+                    write(outcome.task.output, content)
+                certain.append(outcome)
+        for outcome, content in packed:
+            certain += self._keep_member(outcome, cast("Member", outcome.task.source), content)
+        return certain
+
+    def _keep_member(self, outcome: Outcome, member: Member, content: bytes | None) -> list[Outcome]:
         task = outcome.task
-        if not isinstance(task.source, Member):
-            if content is not None:
-                self.make_folder(task.output.parent)
-                write_atomic(task.output, content, synced=False)
-            return [outcome]
-        archive = self._in_hand(task, task.source.archive)
+        archive = self._in_hand(task, member.archive)
         certain = []
         if outcome.status == "failed":
             certain.append(outcome)
         else:
             archive.outcomes.append(outcome)
-        if archive.put(task, task.source.entry.number, content):
+        if archive.put(task, member.entry.number, content):
             certain += self._finish(archive)
         return certain
 

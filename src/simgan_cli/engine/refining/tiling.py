@@ -7,24 +7,29 @@ import torch
 from torch import Tensor
 
 
-def in_tiles(run: Callable[[Tensor], Tensor], x: Tensor, longest: int, margin: int) -> Tensor:
+def in_tiles(run: Callable[[Tensor], Tensor], x: Tensor, longest: int, margin: int, at_once: int = 1) -> Tensor:
     """Return what `run` makes of x, N x C x H x W, giving it tiles of at most `longest` > 2 `margin` pixels a side.
 
     `run` maps a batch to one of the same height and width, and its outputs depend on inputs up to `margin` pixels away.
-    Each image is cut alone, so that its tiles do not depend on the images beside it.
+    Each image is cut alone, so that its tiles do not depend on the images beside it, and into `at_once` tiles at a
+    time, so that memory holds these and the images alone.
     """
     counts = [cuts_needed(length, longest, margin) for length in x.shape[2:]]
     if counts == [1, 1]:
         return run(x)
     rows, columns = (cuts(length, count, margin) for length, count in zip(x.shape[2:], counts, strict=True))
     places = [(row, column) for row in rows for column in columns]
-    wholes = []
+    wholes: list[Tensor] = []
     for image in x:
-        tiles = run(torch.stack([image[:, row.window, column.window] for row, column in places]))
-        whole = tiles.new_empty((tiles.shape[1], *x.shape[2:]))
-        for (row, column), tile in zip(places, tiles, strict=True):
-            whole[:, row.kept, column.kept] = tile[:, row.inner, column.inner]
-        wholes.append(whole)
+        whole: Tensor | None = None
+        for start in range(0, len(places), at_once):
+            some = places[start : start + at_once]
+            tiles = run(torch.stack([image[:, row.window, column.window] for row, column in some]))
+            if whole is None:
+                whole = tiles.new_empty((tiles.shape[1], *x.shape[2:]))
+                wholes.append(whole)
+            for (row, column), tile in zip(some, tiles, strict=True):
+                whole[:, row.kept, column.kept] = tile[:, row.inner, column.inner]
     return torch.stack(wholes)
 
 
