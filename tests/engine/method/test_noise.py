@@ -82,6 +82,17 @@ def test_an_image_keeps_its_noise_in_any_company_and_a_seed_changes_it() -> None
     assert not torch.equal(beside_their_own_noise(images, 6)[:, 1:], together[:, 1:])
 
 
+def test_integers_and_floats_of_one_image_have_the_same_noise() -> None:
+    levels = torch.arange(256).view(1, 1, 16, 16)
+    z = beside_their_own_noise(levels / 127.5 - 1, 5)[:, 1:]
+    for same in ((levels.double() / 255 * 2 - 1).float(), levels * 257 / 32767.5 - 1, (levels / 255 - 0.5) / 0.5):
+        assert torch.equal(beside_their_own_noise(same, 5)[:, 1:], z)
+    by_columns = (levels / 127.5 - 1).transpose(2, 3).contiguous().transpose(2, 3)
+    assert torch.equal(beside_their_own_noise(by_columns, 5)[:, 1:], z)
+    levels[0, 0, 3, 3] += 1
+    assert not torch.equal(beside_their_own_noise(levels / 127.5 - 1, 5)[:, 1:], z)
+
+
 def test_values_by_key_and_number_are_normal_and_independent() -> None:
     keys = np.arange(2 * 300, dtype=np.uint32).reshape(300, 2)  # as alike as keys can be
     values = normal_values(keys, 0, 2001).astype(np.float64)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from simgan_cli.data.sampler import to_pixels
+
 MAPS = 3  # for each pixel, for a neighbourhood, for the whole image
 Normal = Callable[[int, int], Tensor]  # height, width
 MAX_VALUES_AT_ONCE = 2**16  # whose temporaries stay in the cache
@@ -61,13 +63,15 @@ class NoiseSource:
 def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None] | None = None) -> Tensor:
     """Return N x C x H x W float32 images on the CPU with z behind them that follows from `seed` and their pixels.
 
-    So an image has the same look in any company, and another one under another seed. Where `looks` names one, z follows
-    from that name instead: all images of one size under one name get the same z.
+    So an image has the same look in any company, and another one under another seed. Pixels count as 16-bit levels, so
+    that integers and floats of one image have one look. Where `looks` names one, z follows from that name instead: all
+    images of one size under one name get the same z.
     """
     count, channels, height, width = images.shape
+    levels = to_pixels(images.contiguous(), np.dtype(np.uint16))
     sources = [
         (zlib.crc32(image), 0) if look is None else (zlib.crc32(look.encode("utf-8", "surrogateescape")), 1)
-        for image, look in zip(images.contiguous().numpy(), looks or [None] * count, strict=True)
+        for image, look in zip(levels, looks or [None] * count, strict=True)
     ]
     of_seed = np.random.SeedSequence(seed).generate_state(4).reshape(2, 2)  # for images and for looks
     keys = np.array([of_seed[kind] ^ np.uint32(number) for number, kind in sources])
