@@ -16,7 +16,7 @@ def load_refiner(
     *,
     step: int | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     strength: float = 1.0,
     seed: int = 0,
     match: "Match" = "off",
@@ -26,8 +26,8 @@ def load_refiner(
 
     `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint, an exported folder, an ONNX file
     of `simgan export`, or an address on the Hugging Face Hub, hf://user/name or hf://user/name@revision. `device` is
-    auto, cpu, cuda, cuda:N or mps; `precision` is fp32 or bf16. `strength` is A in x + A (R(x) - x). `seed` chooses
-    among the looks of an image. `match` (histogram, mean-std or off) and `augment` are those of `simgan refine`.
+    auto, cpu, cuda, cuda:N or mps. `strength` is A in x + A (R(x) - x). `seed` chooses among the looks of an image.
+    `precision` (auto, fp32 or bf16), `match` (histogram, mean-std or off) and `augment` are those of `simgan refine`.
     `ImageRefiner.__call__` has the shapes and types of images. Raises SettingsError for a path, device or precision
     that is not there, or tones that the model lacks, CheckpointError for weights that are damaged or do not fit.
     """
@@ -36,8 +36,8 @@ def load_refiner(
     from simgan_cli.engine.runtime.device import resolve_device
     from simgan_cli.errors import SettingsError
 
-    if precision not in ("fp32", "bf16"):
-        raise SettingsError(f"precision {precision!r}: there are fp32 and bf16")
+    if precision not in ("auto", "fp32", "bf16"):
+        raise SettingsError(f"precision {precision!r}: there are auto, fp32 and bf16")
     model = open_model(path, step)
     return ImageRefiner(
         model,

@@ -21,7 +21,6 @@ from typer.testing import Result
 import simgan_cli
 from simgan_cli.engine.refining.outcome import Report
 from simgan_cli.engine.refining.record import RECORD
-from simgan_cli.engine.runtime.device import resolve_precision
 from tests.helpers import files_below, invoke, pack, write_images, write_refiner, write_renders
 from tests.simgan_server import ENVIRONMENT, warm_simgan
 
@@ -59,7 +58,7 @@ def test_every_file_has_its_counterpart(refine: Refine, renders: Path, model: Pa
     after = files_below(tmp_path / "out")
     assert set(after) == set(before) | {RECORD}
     assert files_below(renders) == before
-    expected = simgan_cli.load_refiner(model, device="cpu", precision=resolve_precision("auto", torch.device("cpu")))
+    expected = simgan_cli.load_refiner(model, device="cpu")
     for name, content in before.items():
         if name.endswith(".png"):
             assert np.array_equal(pixels(tmp_path / "out" / name), expected(pixels(renders / name)))
@@ -402,7 +401,6 @@ def test_images_of_another_scale_than_the_refiner_knows_are_pointed_out(
 
 def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path, refine: Refine) -> None:
     """A refiner whose first layer looks to the left moves content to the right."""
-    import torch
 
     from simgan_cli.engine.export.network_folder import save_network
     from simgan_cli.engine.method.networks import Refiner

@@ -175,16 +175,14 @@ def _open_refiner(
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
     from simgan_cli.engine.refining.job import check_first_image
     from simgan_cli.engine.refining.record import record_of
-    from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
+    from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
     device = resolve_device(model.device if settings.device == "auto" else settings.device, ranks)
     prepare_process(device, deterministic=False)
-    # On GPUs nobody has measured how far bf16 is from TF32, and ONNX Runtime has fp32 alone.
-    is_fp32 = settings.precision == "auto" and (device.type != "cpu" or model.backend == "onnxruntime")
     refiner = ImageRefiner(
         model,
         device,
-        precision="fp32" if is_fp32 else resolve_precision(settings.precision, device),
+        precision=settings.precision,
         batch_size=settings.batch_size,
         tile=settings.tile,
         strength=settings.strength,

@@ -18,6 +18,7 @@ import simgan_cli
 from simgan_cli.data.decoding import luma
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.engine.runtime.device import resolve_precision
 from simgan_cli.errors import DataError, SettingsError
 from tests.helpers import write_refiner
 
@@ -63,7 +64,8 @@ def test_pixels_are_those_of_the_network(
 ) -> None:
     folder = request.getfixturevalue(model)
     images = noise(3, 1 if model == "grey" else 3, 14, 19, dtype=dtype)
-    refined = simgan_cli.load_refiner(folder, device="cpu", strength=strength).refine(images)
+    refiner = simgan_cli.load_refiner(folder, device="cpu", precision="fp32", strength=strength)
+    refined = refiner.refine(images)
     assert refined.dtype == dtype
     difference = np.abs(refined.astype(int) - by_hand(folder, images, strength))
     assert difference.max() <= (1 if dtype == np.uint16 else 0)
@@ -97,7 +99,8 @@ def test_arrays_and_tensors_of_one_image_and_of_several(colour: Path) -> None:
 def test_floats_of_both_ranges_are_the_integers_scaled(
     colour: Path, value_range: tuple[int, int], lowest: float
 ) -> None:
-    refiner, tensors = simgan_cli.load_refiner(colour, device="cpu"), torch.from_numpy(noise(2, 3, 10, 12))
+    refiner = simgan_cli.load_refiner(colour, device="cpu", precision="fp32")
+    tensors = torch.from_numpy(noise(2, 3, 10, 12))
     scale = 255 / (1 - lowest)
     scaled = tensors.double() / scale + lowest
     floats = refiner(scaled, value_range=value_range)
@@ -140,7 +143,7 @@ def test_read_only_arrays_and_pil_images_are_refined(grey: Path, colour: Path) -
 
 
 def test_the_network_is_a_plain_module(grey: Path) -> None:
-    refiner, pixels = simgan_cli.load_refiner(grey, device="cpu"), noise(2, 1, 9, 12)
+    refiner, pixels = simgan_cli.load_refiner(grey, device="cpu", precision="fp32"), noise(2, 1, 9, 12)
     assert isinstance(refiner.network, torch.nn.Module)
     assert not any(parameter.requires_grad for parameter in refiner.network.parameters())
     levels = (refiner.network(torch.from_numpy(pixels) / 127.5 - 1).clamp(-1, 1) + 1) * 127.5
@@ -161,7 +164,7 @@ def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> N
         simgan_cli.load_refiner(colour)(noise(4, 5))
     with pytest.raises(SettingsError, match="nowhere"):
         simgan_cli.load_refiner(tmp_path / "nowhere")
-    with pytest.raises(SettingsError, match="'fp16': there are fp32 and bf16"):
+    with pytest.raises(SettingsError, match="'fp16': there are auto, fp32 and bf16"):
         simgan_cli.load_refiner(grey, precision="fp16")
 
 
@@ -202,6 +205,13 @@ def test_tiles_change_no_pixel_by_more_than_one_level(
     for size in ((150, 65), (64, 400), (131, 257)):
         images = noise(2, loaded.channels, *size)
         assert np.abs(tiled.refine(images).astype(int) - whole.refine(images)).max() <= 1
+
+
+def test_auto_is_the_precision_of_the_machine(grey: Path) -> None:
+    images, cpu = noise(3, 1, 35, 55), torch.device("cpu")
+    by_default = simgan_cli.load_refiner(grey, device="cpu").refine(images)
+    expected = ImageRefiner(open_model(grey), cpu, precision=resolve_precision("auto", cpu))
+    assert np.array_equal(by_default, expected.refine(images))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -22,7 +22,7 @@ from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import beside_their_own_noise
 from simgan_cli.engine.refining.cpu_clock import CpuClock
 from simgan_cli.engine.refining.tiling import in_tiles
-from simgan_cli.engine.runtime.device import autocast
+from simgan_cli.engine.runtime.device import autocast, resolve_precision
 from simgan_cli.errors import DataError, SettingsError, is_out_of_memory
 
 PIL_MODES = ("L", "RGB", "I;16")  # whose arrays are pixels of one or three channels
@@ -64,6 +64,7 @@ class ImageRefiner:
                 f"{flag}: {model.weights} has no tones of photographs beside it; take the refiner "
                 "that a run on pictures exported (RUN/refiner)"
             )
+        precision = _precision_for(model, device, precision)
         if isinstance(model.network, OnnxNetwork) and (device.type != "cpu" or precision != "fp32"):
             raise SettingsError(
                 f"{model.weights}: ONNX Runtime runs it in fp32 on the CPU; leave out device {device} and {precision}"
@@ -248,6 +249,13 @@ class ImageRefiner:
         with self.clock.of("network"), self._autocast():
             x = x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
             return self._run(x)[:count].float().clamp(-1, 1).cpu()
+
+
+def _precision_for(model: RefinerModel, device: torch.device, name: str) -> str:
+    """Return the arithmetic of the network: auto is bf16 on CPUs that compute in it, else fp32 (TF32 on GPUs)."""
+    if name == "auto" and (device.type != "cpu" or isinstance(model.network, OnnxNetwork)):
+        return "fp32"  # on GPUs nobody has measured how far bf16 is from TF32
+    return resolve_precision(name, device)
 
 
 def _tensor_of(array: NDArray[Any]) -> Tensor:
