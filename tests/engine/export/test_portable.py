@@ -98,7 +98,7 @@ def test_an_onnx_file_refines_as_its_folder_does(case: str, tmp_path: Path) -> N
     assert models[0].receptive_field == models[1].receptive_field
     for size, options in (((16, 20), {}), ((150, 90), {"tile": 64}), ((16, 20), {"match": "histogram", "seed": 3})):
         pixels = images(3, channels, *size)
-        by_torch, by_onnx = (ImageRefiner(model, torch.device("cpu"), **options) for model in models)
+        by_torch, by_onnx = (ImageRefiner(model, torch.device("cpu"), precision="fp32", **options) for model in models)
         expected, refined = by_torch.refine(pixels), by_onnx.refine(pixels)
         difference = np.abs(refined.astype(int) - expected)
         assert difference.max() <= 1

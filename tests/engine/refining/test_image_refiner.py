@@ -296,10 +296,10 @@ from simgan_cli.data.decoding import luma
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
 model = open_model(Path(sys.argv[1]))
-small = ImageRefiner(model, torch.device("cpu"), tile=128)
+small = ImageRefiner(model, torch.device("cpu"), precision="fp32", tile=128)
 image = np.random.default_rng(0).integers(0, 256, (1, 1, 640, 640), dtype=np.uint8)
 expected = small.refine(image)
-large = ImageRefiner(model, torch.device("cpu"), tile=2000)
+large = ImageRefiner(model, torch.device("cpu"), precision="fp32", tile=2000)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 220_000_000, -1))  # one layer of the whole image takes 105 MB
 found = large.refine(image)

@@ -40,7 +40,7 @@ class ImageRefiner:
     """Maps images to refined images of the same shape, type and range (see `__call__`).
 
     On a CPU an image's result depends neither on the images beside it, nor on `batch_size` or the number of cores, bit
-    for bit; tiles change it by rounding only.
+    for bit; tiles change it by rounding only. `precision` is that of `simgan refine`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ImageRefiner:
         model: RefinerModel,
         device: torch.device,
         *,
-        precision: str = "fp32",
+        precision: str = "auto",
         batch_size: int | None = None,
         tile: int = 512,
         strength: float = 1.0,
