@@ -220,7 +220,7 @@ def test_bf16_changes_no_pixel_by_more_than_one_level(
     tmp_path: Path, channels: int, padding: str, with_noise: bool
 ) -> None:
     model = open_model(write_refiner(tmp_path, channels, width=16, blocks=4, padding=padding, noise=with_noise))
-    model.network.last.weight.mul_(0.3)
+    model.network.get_parameter("last.weight").mul_(0.3)
     images = noise(40, channels, 35, 55)
     full, half = (
         ImageRefiner(model, torch.device("cpu"), precision=precision).refine(images).astype(int)
