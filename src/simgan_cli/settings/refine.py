@@ -89,7 +89,7 @@ class RefineConfig(Settings):
     workers: int | None = setting(None, "Threads that read, and as many that write. By default one per core, at most 16.", RUNTIME, ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
     backend: Backend = setting("auto", "What runs the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
-    precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it, within one grey level of fp32; else fp32 (TF32 on GPUs).", RUNTIME)
+    precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it, within a grey level of 8 bits; else, and for depth, fp32.", RUNTIME)
     # fmt: on
 
     @property

@@ -16,7 +16,8 @@ from PIL import Image
 
 import simgan_cli
 from simgan_cli.data.decoding import luma
-from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.data.matching import quantiles_of
+from simgan_cli.engine.export.refiner_model import open_model, save_tones
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.runtime.device import resolve_precision
 from simgan_cli.errors import DataError, SettingsError
@@ -207,10 +208,14 @@ def test_tiles_change_no_pixel_by_more_than_one_level(
         assert np.abs(tiled.refine(images).astype(int) - whole.refine(images)).max() <= 1
 
 
-def test_auto_is_the_precision_of_the_machine(grey: Path) -> None:
-    images, cpu = noise(3, 1, 35, 55), torch.device("cpu")
-    by_default = simgan_cli.load_refiner(grey, device="cpu").refine(images)
-    expected = ImageRefiner(open_model(grey), cpu, precision=resolve_precision("auto", cpu))
+@pytest.mark.parametrize("is_depth", [False, True])
+def test_auto_is_the_precision_of_the_machine_but_for_depth(tmp_path: Path, is_depth: bool) -> None:
+    images, cpu, model = noise(3, 1, 35, 55), torch.device("cpu"), write_refiner(tmp_path)
+    if not is_depth:
+        save_tones(model, quantiles_of(images))
+    by_default = simgan_cli.load_refiner(model, device="cpu").refine(images)
+    precision = "fp32" if is_depth else resolve_precision("auto", cpu)
+    expected = ImageRefiner(open_model(model), cpu, precision=precision)
     assert np.array_equal(by_default, expected.refine(images))
 
 
@@ -291,7 +296,8 @@ LITTLE_MEMORY = """
 import resource, sys
 import numpy as np, torch
 from pathlib import Path
-from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.data.matching import quantiles_of
+from simgan_cli.engine.export.refiner_model import open_model, save_tones
 from simgan_cli.data.decoding import luma
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 

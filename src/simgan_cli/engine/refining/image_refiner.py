@@ -252,8 +252,12 @@ class ImageRefiner:
 
 
 def _precision_for(model: RefinerModel, device: torch.device, name: str) -> str:
-    """Return the arithmetic of the network: auto is bf16 on CPUs that compute in it, else fp32 (TF32 on GPUs)."""
-    if name == "auto" and (device.type != "cpu" or isinstance(model.network, OnnxNetwork)):
+    """Return the arithmetic of the network: auto is bf16 on CPUs that compute in it, else fp32 (TF32 on GPUs).
+
+    Where the model has no tones, values may be distances of 16 bits, for which bf16 is too coarse.
+    """
+    needs_fp32 = device.type != "cpu" or isinstance(model.network, OnnxNetwork) or model.tones is None
+    if name == "auto" and needs_fp32:
         return "fp32"  # on GPUs nobody has measured how far bf16 is from TF32
     return resolve_precision(name, device)
 
