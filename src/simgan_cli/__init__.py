@@ -37,7 +37,7 @@ def load_refiner(
     from simgan_cli.errors import SettingsError
 
     if precision not in ("auto", "fp32", "bf16"):
-        raise SettingsError(f"precision {precision!r}: there are auto, fp32 and bf16")
+        raise SettingsError(f"precision {precision!r}: wanted auto, fp32 or bf16")
     model = open_model(path, step)
     return ImageRefiner(
         model,

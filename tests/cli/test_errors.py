@@ -158,7 +158,7 @@ def test_unreadable_images_are_skipped_named_and_counted_unless_strict(domains: 
 def test_out_that_holds_something_else_stays_as_it_is(domains: Domains) -> None:
     domains.out.mkdir()
     (domains.out / "thesis.tex").write_text("years of work")
-    assert_fails(2, domains, "--resume", "auto", says=(str(domains.out), "holds something else"))
+    assert_fails(2, domains, "--resume", "auto", says=(str(domains.out), "holds something other"))
     assert [path.name for path in domains.out.iterdir()] == ["thesis.tex"]
 
 

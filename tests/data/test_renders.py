@@ -330,7 +330,7 @@ def test_every_changed_value_is_written_and_no_other(stored: Array, data: st.Dat
     ("name", "make", "said"),
     [
         ("a.exr", lambda: exr({"Z": light(H, W), "N.X": light(H, W)}), "holds the channels N.X, Z; wanted R, G and B"),
-        ("a.exr", lambda: exr({b: np.ones((H, W), np.uint32) for b in "RGB"}), "holds whole numbers in R, G, B"),
+        ("a.exr", lambda: exr({b: np.ones((H, W), np.uint32) for b in "RGB"}), "holds integers in R, G, B"),
         ("a.exr", lambda: exr({b: light(H, W) * 0 + 9 for b in "RGB"}), "up to 9, of which nearly all exceed 1"),
         ("a.npy", lambda: npy(light(4, H, W, 3)), "holds an array of 4 x 20 x 14 x 3, float32; wanted H x W"),
         ("a.npy", lambda: npy(light(H, W, 2)), "holds an array of 20 x 14 x 2, float32; wanted"),

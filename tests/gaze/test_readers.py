@@ -178,7 +178,7 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> N
         ("file,pitch,yaw\n0.png,0\n", "line 2: yaw is '', wanted a number"),
         ("file,pitch,yaw\n0.png,nan,0.1\n", r"1 labels are NaN, .*\(0\.png\)"),
         ("file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
-        ("file,pitch,yaw\n0.png,12,-7\n", "degrees; say so with --degrees"),
+        ("file,pitch,yaw\n0.png,12,-7\n", "are degrees; pass --degrees"),
         ("file,pitch,yaw\n", "no labelled image"),
         ("", r"has the columns \(none\)"),
         ("image,pitch,yaw\n0.png,0,0\n", "columns image, pitch, yaw; wanted file,gx,gy,gz or file,pitch,yaw"),

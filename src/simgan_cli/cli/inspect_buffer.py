@@ -82,7 +82,7 @@ def _print(view: "BufferView", document: dict[str, Any]) -> None:
     if view.filled:
         _print_histogram(view)
     for age, probability in document.get("score", {}).items():
-        stdout.print(f"age {age}: the discriminator says refined by {probability:.2f}")
+        stdout.print(f"age {age}: refined with probability {probability:.2f} (discriminator)")
     for verdict in document["verdicts"]:
         stdout.print(Text(strip_control(verdict), style="green" if verdict.startswith("healthy") else "yellow"))
 

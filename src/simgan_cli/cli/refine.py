@@ -51,7 +51,7 @@ def refine(
     Settings: file < environment (SIMGAN_REFINE_TILE=256) < flags.
     Under torchrun the ranks share the work. Every result that exists is complete.
     """
-    again = "--skip-existing (or, if it had --overwrite, as it was)"
+    again = "--skip-existing (with --overwrite: the same command)"
     with exit_codes(writing="the results", again=again, smaller="lower --batch-size or --tile", json=json):
         ranks = Ranks.of_process()
         settings = read_settings(RefineConfig, flags, config)
@@ -163,8 +163,8 @@ def _check_files(settings: RefineConfig, plan: "Plan") -> None:
             raise SettingsError(f"--{flag} {file}: a file that is read or made here; choose another name")
         if file.exists() and not (settings.skip_existing or settings.overwrite):
             raise SettingsError(
-                f"--{flag} {file}: exists, as after an interruption, where --skip-existing resumes; choose another "
-                "name, or replace it, and all results, with --overwrite"
+                f"--{flag} {file}: exists; --skip-existing resumes after an interruption, --overwrite replaces it and "
+                "all results; or choose another name"
             )
 
 
@@ -352,7 +352,7 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
     for what, count in report.converted.items():
         echo_err(f"{count:,} {what} images became plain grey or colour")
     if report.lost:
-        echo_err(f"lost of what files held beside pixels: {_counted(report.lost)}")
+        echo_err(f"lost from files: {_counted(report.lost)}")
     if settings.comparison is not None:
         echo_err(f"before and after: {settings.comparison}")
     if report.shifts:
@@ -380,8 +380,8 @@ def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerMo
         warnings.append(odd_note(report.odd, "carried along unrefined" if settings.copy_others else "left out"))
     if report.sidecars:
         warnings.append(
-            f"files carried along hold what renders were before refining: {_counted(report.sidecars)}; write them "
-            "again from the refined images where you use them"
+            f"files carried along describe renders as they were before refining: {_counted(report.sidecars)}; write "
+            "them again from the refined images where you use them"
         )
     if report.outdated:
         warnings.append(

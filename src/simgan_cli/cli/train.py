@@ -93,8 +93,8 @@ def _resolve(flags: dict[str, Any], config: Path | None, resume: str | None) -> 
     checkpoint = find_checkpoint(run, resume)
     if checkpoint and "out" not in explicit and not run.holds(checkpoint):
         raise SettingsError(
-            f"--resume {resume}: lies in another run than --out {out}, the default; give --out, too: that run, to go "
-            "on there, or a new folder, for a run of its own that starts from it"
+            f"--resume {resume}: lies in another run than --out {out}, the default; give --out: that run, to resume "
+            "it, or a new folder, to start another run from it"
         )
     if checkpoint:
         return resolve_resumed(checkpoint, {"out": out} | explicit, origins), checkpoint
@@ -171,7 +171,7 @@ def _say_conclusion(settings: TrainConfig, lines: list[Line], images: dict[str, 
     echo_err(f"conclusion: {conclusion.in_one_line()}", "" if conclusion.closer else "yellow")
     said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
     if "two_sample" in measured:
-        said.append(f"a fresh classifier tells refined from real in {measured['two_sample']:.0%} (50% is chance)")
+        said.append(f"a fresh classifier separates refined from real in {measured['two_sample']:.0%} (50% is chance)")
     if said and not quiet:
         echo_err(f"realism: {', '.join(said)}")
 

@@ -288,13 +288,13 @@ def decoded(
 def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels], flags: tuple[str, str]) -> None:
     (path_a, a), (path_b, b) = first, other
     both = f"{path_a} is {describe(a.shape, a.dtype)}, {path_b} is {describe(b.shape, b.dtype)}"
-    patterns = f"; or say with {flags[0]} or {flags[1]} which files are pictures"
+    patterns = f"; or name the pictures with {flags[0]} or {flags[1]}"
     if a.dtype != b.dtype:
         raise DataError(f"mixed bit depths: {both}; convert them to one depth{patterns}")
     if a.shape[0] != b.shape[0]:
         raise DataError(f"mixed channels: {both}; pass --channels 1 for grey or --channels 3 for colour{patterns}")
     if a.shape != b.shape:
-        raise DataError(f"mixed sizes: {both}; pass --size HEIGHTxWIDTH, and --fit for how{patterns}")
+        raise DataError(f"mixed sizes: {both}; pass --size HEIGHTxWIDTH, and --fit{patterns}")
 
 
 def _index_of(entry: Path) -> Index | None:

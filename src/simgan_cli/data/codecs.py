@@ -70,7 +70,7 @@ def pnm_header(content: bytes) -> Pnm:
             raise Damage("damaged: the header holds no largest value of 1 to 65535")
         end, maxval = top.end(), int(top[1])
     if not width or not height:
-        raise Damage(f"damaged: the header tells of {width}x{height} pixels")
+        raise Damage(f"damaged: the header gives {width}x{height} pixels")
     return Pnm(kind, width, height, maxval, end + 1)
 
 

@@ -183,7 +183,7 @@ def _exr_parts(path: Readable, content: bytes) -> Any:
         if len(parts) < len(headers):
             raise UnreadableImage(path, f"damaged or cut off EXR; {COPY_AGAIN}")  # the library leaves such parts out
         if any(parts[0].channels[name].pixels.dtype.kind != "f" for name in names):
-            raise NoColours(path, f"holds whole numbers in {', '.join(names)}; wanted half or float")
+            raise NoColours(path, f"holds integers in {', '.join(names)}; wanted half or float")
     return parts
 
 

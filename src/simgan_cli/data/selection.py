@@ -146,7 +146,7 @@ def odd_note(odd: dict[str, str], what: str, flags: tuple[str, str] = INCLUDE_EX
     images = "1 image looks like a label, not a picture" if len(odd) == 1 else f"{len(odd):,} images look like labels"
     return (
         f"{images} ({', '.join(dict.fromkeys(odd.values()))}): {what}, such as {next(iter(odd))}; {flags[0]} and "
-        f"{flags[1]} say which files are pictures"
+        f"{flags[1]} choose the pictures"
     )
 
 
@@ -186,7 +186,7 @@ def _refusal(
     patterns = list(dict.fromkeys(group.pattern for group in groups if group.pattern))
     without = sum(len(group.paths) for group in groups if group.pattern is None)
     if without:
-        lines.append(f"  no pattern tells {without:,} of them from pictures: move those to a folder of their own")
+        lines.append(f"  no pattern separates {without:,} of them from pictures: move those to a folder of their own")
     carry = [*((include, glob) for glob in known.include)] if patterns else []
     carry += [(exclude, glob) for glob in (*known.exclude, *patterns)] if patterns else []
     return LabelImages(

@@ -149,7 +149,7 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
             for folder, images in unlabelled.items()
             if (shared := test.digests.keys() & set(digests_of(images)))
         ]
-    unknown = "intervals and verdicts say what other test images would give, not what another training would"
+    unknown = "intervals and verdicts cover other test images, not other trainings"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
         warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
     elif config.load:

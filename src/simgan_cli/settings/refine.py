@@ -78,7 +78,7 @@ class RefineConfig(Settings):
     copy_others: bool = setting(True, "Copy every file that is no picture.", "Labels")
     check_labels: bool = setting(False, "Measure how far refining moves content, in pixels.", "Labels", essential=True)
 
-    skip_existing: bool = setting(False, "Leave results that exist; resumes a job. An archive that lacks a member is made again.", "Job", essential=True)
+    skip_existing: bool = setting(False, "Leave results that exist; resumes a job. An archive that lacks a member is written again.", "Job", essential=True)
     overwrite: bool = setting(False, "Replace results that exist.", "Job", essential=True)
     shard: Shard | None = setting(None, "Refine part I of N, such as 1/8.", "Job", essential=True, metavar="I/N")
     manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model. Each part has a file.", "Job", metavar="FILE.jsonl")

@@ -292,7 +292,7 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
     if are_alike and synthetic == real:
         problems.append(
             f"--synthetic and --real are the same folder {config.real}; the method needs two domains; "
-            "part it with --include and --real-include"
+            "split it with --include and --real-include"
         )
     elif are_alike and (synthetic in real.parents or real in synthetic.parents):
         problems.append(f"--synthetic {config.synthetic} and --real {config.real}: one lies inside the other")
@@ -312,7 +312,7 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
     if ranks > 1 and config.batch_size % parts:
         halves = ", with half of each from history" if config.history_size else ""
         problems.append(
-            f"--batch-size {config.batch_size} is the total of {ranks} ranks and cannot be dealt out evenly{halves}; "
+            f"--batch-size {config.batch_size} is the total of {ranks} ranks and cannot be divided evenly{halves}; "
             f"give a multiple of {parts}"
         )
     if config.history_size > 0 and config.batch_size < 2:
@@ -328,9 +328,9 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
     if config.flip and config.labels not in ("auto", "off"):
         problems.append(f"--flip mirrors images, which --labels {config.labels} does not; leave one of them out")
     if config.lambda_reg == "auto" and not config.eval_every:
-        problems.append("--lambda auto goes by the measurements that --eval-every 0 switches off")
+        problems.append("--lambda auto needs the measurements that --eval-every 0 switches off")
     if config.fit is not None and config.size is None:
-        problems.append(f"--fit {config.fit} says how to meet --size, which is not given")
+        problems.append(f"--fit {config.fit} needs --size, which is not given")
     problems += [
         f"--psi {name}: neither one of {', '.join(PSI_NAMES)} nor a folder with config.json and model.safetensors"
         for name, _ in parse_psi(config.psi)

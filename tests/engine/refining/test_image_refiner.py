@@ -121,7 +121,7 @@ def test_floats_outside_the_range_are_refused_with_what_was_found(grey: Path) ->
     assert refiner(image, value_range=(-1, 1)).shape == (5, 6)
     with pytest.raises(DataError, match=r"from 0 to 255; wanted value_range \[-1, 1\]"):
         refiner(np.arange(256.0).reshape(16, 16), value_range=(-1, 1))
-    with pytest.raises(SettingsError, match=r"value_range \(0, 255\): there are \(0, 1\) and \(-1, 1\)"):
+    with pytest.raises(SettingsError, match=r"value_range \(0, 255\): wanted \(0, 1\) or \(-1, 1\)"):
         refiner(image, value_range=(0, 255))
 
 
@@ -165,7 +165,7 @@ def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> N
         simgan_cli.load_refiner(colour)(noise(4, 5))
     with pytest.raises(SettingsError, match="nowhere"):
         simgan_cli.load_refiner(tmp_path / "nowhere")
-    with pytest.raises(SettingsError, match="'fp16': there are auto, fp32 and bf16"):
+    with pytest.raises(SettingsError, match="'fp16': wanted auto, fp32 or bf16"):
         simgan_cli.load_refiner(grey, precision="fp16")
 
 

@@ -237,7 +237,7 @@ def test_the_conclusion_says_whether_refining_brought_domains_closer(
 
 def test_the_conclusion_claims_nothing_of_labels_that_were_not_measured() -> None:
     sentence = concluded([measured(9, 0.3, None)], "best").sentence
-    assert "in place" not in sentence and "too small to tell" in sentence
+    assert "in place" not in sentence and "too small to measure" in sentence
 
 
 def test_a_blank_that_is_close_to_real_images_is_not_exported() -> None:

@@ -79,7 +79,7 @@ def test_what_it_cannot_go_by_is_said(settings: dict[str, Any], tmp_path: Path) 
     with pytest.raises(SettingsError, match="12 in a domain are too few"):
         train(few, None, Quiet(), StopRequest())
     tiny = {name: write_images(tmp_path / f"6x6-{name}", 96, 4, (6, 6)) for name in ("synthetic", "real")}
-    with pytest.raises(SettingsError, match="images of 6x6 are too small to tell"):
+    with pytest.raises(SettingsError, match="images of 6x6 are too small for it"):
         train(resolve(settings | tiny), None, Quiet(), StopRequest())
     with pytest.raises(SettingsError, match="'much' is neither a number nor auto"):
         resolve(settings | {"lambda": "much"})

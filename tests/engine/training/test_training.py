@@ -455,7 +455,7 @@ def test_what_there_is_none_of_ours_to_resume_in_is_named(folders: dict[str, Any
         run(folders, resume="latest")
     folders["out"].mkdir()
     (folders["out"] / "config.json").write_text('{"model_type": "other"}')
-    with pytest.raises(SettingsError, match="holds something else"):
+    with pytest.raises(SettingsError, match="holds something other"):
         run(folders, resume="auto")
 
 

@@ -92,7 +92,7 @@ def open_model(place: str | Path, step: int | None = None) -> RefinerModel:
     there is no such thing, CheckpointError where it is incomplete, damaged or no refiner.
     """
     if step is not None and (is_address(place) or Path(place).suffix == ".onnx"):
-        raise SettingsError(f"--step {step}: {place} is not a run, which alone has several steps; leave it out")
+        raise SettingsError(f"--step {step}: {place} is not a run, and only runs have steps; leave it out")
     path = fetch(str(place)) if is_address(place) else Path(place)
     if path.suffix == ".onnx" and path.is_file():
         return _from_onnx(path)
@@ -103,7 +103,7 @@ def open_model(place: str | Path, step: int | None = None) -> RefinerModel:
     if run.is_run():
         return _from_checkpoint(checkpoint_of(run, step)) if step is not None else _from_export(_export_of(run))
     if step is not None:
-        raise SettingsError(f"--step {step}: {path} is not a run, which alone has several steps; leave it out")
+        raise SettingsError(f"--step {step}: {path} is not a run, and only runs have steps; leave it out")
     return _from_checkpoint(path) if (path / MANIFEST).is_file() else _from_export(path)
 
 
@@ -126,7 +126,7 @@ def _from_onnx(path: Path) -> RefinerModel:
 
 def _export_of(run: RunFolder) -> Path:
     if not (run.refiner / CONFIG).is_file():
-        raise CheckpointError(f"{run.root}: this run has exported no refiner yet; train on to its first checkpoint")
+        raise CheckpointError(f"{run.root}: this run has exported no refiner yet; resume it until its first checkpoint")
     return run.refiner
 
 

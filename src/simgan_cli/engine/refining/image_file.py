@@ -151,7 +151,7 @@ def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -
     except Exception as error:  # a damaged file may hold anything beside its pixels
         if is_shortage(error):
             raise
-        why = error if isinstance(error, OSError | ValueError) else "what stands beside its pixels is damaged"
+        why = error if isinstance(error, OSError | ValueError) else "its metadata is damaged"
         raise UnreadableImage(picture.path, f"cannot be written as {name.upper()} ({why})") from error
 
 

@@ -120,7 +120,7 @@ class ImageRefiner:
                 raise DataError(f"a PIL image of mode {images.mode}; convert it to one of {', '.join(PIL_MODES)}")
             return Image.fromarray(self(np.asarray(images)))
         if value_range not in RANGES:
-            raise SettingsError(f"value_range {value_range}: there are {RANGES[0]} and {RANGES[1]}")
+            raise SettingsError(f"value_range {value_range}: wanted {RANGES[0]} or {RANGES[1]}")
         if isinstance(images, Tensor):
             batch = images.detach().cpu()
             batch = batch[None] if batch.ndim == 3 else batch

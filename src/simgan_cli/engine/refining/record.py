@@ -53,7 +53,7 @@ def _mixture(earlier: dict[str, Any], record: dict[str, Any]) -> str:
     """Return what results of the settings in `record` would stand beside; "" where all are of the same."""
     if earlier.get(REPLACING):
         return (
-            "holds results of two settings, or does not tell which ones (an --overwrite was cut short or done in "
+            "holds results of two settings, or does not name them (an --overwrite was cut short or done in "
             f"parts, or {RECORD} is damaged)"
         )
     different = [

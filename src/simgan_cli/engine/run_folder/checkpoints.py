@@ -21,13 +21,13 @@ def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
     checkpoint or a run) fail if there is nothing. Raises SettingsError or CheckpointError.
     """
     if not run.is_run() and not run.is_empty_or_ours():
-        raise SettingsError(f"--out {run.root}: holds something else than a run of simgan; choose another folder")
+        raise SettingsError(f"--out {run.root}: holds something other than a run of simgan; choose another folder")
     existing = run.existing_checkpoints()
     if resume not in (None, "auto", "latest"):
         return _checkpoint_at(Path(resume), run)
     if resume is None and existing:
         raise SettingsError(
-            f"--out {run.root}: holds a run at step {step_of(existing[-1])}; --resume auto goes on with it, "
+            f"--out {run.root}: holds a run at step {step_of(existing[-1])}; --resume auto resumes it, "
             "or choose another folder"
         )
     if resume == "latest" and not existing:
@@ -48,8 +48,8 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
     # Going back would drop later ones, again each time that a command is rerun.
     if existing and step_of(existing[-1]) > verify_checkpoint(checkpoint)["step"]:  # whatever its name
         raise SettingsError(
-            f"--resume {path}: its run has checkpoints up to step {step_of(existing[-1])}, and --resume auto goes on "
-            "from there; to train from this one again, give another --out, or delete the later ones first"
+            f"--resume {path}: its run has checkpoints up to step {step_of(existing[-1])}, and --resume auto resumes "
+            "there; to train from this one again, give another --out, or delete the later ones first"
         )
     return checkpoint
 
@@ -66,7 +66,7 @@ def checkpoint_of(run: RunFolder, step: int | None) -> Path:
     """Return the run's checkpoint at `step`, or its newest. Raises CheckpointError where it does not exist."""
     existing = run.existing_checkpoints()
     if not existing:
-        raise CheckpointError(f"{run.root}: this run has no checkpoint yet; train on to its first (--save-every)")
+        raise CheckpointError(f"{run.root}: this run has no checkpoint yet; resume it until its first (--save-every)")
     if step is None:
         return existing[-1]
     if run.checkpoint(step) not in existing:
@@ -88,7 +88,7 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """
     advice = (
         f"use an older checkpoint of {folder.parent} (delete this one, and simgan train --resume auto does), or start "
-        "anew in another --out"
+        "again in another --out"
     )
     try:
         files = parse_json((folder / MANIFEST).read_bytes())["files"]
@@ -129,7 +129,7 @@ def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     now = settings_of(config)
     different = [
         f"--{key.replace('_', '-')}: the run has {_shown(before[key])}, now {_shown(now[key])}; "
-        "leave it out to go on, or choose another --out"
+        "leave it out to resume, or choose another --out"
         for key, field in TrainConfig.fields_by_key().items()
         if not extra_of(field)["changeable"] and before[key] != now[key]
     ]

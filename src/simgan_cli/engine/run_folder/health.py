@@ -92,7 +92,7 @@ RULES = (
     ),
     Rule(
         "history not in use", 50, ("loss_adversarial",), lambda line: "accuracy_history" not in line,
-        "no image from history is among the discriminator's",
+        "the discriminator sees no image from history",
         "the discriminator sees the current refiner alone and forgets earlier artefacts",
         "set --history-size to 100 batches (the paper: 7.8 degrees with history, 12.2 without)",
     ),
@@ -282,13 +282,15 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
             "depends on the complete image: the refiner can repaint what labels name",
             "do not train on them unless simgan eval-gaze shows that they help; lower --refiner-blocks",
         )
-    labels = "with labels in place" if "label_drift" in line else "(images are too small to tell whether labels moved)"
+    labels = (
+        "with labels in place" if "label_drift" in line else "(images are too small to measure whether labels moved)"
+    )
     labels += " and readable" if "label_error_refined" in line else ""
     return Conclusion(
         True,
         f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
         f"ones) {labels}, by the refiner of step {line['step']:,}",
-        "whether a model trained on them is better, only labelled real images can tell: simgan eval-gaze",
+        "whether a model trained on them is better, only labelled real images can show: simgan eval-gaze",
     )
 
 

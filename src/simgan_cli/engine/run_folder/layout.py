@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.1  # the most for which `is_locked` may be kept waiting by anot
 LAYOUT = {
     "config.json": "the resolved settings",
     "metrics.jsonl": "a line of numbers every --log-every steps",
-    "log.txt": "what the terminal said",
+    "log.txt": "all lines of progress",
     "samples/step-00000250.png": "synthetic | refined | difference | real, every --sample-every steps",
     "checkpoints/step-00000100/": "everything to resume from, every file with its SHA-256; the newest --keep stay",
     "refiner/": "the refiner alone, shaped as a Hugging Face Hub folder; tones.safetensors is for refine --match",

@@ -53,7 +53,7 @@ METRICS = {
     "label_error_synthetic": Field(_EVALUATED, "error of that estimator on held-out renders, in degrees or pixels"),
     "label_error_refined": Field(_EVALUATED, "the same after refining: larger where refining hides what labels name"),
     "window": Field(_EVALUATED, "share of an image that a refined pixel depends on; 1 can repaint what it shows"),
-    "two_sample": Field(_LAST, "accuracy of a fresh classifier that tells refined from real; 0.5 is chance"),
+    "two_sample": Field(_LAST, "accuracy of a fresh classifier that separates refined from real; 0.5 is chance"),
     "two_sample_low": Field(_LAST, "lower end of its 95% interval"),
     "two_sample_high": Field(_LAST, "upper end of it"),
     "images_per_second": Field(_ALL, "mini-batches times batch size, over the time since the last line"),

@@ -287,7 +287,7 @@ def held_out_of(config: TrainConfig, counts: dict[str, int], shape: tuple[int, i
         )
     if config.lambda_reg == "auto" and min(shape[1:]) < MIN_SIDE_PIXELS:
         raise SettingsError(
-            f"--lambda auto looks at how far labels move, and images of {shape[1]}x{shape[2]} are too small to tell "
+            f"--lambda auto measures how far labels move, and images of {shape[1]}x{shape[2]} are too small for it "
             f"(wanted: sides of {MIN_SIDE_PIXELS} or more); give a number"
         )
     return held_out

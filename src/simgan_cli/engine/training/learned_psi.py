@@ -53,13 +53,13 @@ def check_psi(spec: str, shape: tuple[int, int, int]) -> None:
         wanted = network.settings.get("channels", 1)  # estimators have no such setting: they read grey images
         if wanted != channels:
             raise SettingsError(
-                f"--psi {folder}: its network takes images of {wanted} channels, and these have {channels}; take "
-                f"another one, or bring the images to its form with --channels {wanted}"
+                f"--psi {folder}: its network takes images of {wanted} channels, and these have {channels}; choose "
+                f"another one, or convert the images with --channels {wanted}"
             )
         try:
             _frozen(network, meta)(torch.zeros(1, *shape, device=meta))
         except RuntimeError as error:
             raise SettingsError(
-                f"--psi {folder}: images of {height}x{width} are too small for its network; take another one, or bring "
-                "them to a larger --size"
+                f"--psi {folder}: images of {height}x{width} are too small for its network; choose another one, or a "
+                "larger --size"
             ) from error

@@ -35,9 +35,7 @@ def to_vectors(angles: NDArray[np.float64], label_format: LabelFormat, source: P
     if label_format.degrees:
         angles = np.radians(angles)
     elif np.isfinite(largest) and largest > np.pi + 1e-6:
-        raise DataError(
-            f"{source}: angles up to {largest:.1f}: degrees; say so with --degrees, or convert them to radians"
-        )
+        raise DataError(f"{source}: angles up to {largest:.1f} are degrees; pass --degrees, or convert them to radians")
     vectors = vectors_from_angles(angles, label_format.convention)
     return facing_camera(vectors) if label_format.convention == "xgaze" else vectors
 
