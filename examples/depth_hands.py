@@ -25,16 +25,17 @@ NEAREST = 6554  # a tenth of the range between background and hand, so that no r
 Depth = NDArray[np.uint16]
 
 
-def scaled(depth: Depth) -> tuple[Depth, float]:
+def scaled(depth: Depth, nearest: float | None = None) -> tuple[Depth, float]:
     """Return depth in mm as NEAREST to 65535 within the hand and BACKGROUND elsewhere, and its nearest mm.
 
-    Raises ValueError for an image without a measured point.
+    By default that is the nearest measured point. Raises ValueError for an image without one.
     """
-    measured = depth[depth > 0]
-    if not measured.size:
-        raise ValueError("no measured point")
-    nearest = float(measured.min())
-    hand = (depth > 0) & (depth <= nearest + RANGE)
+    if nearest is None:
+        measured = depth[depth > 0]
+        if not measured.size:
+            raise ValueError("no measured point")
+        nearest = float(measured.min())
+    hand = (depth > 0) & (depth >= nearest) & (depth <= nearest + RANGE)
     levels = NEAREST + (depth - nearest) / RANGE * (65535 - NEAREST)
     return np.where(hand, np.rint(levels), BACKGROUND).astype(np.uint16), nearest
 

@@ -1,5 +1,6 @@
 """The examples run, on tiny settings."""
 
+import csv
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
@@ -130,6 +132,56 @@ def test_depth_images_of_hands(tmp_path: Path) -> None:
         assert (after[~hand] == 0).mean() > 0.9
     settings = json.loads((out / "run" / "config.json").read_text())["settings"]
     assert (settings["preset"], settings["refiner_kernel"], settings["psi"]) == ("hands", 7, "identity")
+
+
+def write_nyu(folder: Path, frames: int) -> None:
+    """Write discs for hands in the layout of NYU's release, 60x80 instead of 480x640."""
+    rng = np.random.default_rng(frames)
+    y, x = np.mgrid[:60, :80]
+    joints = np.empty((3, frames, 36, 3))
+    for view, frame in np.ndindex(3, frames):
+        centre, distance = rng.uniform((25, 20), (55, 40)), rng.uniform(700, 900)
+        joints[view, frame] = [*centre, distance]
+        joints[view, frame, 3] += (5, 0, 0)
+        hand = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < 12**2
+        synthetic = np.where(hand, distance + (x - centre[0]), 0)
+        real = np.where(hand & (rng.random(x.shape) > 0.1), synthetic + rng.normal(0, 2, x.shape), 1500)
+        for kind, depth in (("synthdepth", synthetic), ("depth", real)):
+            packed = depth.astype(np.uint16)
+            colour = np.stack([np.zeros_like(packed), packed >> 8, packed & 255], axis=-1).astype(np.uint8)
+            Image.fromarray(colour).save(folder / f"{kind}_{view + 1}_{frame + 1:07}.png")
+    scipy.io.savemat(folder / "joint_data.mat", {"joint_uvd": joints, "joint_xyz": joints})
+
+
+def test_the_papers_hands(tmp_path: Path) -> None:
+    for part, frames in (("train", 3), ("test", 2)):
+        (tmp_path / "nyu" / part).mkdir(parents=True)
+        write_nyu(tmp_path / "nyu" / part, frames)
+    out = tmp_path / "out"
+    tiny = {"SIMGAN_TRAIN_SIZE": "32x32", "SIMGAN_TRAIN_REFINER_BLOCKS": "1", "SIMGAN_TRAIN_REFINER_WIDTH": "2"}
+    run_example("paper_hands.sh", tmp_path / "nyu", out, "1 3", **tiny)
+    with Image.open(out / "train" / "synthetic" / "3_0000002.png") as image:
+        levels = np.asarray(image, dtype=int)
+    assert levels.shape == (224, 224)
+    with (out / "train" / "synthetic" / "labels.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["file"] for line in lines] == [f"{view}_{frame:07}.png" for view in (1, 3) for frame in (1, 2, 3)]
+    x, y, moved = (float(lines[0][name]) for name in ("F1_KNU3_A_x", "F1_KNU3_A_y", "F1_KNU2_B_x"))
+    assert (x, y) == pytest.approx((112, 112), abs=5)  # the disc's centre is that of the window, to half a pixel
+    side = 224 * 5 / (moved - x)  # the second joint lies 5 pixels of the release to the right
+    assert side == pytest.approx(2 * 12 + 2 * 10, abs=1.1)
+    assert ((levels > 0).mean()) == pytest.approx(np.pi * 12**2 / side**2, rel=0.05)
+    assert levels[levels > 0].min() > 6553  # a gap to the background
+    document = json.loads((out / "table" / "results.json").read_text())
+    assert (document["test"]["images"], len(document["points"])) == (2, 14)
+    assert [row["name"] for row in document["rows"] if row["estimator"] == "resnet"] == [
+        "synthetic",
+        "refined",
+        "oracle",
+    ]
+    settings = json.loads((out / "run" / "config.json").read_text())["settings"]
+    assert (settings["preset"], settings["refiner_kernel"], settings["target"]) == ("hands", 7, "points")
+    assert (out / "run" / "estimator").is_dir()
 
 
 def test_the_method_in_plain_pytorch(tmp_path: Path) -> None:

@@ -42,11 +42,12 @@ from simgan_cli.engine.runtime.device import prepare_process, resolve_device, re
 from simgan_cli.files import atomic_directory, atomic_file, write_atomic
 from simgan_cli.gaze.baselines import make_baseline
 from simgan_cli.gaze.estimator_training import Schedule, fit, predict
-from simgan_cli.gaze.labels import UNIT, Grey, LabelFormat, LabelledImages, Target
+from simgan_cli.gaze.labels import UNIT, Grey, LabelFormat, LabelledImages
 from simgan_cli.gaze.preparation import load_estimator, refined_by
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.scores import errors_of, gap_share, interval_of
 from simgan_cli.pictures.grid import sheet
+from simgan_cli.settings.base import Target
 from simgan_cli.settings.eval_gaze import BaselineName
 
 JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]

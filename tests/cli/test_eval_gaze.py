@@ -85,9 +85,10 @@ def test_a_model_is_compared_with_what_it_refines(evaluated: Evaluated) -> None:
     assert set(document["verdict"]) == VERDICT
     assert set(document["content"]) == documented("Labels of the photographs")
     by_name = {row["name"]: row for row in document["rows"]}
-    assert set(document["rows"][0]) == documented("Rows of errors")
+    assert set(document["rows"][0]) | {"points"} == documented("Rows of errors")
     rows = read_csv(out / "predictions.csv")
-    assert set(rows[0]) | {"x", "y", "error_px"} == documented("predictions.csv")
+    of_points = {"x", "y", "error_px", "NAME_x", "NAME_y", "predicted_NAME_x", "predicted_NAME_y"}
+    assert set(rows[0]) | of_points == documented("predictions.csv")
     refined = [float(row["error_deg"]) for row in rows if row["row"] == "refined/resnet"]
     assert len(refined) == 2 * 20
     assert np.isclose(np.mean(refined), by_name["refined"]["mean"], atol=1e-5)

@@ -8,8 +8,9 @@ import torch
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.estimator_training import Schedule, fit, held_out, nearest_neighbours, predict, predict_mean
-from simgan_cli.gaze.labels import LabelledImages, Target
+from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.scores import errors_of
+from simgan_cli.settings.base import Target
 from tests.gaze.helpers import discs
 
 CPU = torch.device("cpu")
@@ -54,6 +55,34 @@ def test_the_same_seed_gives_the_same_estimator() -> None:
     first, again, other = (fit("resnet", train, seed, schedule, CPU).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.0.weight"], other["head.0.weight"])
+
+
+def test_one_point_is_learned_as_the_pupil_is_to_the_digit() -> None:
+    pupils, schedule = eyes(40, 1, "pupil"), Schedule(4, 8, 1e-3, "fp32")
+    points = replace(pupils, target="points", points=("pupil",))
+    of_pupil, of_point = (
+        predict(fit("resnet", images, 0, schedule, CPU), images.pixels, CPU, "fp32") for images in (pupils, points)
+    )
+    assert np.array_equal(of_pupil, of_point)
+    assert np.array_equal(
+        nearest_neighbours(pupils, pupils.pixels, CPU), nearest_neighbours(points, points.pixels, CPU)
+    )
+
+
+def test_missing_points_have_no_part_in_the_loss() -> None:
+    network = Estimator("resnet", 12, 20, "points", ("tip", "root"))
+    output = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.9, 0.9], [0.0, 0.0, 0.0, 0.0]])
+    targets = torch.tensor([[0.1, 0.1, 0.3, 0.6], [0.5, 0.2, torch.nan, torch.nan], [torch.nan] * 4])
+    # by hand: (0.1^2 + 0.2^2) / 2 points, 0.3^2 / 1 point, none
+    torch.testing.assert_close(network.squared_errors(output, targets), torch.tensor([0.025, 0.09, 0.0]))
+
+
+def test_neighbours_and_the_mean_leave_missing_points_out() -> None:
+    images, missing = eyes(40, 1, "pupil"), [np.nan, np.nan]
+    targets = np.concatenate([images.targets, np.where(np.arange(40)[:, None] % 2, images.targets, missing)], axis=1)
+    points = replace(images, target="points", points=("a", "b"), targets=targets)
+    assert np.allclose(predict_mean(points, 1)[0, 2:], images.targets[1::2].mean(axis=0))
+    assert np.isfinite(nearest_neighbours(points, points.pixels, CPU)).all()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from PIL import Image
 
 from simgan_cli.engine.export.network_folder import load_network, read_json
 from simgan_cli.engine.method.gaze_estimator import Estimator
+from simgan_cli.errors import DataError
 from simgan_cli.gaze.estimator_training import predict
 from simgan_cli.gaze.evaluation import run
 from simgan_cli.gaze.preparation import Evaluation, prepare
@@ -31,6 +32,50 @@ def evaluate(**settings: Any) -> tuple[Evaluation, dict[str, Any]]:
     """Return an evaluation at its end, and results.json."""
     evaluation = prepare(EvalGazeConfig.model_validate(SMALL | settings))
     return evaluation, run(evaluation, lambda *_: None)
+
+
+def test_one_point_is_measured_as_the_pupil_is_to_the_digit(tmp_path: Path) -> None:
+    train, test = write_csv(tmp_path / "train", 40, 1), write_csv(tmp_path / "test", 10, 2, persons=2)
+    both = [
+        evaluate(train=f"a={train}", test=test, out=tmp_path / target, target=target, photos=test)[1]
+        for target in ("pupil", "points")
+    ]
+    for pupil, points in zip(*(document["rows"] for document in both), strict=True):
+        assert points["points"]["pupil"]["mean"] == points["mean"]
+        assert {key: points[key] for key in pupil if key != "within"} == {
+            key: pupil[key] for key in pupil if key != "within"
+        }
+        assert pupil["within"].items() <= points["within"].items()
+    assert both[0]["content"] == both[1]["content"]
+
+
+def test_points_that_are_missing_here_and_there_are_measured(tmp_path: Path) -> None:
+    for number, (name, count) in enumerate([("train", 30), ("test", 8)]):
+        folder = write_csv(tmp_path / name, count, number)
+        centres = discs(count, number)[2]
+        points = {"centre": centres, "right": np.add(centres, (6, 0))}
+        rows = [
+            {"file": f"{n}.png"} | {
+                f"{point}_{axis}": "" if point == "right" and n % 3 == 0 else at[n, place]
+                for point, at in points.items() for place, axis in enumerate("xy")
+            }
+            for n in range(count)
+        ]  # fmt: skip
+        write_table(folder / "labels.csv", rows)
+    out = tmp_path / "out"
+    settings = {"train": f"a={tmp_path / 'train'}", "test": tmp_path / "test", "target": "points"}
+    _, document = evaluate(**settings, estimator=["resnet", "knn"], out=out)
+    assert document["points"] == ["centre", "right"]
+    assert all(np.isfinite(row["mean"]) and set(row["points"]) == {"centre", "right"} for row in document["rows"])
+    with (out / "predictions.csv").open() as file:
+        first, *_ = csv.DictReader(file)
+    assert (first["right_x"], first["error_px"] != "", float(first["predicted_right_x"]) > 0) == ("", True, True)
+    page = (out / "report.html").read_text()
+    assert "Error by point" in page
+    estimator = f"b={out / 'estimators' / 'a-resnet-seed0'}"
+    (tmp_path / "test" / "labels.csv").write_text("file,pupil_x,pupil_y\n0.png,9,9\n")
+    with pytest.raises(DataError, match=r"b: reads the points centre, right, and .*test has pupil; give another"):
+        evaluate(test=tmp_path / "test", target="points", load=estimator, out=tmp_path / "loaded")
 
 
 def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def run_with_estimator(folder: Path, preprocess: str = "none", target: str = "ga
     run = folder / "run"
     write_refiner(run / "refiner")
     write_json(run / "config.json", {"schema": "simgan.run/1"})
-    estimator = Estimator("resnet", HEIGHT, WIDTH, target)
+    estimator = Estimator("resnet", HEIGHT, WIDTH, target, ("tip",) if target == "points" else ())
     save_network(run / "estimator", estimator, {"made_of": {"preprocess": preprocess}}, {})
     return run
 
@@ -195,6 +195,7 @@ def test_the_estimator_of_a_run_has_a_row(folder: Path, tmp_path: Path) -> None:
         ({}, {"preprocess": "equalize"}, "trained along with --preprocess equalize"),
         ({}, {"target": "pupil"}, "trained along with --target pupil"),
         ({"size": "40x60"}, {}, "trained along with --size 35x55"),
+        ({"target": "points"}, {"target": "points"}, "trained along with the points tip"),
     ],
     ids=str,
 )

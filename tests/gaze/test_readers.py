@@ -1,5 +1,6 @@
 """Labels as published and as programs save them; what cannot be read is named."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from PIL import Image
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import angles_from_vectors
-from simgan_cli.gaze.labels import LabelFormat
+from simgan_cli.gaze.labels import LabelFormat, check_points
 from simgan_cli.gaze.layouts.unityeyes import eye_window, parse_vector
 from simgan_cli.gaze.readers import read
 from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
 from tests.helpers import SHARED, needs_shared_data, write_images
 
-GAZE, PUPIL = LabelFormat(), LabelFormat(target="pupil")
+GAZE, PUPIL, POINTS = LabelFormat(), LabelFormat(target="pupil"), LabelFormat(target="points")
 EYES = np.zeros((2, 9, 15), np.uint8)
 
 
@@ -40,6 +41,113 @@ def test_csv_npz_and_unityeyes_of_the_same_eyes_agree(tmp_path: Path) -> None:
             eyes = read(path, label_format)
             assert np.array_equal(eyes.pixels, images), path
             assert np.allclose(eyes.targets, wanted, atol=1e-5), path
+
+
+# Points
+
+
+def write_hands(folder: Path) -> Path:
+    """Write three images of 20x30."""
+    folder.mkdir()
+    for name in "abc":
+        Image.fromarray(np.full((20, 30), ord(name), np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("x0,y0,x1,y1", ("0", "1")),
+        ("tip_x,tip_y,root_x,root_y", ("tip", "root")),
+        ("x0,y0,root_x,root_y", ("0", "root")),
+    ],
+)
+def test_points_of_a_table_are_named_by_its_header_and_may_be_missing(
+    tmp_path: Path, header: str, names: tuple[str, ...]
+) -> None:
+    folder = write_hands(tmp_path / "hands")
+    (folder / "labels.csv").write_text(f"file,{header},skin\na,1,2,3.5,4,x\nb,5,6,,nan,x\nc,nan,,,,x\n")
+    hands = read(folder, POINTS)
+    assert (hands.points, hands.files) == (names, ["a.png", "b.png"])
+    np.testing.assert_array_equal(hands.targets, [[1, 2, 3.5, 4], [5, 6, np.nan, np.nan]])
+    assert hands.warnings == [f"{folder}: 1 images have no point; left out"]
+    half = read(folder, LabelFormat(target="points", size=(10, 15)))
+    np.testing.assert_array_equal(half.targets, hands.targets / 2)
+
+
+def test_a_table_without_points_and_points_that_differ_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"wanted file, and x0,y0,x1,y1,\.\.\. or NAME_x,NAME_y"):
+        read(table_of(write_hands(tmp_path / "none"), "file,pitch,yaw\na,1,2\n"), POINTS)
+    one = read(table_of(write_hands(tmp_path / "one"), "file,tip_x,tip_y\na,1,2\n"), POINTS)
+    other = read(table_of(write_hands(tmp_path / "other"), "file,root_x,root_y\na,1,2\n"), POINTS)
+    with pytest.raises(DataError, match=r"other has the 1 points root, and .*one the 1 points tip; give the same"):
+        check_points(other, one)
+
+
+def table_of(folder: Path, content: str) -> Path:
+    """Write labels.csv into a folder and return that."""
+    (folder / "labels.csv").write_text(content)
+    return folder
+
+
+COCO: dict[str, Any] = {
+    "images": [{"id": number, "file_name": f"{name}.png"} for number, name in enumerate("abc")],
+    "categories": [{"id": 1, "name": "hand", "keypoints": ["tip", "root"]}],
+    "annotations": [
+        {"image_id": 0, "category_id": 1, "keypoints": [1, 2, 2, 3, 4, 1]},
+        {"image_id": 2, "category_id": 1, "keypoints": [0, 0, 0, 7, 8, 2]},
+        {"image_id": 1, "category_id": 1, "bbox": [0, 0, 3, 3]},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ["hand_keypoints.json", "_annotations.coco.json", "annotations/person_keypoints.json"])
+def test_coco_keypoints_are_centres_of_pixels_and_v_0_is_missing(tmp_path: Path, name: str) -> None:
+    folder = write_hands(tmp_path / "hands")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(json.dumps(COCO))
+    hands = read(folder, POINTS)
+    assert (hands.reader, hands.points, hands.files) == ("coco", ("tip", "root"), ["a.png", "c.png"])
+    np.testing.assert_array_equal(hands.targets, [[1.5, 2.5, 3.5, 4.5], [np.nan, np.nan, 7.5, 8.5]])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"images": None}, "not COCO keypoints"),
+        ({"annotations": [COCO["annotations"][0]] * 2}, "a.png stand there more than once"),
+        ({"annotations": [{"image_id": 0, "category_id": 1, "keypoints": [1, 2]}]}, "not COCO keypoints"),
+        ({"categories": [{"id": 1, "keypoints": ["tip"]}]}, "2 keypoints in an annotation, and 1 names"),
+    ],
+    ids=str,
+)
+def test_other_json_than_coco_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    folder = write_hands(tmp_path / "hands")
+    (folder / "keypoints.json").write_text(json.dumps(COCO | change))
+    with pytest.raises(DataError, match=says):
+        read(folder, POINTS)
+
+
+def test_unityeyes_landmarks_lie_where_the_crop_shows_them(tmp_path: Path) -> None:
+    images, gaze, centres = discs(2, 1)
+    folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
+    for path in folder.glob("*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"caruncle_2d": ["(300.0, 280.0, 9.0)"]}))  # the crop's upper left corner
+    eyes = read(folder, POINTS)
+    names = ("interior_margin_0", "interior_margin_1", "caruncle_0", "iris_0", "iris_1")
+    assert eyes.points == names
+    np.testing.assert_allclose(eyes.targets[:, 4:6], 0, atol=1e-5)
+    np.testing.assert_allclose(eyes.targets[:, 6:8], centres - (3, 0), atol=1e-5)
+
+
+def test_points_of_an_npz_are_rows_of_pairs(tmp_path: Path) -> None:
+    points = np.arange(12.0).reshape(2, 3, 2)
+    points[1, 0, 0] = np.nan
+    np.savez(tmp_path / "hands.npz", x=np.zeros((2, 20, 30), np.uint8), points=points)
+    hands = read(tmp_path / "hands.npz", POINTS)
+    assert hands.points == ("0", "1", "2")
+    np.testing.assert_array_equal(hands.targets, [[0, 1, 2, 3, 4, 5], [np.nan, np.nan, 8, 9, 10, 11]])
 
 
 # MPIIGaze
@@ -230,7 +338,7 @@ def test_other_sizes_take_the_pupil_along(tmp_path: Path) -> None:
 def test_most_pupils_outside_their_images_are_refused(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "csv", 3, 1)
     (folder / "labels.csv").write_text("file,pupil_x,pupil_y\n0.png,1,1\n1.png,1,900\n2.png,-1,1\n")
-    with pytest.raises(DataError, match=r"2 pupil centres lie outside their image \(1\.png\); wanted pixels"):
+    with pytest.raises(DataError, match=r"2 points lie outside their image \(1\.png\); wanted pixels"):
         read(folder, PUPIL)
 
 

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from simgan_cli.gaze.scores import Result, compare, interval, mirrored_axes, summary, with_seeds
+from simgan_cli.gaze.labels import LabelledImages
+from simgan_cli.gaze.scores import Result, compare, interval, mirrored_axes, result_of, summary, with_seeds
 
 
 def row(errors: object, name: str = "a", predictions: object = None) -> Result:
@@ -10,11 +13,27 @@ def row(errors: object, name: str = "a", predictions: object = None) -> Result:
 
 
 def test_a_summary_by_hand() -> None:
-    result = summary(row([[1, 2, 6, 11], [3, 4, 8, 13]]), "gaze", ["x", "x", "y", "y"], 200)
+    eyes = LabelledImages(
+        Path("d"), "csv", "gaze", np.zeros((4, 2, 2), np.uint8), np.ones((4, 3)), list("abcd"), ["x", "x", "y", "y"]
+    )
+    result = summary(row([[1, 2, 6, 11], [3, 4, 8, 13]]), eyes, 200)
     assert (result["mean"], result["median"], result["seed_means"]) == (6, 5, [5, 7])
     assert result["seed_sd"] == pytest.approx(np.sqrt(2))
     assert result["within"] == {"3": 3 / 8, "5": 0.5, "7": 5 / 8, "10": 6 / 8, "13": 1, "15": 1, "20": 1}
     assert result["persons"] == {"x": 2.5, "y": 9.5}
+
+
+def test_points_count_one_by_one_and_missing_ones_do_not() -> None:
+    true = np.array([[10, 10, 20, 20], [10, 10, np.nan, np.nan]])
+    hands = LabelledImages(
+        Path("d"), "csv", "points", np.zeros((2, 30, 30), np.uint8), true, ["a", "b"], points=("tip", "root")
+    )
+    predictions = [np.array([[13, 14, 20, 21], [10, 16, 0, 0]]), np.array([[10, 10, 20, 20], [10, 10, 5, 5]])]
+    result = summary(result_of("raw", "cnn", 9, predictions, hands), hands, 200)  # distances 5, 1; 6, and 0, 0; 0
+    assert (result["mean"], result["seed_means"]) == (pytest.approx((3 + 6 + 0 + 0) / 4), [4.5, 0])
+    assert result["within"] == pytest.approx({"1": 4 / 6, "2": 4 / 6, "3": 4 / 6, "5": 5 / 6, "10": 1})
+    assert result["points"]["tip"]["mean"] == (5 + 6 + 0 + 0) / 4
+    assert result["points"]["root"] == {"mean": 0.5, "within": {"1": 1, "2": 1, "3": 1, "5": 1, "10": 1}}
 
 
 def test_the_interval_is_that_of_the_mean() -> None:

@@ -40,12 +40,25 @@ def test_pupils_of_a_table_are_fractions_of_the_image(tmp_path: Path) -> None:
     np.testing.assert_allclose(labels.of(["3.png"])[0], centres[3] / (WIDTH, HEIGHT), atol=1e-6)
 
 
+def test_points_are_fractions_of_the_image_and_may_be_missing(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "hands", 2, 1)
+    rows = [
+        {"file": "0.png", "tip_x": 5.5, "tip_y": 7, "root_x": "", "root_y": 3},
+        {"file": "1.png", "tip_x": 11, "tip_y": 14, "root_x": 22, "root_y": 35},
+    ]
+    write_table(folder / "labels.csv", rows)
+    labels, _ = read(folder, target="points")
+    assert labels.points == ("tip", "root")
+    expected = [[0.1, 0.2, np.nan, np.nan], [0.2, 0.4, 0.4, 1.0]]
+    np.testing.assert_allclose(labels.of(["0.png", "1.png"]), expected, atol=1e-6)
+
+
 def test_unityeyes_gives_gaze_and_no_pupils(tmp_path: Path) -> None:
     images, gaze, centres = discs(3, 2)
     folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
     labels, _ = read(folder)
     np.testing.assert_allclose(labels.of(["2.png"])[0], gaze[1], atol=1e-6)
-    with pytest.raises(DataError, match="pupils of UnityEyes belong to crops"):
+    with pytest.raises(DataError, match="points of UnityEyes belong to crops"):
         read(folder, labels="unityeyes", target="pupil")
 
 

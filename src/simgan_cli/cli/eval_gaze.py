@@ -15,6 +15,8 @@ from simgan_cli.settings.eval_gaze import EvalGazeConfig, only_on_curve
 if TYPE_CHECKING:
     from simgan_cli.gaze.preparation import Evaluation
 
+POINT_LIMIT = "5"  # pixels, as in the paper's Table 4
+
 
 @with_settings(EvalGazeConfig)
 def eval_gaze(
@@ -28,7 +30,7 @@ def eval_gaze(
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Measure what refining does to a gaze or pupil estimator.
+    """Measure what refining does to an estimator of gaze, pupils or other points.
 
         simgan eval-gaze --train raw=renders/ --model run --test eyes/ -o results
 
@@ -88,10 +90,13 @@ def _print(document: dict[str, Any]) -> None:
     names = _names(rows)
     if document["content"] is not None and document["content"]["differs"]:
         stdout.print(document["content"]["sentence"])
-    title = f"{document['target']} error on {document['test']['images']:,} test images, {unit}"
+    title = f"{document['target'].removesuffix('s')} error on {document['test']['images']:,} test images, {unit}"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("trained on", overflow="fold", min_width=13)
-    for heading in ("mean", "95%", "to best free", "gap closed"):
+    headings = ["mean", "95%", "to best free", "gap closed"]
+    if document["points"]:
+        headings.append(f"within {POINT_LIMIT} px")
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in zip(names, rows, strict=True):
         free, gap = row["to_best_free"], row["gap_closed"]
@@ -101,6 +106,7 @@ def _print(document: dict[str, Any]) -> None:
             "{:.2f}-{:.2f}".format(*row["ci95"]),
             "{:+.2f} ({:.2f}, {:.2f})".format(free["difference"], *free["ci95"]) if free else "",
             "{:.2f} ({:.2f}, {:.2f})".format(gap["share"], *gap["ci95"]) if gap else "",
+            *([f"{row['within'][POINT_LIMIT]:.1%}"] if document["points"] else []),
         )
     stdout.print(table)
     for name, row in zip(names, rows, strict=True):

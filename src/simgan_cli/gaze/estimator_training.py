@@ -78,7 +78,7 @@ def fit(
         )
     with INITIALISING:
         torch.manual_seed(seed)
-        network = Estimator(architecture, *images.size, images.target)
+        network = Estimator(architecture, *images.size, images.target, images.points)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), schedule.learning_rate, fused=True)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.steps)
@@ -99,14 +99,14 @@ def fit(
         network.train()
         with casting():
             output = network(to_network(pixels[batch]).contiguous(memory_format=torch.channels_last))
-        loss = (output - targets[batch]).square().sum(dim=1).mean()
+        loss = network.squared_errors(output, targets[batch]).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         decay.step()
         progress(step, schedule.steps)
         if step % every == 0 or step == schedule.steps:
-            errors = (_outputs(network, pixels[stop_index], casting) - targets[stop_index]).square().sum(1)
+            errors = network.squared_errors(_outputs(network, pixels[stop_index], casting), targets[stop_index])
             error = float((errors * stop_weights).mean())
             if not np.isfinite(error):
                 raise DivergedError(f"training on {images.source} gave no finite error; lower --lr")
@@ -136,19 +136,23 @@ def _an_epoch(images: LabelledImages, train: NDArray[np.int64], draws: torch.Gen
 
 
 def predict(network: Estimator, pixels: NDArray[np.uint8], device: torch.device, precision: str) -> Targets:
-    """Return unit vectors N x 3, or pupil centres N x 2 in pixels, of images N x H x W of the network's size."""
+    """Return unit vectors N x 3, or K points N x 2K in pixels, of images N x H x W of the network's size."""
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     tensor = torch.from_numpy(pixels)[:, None].to(device)
     output = _outputs(network, tensor, autocast(precision, device)).cpu().double().numpy()
-    if network.settings["target"] == "pupil":
-        output = output * (network.settings["width"], network.settings["height"])
+    if network.settings["target"] != "gaze":
+        output = output * _scales(output, network.settings["height"], network.settings["width"])
     return np.asarray(output, np.float64)
 
 
 def nearest_neighbours(train: LabelledImages, pixels: NDArray[np.uint8], device: torch.device) -> Targets:
-    """Return the mean target of the 5 nearest training images by small pixels of mean 0 and variance 1."""
+    """Return the mean target of the 5 nearest training images by small pixels of mean 0 and variance 1.
+
+    A missing point counts as its mean.
+    """
     known = _small(train.pixels, device)
-    targets = torch.from_numpy(train.targets)  # float64, which stays on the CPU: MPS has none
+    filled = np.where(np.isnan(train.targets), np.nanmean(train.targets, axis=0), train.targets)
+    targets = torch.from_numpy(filled)  # float64, which stays on the CPU: MPS has none
     means = []
     for part in torch.split(_small(pixels, device), MAX_BATCH):
         nearest = torch.cdist(part, known).topk(min(N_NEIGHBOURS, len(known)), largest=False).indices.cpu()
@@ -158,7 +162,7 @@ def nearest_neighbours(train: LabelledImages, pixels: NDArray[np.uint8], device:
 
 def predict_mean(train: LabelledImages, count: int) -> Targets:
     """Return the training targets' mean `count` times: the best guess without looking."""
-    return np.repeat(_unit_if_gaze(train.targets.mean(axis=0, keepdims=True), train), count, axis=0)
+    return np.repeat(_unit_if_gaze(np.nanmean(train.targets, axis=0, keepdims=True), train), count, axis=0)
 
 
 def _unit_if_gaze(targets: Targets, images: LabelledImages) -> Targets:
@@ -166,7 +170,12 @@ def _unit_if_gaze(targets: Targets, images: LabelledImages) -> Targets:
 
 
 def _as_output(targets: Targets, images: LabelledImages) -> Targets:
-    return targets if images.target == "gaze" else targets / (images.size[1], images.size[0])
+    return targets if images.target == "gaze" else targets / _scales(targets, *images.size)
+
+
+def _scales(targets: Targets, height: int, width: int) -> NDArray[np.int64]:
+    """Return what turns fractions into pixels: width and height for each point of targets N x 2K."""
+    return np.tile((width, height), targets.shape[1] // 2)
 
 
 @torch.no_grad()

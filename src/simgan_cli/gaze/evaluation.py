@@ -25,13 +25,13 @@ from simgan_cli.gaze.estimator_training import (
     predict,
     predict_mean,
 )
-from simgan_cli.gaze.labels import Grey, LabelledImages
+from simgan_cli.gaze.labels import Grey, LabelledImages, places
 from simgan_cli.gaze.parallel_training import Report, Training, run_trainings
 from simgan_cli.gaze.preparation import KNN, LEFT_OUT, ORACLE, REFINED, Evaluation, load_estimator
 from simgan_cli.gaze.preservation import measure_preservation
 from simgan_cli.gaze.results import MEAN, write_results
 from simgan_cli.gaze.reweighting import weights_like
-from simgan_cli.gaze.scores import Result, errors_of
+from simgan_cli.gaze.scores import Result, result_of
 from simgan_cli.gaze.verdict import mean_error
 from simgan_cli.gaze.worth import subset, with_few
 from simgan_cli.settings.eval_gaze import FEW, REWEIGHTED
@@ -67,7 +67,7 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
         guess = predict_mean(images, len(test))
         if not any(np.allclose(guess[0], other) for other in guesses):  # refined labels are the synthetic ones
             guesses.append(guess[0])
-            evaluation.rows.append(_row(name, MEAN, len(images), [guess], test))
+            evaluation.rows.append(result_of(name, MEAN, len(images), [guess], test))
     made = _training_sets(evaluation)
     rows = [(name, estimator) for estimator in config.estimator for name in made]
     trainings: dict[Key, Callable[[], LabelledImages]] = {
@@ -83,12 +83,12 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
             predictions = [nearest_neighbours(images, test.pixels, evaluation.device)]
         else:
             predictions = [predicted[name, estimator, seed] for seed in evaluation.seeds]
-        evaluation.rows.append(_row(name, estimator, len(images), predictions, test))
+        evaluation.rows.append(result_of(name, estimator, len(images), predictions, test))
     if evaluation.unlabelled is not None:
         _weigh(evaluation, evaluation.unlabelled, progress)
     for name, network in evaluation.loaded.items():
         predictions = [_predicted(evaluation, network, test.pixels)]
-        evaluation.rows.append(_row(name, network.settings["architecture"], 0, predictions, test))
+        evaluation.rows.append(result_of(name, network.settings["architecture"], 0, predictions, test))
     constant = min((float(row.errors.mean()) for row in evaluation.rows if row.estimator == MEAN), default=math.inf)
     for row in evaluation.rows:
         if row.estimator != MEAN and row.errors.mean() >= constant:
@@ -133,7 +133,8 @@ def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None
             chosen += [row for row in rows if row.name not in config.baseline or row is best_free]
     weights = {
         (row.name, row.estimator, seed): weights_like(
-            evaluation.sets[row.name].targets, _predicted(evaluation, _load(evaluation, row, seed), unlabelled)
+            places(evaluation.sets[row.name].targets, config.target),
+            _predicted_places(evaluation, _load(evaluation, row, seed), unlabelled),
         )
         for row in chosen
         for seed in evaluation.seeds
@@ -146,7 +147,7 @@ def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None
     for row in chosen:
         name = f"{row.name}{REWEIGHTED}"
         predictions = [predicted[name, row.estimator, seed] for seed in evaluation.seeds]
-        weighted = _row(name, row.estimator, row.images, predictions, test)
+        weighted = result_of(name, row.estimator, row.images, predictions, test)
         of_seeds = [weights[row.name, row.estimator, seed] for seed in evaluation.seeds]
         evaluation.rows.append(_with_weights(evaluation, weighted, row.name, of_seeds))
 
@@ -157,8 +158,8 @@ def _compare_content(evaluation: Evaluation, row: Result, unlabelled: Grey) -> C
     ours, theirs = [], []
     for seed in evaluation.seeds:
         network = _load(evaluation, row, seed)
-        ours.append(_predicted(evaluation, network, images.pixels[held_out(images, seed)[1]]))
-        theirs.append(_predicted(evaluation, network, unlabelled))
+        ours.append(_predicted_places(evaluation, network, images.pixels[held_out(images, seed)[1]]))
+        theirs.append(_predicted_places(evaluation, network, unlabelled))
     return compare_content(row.name, ours, theirs, evaluation.config.bootstrap)
 
 
@@ -181,6 +182,10 @@ def _load(evaluation: Evaluation, row: Result, seed: int) -> Estimator:
 
 def _predicted(evaluation: Evaluation, network: Estimator, pixels: Grey) -> Targets:
     return predict(network, pixels, evaluation.device, evaluation.precision)
+
+
+def _predicted_places(evaluation: Evaluation, network: Estimator, pixels: Grey) -> Targets:
+    return places(_predicted(evaluation, network, pixels), evaluation.config.target)
 
 
 def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Result:
@@ -207,7 +212,7 @@ def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, pr
     for of_seed in predictions:
         for _, person in people:
             of_seed[persons == person] = next(parts)
-    return _row(name, estimator, len(images), predictions, images)
+    return result_of(name, estimator, len(images), predictions, images)
 
 
 def _predictions(
@@ -228,11 +233,6 @@ def _run(
     """Return the results of trainings: on a CPU several at once, on a GPU one after the other."""
     shares = evaluation.device.type == "cpu" and UNSHARED not in evaluation.config.estimator
     return run_trainings(trainings, torch.get_num_threads() if shares else 1, partial(progress, label))
-
-
-def _row(name: str, estimator: str, count: int, predictions: list[NDArray[np.float64]], test: LabelledImages) -> Result:
-    errors = np.stack([errors_of(predicted, test.targets, test.target) for predicted in predictions])
-    return Result(name, estimator, count, predictions, errors)
 
 
 def _trained(

@@ -1,4 +1,4 @@
-"""Labelled images of eyes: brought to one size and checked."""
+"""Labelled images of eyes, or of anything with points: brought to one size and checked."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +16,9 @@ from simgan_cli.data.decoding import equalize, resize, top_of
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import Vectors, angles_from_vectors, unit
-from simgan_cli.settings.base import Convention
+from simgan_cli.settings.base import Convention, Target
 
-Target = Literal["gaze", "pupil"]
-UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px"}
+UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px", "points": "px"}
 Grey = NDArray[np.uint8]  # H x W, or N x H x W
 MAX_RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; in degrees all real sets go far beyond it
 MAX_DECODED = 256
@@ -44,20 +43,23 @@ class LabelFormat:
 class Sample:
     """One labelled image, its pixels not yet read.
 
-    `target` is a gaze vector (x, y, z) or the pupil's centre (x, y) in pixels of that image, pixel centres at +0.5.
+    `target` is a gaze vector (x, y, z), or the pupil's centre (x, y) or points (x, y, x, y, ...) in pixels of that
+    image, pixel centres at +0.5. `points` are their names; a missing one is NaN, NaN.
     """
 
     file: str
     pixels: Callable[[], NDArray[Any]]  # H x W or H x W x 3, uint8 or uint16
     target: Sequence[float] | NDArray[np.float64]
     person: str | None = None
+    points: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Grey images N x H x W with a target each: unit vectors N x 3, or pupil centres N x 2 in pixels.
+    """Grey images N x H x W with a target each: unit vectors N x 3, or K points N x 2K in pixels, such as the pupil.
 
-    `weights` say how often training draws each, on average 1; without them all are drawn alike.
+    `points` are the names of points, of which each image has at least one; others may be NaN. `weights` say how often
+    training draws each, on average 1; without them all are drawn alike.
     """
 
     source: Path
@@ -69,6 +71,7 @@ class LabelledImages:
     persons: list[str] | None = None
     warnings: list[str] = field(default_factory=list)
     weights: NDArray[np.float64] | None = None
+    points: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -90,7 +93,7 @@ class LabelledImages:
         )
 
     def coordinates(self) -> dict[str, NDArray[np.float64]]:
-        """Return what a person reads of the targets: pitch and yaw in degrees, or x and y in pixels."""
+        """Return what a person reads of the targets: pitch and yaw in degrees, or the mean point in pixels."""
         return coordinates_of(self.targets, self.target)
 
     def equalized(self) -> "LabelledImages":
@@ -120,6 +123,7 @@ class LabelledImages:
             for name, values in self.coordinates().items()
         )
         who = f", {len(set(self.persons))} persons" if self.persons is not None else ""
+        who += f", {len(self.points)} point{'s' * (len(self.points) > 1)}" if self.points else ""
         height, width = self.size
         return (
             f"{len(self):,} images of {height}x{width} ({self.reader}: {self.source}){who}; {ranges}; "
@@ -134,11 +138,28 @@ def digests_of(pixels: Grey) -> Iterator[bytes | None]:
 
 
 def coordinates_of(targets: NDArray[np.float64], target: Target) -> dict[str, NDArray[np.float64]]:
-    """Return targets as named coordinates: pitch and yaw (`mpiigaze`) in degrees, or x and y in pixels."""
-    if target == "pupil":
-        return {"x": targets[:, 0], "y": targets[:, 1]}
+    """Return targets as named coordinates: pitch and yaw (`mpiigaze`) in degrees, or the mean point in pixels."""
+    if target != "gaze":
+        x, y = mean_point(targets).T
+        return {"x": x, "y": y}
     pitch, yaw = np.degrees(angles_from_vectors(targets, "mpiigaze")).T
     return {"pitch": pitch, "yaw": yaw}
+
+
+def as_points(targets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return N x 2K as N x K x 2."""
+    return targets.reshape(len(targets), targets.shape[1] // 2, 2)
+
+
+def mean_point(targets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the known ones of K points, N x 2K -> N x 2."""
+    mean: NDArray[np.float64] = np.nanmean(as_points(targets), axis=1)
+    return mean
+
+
+def places(targets: NDArray[np.float64], target: Target) -> NDArray[np.float64]:
+    """Return what distributions of labels are compared by: unit vectors N x 3 as they are, or mean points N x 2."""
+    return targets if target == "gaze" else mean_point(targets)
 
 
 def collect(
@@ -146,10 +167,18 @@ def collect(
 ) -> LabelledImages:
     """Read the pixels of `samples`, bring them to one size, and check the targets.
 
-    Raises DataError for no sample, an unreadable image, or a target that is not finite or has no length.
+    Images without any point are left out. Raises DataError for no sample, an unreadable image, points of other names,
+    or a target that is not finite or has no length.
     """
+    notes = list(warnings)
+    if label_format.target == "points":
+        known = [sample for sample in samples if not np.isnan(sample.target).all()]
+        if len(known) < len(samples):
+            notes.append(f"{source}: {len(samples) - len(known):,} images have no point; left out")
+        samples = known
     if not samples:
         raise DataError(f"{source}: no labelled image ({reader}); give a folder or file with images and their labels")
+    names = check_names(samples, source)
     first = samples[0].pixels()
     size = label_format.size or (int(first.shape[0]), int(first.shape[1]))
     pixels = np.empty((len(samples), *size), np.uint8)
@@ -164,15 +193,38 @@ def collect(
     files = [sample.file for sample in samples]
     persons = [sample.person for sample in samples if sample.person]
     _check_finite(targets, files, source, label_format.target)
-    notes = list(warnings)
     if label_format.target == "gaze":
         targets = unit(targets)
         notes += _direction_warnings(targets, source, label_format.degrees)
     else:
-        targets = targets * scales
+        targets = targets * np.tile(scales, targets.shape[1] // 2)
         _check_inside(targets, size, files, source)
-    known = persons if len(persons) == len(samples) else None
-    return LabelledImages(source, reader, label_format.target, pixels, targets, files, known, notes)
+    everyone = persons if len(persons) == len(samples) else None
+    return LabelledImages(source, reader, label_format.target, pixels, targets, files, everyone, notes, points=names)
+
+
+def check_names(samples: Sequence[Sample], source: Path) -> tuple[str, ...]:
+    """Return the names of points that all samples have. Raises DataError where some have others."""
+    if not samples:
+        return ()
+    first = samples[0]
+    for sample in samples:
+        if sample.points != first.points:
+            raise DataError(f"{source}: {_other_points(sample.file, sample.points, first.file, first.points)}")
+    return first.points
+
+
+def check_points(images: LabelledImages, others: LabelledImages) -> None:
+    """Raise DataError where two sets have other points, or points in another order."""
+    if images.points != others.points:
+        raise DataError(_other_points(str(images.source), images.points, str(others.source), others.points))
+
+
+def _other_points(one: str, names: Sequence[str], other: str, wanted: Sequence[str]) -> str:
+    return (
+        f"{one} has the {len(names)} points {', '.join(names)}, and {other} the {len(wanted)} points "
+        f"{', '.join(wanted)}; give the same points in the same order"
+    )
 
 
 def check_apart(train: LabelledImages, test: LabelledImages) -> None:
@@ -216,7 +268,7 @@ def prepared(image: NDArray[Any], size: tuple[int, int], label_format: LabelForm
 
 
 def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, target: Target) -> None:
-    bad = ~np.isfinite(targets).all(axis=1)
+    bad = np.isinf(targets).any(axis=1) if target == "points" else ~np.isfinite(targets).all(axis=1)
     if target == "gaze":
         bad |= np.linalg.norm(targets, axis=1) < 1e-6
     if bad.any():
@@ -227,11 +279,13 @@ def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, 
 
 
 def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
-    """Raise DataError where most pupils lie outside their images: the convention is another."""
-    outside = ((targets < 0) | (targets > (size[1], size[0]))).any(axis=1)
-    if outside.mean() > 0.5:
+    """Raise DataError where most points lie outside their images: the convention is another."""
+    points = as_points(targets)
+    outside = np.any((points < 0) | (points > (size[1], size[0])), axis=2)
+    if np.sum(outside) > 0.5 * np.sum(~np.isnan(points[:, :, 0])):
+        file = files[int(np.argmax(np.any(outside, axis=1)))]
         raise DataError(
-            f"{source}: {int(outside.sum()):,} pupil centres lie outside their image ({files[int(outside.argmax())]}); "
+            f"{source}: {np.sum(outside):,} points lie outside their image ({file}); "
             "wanted pixels of the image file, x to the right and y down"
         )
 

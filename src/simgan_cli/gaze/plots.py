@@ -9,16 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from simgan_cli.gaze.labels import UNIT, LabelledImages, Target, coordinates_of
-from simgan_cli.gaze.scores import WITHIN, Result
+from simgan_cli.gaze.labels import UNIT, LabelledImages, as_points, coordinates_of
+from simgan_cli.gaze.scores import PAPERS_LIMIT, WITHIN, Result
 from simgan_cli.pictures.grid import sheet
+from simgan_cli.settings.base import Target
 
-N_WORST, ENLARGEMENT = 10, 4
+N_WORST, ENLARGEMENT, MAX_SIDE = 10, 4, 256  # pictures of images that are larger than the side stay as they are
 N_BINS, MIN_IN_A_BIN = 14, 3  # cells along an axis of the map; images that make a cell worth showing
 MAX_ACROSS = 4  # maps beside each other
 N_LABEL_BINS = 40
 LabelSet = tuple[NDArray[np.float64], NDArray[np.float64] | None]  # targets, and their weights if any
 TRUE, PREDICTED = (0, 200, 0), (230, 30, 30)
+ARM = 6  # pixels of a cross on either side of its centre
 
 
 def plots_available() -> bool:
@@ -27,26 +29,33 @@ def plots_available() -> bool:
 
 
 def curve(rows: Sequence[Result], target: Target, suffix: str) -> bytes:
-    """Return a plot of the share of test images below each error, as the paper's figure, as PNG or SVG."""
+    """Return a PNG or SVG of the share of test images, or of points, below each error, as the paper's figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.add_subplot()
     limit = WITHIN[target][-1] * (1.25 if target == "gaze" else 2)
     for row in rows:
-        pooled = np.sort(row.errors.ravel())
+        pooled = np.sort(row.pooled)
         shares = 100 * np.arange(1, len(pooled) + 1) / len(pooled)
         style = ":" if row.estimator == "mean" else "-"
-        axes.plot(pooled, shares, style, label=f"{row.name}, {row.estimator}: {pooled.mean():.2f} {UNIT[target]}")
-    what = "angular error (degrees)" if target == "gaze" else "error of the pupil's centre (pixels)"
-    axes.set(xlim=(0, limit), ylim=(0, 100), xlabel=what, ylabel="test images below (%)")
+        label = f"{row.name}, {row.estimator}: {row.errors.mean():.2f} {UNIT[target]}"
+        if target == "points":
+            label += f", {(pooled <= PAPERS_LIMIT).mean():.0%} within {PAPERS_LIMIT}"
+        axes.plot(pooled, shares, style, label=label)
+    what, of = {
+        "gaze": ("angular error (degrees)", "test images"),
+        "pupil": ("error of the pupil's centre (pixels)", "test images"),
+        "points": ("error of a point (pixels)", "points"),
+    }[target]
+    axes.set(xlim=(0, limit), ylim=(0, 100), xlabel=what, ylabel=f"{of} below (%)")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
     return _saved(figure, suffix)
 
 
 def error_map(rows: Sequence[Result], test: LabelledImages) -> bytes:
-    """Return a PNG of the mean error over yaw and pitch (or x and y), a panel for each row on one scale."""
+    """Return a PNG of the mean error over yaw and pitch (or the mean point), a panel for each row on one scale."""
     from matplotlib.figure import Figure
 
     named = test.coordinates()
@@ -65,7 +74,7 @@ def error_map(rows: Sequence[Result], test: LabelledImages) -> bytes:
         panel.set_title(f"{row.name}, {row.estimator}", fontsize=9)
         panel.set_xlabel("yaw (degrees)" if test.target == "gaze" else "x (pixels)")
     panels[0].set_ylabel("pitch (degrees)" if test.target == "gaze" else "y (pixels)")
-    if test.target == "pupil":
+    if test.target != "gaze":
         panels[0].invert_yaxis()
     figure.colorbar(mesh, ax=list(panels), label=f"mean error ({UNIT[test.target]})")
     return _saved(figure, "png")
@@ -125,16 +134,18 @@ def worst_images(rows: Sequence[Result], test: LabelledImages) -> bytes:
 
 def _marked(test: LabelledImages, index: int, predictions: NDArray[np.float64]) -> NDArray[np.uint8]:
     height, width = test.size
-    picture = Image.fromarray(test.pixels[index]).convert("RGB").resize((width * ENLARGEMENT, height * ENLARGEMENT))
+    scale = max(1, min(ENLARGEMENT, MAX_SIDE // max(height, width)))
+    picture = Image.fromarray(test.pixels[index]).convert("RGB").resize((width * scale, height * scale))
     draw = ImageDraw.Draw(picture)
     for target, colour in ((test.targets[index], TRUE), (predictions[index], PREDICTED)):
         if test.target == "gaze":
             x, y, length = picture.width / 2, picture.height / 2, picture.height
             draw.line((x, y, x + length * target[0], y + length * target[1]), colour, 2)
-        else:
-            x, y, arm = target[0] * ENLARGEMENT, target[1] * ENLARGEMENT, 6
-            draw.line((x - arm, y, x + arm, y), colour, 2)
-            draw.line((x, y - arm, x, y + arm), colour, 2)
+            continue
+        for x, y in as_points(target[None] * scale)[0]:
+            if not np.isnan(x):
+                draw.line((x - ARM, y, x + ARM, y), colour, 2)
+                draw.line((x, y - ARM, x, y + ARM), colour, 2)
     return np.asarray(picture)
 
 

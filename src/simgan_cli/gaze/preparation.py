@@ -17,10 +17,18 @@ from simgan_cli.engine.refining.copies import copy_name
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
-from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.gaze.baselines import make_baseline
 from simgan_cli.gaze.content import Content
-from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, apart_warnings, check_apart, digests_of
+from simgan_cli.gaze.labels import (
+    Grey,
+    LabelFormat,
+    LabelledImages,
+    apart_warnings,
+    check_apart,
+    check_points,
+    digests_of,
+)
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.scores import Result
 from simgan_cli.settings.eval_gaze import CURVE, FEW, REWEIGHTED, EvalGazeConfig
@@ -125,7 +133,8 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
         labels,
         convention=config.test_convention or config.convention,
     )
-    along, warnings = _trained_along(config, size)
+    points = next(iter(sets.values())).points if sets else ()
+    along, warnings = _trained_along(config, size, points)
     loaded |= along
     unlabelled: dict[Path, Grey] = {}
     for folder in (config.photos, config.reweight_to):
@@ -140,6 +149,7 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
         _check_counts(config, len(sets[ORACLE]))
     test = read_set(config.test, test_labels) if config.test is not None else None
     warnings += [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
+    _check_points(sets, loaded, test)
     if test is not None:
         for images in sets.values():
             check_apart(images, test)
@@ -246,7 +256,27 @@ def _check_networks(config: EvalGazeConfig, loaded: dict[str, Estimator], size: 
         raise SettingsError(*problems)
 
 
-def _trained_along(config: EvalGazeConfig, size: tuple[int, int]) -> tuple[dict[str, Estimator], list[str]]:
+def _check_points(sets: dict[str, LabelledImages], loaded: dict[str, Estimator], test: LabelledImages | None) -> None:
+    """Raise DataError where sets or loaded estimators have other points, or training sets one that no image has."""
+    tested = test or next(iter(sets.values()))
+    for images in sets.values():
+        check_points(images, tested)
+        unknown = [name for n, name in enumerate(images.points) if np.isnan(images.targets[:, 2 * n]).all()]
+        if unknown:
+            raise DataError(
+                f"{images.source}: no image has the points {', '.join(unknown)}; leave them out of all sets"
+            )
+    for name, network in loaded.items():
+        if _points_of(network) != tested.points:
+            raise DataError(
+                f"{name}: reads the points {', '.join(_points_of(network))}, and {tested.source} has "
+                f"{', '.join(tested.points)}; give another estimator"
+            )
+
+
+def _trained_along(
+    config: EvalGazeConfig, size: tuple[int, int], points: tuple[str, ...]
+) -> tuple[dict[str, Estimator], list[str]]:
     """Return the estimator that --model trained along, by the name of its row, or a warning why it has none."""
     folder = RunFolder(Path(config.model)).estimator if config.model is not None else None
     if folder is None or config.step is not None or not folder.is_dir():
@@ -258,6 +288,8 @@ def _trained_along(config: EvalGazeConfig, size: tuple[int, int]) -> tuple[dict[
     theirs = {"target": network.settings["target"], "size": _size_of(network), "preprocess": preprocess}
     ours = {"target": config.target, "size": size, "preprocess": config.preprocess}
     different = [f"--{key} {_shown(value)}" for key, value in theirs.items() if value != ours[key]]
+    if theirs["target"] == config.target and _points_of(network) != points:
+        different.append(f"the points {', '.join(_points_of(network))}")
     if different:
         return {}, [f"{folder}: no row; it was trained along with {', '.join(different)}"]
     return {ALONG: network.eval().requires_grad_(False)}, []
@@ -305,6 +337,10 @@ def load_estimator(folder: Path, target: str) -> Estimator:
     if not isinstance(network, Estimator) or network.settings["target"] != target:
         raise CheckpointError(f"{folder}: not an estimator of --target {target}; give a folder below estimators/")
     return network.eval().requires_grad_(False)
+
+
+def _points_of(network: Estimator) -> tuple[str, ...]:
+    return tuple(network.settings.get("points", ()))
 
 
 def _size_of(network: Estimator) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from simgan_cli.data.decoding import Preparation
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage
 from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, collect, prepared
 from simgan_cli.gaze.layouts.arrays import is_hdf5, is_npz, read_hdf5, read_npz
+from simgan_cli.gaze.layouts.coco import is_coco_folder, read_coco
 from simgan_cli.gaze.layouts.common import Samples, describe_content
 from simgan_cli.gaze.layouts.mpiigaze import is_mpiigaze_folder, read_mpiigaze
 from simgan_cli.gaze.layouts.table import is_table_folder, read_table_folder
@@ -34,6 +35,7 @@ READERS: dict[Layout, Reader] = {
     "npz": Reader(is_npz, read_npz),
     "hdf5": Reader(is_hdf5, read_hdf5),
     "unityeyes": Reader(is_unityeyes_folder, read_unityeyes),
+    "coco": Reader(is_coco_folder, read_coco),
 }
 
 
@@ -59,8 +61,8 @@ def _recognise(path: Path) -> Layout:
             return name
     raise DataError(
         f"{path}: no labels found, but {describe_content(path)}; wanted labels.csv beside the images, UnityEyes' "
-        "N.json beside N.jpg, MPIIGaze's Data/Normalized, an HDF5 file, or an .npz with x and gaze; --labels names the "
-        "layout"
+        "N.json beside N.jpg, COCO's *keypoints*.json, MPIIGaze's Data/Normalized, an HDF5 file, or an .npz with x and "
+        "gaze; --labels names the layout"
     )
 
 

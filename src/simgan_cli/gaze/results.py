@@ -5,6 +5,8 @@ import io
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from simgan_cli.files import write_atomic, write_json
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.content import Content
@@ -69,7 +71,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "verdict": _verdict(evaluation),
         "content": evaluation.content and evaluation.content.describe(),
         "rows": [
-            scores.summary(row, test.target, test.persons, config.bootstrap)
+            scores.summary(row, test, config.bootstrap)
             | {
                 "to_best_free": _to_best_free(evaluation, row),
                 "gap_closed": _gap_closed(evaluation, row),
@@ -147,6 +149,7 @@ def _inputs(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "target": test.target,
         "unit": UNIT[test.target],
+        "points": list(test.points),
         "protocol": config.protocol,
         "test": {
             "images": len(test),
@@ -207,15 +210,19 @@ def _write_weights(evaluation: Evaluation) -> None:
 
 def _predictions(evaluation: Evaluation) -> Iterator[Sequence[object]]:
     test = evaluation.tested
-    gaze = test.target == "gaze"
-    names = ["gx", "gy", "gz", "px", "py", "pz", "error_deg"] if gaze else ["x", "y", "px", "py", "error_px"]
-    yield ["row", "seed", "file", "person", *names]
+    axes = [f"{name}_{axis}" for name in test.points for axis in "xy"]
+    names = {
+        "gaze": ["gx", "gy", "gz", "px", "py", "pz"],
+        "pupil": ["x", "y", "px", "py"],
+        "points": [*axes, *(f"predicted_{axis}" for axis in axes)],
+    }[test.target]
+    yield ["row", "seed", "file", "person", *names, f"error_{UNIT[test.target]}"]
     persons = test.persons or [""] * len(test)
     for row in evaluation.rows:
         for seed, predictions, errors in zip(evaluation.seeds, row.predictions, row.errors, strict=False):
             images = zip(test.files, persons, test.targets, predictions, errors, strict=True)
             for file, person, true, predicted, error in images:
-                numbers = [f"{number:.6f}" for number in (*true, *predicted, error)]
+                numbers = ["" if np.isnan(number) else f"{number:.6f}" for number in (*true, *predicted, error)]
                 yield [f"{row.name}/{row.estimator}", seed, file, person, *numbers]
 
 

@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit  # quantiles of the normal distribution and of Student's t
 
 from simgan_cli.gaze.geometry import angular_error
-from simgan_cli.gaze.labels import Target, coordinates_of
+from simgan_cli.gaze.labels import LabelledImages, as_points, coordinates_of
 from simgan_cli.gaze.reweighting import effective_number
+from simgan_cli.settings.base import Target
 
-WITHIN: dict[Target, tuple[int, ...]] = {"gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5)}
+WITHIN: dict[Target, tuple[int, ...]] = {
+    "gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5), "points": (1, 2, 3, 5, 10),
+}  # fmt: skip
+PAPERS_LIMIT = 5  # pixels: Table 4 gives the share of joints within them
 MIN_PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
 MAX_DRAWS = 4_000_000  # draws in memory at once
 Errors = NDArray[np.float64]  # seeds x images
@@ -22,6 +26,9 @@ Errors = NDArray[np.float64]  # seeds x images
 @dataclass(frozen=True)
 class Result:
     """A training set and estimator: predictions on the test set by seed, and their errors in degrees or pixels.
+
+    The error of an image is the mean of its known points'; `by_point`, seeds x images x points, has those with NaN for
+    missing ones, and is None for gaze.
 
     `weights`, seeds x images, say how often training drew each image; None where all were drawn alike. `unmatched` is
     the share of unlabelled images whose predicted labels lie where the set has none.
@@ -34,16 +41,42 @@ class Result:
     errors: Errors
     weights: NDArray[np.float64] | None = None
     unmatched: float | None = None
+    by_point: NDArray[np.float64] | None = None
+
+    @property
+    def pooled(self) -> NDArray[np.float64]:
+        """All errors of all seeds, those of points one by one."""
+        errors = self.errors if self.by_point is None else self.by_point
+        return errors[~np.isnan(errors)]
+
+
+def result_of(
+    name: str, estimator: str, images: int, predictions: list[NDArray[np.float64]], test: LabelledImages
+) -> Result:
+    """Return the result of predictions on `test`, one for each seed."""
+    errors = np.stack([errors_of(predicted, test.targets, test.target) for predicted in predictions])
+    by_point = None
+    if test.target != "gaze":
+        by_point = np.stack([point_errors(predicted, test.targets) for predicted in predictions])
+    return Result(name, estimator, images, predictions, errors, by_point=by_point)
 
 
 def errors_of(predicted: NDArray[np.float64], true: NDArray[np.float64], target: Target) -> NDArray[np.float64]:
-    """Return the angle between vectors in degrees, or the distance of points in pixels."""
-    return angular_error(predicted, true) if target == "gaze" else np.linalg.norm(predicted - true, axis=1)
+    """Return the angle between vectors in degrees, or the mean distance of an image's known points in pixels."""
+    if target == "gaze":
+        return angular_error(predicted, true)
+    mean: NDArray[np.float64] = np.nanmean(point_errors(predicted, true), axis=1)
+    return mean
 
 
-def summary(row: Result, target: Target, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
-    """Return a row of results.json: errors pooled over seeds, and the mean of each seed and each person."""
-    errors = row.errors
+def point_errors(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distances of K points, N x 2K -> N x K; NaN where a true one is missing."""
+    return np.asarray(np.linalg.norm(as_points(predicted - true), axis=2), np.float64)
+
+
+def summary(row: Result, test: LabelledImages, resamples: int) -> dict[str, Any]:
+    """Return a row of results.json: errors pooled over seeds, and the mean of each seed, person and named point."""
+    errors, persons = row.errors, test.persons
     means = errors.mean(axis=1)
     result: dict[str, Any] = {
         "name": row.name,
@@ -56,7 +89,7 @@ def summary(row: Result, target: Target, persons: Sequence[str] | None, resample
         "median": float(np.median(errors)),
         "sd": float(errors.std()),
         "p95": float(np.percentile(errors, 95)),
-        "within": {str(limit): float((errors <= limit).mean()) for limit in WITHIN[target]},
+        "within": _shares_within(row.pooled, test.target),
         "seeds": len(errors),
         "seed_means": [float(mean) for mean in means],
         "seed_sd": float(means.std(ddof=1)) if len(means) > 1 else None,
@@ -64,7 +97,19 @@ def summary(row: Result, target: Target, persons: Sequence[str] | None, resample
     if persons is not None:
         names = np.array(persons)
         result["persons"] = {str(name): float(errors[:, names == name].mean()) for name in np.unique(names)}
+    if row.by_point is not None and test.points:
+        result["points"] = {name: _of_point(row.by_point[:, :, number]) for number, name in enumerate(test.points)}
     return result
+
+
+def _of_point(errors: NDArray[np.float64]) -> dict[str, Any] | None:
+    """Return the mean error of a point and its shares within limits; None where no image has it."""
+    known = errors[~np.isnan(errors)]
+    return {"mean": float(known.mean()), "within": _shares_within(known, "points")} if known.size else None
+
+
+def _shares_within(errors: NDArray[np.float64], target: Target) -> dict[str, float]:
+    return {str(limit): float((errors <= limit).mean()) for limit in WITHIN[target]}
 
 
 def compare(first: Result, second: Result, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:

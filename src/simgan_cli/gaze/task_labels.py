@@ -11,14 +11,17 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.engine.training.task import TaskLabels
 from simgan_cli.errors import DataError, SimganError, UnreadableImage
 from simgan_cli.gaze.geometry import unit
-from simgan_cli.gaze.labels import LabelFormat, Sample, Target
+from simgan_cli.gaze.labels import LabelFormat, Sample, as_points, check_names
+from simgan_cli.gaze.layouts.coco import is_coco_folder
 from simgan_cli.gaze.layouts.table import is_table_folder
 from simgan_cli.gaze.layouts.unityeyes import is_unityeyes_folder
 from simgan_cli.gaze.readers import READERS
 from simgan_cli.settings.eval_gaze import Layout
 from simgan_cli.settings.train import TrainConfig
 
-RECOGNISERS: dict[Layout, Callable[[Path], bool]] = {"csv": is_table_folder, "unityeyes": is_unityeyes_folder}
+RECOGNISERS: dict[Layout, Callable[[Path], bool]] = {
+    "csv": is_table_folder, "unityeyes": is_unityeyes_folder, "coco": is_coco_folder,
+}  # fmt: skip
 
 
 def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> TaskLabels | None:
@@ -48,18 +51,19 @@ def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> Task
 
 
 def _read(config: TrainConfig, folder: Path, layout: Layout) -> TaskLabels:
-    target: Target = config.target
-    if layout == "unityeyes" and target == "pupil":
-        raise DataError(f"{folder}: pupils of UnityEyes belong to crops of its images; use --target gaze")
+    target = config.target
+    if layout == "unityeyes" and target != "gaze":
+        raise DataError(f"{folder}: points of UnityEyes belong to crops of its images; use --target gaze")
     patterns = Patterns(config.include, config.exclude)
     label_format = LabelFormat(target, convention=config.convention, degrees=config.degrees, patterns=patterns)
     samples, _ = READERS[layout].read(folder, label_format)
+    points = check_names(samples, folder)
     targets = np.array([sample.target for sample in samples], np.float64)
-    targets = unit(targets) if target == "gaze" else _in_fractions(config, folder, samples, targets)
     if not np.isfinite(targets).any():
         raise DataError(f"{folder}: no label of {target} is a finite number; correct or remove them")
+    targets = unit(targets) if target == "gaze" else _in_fractions(config, folder, samples, targets)
     return TaskLabels(
-        target, {sample.file: row for sample, row in zip(samples, targets.astype(np.float32), strict=True)}
+        target, {sample.file: row for sample, row in zip(samples, targets.astype(np.float32), strict=True)}, points
     )
 
 
@@ -68,22 +72,22 @@ def _in_fractions(
 ) -> NDArray[np.float64]:
     """Return points of stored images, in pixels, as fractions of the training image's width and height."""
     fractions = np.full(points.shape, np.nan)
-    for row, (sample, point) in enumerate(zip(samples, points, strict=True)):
+    for row, (sample, of_image) in enumerate(zip(samples, as_points(points), strict=True)):
         try:
             height, width = stored_size(folder / sample.file)
         except UnreadableImage:
             continue  # training reports it
-        fractions[row] = moved_by_fit(point, (width, height), config)
+        fractions[row] = moved_by_fit(of_image, (width, height), config).ravel()
     return fractions
 
 
-def moved_by_fit(point: NDArray[np.float64], stored: tuple[int, int], config: TrainConfig) -> NDArray[np.float64]:
-    """Return a point (x, y) of an image `stored` (W, H) in fractions of what `--size` and `--fit` make of it."""
+def moved_by_fit(points: NDArray[np.float64], stored: tuple[int, int], config: TrainConfig) -> NDArray[np.float64]:
+    """Return points K x 2 of an image `stored` (W, H) in fractions of what `--size` and `--fit` make of it."""
     original = np.array(stored, np.float64)
     if config.size is None or config.fit in (None, "resize"):
-        return point / original
+        return points / original
     wanted = np.array(config.size[::-1], np.float64)
     scales = wanted / original
     scale = scales.max() if config.fit == "crop" else scales.min()
-    moved: NDArray[np.float64] = 0.5 + (point - original / 2) * scale / wanted  # cut or filled evenly on all sides
+    moved: NDArray[np.float64] = 0.5 + (points - original / 2) * scale / wanted  # cut or filled evenly on all sides
     return moved

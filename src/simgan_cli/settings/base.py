@@ -54,6 +54,7 @@ Globs = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidat
 PlainBackground = Annotated[str, Field(pattern=r"^(keep|#[0-9a-fA-F]{6})$")]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$")]
 Convention = Literal["mpiigaze", "gazehub", "xgaze"]  # meaning of two angles
+Target = Literal["gaze", "pupil", "points"]  # what labels name
 Precision = Literal["auto", "fp32", "bf16"]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],

@@ -19,6 +19,7 @@ from simgan_cli.settings.base import (
     Seed,
     Settings,
     Size,
+    Target,
     as_list,
     setting,
 )
@@ -26,7 +27,7 @@ from simgan_cli.settings.base import (
 REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
 FEW = "real-"  # starts the names of rows of so many labelled photographs
 CURVE = (50, 100, 300, 1000, 3000)  # photographs of the learning curve of `worth`, which ends with all
-Layout = Literal["csv", "unityeyes", "mpiigaze", "hdf5", "npz"]
+Layout = Literal["csv", "unityeyes", "coco", "mpiigaze", "hdf5", "npz"]
 BaselineName = Literal["histogram", "reinhard", "fda", "augment", "mixed"]
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
@@ -86,8 +87,8 @@ class EvalGazeConfig(Settings):
     exclude: Globs = setting((), "Take these files for no pictures, such as masks; may be repeated.", "Data", metavar="GLOB")
     out: PathSetting = setting(..., "Folder for the results.", "Data", essential=True, short="-o", metavar="DIR")
 
-    labels: Literal["auto"] | Layout = setting("auto", "auto, csv, unityeyes, mpiigaze, hdf5 or npz.", "Labels", essential=True, metavar="LAYOUT")
-    target: Literal["gaze", "pupil"] = setting("gaze", "Gaze in degrees, or the pupil in pixels.", "Labels", essential=True)
+    labels: Literal["auto"] | Layout = setting("auto", "auto, csv, unityeyes, coco, mpiigaze, hdf5 or npz.", "Labels", essential=True, metavar="LAYOUT")
+    target: Target = setting("gaze", "Gaze in degrees, or the pupil, or any points, in pixels.", "Labels", essential=True)
     convention: Convention = setting("mpiigaze", "Meaning of angles in files: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Labels")
     test_convention: Convention | None = setting(None, "The same for --test and --real-train. By default --convention.", "Labels")
     degrees: bool = setting(False, "Angles in files are degrees, not radians.", "Labels")

@@ -23,6 +23,7 @@ from simgan_cli.settings.base import (
     Seed,
     Settings,
     Size,
+    Target,
     setting,
 )
 
@@ -129,8 +130,8 @@ class TrainConfig(Settings):
     adversarial: Literal["local", "global"] = setting("local", "Judge every patch (Sec. 2.2) or the complete image.", "Objective")
     lambda_reg: Lambda = setting(LAMBDA_START, "Weight of self-regularization (Eq. 4). auto adapts it at each --eval-every.", "Objective", essential=True, alias="lambda", metavar="X|auto")
     psi: Psi = setting("normalized", "Features that self-regularization compares: identity, derivatives, channel-mean, blur, normalized, a network's folder, or a weighted sum such as identity=1,blur=0.5.", "Objective", metavar="SPEC")
-    labels: Literal["auto", "off", "csv", "unityeyes"] = setting("auto", "Labels of the renders, for the task term: auto, csv (labels.csv), unityeyes, or off.", "Objective", metavar="LAYOUT")
-    target: Literal["gaze", "pupil"] = setting("gaze", "What renders' labels name: gaze, or the pupil's centre.", "Objective", essential=True)
+    labels: Literal["auto", "off", "csv", "unityeyes", "coco"] = setting("auto", "Labels of the renders, for the task term: auto, csv (labels.csv), unityeyes, coco, or off.", "Objective", metavar="LAYOUT")
+    target: Target = setting("gaze", "What renders' labels name: gaze, the pupil's centre, or any points.", "Objective", essential=True)
     task_weight: float = setting(20.0, "Weight of the task term: the squared error, on refined images, of an estimator that is trained along.", "Objective", ge=0)
     convention: Convention = setting("mpiigaze", "Meaning of angles in labels.csv: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Objective")
     degrees: bool = setting(False, "Angles in labels.csv are degrees, not radians.", "Objective")

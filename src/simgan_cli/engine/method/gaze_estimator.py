@@ -1,5 +1,6 @@
-"""Networks that read gaze or the pupil's centre off an eye image: the paper's, and a small residual one."""
+"""Networks that read gaze, the pupil's centre or other points off an image: the paper's, and a small residual one."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -8,12 +9,14 @@ from torch import Tensor, nn
 
 Architecture = Literal["cnn", "cnn-full", "resnet"]
 # Gaze is normalised, so that its head may be of any scale; an unbounded point needs small steps to settle.
-PUPIL_SCALE = 0.1
+POINT_SCALE = 0.1
 LARGEST_MAP = (8, 10)  # of the last convolution, 5 x 10 in "cnn" at 35 x 55; larger ones are averaged down to it
 
 
 class Estimator(nn.Module):
-    """N x 1 x H x W in [-1, 1] -> gaze, unit vectors N x 3, or the pupil's centre N x 2 in fractions of W and H.
+    """N x 1 x H x W in [-1, 1] -> gaze, unit vectors N x 3, or K points N x 2K in fractions of W and H.
+
+    `points` names them; the pupil is one point, and needs no name.
 
     "cnn" is the gaze network of the paper (Sec. 3.1): five convolutions without padding, whose 9600 last values at
     35 x 55 are what it calls FC9600; "cnn-full" reads FC9600 as a layer of its own (92 million weights more). Images
@@ -22,20 +25,27 @@ class Estimator(nn.Module):
     """
 
     def __init__(
-        self, architecture: Architecture = "cnn", height: int = 35, width: int = 55, target: str = "gaze"
+        self,
+        architecture: Architecture = "cnn",
+        height: int = 35,
+        width: int = 55,
+        target: str = "gaze",
+        points: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if target not in ("gaze", "pupil"):
-            raise ValueError(f"target {target!r}")
+        outputs = {"gaze": 3, "pupil": 2, "points": 2 * len(points)}.get(target, 0)
+        if not outputs:
+            raise ValueError(f"target {target!r} with {len(points)} points")
         self.settings: dict[str, Any] = {
             "architecture": architecture, "height": height, "width": width, "target": target,
         }  # fmt: skip
+        if target == "points":
+            self.settings["points"] = list(points)
         self.convolutions = _residual_stages() if architecture == "resnet" else _paper_convolutions(height, width)
         with torch.no_grad():
             maps = self.convolutions(torch.zeros(2, 1, height, width))
         self._map = (min(maps.shape[2], LARGEST_MAP[0]), min(maps.shape[3], LARGEST_MAP[1]))
         flat = maps.shape[1] * self._map[0] * self._map[1]
-        outputs = 3 if target == "gaze" else 2
         hidden = {"cnn": [1000], "cnn-full": [9600, 1000], "resnet": [256]}[architecture]
         sizes = [flat, *hidden]
         layers = [layer for a, b in zip(sizes, hidden, strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
@@ -53,7 +63,18 @@ class Estimator(nn.Module):
         hidden: Tensor = self.head[:-1](maps.flatten(1))
         with torch.autocast(x.device.type, enabled=False):  # three digits are too few for an angle
             output: Tensor = self.head[-1](hidden.float())
-        return F.normalize(output) if self.settings["target"] == "gaze" else 0.5 + PUPIL_SCALE * output
+        return F.normalize(output) if self.settings["target"] == "gaze" else 0.5 + POINT_SCALE * output
+
+    def squared_errors(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Return the squared error of each of N outputs: of gaze, or the mean of the points whose targets are no NaN.
+
+        It is 0 where none is known.
+        """
+        known = ~targets.isnan()
+        squares = (output - targets.nan_to_num()).square() * known
+        values = 3 if self.settings["target"] == "gaze" else 2  # of a vector or a point
+        errors: Tensor = squares.sum(dim=1) * (values / known.sum(dim=1).clamp_min(values))
+        return errors
 
 
 def can_read(architecture: Architecture, height: int, width: int) -> bool:

@@ -72,8 +72,8 @@ class TaskTerm:
     def losses(self, synthetic: Tensor, refined: Tensor) -> dict[str, Tensor]:
         """Return f's squared error on x, on R(x) and on M(R(x)), scalars, for a batch N x C x H x W.
 
-        One pass serves both networks: f gets the gradient as it is, R gets W times that of R(x). Labels with a NaN do
-        not count.
+        One pass serves both networks: f gets the gradient as it is, R gets W times that of R(x). Missing labels,
+        NaN, do not count.
         """
         judged = refined.to(synthetic.dtype)
         judged = judged.view_as(judged) if self.weight else judged.detach()
@@ -84,8 +84,8 @@ class TaskTerm:
             inputs["toned"] = self.toning(judged.detach())
         targets = self.targets()
         predicted = self.estimator(to_grey(torch.cat([*inputs.values()])))
-        known = ~targets.isnan().any(dim=1)
-        errors = (predicted - targets.nan_to_num().repeat(len(inputs), 1)).square().sum(dim=1)
+        known = ~targets.isnan().all(dim=1)
+        errors = self.estimator.squared_errors(predicted, targets.repeat(len(inputs), 1))
         means = [(part * known).sum() / known.sum().clamp_min(1) for part in errors.chunk(len(inputs))]
         return {f"loss_task_{name}": mean for name, mean in zip(inputs, means, strict=True)}
 

@@ -24,10 +24,14 @@ ARCHITECTURE: Architecture = "resnet"
 
 @dataclass(frozen=True)
 class TaskLabels:
-    """Labels of renders as the estimator gives them: unit vectors, or points in fractions of width and height."""
+    """Labels of renders as the estimator gives them: unit vectors, or points in fractions of width and height.
+
+    `points` are the names of points other than the pupil; a missing one is NaN.
+    """
 
     target: str
     by_file: dict[str, NDArray[np.float32]]
+    points: tuple[str, ...] = ()
 
     def of(self, files: Sequence[str]) -> NDArray[np.float32]:
         """Return a row for each file, of NaN where it has no label."""
@@ -37,13 +41,13 @@ class TaskLabels:
 
 
 def build_task(
-    config: TrainConfig, target: str, real: Pixels, synthetic: Sampler, device: torch.device, rank: int
+    config: TrainConfig, labels: TaskLabels, real: Pixels, synthetic: Sampler, device: torch.device, rank: int
 ) -> TaskTerm:
     """Build the estimator, the same for a seed whatever the device, and what trains it; `real` are all photographs."""
     size = (real.shape[2], real.shape[3])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("task")]).generate_state(1)[0])
-        estimator = Estimator(ARCHITECTURE, *size, target)
+        estimator = Estimator(ARCHITECTURE, *size, labels.target, labels.points)
     estimator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     photographs, toning = choose_photographs(config, real), None
     if photographs is not None:
@@ -62,7 +66,7 @@ def reading_errors(task: TaskTerm, synthetic: Tensor, refined: Tensor, targets: 
 
     Empty where no image has a label.
     """
-    known = ~targets.isnan().any(dim=1)
+    known = ~targets.isnan().all(dim=1)
     if not known.any():
         return {}
     return {
@@ -79,5 +83,6 @@ def _errors(estimator: Estimator, images: Tensor, targets: Tensor) -> Tensor:
         cross = torch.linalg.cross(predicted, targets).norm(dim=1)
         errors: Tensor = torch.rad2deg(torch.atan2(cross, (predicted * targets).sum(dim=1)))
         return errors
-    distances: Tensor = ((predicted - targets) * torch.tensor(images.shape[:1:-1], device=images.device)).norm(dim=1)
+    size = torch.tensor(images.shape[:1:-1], device=images.device)
+    distances: Tensor = ((predicted - targets).unflatten(1, (-1, 2)) * size).norm(dim=2).nanmean(dim=1)
     return distances

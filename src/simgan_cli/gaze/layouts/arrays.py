@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from simgan_cli.data.decoding import luma
 from simgan_cli.data.tree import natural
 from simgan_cli.errors import DataError, SettingsError
-from simgan_cli.gaze.labels import LabelFormat, Sample, Target
-from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_error, list_names, to_vectors
+from simgan_cli.gaze.labels import LabelFormat, Sample
+from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_error, list_names, paired, to_vectors
+from simgan_cli.settings.base import Target
 
 HDF5_SUFFIXES = {".h5", ".hdf5", ".hdf"}
 IMAGE_KEYS = ("x", "image", "data", "face_patch")
-LABEL_KEYS: dict[Target, tuple[str, ...]] = {"gaze": ("gaze", "label", "face_gaze"), "pupil": ("pupil",)}
+LABEL_KEYS: dict[Target, tuple[str, ...]] = {
+    "gaze": ("gaze", "label", "face_gaze"), "pupil": ("pupil",), "points": ("points",),
+}  # fmt: skip
 PERSON_KEY = "person"
 MAX_ARRAY_BYTES = 16_000_000_000  # as it is declared, of an .npz or of a data set of HDF5
 
@@ -105,19 +108,24 @@ def _samples_of(
 ) -> list[Sample]:
     """Return a sample for each row of the arrays that `read` makes of what stands at `keys`."""
     images, labels = _to_grey(read(content[keys[0]]), path), read(content[keys[1]])
+    if label_format.target == "points" and labels.ndim == 3 and labels.shape[2] == 2:
+        labels = labels.reshape(len(labels), -1)
     if labels.dtype.kind not in "iuf" or labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] < 2:
         raise DataError(
             f"{path}: {len(images):,} images, but labels of shape {labels.shape} and type {labels.dtype}; "
             "wanted a row of numbers for each"
         )
-    targets = labels.astype(np.float64)
+    targets, points = labels.astype(np.float64), tuple[str, ...]()
     if label_format.target == "pupil":
         targets = targets[:, :2]
+    elif label_format.target == "points":
+        points = tuple(str(number) for number in range(targets.shape[1] // 2))
+        targets = paired(targets[:, : 2 * len(points)])
     elif targets.shape[1] != 3:  # rows begin with the angles; MPIIFaceGaze's go on with the head and landmarks
         targets = to_vectors(targets[:, :2], label_format, path)
     persons = [str(each) for each in read(content[PERSON_KEY])] if PERSON_KEY in content else [person] * len(images)
     return [
-        Sample(f"{name}/{index:05}", partial(np.asarray, image), target, who)
+        Sample(f"{name}/{index:05}", partial(np.asarray, image), target, who, points)
         for index, (image, target, who) in enumerate(zip(images, targets, persons, strict=True))
     ]
 

@@ -40,6 +40,12 @@ def to_vectors(angles: NDArray[np.float64], label_format: LabelFormat, source: P
     return facing_camera(vectors) if label_format.convention == "xgaze" else vectors
 
 
+def paired(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return points N x 2K, both coordinates NaN where one is."""
+    missing = np.isnan(points[:, ::2]) | np.isnan(points[:, 1::2])
+    return np.where(np.repeat(missing, 2, axis=1), np.nan, points)
+
+
 def match_images(tree: Tree, names: Sequence[str], source: Path) -> tuple[list[str], list[str]]:
     """Return the image that each label names, with or without its suffix, and a warning of images without a label.
 

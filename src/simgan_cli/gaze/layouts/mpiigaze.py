@@ -36,7 +36,7 @@ def _days(folder: Path) -> list[Path]:
 def read_mpiigaze(folder: Path, label_format: LabelFormat) -> Samples:
     """Return the eyes of the evaluation subset, or all where its lists are not there. Raises DataError."""
     if label_format.target != "gaze":
-        raise DataError(f"{folder}: MPIIGaze holds no pupil centres; use --target gaze, or other data")
+        raise DataError(f"{folder}: MPIIGaze holds gaze alone; use --target gaze, or other data")
     days = _days(folder)
     if not days:
         raise DataError(f"{folder}: no pXX/dayYY.mat; wanted MPIIGaze's Data/Normalized or a folder that holds it")

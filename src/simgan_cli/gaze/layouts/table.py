@@ -1,7 +1,8 @@
-"""labels.csv beside the images: gaze as vectors or angles, or pupils."""
+"""labels.csv beside the images: gaze as vectors or angles, pupils, or points."""
 
 import csv
 import io
+import re
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from simgan_cli.data.texts import read_text
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.labels import LabelFormat, Sample
-from simgan_cli.gaze.layouts.common import Samples, decode_grey, match_images, to_vectors
+from simgan_cli.gaze.layouts.common import Samples, decode_grey, match_images, paired, to_vectors
 
 Row = tuple[int, dict[str, str]]  # the line it ends in; text by column
+X_COLUMN = re.compile(r"x(\d+)|(.+)_x")  # of the point 3, or of the point NAME
 
 
 def is_table_folder(path: Path) -> bool:
@@ -26,12 +28,16 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
     """Return a sample for each line of labels.csv; its images are read later. Raises DataError."""
     table = folder / NAME
     columns, rows = _read_table(table)
-    wanted = _wanted_columns(columns, label_format, table)
-    numbers = [[_number(row[name], name, table, line) for name in wanted] for line, row in rows]
+    points = _point_columns(columns, table) if label_format.target == "points" else {}
+    wanted = [column for pair in points.values() for column in pair] or _wanted_columns(columns, label_format, table)
+    missing = "nan" if points else ""
+    numbers = [[_number(row[name] or missing, name, table, line) for name in wanted] for line, row in rows]
     targets = np.array(numbers, np.float64).reshape(len(rows), len(wanted))
     if wanted == ["pitch", "yaw"]:
         angles = targets[:, ::-1] if label_format.convention == "gazehub" else targets
         targets = to_vectors(angles, label_format, table)
+    elif points:
+        targets = paired(targets)
     names = [row["file"] for _, row in rows]
     files, warnings = match_images(read_tree(folder, label_format.patterns), names, table)
     persons = [row.get("person") or None for _, row in rows]
@@ -39,7 +45,7 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
         line = rows[persons.index(None)][0]
         raise DataError(f"{table}: line {line} names no person; fill the column in or remove it")
     samples = [
-        Sample(file, partial(decode_grey, folder / file), target, person)
+        Sample(file, partial(decode_grey, folder / file), target, person, tuple(points))
         for file, target, person in zip(files, targets, persons, strict=True)
         if label_format.patterns.takes(file)
     ]
@@ -68,6 +74,23 @@ def _wanted_columns(columns: list[str], label_format: LabelFormat, table: Path) 
             return choice
     wanted = " or ".join(",".join(["file", *choice]) for choice in choices)
     raise DataError(f"{table}: has the columns {', '.join(columns) or '(none)'}; wanted {wanted}")
+
+
+def _point_columns(columns: list[str], table: Path) -> dict[str, tuple[str, str]]:
+    """Return the columns of x and y by the names of points, in the order of the header."""
+    points = {}
+    for column in columns:
+        if match := X_COLUMN.fullmatch(column):
+            number, name = match.groups()
+            other = f"y{number}" if name is None else f"{name}_y"
+            if other in columns:
+                points[number if name is None else name] = column, other
+    if not points or "file" not in columns:
+        raise DataError(
+            f"{table}: has the columns {', '.join(columns) or '(none)'}; wanted file, and x0,y0,x1,y1,... or "
+            "NAME_x,NAME_y for each point"
+        )
+    return points
 
 
 def _number(text: str, column: str, table: Path, line: int) -> float:

@@ -18,6 +18,7 @@ from simgan_cli.gaze.layouts.common import Samples, decode_grey, describe_conten
 
 EYE_SIZE = (35, 55)  # H, W of the paper's eyes
 LABEL_NAME = re.compile(r"\d+(_\d+)?\.json")  # the number of a look follows that of the render
+LANDMARKS = ("interior_margin_2d", "caruncle_2d", "iris_2d")
 EYE_WINDOW = 1.6  # width of the window round an eye, in widths of the box of its lid margin
 
 
@@ -41,14 +42,17 @@ def read_unityeyes(folder: Path, label_format: LabelFormat) -> Samples:
 
 
 def _sample(folder: Path, image: str, label: str, label_format: LabelFormat) -> Sample:
-    path, size = folder / label, label_format.size or EYE_SIZE
+    path, size, names = folder / label, label_format.size or EYE_SIZE, tuple[str, ...]()
     try:
         content = parse_json(read_text(path))
         margin = np.array([parse_vector(text)[:2] for text in content["interior_margin_2d"]])
         if label_format.target == "gaze":
-            x, y, z, *_ = parse_vector(content["eye_details"]["look_vec"])
+            look_x, look_y, look_z, *_ = parse_vector(content["eye_details"]["look_vec"])
+        elif label_format.target == "pupil":
+            points = np.mean([parse_vector(text)[:2] for text in content["iris_2d"]], axis=0, keepdims=True)
         else:
-            x, y, *_ = np.mean([parse_vector(text) for text in content["iris_2d"]], axis=0)
+            points = np.array([parse_vector(text)[:2] for key in LANDMARKS for text in content[key]])
+            names = tuple(f"{key.removesuffix('_2d')}_{n}" for key in LANDMARKS for n in range(len(content[key])))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path}: not the JSON of a UnityEyes render ({type(error).__name__}: {error}); render or copy it again"
@@ -59,8 +63,10 @@ def _sample(folder: Path, image: str, label: str, label_format: LabelFormat) -> 
     left, top, width, rows = eye_window(margin, height, size)
     crop = partial(_cropped, folder / image, (left, top, width, rows), size)
     if label_format.target == "gaze":
-        return Sample(image, crop, (x, -y, z))  # Unity's y points up
-    return Sample(image, crop, ((x - left) * size[1] / width, (height - y - top) * size[0] / rows))
+        return Sample(image, crop, (look_x, -look_y, look_z))  # Unity's y points up
+    x, y = points.T
+    inside = np.stack([(x - left) * size[1] / width, (height - y - top) * size[0] / rows], axis=1)
+    return Sample(image, crop, inside.ravel(), points=names)
 
 
 def parse_vector(text: str) -> list[float]:

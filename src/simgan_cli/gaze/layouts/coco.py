@@ -1,0 +1,83 @@
+"""COCO keypoints: one JSON file beside images, or in `annotations/`, with one annotation for each image."""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simgan_cli.data.texts import read_text
+from simgan_cli.data.tree import read_tree
+from simgan_cli.errors import DataError
+from simgan_cli.files import parse_json
+from simgan_cli.gaze.labels import LabelFormat, Sample
+from simgan_cli.gaze.layouts.common import Samples, decode_grey, list_names, match_images
+
+NAME = re.compile(r".*(keypoints|coco).*\.json", re.IGNORECASE)
+# Keypoints are indices of pixels, whose centres lie half a pixel further (detectron2, data/detection_utils.py,
+# transform_instance_annotations).
+TO_CENTRE = 0.5
+
+
+def is_coco_folder(path: Path) -> bool:
+    """Return whether a folder, or its `annotations/`, holds a JSON file with "keypoints" or "coco" in its name."""
+    return bool(_files(path))
+
+
+def _files(folder: Path) -> list[Path]:
+    places = [place for place in (folder, folder / "annotations") if place.is_dir()]
+    return sorted(entry for place in places for entry in place.iterdir() if NAME.fullmatch(entry.name))
+
+
+def read_coco(folder: Path, label_format: LabelFormat) -> Samples:
+    """Return a sample for each image with an annotation; its pixels are read later.
+
+    Raises DataError for a file that is not COCO's, and for images with several annotations.
+    """
+    if label_format.target != "points":
+        raise DataError(f"{folder}: COCO holds keypoints; use --target points")
+    files = _files(folder)
+    if len(files) != 1:
+        raise DataError(
+            f"{folder}: {list_names(file.name for file in files)} for *keypoints*.json or *coco*.json; wanted one"
+        )
+    (path,) = files
+    try:
+        content = parse_json(read_text(path))
+        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        categories = {category["id"]: category.get("keypoints") for category in content["categories"]}
+        annotated = [
+            (annotation["image_id"], _points(annotation["keypoints"]), categories[annotation["category_id"]])
+            for annotation in content["annotations"]
+            if "keypoints" in annotation
+        ]
+        names = [images[image] for image, _, _ in annotated]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path}: not COCO keypoints ({type(error).__name__}: {error}); wanted images, annotations with keypoints "
+            "x, y, v, and categories"
+        ) from error
+    tree = read_tree(folder, label_format.patterns)
+    found, warnings = match_images(tree, names, path)
+    return [
+        Sample(file, partial(decode_grey, folder / file), points, points=_names(points, keypoints, path))
+        for file, (_, points, keypoints) in zip(found, annotated, strict=True)
+        if label_format.patterns.takes(file)
+    ], warnings
+
+
+def _points(keypoints: list[float]) -> NDArray[np.float64]:
+    """Return x, y, v, x, y, v, ... as x, y, x, y, ..., NaN where v is 0. Raises ValueError for other lengths."""
+    x, y, visible = np.array(keypoints, np.float64).reshape(-1, 3).T
+    return np.where(visible[:, None] > 0, np.stack([x, y], axis=1) + TO_CENTRE, np.nan).ravel()
+
+
+def _names(points: NDArray[np.float64], keypoints: list[Any] | None, path: Path) -> tuple[str, ...]:
+    """Return the category's names of points, or their numbers where it has none."""
+    count = len(points) // 2
+    names = tuple(map(str, keypoints if keypoints is not None else range(count)))
+    if len(names) != count:
+        raise DataError(f"{path}: {count} keypoints in an annotation, and {len(names)} names; correct the category")
+    return names
