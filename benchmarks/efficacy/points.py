@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks._record import machine, print_head, print_row
+from benchmarks._record import machine
 from benchmarks.efficacy.demo_gap import simgan
+from benchmarks.speed._table import print_head, print_row
 from simgan_cli.gaze.scores import with_seeds
 
 SIZE = 48  # pixels

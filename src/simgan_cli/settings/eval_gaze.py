@@ -87,8 +87,8 @@ class EvalGazeConfig(Settings):
     exclude: Globs = setting((), "Take these files for no pictures, such as masks; may be repeated.", "Data", metavar="GLOB")
     out: PathSetting = setting(..., "Folder for the results.", "Data", essential=True, short="-o", metavar="DIR")
 
-    labels: Literal["auto"] | Layout = setting("auto", "auto, csv, unityeyes, coco, mpiigaze, hdf5 or npz.", "Labels", essential=True, metavar="LAYOUT")
-    target: Target = setting("gaze", "Gaze in degrees, or the pupil, or any points, in pixels.", "Labels", essential=True)
+    labels: Literal["auto"] | Layout = setting("auto", "auto, csv, unityeyes, coco, mpiigaze, hdf5 or npz.", "Labels", metavar="LAYOUT")
+    target: Target = setting("gaze", "Gaze in degrees; the pupil or any points in pixels.", "Labels", essential=True)
     convention: Convention = setting("mpiigaze", "Meaning of angles in files: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Labels")
     test_convention: Convention | None = setting(None, "The same for --test and --real-train. By default --convention.", "Labels")
     degrees: bool = setting(False, "Angles in files are degrees, not radians.", "Labels")
