@@ -21,7 +21,7 @@ def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_pa
     assert document["commands"] == [shlex.join(["simgan", *line]) for line in lines]
     assert [line.split("] ")[1] for line in result.stderr.splitlines() if line.startswith("[")] == document["commands"]
     rows = {row["name"]: row for row in document["rows"] if row["estimator"] == "resnet"}
-    assert set(rows) == {"synthetic", "refined", "oracle"}
+    assert set(rows) == {"synthetic", "refined", "oracle", "trained-along"}
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
     assert document["files"][:2] == [str(folder / "gaze" / "report.html"), str(folder / "run" / "report.html")]
     page = (folder / "gaze" / "report.html").read_text()

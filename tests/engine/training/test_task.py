@@ -16,6 +16,7 @@ from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.task_term import TaskTerm
 from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config
 from simgan_cli.engine.run_folder.layout import RunFolder
+from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.engine.training.build import TrainResult, train
 from simgan_cli.engine.training.task import TaskLabels, reading_errors
 from simgan_cli.errors import CheckpointError
@@ -49,7 +50,10 @@ def test_a_run_measures_and_exports_the_estimator(spacious: dict[str, Any]) -> N
     run(spacious, of=labels())
     line = lines_of(spacious)[-1]
     assert line["label_error_synthetic"] > 0
-    assert line["loss_task_refined"] > 0
+    assert {name for name in line if name.startswith(("loss_task", "label_error"))} == {
+        "loss_task_synthetic", "loss_task_refined", "loss_task_toned", "label_error_synthetic", "label_error_refined",
+    }  # fmt: skip
+    assert set(line) <= set(METRICS)
     estimator = load_network(spacious["out"] / "estimator")
     assert isinstance(estimator, Estimator)
     assert estimator.settings == {"architecture": "resnet", "height": SIZE[0], "width": SIZE[1], "target": "pupil"}
