@@ -159,7 +159,7 @@ def test_the_papers_hands(tmp_path: Path) -> None:
         write_nyu(tmp_path / "nyu" / part, frames)
     out = tmp_path / "out"
     tiny = {"SIMGAN_TRAIN_SIZE": "32x32", "SIMGAN_TRAIN_REFINER_BLOCKS": "1", "SIMGAN_TRAIN_REFINER_WIDTH": "2"}
-    run_example("paper_hands.sh", tmp_path / "nyu", out, "1 3", **tiny)
+    run_example("paper_hands.sh", tmp_path / "nyu", out, "1 3", **tiny)  # it runs nyu_hands.py
     with Image.open(out / "train" / "synthetic" / "3_0000002.png") as image:
         levels = np.asarray(image, dtype=int)
     assert levels.shape == (224, 224)
