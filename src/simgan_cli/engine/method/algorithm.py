@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simgan_cli.engine.method.history_buffer import HistoryBuffer
-from simgan_cli.engine.method.networks import Discriminator, Refiner
+from simgan_cli.engine.method.networks import Discriminator, Refiner, update_average
 from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.engine.method.task_term import TaskTerm
 from simgan_cli.settings.train import TrainConfig
@@ -156,10 +156,7 @@ class SimGAN:
             self.task.step(self.average_gradients)
         self.discriminator.requires_grad_(True)
         if self.average is not None:
-            with torch.no_grad():
-                torch._foreach_lerp_(
-                    list(self.average.parameters()), list(self.refiner.parameters()), 1 - self.config.ema
-                )
+            update_average(self.average, self.refiner, self.config.ema)
         change = (refined.detach().float() - synthetic).abs().mean() / 2  # [-1, 1] is two units of [0, 1] wide
         measures |= {name: value.detach() for name, value in task.items()}
         return measures | {

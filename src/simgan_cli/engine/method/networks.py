@@ -192,6 +192,12 @@ def spatial_layers(network: nn.Module) -> Iterator[tuple[tuple[int, int], int]]:
             yield (side, side), stride
 
 
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the weights of `average` towards those of `network`: `decay` times the old ones and the rest of the new."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+
+
 def receptive_field(network: nn.Module) -> int:
     """Return the side, in pixels, of the window of the input that one output value depends on (the longer side)."""
     field, jump = 1, 1

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simgan_cli.engine.method.gaze_estimator import Estimator
+from simgan_cli.engine.method.networks import update_average
 from simgan_cli.engine.method.noise import mixed_seed
 
 LEARNING_RATE = 1e-3  # of f, by Adam
@@ -94,10 +95,7 @@ class TaskTerm:
         average_gradients(self.estimator)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.estimator.parameters()), 1 - self.average_decay
-            )
+        update_average(self.average, self.estimator, self.average_decay)
 
 
 def to_grey(images: Tensor) -> Tensor:
