@@ -51,7 +51,7 @@ def test_a_run_measures_and_exports_the_estimator(spacious: dict[str, Any]) -> N
     line = lines_of(spacious)[-1]
     assert line["label_error_synthetic"] > 0
     assert {name for name in line if name.startswith(("loss_task", "label_error"))} == {
-        "loss_task_synthetic", "loss_task_refined", "loss_task_toned", "label_error_synthetic", "label_error_refined",
+        "loss_task_synthetic", "loss_task_refined", "loss_task_varied", "label_error_synthetic", "label_error_refined",
     }  # fmt: skip
     assert set(line) <= set(METRICS)
     estimator = load_network(spacious["out"] / "estimator")

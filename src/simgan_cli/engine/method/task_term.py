@@ -1,55 +1,57 @@
-"""The task term: an estimator f of the renders' labels is trained along, and what it reads off R(x) joins Eq. 4.
+"""The task term: an estimator f of the renders' labels is trained along, and its error on R(x) joins Eq. 4.
 
-    L_f(omega) = mean_i |f(x_i) - l_i|^2 + mean_i |f(R(x_i)) - l_i|^2 + mean_i |f(M(R(x_i))) - l_i|^2
-    L_R(theta) = Eq. 4 + W mean_i |f(R(x_i)) - l_i|^2, f fixed
+    L_f(omega) = mean_1 |f(R(x_i)) - l_i|^2 + mean_2 |f(x_i) - l_i|^2 + mean_2 |f(V(R(x_i))) - l_i|^2
+    L_R(theta) = Eq. 4 + W mean_1 |f(R(x_i)) - l_i|^2, f fixed
 
-l are the labels that every renderer has. A refiner that moves or erases what they name is punished (PixelDA: Bousmalis
-et al., CVPR 2017, Eq. 3). M gives an image the histogram of a random photograph. f has then seen every look that R went
-through, in the tones of photographs, and reads photographs, too.
+l are the labels that every renderer has; the means are over the first and the second half of a batch. A refiner that
+moves or erases what they name is punished (PixelDA: Bousmalis et al., CVPR 2017, Eq. 3). V varies an image by hand and
+gives it the histogram of a random photograph. f has then seen every look that R went through, in the tones of
+photographs, and reads photographs, too.
 """
 
 import copy
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simgan_cli.data.augmentation import augment
+from simgan_cli.data.matching import Bank, match_tones
+from simgan_cli.data.sampler import to_pixels
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import update_average
-from simgan_cli.engine.method.noise import mixed_seed
 
 LEARNING_RATE = 1e-3  # of f, by Adam
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow turns colour into grey
 
 
-class Toning:
-    """M, whose random stream restarts at each step; `stream` tells seeds and ranks apart.
+class RandomLooks:
+    """V: a random degradation, then the histogram of a random photograph; its random stream restarts at each step.
 
-    `quantiles` are those of photographs, M x C x Q, of pixels in [-1, 1], at the middles of Q equal shares.
+    `bank` holds the photographs' quantiles, of one channel; `stream` tells seeds and ranks apart.
     """
 
-    def __init__(self, quantiles: Tensor, stream: Sequence[int]) -> None:
-        self._quantiles, self._stream = quantiles, tuple(stream)
-        self._generator = torch.Generator(quantiles.device)
+    def __init__(self, bank: Bank, stream: Sequence[int]) -> None:
+        self._bank, self._stream = bank, stream
+        self.restart(0)
 
     def restart(self, step: int) -> None:
         """Begin the stream of `step`."""
-        self._generator.manual_seed(mixed_seed(*self._stream, step))
+        self._rng = np.random.default_rng([*self._stream, step])
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return N x C x H x W images with the histogram of a random photograph each; each channel is matched alone."""
-        levels = images.contiguous().flatten(2)
-        places = (len(images),)
-        chosen = torch.randint(len(self._quantiles), places, generator=self._generator, device=self._quantiles.device)
-        wanted = F.interpolate(self._quantiles[chosen], levels.shape[2], mode="linear")
-        return torch.empty_like(levels).scatter_(2, levels.argsort(dim=2), wanted).view(images.shape)
+        """Return grey images in other looks: N x 1 x H x W in [-1, 1], both."""
+        pixels = np.stack([augment(image, self._rng) for (image,) in to_pixels(images, np.dtype(np.uint8))])
+        chosen = self._rng.integers(len(self._bank), size=len(pixels)).tolist()
+        levels = match_tones(pixels[:, None] / np.float32(255), self._bank, chosen, "histogram")
+        return (torch.from_numpy(levels) * 2 - 1).to(images)
 
 
 class TaskTerm:
     """f, its optimizer and its moving average.
 
-    `weight` is W, `targets` the labels of the batch drawn last, N x K, `toning` M; None where values are distances.
+    `weight` is W, `targets` the labels of the batch drawn last, N x K, `looks` V; None where values are distances.
     """
 
     def __init__(
@@ -58,37 +60,40 @@ class TaskTerm:
         weight: float,
         targets: Callable[[], Tensor],
         average_decay: float,
-        toning: Toning | None,
+        looks: RandomLooks | None,
     ) -> None:
         self.estimator, self.weight, self.targets, self.average_decay = estimator, weight, targets, average_decay
-        self.toning = toning
+        self.looks = looks
         self.average = copy.deepcopy(estimator).requires_grad_(False)
         self.optimizer = torch.optim.Adam(estimator.parameters(), LEARNING_RATE, fused=True)
 
     def restart(self, step: int) -> None:
         """Begin the random stream of `step`."""
-        if self.toning is not None:
-            self.toning.restart(step)
+        if self.looks is not None:
+            self.looks.restart(step)
 
     def losses(self, synthetic: Tensor, refined: Tensor) -> dict[str, Tensor]:
-        """Return f's squared error on x, on R(x) and on M(R(x)), scalars, for a batch N x C x H x W.
+        """Return f's squared errors for x and R(x), N x C x H x W: scalars, the terms of L_f.
 
         One pass serves both networks: f gets the gradient as it is, R gets W times that of R(x). Missing labels,
         NaN, do not count.
         """
-        judged = refined.to(synthetic.dtype)
-        judged = judged.view_as(judged) if self.weight else judged.detach()
+        half = len(synthetic) // 2
+        first, second = slice(half), slice(half, None)
+        refined, labels = to_grey(refined.to(synthetic.dtype)), self.targets()
+        judged = refined[first] if self.weight else refined[first].detach()
         if judged.requires_grad:
             judged.register_hook(lambda gradient: self.weight * gradient)  # type: ignore[no-untyped-call]
-        inputs = {"synthetic": synthetic, "refined": judged}
-        if self.toning is not None:
-            inputs["toned"] = self.toning(judged.detach())
-        targets = self.targets()
-        predicted = self.estimator(to_grey(torch.cat([*inputs.values()])))
+        parts = {"refined": (judged, labels[first]), "synthetic": (to_grey(synthetic[second]), labels[second])}
+        if self.looks is not None:
+            parts["varied"] = (self.looks(refined[second]), labels[second])
+        images, targets = (torch.cat(group) for group in zip(*parts.values(), strict=True))
+        errors = self.estimator.squared_errors(self.estimator(images), targets)
         known = ~targets.isnan().all(dim=1)
-        errors = self.estimator.squared_errors(predicted, targets.repeat(len(inputs), 1))
-        means = [(part * known).sum() / known.sum().clamp_min(1) for part in errors.chunk(len(inputs))]
-        return {f"loss_task_{name}": mean for name, mean in zip(inputs, means, strict=True)}
+        sizes = [len(part) for part, _ in parts.values()]
+        by_part = zip(torch.split(errors, sizes), torch.split(known, sizes), strict=True)
+        means = [squares.sum() / labelled.sum().clamp_min(1) for squares, labelled in by_part]
+        return {f"loss_task_{name}": mean for name, mean in zip(parts, means, strict=True)}
 
     def step(self, average_gradients: Callable[[nn.Module], None]) -> None:
         """Update f by the gradient that a backward pass has left, and forget that."""

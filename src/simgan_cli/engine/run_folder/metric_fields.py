@@ -26,7 +26,9 @@ METRICS = {
     ),
     "loss_task_synthetic": Field(_LABELLED, "squared error on x of the estimator that is trained along"),
     "loss_task_refined": Field(_LABELLED, "the same on R(x); --task-weight times it joins L_R"),
-    "loss_task_toned": Field(_LABELLED, "the same on R(x) with the histogram of a random photograph"),
+    "loss_task_varied": Field(
+        _LABELLED, "the same on R(x), degraded by hand, with the histogram of a random photograph"
+    ),
     "change": Field(_REFINER, "|R(x) - x| with pixels in [0, 1], mean over pixels"),
     "accuracy_real": Field(_DISCRIMINATOR, "share of the patches of real images that D calls real"),
     "accuracy_refined": Field(_DISCRIMINATOR, "share of the patches of currently refined images that D calls refined"),

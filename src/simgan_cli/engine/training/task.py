@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_cli.data.decoding import Pixels
+from simgan_cli.data.decoding import Pixels, luma
 from simgan_cli.data.matching import quantiles_of
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
-from simgan_cli.engine.method.task_term import TaskTerm, Toning, to_grey
+from simgan_cli.engine.method.task_term import RandomLooks, TaskTerm, to_grey
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.engine.training.photographs import choose_photographs
 from simgan_cli.settings.train import TrainConfig
@@ -49,11 +49,11 @@ def build_task(
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("task")]).generate_state(1)[0])
         estimator = Estimator(ARCHITECTURE, *size, labels.target, labels.points)
     estimator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    photographs, toning = choose_photographs(config, real), None
+    photographs, looks = choose_photographs(config, real), None
     if photographs is not None:
-        quantiles = torch.from_numpy(quantiles_of(photographs)).to(device) * 2 - 1
-        toning = Toning(quantiles, (config.seed, stream_number("toning"), rank))
-    return TaskTerm(estimator, config.task_weight, lambda: cast("Tensor", synthetic.targets), config.ema, toning)
+        grey = luma(photographs) if photographs.shape[1] == 3 else photographs
+        looks = RandomLooks(quantiles_of(grey), (config.seed, stream_number("looks"), rank))
+    return TaskTerm(estimator, config.task_weight, lambda: cast("Tensor", synthetic.targets), config.ema, looks)
 
 
 def is_readable(size: tuple[int, int]) -> bool:
