@@ -24,12 +24,12 @@ def load_refiner(
 ) -> "ImageRefiner":
     """Return a trained refiner: a callable that maps NumPy or PIL images or tensors to refined ones of the same shape.
 
-    `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint, an exported folder, an ONNX file
-    of `simgan export`, or an address on the Hugging Face Hub, hf://user/name or hf://user/name@revision. `device` is
-    auto, cpu, cuda, cuda:N or mps. `strength` is A in x + A (R(x) - x). `seed` chooses among the looks of an image.
-    `precision` (auto, fp32 or bf16), `match` (histogram, mean-std or off) and `augment` are those of `simgan refine`.
-    `ImageRefiner.__call__` has the shapes and types of images. Raises SettingsError for a path, device or precision
-    that is not there, or tones that the model lacks, CheckpointError for weights that are damaged or do not fit.
+    `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint, an exported folder or an ONNX
+    file of `simgan export`. It may also be a Hugging Face Hub address: hf://user/name or hf://user/name@revision.
+    `device` is auto, cpu, cuda, cuda:N or mps. `strength` is A in x + A (R(x) - x). `seed` chooses the look of an
+    image. `precision` (auto, fp32 or bf16), `match` (histogram, mean-std or off) and `augment` are those of
+    `simgan refine`. `ImageRefiner.__call__` has the shapes and types of images. Raises SettingsError for a missing
+    path, device, precision or tones, and CheckpointError for weights that are damaged or do not fit.
     """
     from simgan_cli.engine.export.refiner_model import open_model  # torch takes seconds to import
     from simgan_cli.engine.refining.image_refiner import ImageRefiner

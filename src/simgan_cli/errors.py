@@ -3,16 +3,15 @@
     SimganError              1   something of ours failed: a full disk, no memory, a file that cannot be written
     ├── SettingsError        2   the command line, a settings file or the environment asks for the impossible
     ├── DataError            4   images or folders that cannot be used
-    │   ├── LabelImages        4   a folder with masks, depth or codes among its images; patterns settle it
+    │   ├── LabelImages        4   a folder with masks, depth or codes among its images; patterns must choose
     │   ├── UnreadableImage    4   one image; skipped and counted unless --strict
     │   └── UnreadableArchive  4   one tar or zip file; likewise
     ├── CheckpointError      4   a checkpoint or model that is damaged or belongs to something else
     ├── DivergedError        4   training produced NaN or infinity
-    └── EndedElsewhere       -   another rank or command failed and says why; its exit code
+    └── EndedElsewhere       -   another rank or command failed and reports why; its exit code
     Interrupted         75 130   stopped by a signal at once, saving nothing more
 
-Two more codes belong to jobs that ended as they should: 3, some images of a batch failed and the rest are done, and
-75 or 130, stopped by a signal after saving.
+Jobs that completed or saved have codes, too: 3 where some images of a batch failed, 75 or 130 after a signal.
 
 Each message names the path, what was found, what was wanted and what to do.
 """
@@ -25,10 +24,10 @@ EXIT_SOME_FAILED = 3  # some images of a batch; the rest are done
 EXIT_STOPPED = 75  # EX_TEMPFAIL: saved; rerun to resume
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
-# What a script does about each code; the reference shows this table.
+# The meaning of each code; the reference shows this table.
 EXIT_CODES = {
     EXIT_OK: "done",
-    1: "failed, as on a full disk; what was saved before is untouched",
+    1: "failed, as on a full disk; earlier saves are untouched",
     2: "wrong or contradictory settings, all listed at once",
     EXIT_SOME_FAILED: "some images failed; fix them and rerun with --skip-existing",
     4: "bad data, checkpoint or model, or training diverged",
@@ -38,18 +37,18 @@ EXIT_CODES = {
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether the process lacks memory, file descriptors or disk: no fault of the file that it was reading."""
+    """Return whether the process lacks memory, file descriptors or disk; the file that it was reading may be fine."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
     return is_out_of_memory(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory has ended, in the words of Python, its threads, PyTorch, C++ or oneDNN.
+    """Return whether an error means out of memory, as Python, its threads, PyTorch, C++ or oneDNN report it.
 
-    oneDNN breaks a promise where a primitive that its cache expects could not be made.
+    oneDNN reports a broken promise where it could not create a primitive for its cache.
     """
-    said = (
+    phrases = (
         "allocate memory",
         "size calculation overflowed",
         "bad_alloc",
@@ -58,7 +57,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         "Broken promise",
     )
     name = type(error).__name__  # torch's own class, without importing torch
-    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(words in str(error) for words in said)
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(each in str(error) for each in phrases)
 
 
 class SimganError(Exception):
@@ -84,13 +83,13 @@ class DataError(SimganError):
 
 
 class LabelImages(DataError):
-    """A folder holds images that look like labels, and nobody has said which are pictures.
+    """A folder holds images that look like labels, and no pattern says which are pictures.
 
-    `remedies` are the arguments that settle it, by what they do.
+    `remedies` maps each way out, in words, to the arguments that take it.
     """
 
     def __init__(self, message: str, remedies: dict[str, tuple[str, ...]]) -> None:
-        self.remedies = {what: arguments for what, arguments in remedies.items() if arguments}
+        self.remedies = {action: arguments for action, arguments in remedies.items() if arguments}
         super().__init__(message)
 
 
@@ -103,7 +102,7 @@ class UnreadableImage(DataError):
 
 
 class UnreadableArchive(DataError):
-    """One tar or zip file is damaged, encrypted, not safe to unpack, or expands beyond all reason."""
+    """One tar or zip file is damaged, encrypted, not safe to unpack, or expands too far."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.reason = reason
@@ -123,7 +122,7 @@ class DivergedError(SimganError):
 
 
 class EndedElsewhere(SimganError):
-    """Another rank or command failed with `exit_code`; where it cannot say why itself, `message` does."""
+    """Another rank or command failed with `exit_code`; `message` is empty where that one reports why."""
 
     def __init__(self, exit_code: int, message: str = "") -> None:
         self.exit_code = exit_code

@@ -29,12 +29,12 @@ MAX_NAME = 40  # characters of a folder's name in its temporary one; 255 bytes l
 
 @contextmanager
 def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
-    """Yield a new file beside `path` that becomes `path` when the block ends well: fsync, then rename.
+    """Yield a new file beside `path` that becomes `path` when the block succeeds: fsync, then rename.
 
-    Unless `synced`, it is left to the caller to make the rename survive a power cut (`sync_directory`): for many files.
-    Its name depends on `path` alone, so that what a killed process left half written is replaced when the work is
-    done again, and it is locked, so that two writers of one path take turns; on Windows one of them fails. Raises
-    OSError; `path` is then untouched and the new file removed.
+    Unless `synced`, the caller makes the rename survive a power cut (`sync_directory`), once for many files.
+    The new file's name depends on `path` alone, so that a rerun replaces what a killed process left. Its lock makes
+    two writers of one path take turns; on Windows one of them fails. Raises OSError; `path` is then untouched and the
+    new file removed.
     """
     temporary = _temporary_of(path)
     with os.fdopen(_open_locked(temporary), "wb") as file:
@@ -48,7 +48,7 @@ def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
         except BaseException:
             with suppress(OSError):
                 close_to_rename(file)
-            temporary.unlink(missing_ok=True)  # likewise: another writer waits for it
+            temporary.unlink(missing_ok=True)  # while it is still locked: another writer may wait for it
             raise
     if synced:
         sync_directory(path.parent)
@@ -57,7 +57,7 @@ def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
 def write_atomic(path: Path, content: bytes | str, *, synced: bool = True) -> None:
     """Replace `path` by `content` in one step. Raises OSError; the earlier file is then untouched.
 
-    What a text holds of file names that are not UTF-8, lone surrogates, is spelled as escapes.
+    Text becomes UTF-8; lone surrogates, of file names that are not UTF-8, become escapes.
     """
     with atomic_file(path, synced=synced) as file:
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
@@ -65,11 +65,11 @@ def write_atomic(path: Path, content: bytes | str, *, synced: bool = True) -> No
 
 @contextmanager
 def atomic_files() -> Iterator[Callable[[Path, bytes], None]]:
-    """Yield what writes a file's content; all files become their paths when the block ends well, after one sync.
+    """Yield a function that writes a file; all files take their places when the block succeeds, after one sync.
 
-    One sync for all takes a tenth of the CPU time of one for each. A system without `syncfs` replaces each file at
-    once. It is left to the caller to make the renames survive a power cut (`sync_directory`). Names and locks of the
-    new files are those of `atomic_file`. Raises OSError; new files that are not in their place are then removed.
+    One sync for all takes a tenth of the CPU time of one for each. Without `syncfs` each file is replaced at once.
+    The caller makes the renames survive a power cut (`sync_directory`). New files are named and locked as by
+    `atomic_file`. Raises OSError; new files that are not in their place are then removed.
     """
     if not has_syncfs():
         yield partial(write_atomic, synced=False)
@@ -80,7 +80,7 @@ def atomic_files() -> Iterator[Callable[[Path, bytes], None]]:
         temporary = _temporary_of(path)
         try:
             descriptor = _open_locked(temporary, patience=0 if held else math.inf)
-        except BlockingIOError:  # nobody waits who holds what another one may wait for
+        except BlockingIOError:  # to wait while holding locks could be a deadlock with another writer
             put_in_place()
             descriptor = _open_locked(temporary)
         held.append((descriptor, temporary, path))
@@ -140,7 +140,7 @@ def _temporary_of(path: Path) -> Path:
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, made where there is none, against all other processes; it is gone afterwards."""
+    """Hold the lock file `path` against all other processes; create it if missing, and remove it afterwards."""
     descriptor = _open_locked(path)
     try:
         yield
@@ -149,9 +149,9 @@ def locked_file(path: Path) -> Iterator[None]:
 
 
 def _open_locked(path: Path, patience: float = math.inf) -> int:
-    """Return a descriptor of `path`, made where there is none, that this process alone holds.
+    """Return a descriptor of `path`, created if missing, that this process alone holds.
 
-    Raises BlockingIOError where another one holds it longer than `patience` seconds.
+    Raises BlockingIOError where another process holds it longer than `patience` seconds.
     """
     while True:
         descriptor = _open_to_write(path)
@@ -169,7 +169,7 @@ def _open_locked(path: Path, patience: float = math.inf) -> int:
 def _open_to_write(path: Path) -> int:
     try:
         return open_to_write(path)
-    except PermissionError:  # what a killed process left of a copy of a read-only file is read-only, too
+    except PermissionError:  # a killed process may have left a copy of a read-only file
         if not path.exists():
             raise
         path.chmod(0o600)
@@ -177,7 +177,7 @@ def _open_to_write(path: Path) -> int:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text. Raises ValueError, also for one that is nested beyond all reason."""
+    """Return the value of a JSON text. Raises ValueError, also for one that is nested too deep."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -191,7 +191,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path` that becomes `path` when the block ends well.
+    """Yield a new folder beside `path` that becomes `path` when the block succeeds.
 
     An older folder of that name is replaced. Raises OSError; nothing is then left behind.
     """
@@ -214,7 +214,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def _replace_directory(path: Path, new: Path) -> None:
-    """Put a complete folder in the place of an older one; `remove_temporaries` ends what a kill cuts short here."""
+    """Put a complete folder in the place of an older one; `remove_temporaries` completes this after a kill."""
     retired = new.with_name(new.name + RETIRED)
     try:
         path.rename(retired)
@@ -229,12 +229,12 @@ def _replace_directory(path: Path, new: Path) -> None:
 def remove_temporaries(folder: Path) -> None:
     """Delete what a killed process left half written in `folder`; call it only as the folder's one owner.
 
-    Where an older folder was out of the way and the new one, complete by then, not yet in its place, it takes it.
+    Where `_replace_directory` was killed between its two renames, the new, complete folder takes its place.
     """
     for retired in folder.glob(f"{TEMPORARY_PREFIX}*{RETIRED}"):
         new = retired.with_name(retired.name.removesuffix(RETIRED))
         name = new.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0]
-        if len(name) < MAX_NAME and not (folder / name).exists():  # a longer name stands there in part
+        if len(name) < MAX_NAME and not (folder / name).exists():  # a longer name was cut
             (new if new.is_dir() else retired).rename(folder / name)
     for entry in folder.glob(f"{TEMPORARY_PREFIX}*"):
         if entry.is_dir():

@@ -1,6 +1,6 @@
-"""What Windows lacks, or does otherwise than POSIX, each in one place.
+"""Differences between Windows and POSIX, each in one place.
 
-Windows renames and deletes no file that a process has open, and opens no folder to sync it.
+Windows neither renames nor deletes a file that a process has open, and cannot sync a folder.
 """
 
 import ctypes
@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 IS_WINDOWS = os.name == "nt"
-LOCK_PAUSE, MAX_REPLACE_SECONDS = 0.02, 2.0  # seconds: between two attempts; that readers may delay a rename
+LOCK_PAUSE, MAX_REPLACE_SECONDS = 0.02, 2.0  # seconds: between attempts; to wait for readers before a rename
 _reading = threading.Lock()
 
 
 def open_to_write(path: Path) -> int:
-    """Return a descriptor of `path`, made where there is none, to read and write bytes; a link is not followed."""
+    """Return a descriptor of `path`, created if missing, to read and write bytes; a link is not followed."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return os.open(path, flags, 0o666)
 
 
 def take_lock(descriptor: int, *, patience: float) -> bool:
-    """Lock an open file against all other processes, and return True; False where its file system has no locks.
+    """Lock an open file against all other processes; return False where its file system has no locks.
 
-    Closing the descriptor gives it back, and so does the end of the process. Raises BlockingIOError where another
+    Closing the descriptor releases the lock, and so does the end of the process. Raises BlockingIOError where another
     process holds it longer than `patience` seconds.
     """
-    from filelock import lock_descriptor  # 20 ms, which --help need not wait for
+    from filelock import lock_descriptor  # 20 ms that --help saves
 
     deadline = time.monotonic() + patience
     try:
@@ -48,10 +48,10 @@ def take_lock(descriptor: int, *, patience: float) -> bool:
 
 
 def remove_locked(path: Path, descriptor: int) -> None:
-    """Remove a lock file and give its lock back, in the order that the system allows."""
+    """Remove a lock file and release its lock, in the order that the system allows."""
     if IS_WINDOWS:
         os.close(descriptor)
-        with suppress(OSError):  # who waits for it has it open, and removes it
+        with suppress(OSError):  # a process that waits for it has it open, and removes it
             path.unlink()
     else:
         path.unlink(missing_ok=True)
@@ -59,13 +59,13 @@ def remove_locked(path: Path, descriptor: int) -> None:
 
 
 def close_to_rename(file: BinaryIO) -> None:
-    """Close a file where the system renames and removes no open one; elsewhere its lock lasts until it is closed."""
+    """Close a file on Windows, which cannot rename or remove an open one; elsewhere leave it open, and so locked."""
     if IS_WINDOWS:
         file.close()
 
 
 def replace_file(source: Path, target: Path) -> None:
-    """Rename a file over another; Windows waits for programs that read that, such as virus scanners."""
+    """Rename a file over another; on Windows wait for programs that read that, such as virus scanners."""
     deadline = time.monotonic() + MAX_REPLACE_SECONDS
     while True:
         try:
@@ -83,7 +83,7 @@ def has_syncfs() -> bool:
 
 
 def sync_files(descriptors: list[int]) -> None:
-    """Write open files to the disk: several by one call for all that their file system holds back. Raises OSError."""
+    """Write open files to disk; several take one call for each file system. Raises OSError."""
     if len(descriptors) == 1:
         os.fsync(descriptors[0])
         return
@@ -108,7 +108,7 @@ def read_at(file: BinaryIO, size: int, offset: int) -> bytes:
 
 
 def peak_memory_bytes() -> int | None:
-    """Return the largest memory of this process so far; None where the system does not report it."""
+    """Return the peak memory of this process in bytes; None where the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -118,7 +118,7 @@ def peak_memory_bytes() -> int | None:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that ask a job to stop; SIGHUP, of a closed terminal, only where nohup has not put it off."""
-    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGBREAK")  # Windows has the last in place of two
+    """Return the signals that ask a job to stop; SIGHUP, of a closed terminal, unless nohup ignores it."""
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGBREAK")  # Windows has SIGBREAK in place of the two before
     signals = [signal.Signals(getattr(signal, name)) for name in names if hasattr(signal, name)]
     return [each for each in signals if each.name != "SIGHUP" or signal.getsignal(each) is not signal.SIG_IGN]

@@ -1,4 +1,4 @@
-"""What the settings of all commands are made of. Imports no torch."""
+"""Types and helpers of all commands' settings. Imports no torch."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
 from pydantic.fields import FieldInfo
 
-RUNTIME = "Runtime"  # the panel of how a command runs; what several commands have there is one setting for all
+RUNTIME = "Runtime"  # a panel; a key that several commands have here is one setting for all of them
 
 
 def parse_size(value: object) -> object:
@@ -32,7 +32,7 @@ def parse_duration(value: object) -> object:
 
 
 def as_list(value: object) -> object:
-    """Return a single text, as the environment holds it, as a list."""
+    """Return a single text, as the environment gives it, in a list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -40,7 +40,7 @@ def _check_path(value: object) -> object:
     if value == "":
         raise ValueError("it is empty; '.' means the current folder")
     if isinstance(value, str) and "\0" in value:
-        raise ValueError("no path holds a NUL character")
+        raise ValueError("a path cannot hold a NUL character")
     return value
 
 
@@ -48,13 +48,13 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-ModelSetting = Annotated[str, BeforeValidator(_as_text), BeforeValidator(_check_path)]  # a path would fold hf://
+ModelSetting = Annotated[str, BeforeValidator(_as_text), BeforeValidator(_check_path)]  # a Path turns hf:// into hf:/
 PathSetting = Annotated[Path, BeforeValidator(_check_path)]
 Globs = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
 PlainBackground = Annotated[str, Field(pattern=r"^(keep|#[0-9a-fA-F]{6})$")]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$")]
 Convention = Literal["mpiigaze", "gazehub", "xgaze"]  # meaning of two angles
-Target = Literal["gaze", "pupil", "points"]  # what labels name
+Target = Literal["gaze", "pupil", "points"]  # meaning of labels
 Precision = Literal["auto", "fp32", "bf16"]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],
@@ -77,10 +77,10 @@ def setting(
     changeable: bool = False,
     **bounds: Any,
 ) -> Any:
-    """Declare a setting: an option of its command, or an `argument` that stands without a name.
+    """Declare a setting: an option of its command, or a positional `argument`.
 
     `--help` shows the `essential` ones, `--help-all` all. `changeable` ones may differ when a training is resumed: they
-    say how far, where and how carefully it continues and what it keeps.
+    set how far and where it runs, and what it keeps.
     """
     extra: dict[str, JsonValue] = {
         "panel": panel, "essential": essential, "short": short, "metavar": metavar, "argument": argument,
@@ -94,7 +94,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     command: ClassVar[str]
-    recorded_as: ClassVar[str | None] = None  # schema of the JSON file that records them and repeats the command
+    recorded_as: ClassVar[str | None] = None  # schema of the JSON file that records them, which --config reads
 
     @classmethod
     def fields_by_key(cls) -> dict[str, FieldInfo]:
@@ -103,5 +103,5 @@ class Settings(BaseModel):
 
 
 def extra_of(field: FieldInfo) -> dict[str, Any]:
-    """Return what `setting` noted beside the type and the bounds."""
+    """Return the arguments of `setting` beside the type and the bounds."""
     return cast("dict[str, Any]", field.json_schema_extra)

@@ -6,7 +6,7 @@ from simgan_cli.settings.base import RUNTIME, Device, Settings, setting
 
 
 class DoctorConfig(Settings):
-    """What to look at."""
+    """The device and the cache to look at."""
 
     command: ClassVar = "doctor"
 

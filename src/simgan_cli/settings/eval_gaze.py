@@ -25,15 +25,15 @@ from simgan_cli.settings.base import (
 )
 
 REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
-FEW = "real-"  # starts the names of rows of so many labelled photographs
-CURVE = (50, 100, 300, 1000, 3000)  # photographs of the learning curve of `worth`, which ends with all
+FEW = "real-"  # starts the names of rows that are trained on a number of labelled photographs
+CURVE = (50, 100, 300, 1000, 3000)  # photographs at the points of the learning curve of `worth`; its last has all
 Layout = Literal["csv", "unityeyes", "coco", "mpiigaze", "hdf5", "npz"]
 BaselineName = Literal["histogram", "reinhard", "fda", "augment", "mixed"]
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
 
 def only_on_curve(few: Collection[int]) -> set[str]:
-    """Return the names of rows that are there for the learning curve alone, not by `few`."""
+    """Return the names of rows that only the learning curve needs, not `few`."""
     return {f"{FEW}{count}" for count in CURVE if count not in few}
 
 
@@ -80,11 +80,11 @@ class EvalGazeConfig(Settings):
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of RUN/refiner. Training must have kept it (--keep 0).", "Data", ge=0, metavar="N")
     real_train: PathSetting | None = setting(None, "Labelled real eyes to train on, as the oracle.", "Data", essential=True, metavar="DIR")
     worth: bool = setting(False, "Report how many photographs of --real-train each row is worth. Trains on up to five subsets of them.", "Data")
-    few: Counts = setting((), "Also train on so many photographs of --real-train, alone and with refined images, such as 50,200.", "Data", metavar="N,N")
+    few: Counts = setting((), "Also train on this many photographs of --real-train, alone and with refined images, such as 50,200.", "Data", metavar="N,N")
     reweight_to: PathSetting | None = setting(None, "Unlabelled real images: also train with weights that match their labels.", "Data", essential=True, metavar="DIR")
     photos: PathSetting | None = setting(None, "Unlabelled real images for --baseline, and to compare labels with. By default those of --reweight-to.", "Data", metavar="DIR")
-    include: Globs = setting((), "Take only these files below the folders given for pictures; may be repeated.", "Data", metavar="GLOB")
-    exclude: Globs = setting((), "Take these files for no pictures, such as masks; may be repeated.", "Data", metavar="GLOB")
+    include: Globs = setting((), "Use only these files below the folders given as pictures; may be repeated.", "Data", metavar="GLOB")
+    exclude: Globs = setting((), "Do not use these files as pictures, such as masks; may be repeated.", "Data", metavar="GLOB")
     out: PathSetting = setting(..., "Folder for the results.", "Data", essential=True, short="-o", metavar="DIR")
 
     labels: Literal["auto"] | Layout = setting("auto", "auto, csv, unityeyes, coco, mpiigaze, hdf5 or npz.", "Labels", metavar="LAYOUT")
@@ -97,13 +97,13 @@ class EvalGazeConfig(Settings):
 
     estimator: EstimatorNames = setting(("resnet",), "resnet, cnn (the paper's), cnn-full, knn; once for each.", "Estimator", essential=True, metavar="NAME")
     protocol: Literal["cross-domain", "leave-one-person-out"] = setting("cross-domain", "Train on --train and test on --test, or train on all persons of --train but one and test on that one.", "Estimator")
-    baseline: BaselineNames = setting((), "Add the first --train as made without a refiner: histogram, reinhard, fda, augment or mixed.", "Estimator", essential=True, metavar="NAME")
+    baseline: BaselineNames = setting((), "Also train on the first --train, changed without a refiner: histogram, reinhard, fda, augment or mixed.", "Estimator", essential=True, metavar="NAME")
     seeds: int = setting(1, "Trainings with different seeds.", "Estimator", essential=True, ge=1)
     seed: Seed = setting(0, "The first of the seeds.", RUNTIME)
-    steps: int = setting(2000, "Most updates of an estimator. Training stops early where its held-out part no longer gains.", "Estimator", ge=1)
+    steps: int = setting(2000, "Maximum updates of an estimator. Training stops early when its held-out error stops falling.", "Estimator", ge=1)
     batch_size: int = setting(64, "Images in an update.", "Estimator", ge=2)
     lr: float = setting(1e-3, "Adam's learning rate at the start. It falls to 0 as a cosine.", "Estimator", gt=0)
-    load: NamedPaths = setting((), "Trained estimator (a folder below estimators/) to test as one more row.", "Estimator", metavar="NAME=DIR")
+    load: NamedPaths = setting((), "Trained estimator (a folder below estimators/) to test as another row.", "Estimator", metavar="NAME=DIR")
     bootstrap: int = setting(2000, "Resamples for the 95% intervals.", "Estimator", ge=100)
 
     skip_existing: bool = setting(False, "Keep trained estimators; resumes an evaluation.", "Job", essential=True)

@@ -63,9 +63,9 @@ class RefineConfig(Settings):
     exclude: Globs = setting((), "Copy these files unrefined. By default as in training.", "Data", essential=True, metavar="GLOB")
 
     format: Literal["same"] | FormatName = setting("same", "File format of the results. All but jpeg are lossless; same keeps JPEG at quality 95.", "Images")
-    channels: Literal["1", "3"] | None = setting(None, "What the model sees of images with other channels: 1, their luma, or 3, grey thrice. Results keep their input's mode.", "Images")
+    channels: Literal["1", "3"] | None = setting(None, "Convert images for the model: 1 (luma) or 3 (grey thrice). Results keep their input's mode.", "Images")
     pixels: PixelCoding | None = setting(None, "How files code pixels: plain, or packed16, 16 bits in green (high) and blue (low). By default as in training.", "Images")
-    background: PlainBackground | None = setting(None, "What the refiner sees through transparent pixels: a colour, or keep (the colours hidden there). By default as in training.", "Images", metavar="#rrggbb|keep")
+    background: PlainBackground | None = setting(None, "Background of transparent pixels: a colour, or keep (the colours hidden there). By default as in training.", "Images", metavar="#rrggbb|keep")
     tone_curve: Curve | None = setting(None, "How linear pixels of EXR and other float files become pictures, and back. By default as in training.", "Images")
     keep_value: int | None = setting(None, "Leave pixels of this value as they are, such as 0 for no measurement.", "Images", ge=0, le=65535, metavar="N")
     strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input, 1 the refiner.", "Images", ge=0, le=1, metavar="A")
@@ -75,10 +75,10 @@ class RefineConfig(Settings):
     seed: Seed = setting(0, "Chooses noise, photograph and augmentation. Look I is that of seed + I.", RUNTIME)
     look_by: str = setting("image", "Give one look to each image, to a folder, or to all that match a GLOB such as '(*)_????.png'. Parentheses keep groups apart.", "Images", metavar="image|folder|GLOB")
 
-    copy_others: bool = setting(True, "Copy every file that is no picture.", "Labels")
+    copy_others: bool = setting(True, "Copy every file that is not a picture.", "Labels")
     check_labels: bool = setting(False, "Measure how far refining moves content, in pixels.", "Labels", essential=True)
 
-    skip_existing: bool = setting(False, "Leave results that exist; resumes a job. An archive that lacks a member is written again.", "Job", essential=True)
+    skip_existing: bool = setting(False, "Keep results that exist; resumes a job. An archive that lacks a member is written again.", "Job", essential=True)
     overwrite: bool = setting(False, "Replace results that exist.", "Job", essential=True)
     shard: Shard | None = setting(None, "Refine part I of N, such as 1/8.", "Job", essential=True, metavar="I/N")
     manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model. Each part has a file.", "Job", metavar="FILE.jsonl")
@@ -88,7 +88,7 @@ class RefineConfig(Settings):
     tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", RUNTIME, ge=32)
     workers: int | None = setting(None, "Threads that read, and as many that write. By default one per core, at most 16.", RUNTIME, ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
-    backend: Backend = setting("auto", "What runs the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
+    backend: Backend = setting("auto", "Runtime of the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
     precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it, within a grey level of 8 bits; else, and for depth, fp32.", RUNTIME)
     # fmt: on
 
@@ -100,5 +100,5 @@ class RefineConfig(Settings):
 
     @property
     def resume_hint(self) -> str:
-        """How to resume after a failure or a stop: after --overwrite nothing tells which of the results are new."""
+        """How to resume after a failure or a stop; after --overwrite no file shows whether a result is new."""
         return "run the same command again" + ("" if self.overwrite else ", with --skip-existing")

@@ -28,9 +28,9 @@ from simgan_cli.settings.base import (
 )
 
 Phase = Literal["pretrain-refiner", "pretrain-discriminator", "adversarial"]
-LAMBDA_START = 1.0  # the default, and where auto begins
+LAMBDA_START = 1.0  # the default, and the start of auto
 LARGEST_SETTING = 4096  # layers, maps, pixels of a filter
-PER_SUM = "xpatches"  # follows a rate that belongs to losses summed over patches, where ours are means
+PER_SUM = "xpatches"  # suffix of a rate for losses summed over patches; ours are means
 PSI_NAMES = ("identity", "derivatives", "channel-mean", "blur", "normalized")
 
 
@@ -48,7 +48,7 @@ def parse_lambda(value: object) -> object:
 
 
 def parse_rate(value: object) -> object:
-    """Read a positive number, or one followed by "xpatches": the rate of losses that are summed over D's patches."""
+    """Read a positive number, or one followed by "xpatches": the rate of losses summed over D's patches."""
     number = str(value).removesuffix(PER_SUM)
     try:
         rate = float(number)
@@ -102,8 +102,8 @@ class TrainConfig(Settings):
     synthetic: PathSetting = setting(..., "Folder of rendered images, or a tar or zip.", "Data", essential=True, metavar="DIR", changeable=True)
     real: PathSetting = setting(..., "Folder of real images, or a tar or zip.", "Data", essential=True, metavar="DIR", changeable=True)
     out: PathSetting = setting(Path("simgan-run"), "Run folder to write.", "Data", essential=True, short="-o", metavar="DIR", changeable=True)
-    include: Globs = setting((), "Take only these files below --synthetic for pictures; may be repeated. refine then does the same.", "Data", metavar="GLOB")
-    exclude: Globs = setting((), "Take these files below --synthetic for no pictures, such as masks; may be repeated. refine then does the same.", "Data", metavar="GLOB")
+    include: Globs = setting((), "Use only these files below --synthetic as pictures; may be repeated. refine then does the same.", "Data", metavar="GLOB")
+    exclude: Globs = setting((), "Do not use these files below --synthetic as pictures, such as masks; may be repeated. refine then does the same.", "Data", metavar="GLOB")
     real_include: Globs = setting((), "The same as --include, below --real.", "Data", metavar="GLOB")
     real_exclude: Globs = setting((), "The same as --exclude, below --real.", "Data", metavar="GLOB")
     size: Size | None = setting(None, "Bring all images to this size (rows x columns).", "Data", essential=True, metavar="HxW")
@@ -111,7 +111,7 @@ class TrainConfig(Settings):
     channels: Literal["1", "3"] | None = setting(None, "Make all images grey (1) or colour (3).", "Data", essential=True)
     preprocess: Literal["none", "equalize"] = setting("none", "Histogram equalization of both domains. refine then does the same.", "Data")
     pixels: PixelCoding = setting("plain", "How files code pixels: plain, or packed16, 16 bits in green (high) and blue (low).", "Data")
-    background: Background = setting("#000000", "What is seen through transparent pixels: a colour, real (random photographs), or keep (the colours hidden there).", "Data", metavar="real|#rrggbb|keep")
+    background: Background = setting("#000000", "Background of transparent pixels: a colour, real (random photographs), or keep (the colours hidden there).", "Data", metavar="real|#rrggbb|keep")
     tone_curve: Curve = setting("srgb", "How linear pixels of EXR and other float files become pictures. refine applies the inverse.", "Data")
     weights: PathSetting | None = setting(None, "Table of file and weight, as eval-gaze writes it: how often to draw each render.", "Data", metavar="FILE")
     flip: bool = setting(False, "Mirror random images of both domains. Labels that depend on left and right become wrong.", "Data")
@@ -123,7 +123,7 @@ class TrainConfig(Settings):
     refiner_kernel: int = setting(3, "Filter size of the refiner's first convolution, odd.", "Networks", ge=1, le=LARGEST_SETTING)
     refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd.", "Networks", ge=1, le=LARGEST_SETTING)
     refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x), which starts as the identity.", "Networks")
-    refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "What the refiner sees beyond the edge. zeros leave faint strips.", "Networks")
+    refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "Padding of the refiner's convolutions. zeros leave faint strips at the edges.", "Networks")
     noise: bool = setting(True, "Give the refiner random maps beside the image, so that one render gets many looks.", "Networks")
 
     recipe: Literal["stable", "paper"] = setting("stable", "Our defaults, or the paper's.", "Objective", essential=True)
@@ -131,7 +131,7 @@ class TrainConfig(Settings):
     lambda_reg: Lambda = setting(LAMBDA_START, "Weight of self-regularization (Eq. 4). auto adapts it at each --eval-every.", "Objective", essential=True, alias="lambda", metavar="X|auto")
     psi: Psi = setting("normalized", "Features that self-regularization compares: identity, derivatives, channel-mean, blur, normalized, a network's folder, or a weighted sum such as identity=1,blur=0.5.", "Objective", metavar="SPEC")
     labels: Literal["auto", "off", "csv", "unityeyes", "coco"] = setting("auto", "Labels of the renders, for the task term: auto, csv (labels.csv), unityeyes, coco, or off.", "Objective", metavar="LAYOUT")
-    target: Target = setting("gaze", "What renders' labels name: gaze, the pupil's centre, or any points.", "Objective", essential=True)
+    target: Target = setting("gaze", "Meaning of the renders' labels: gaze, the pupil's centre, or any points.", "Objective", essential=True)
     task_weight: float = setting(20.0, "Weight of the task term: the squared error, on refined images, of an estimator that is trained along.", "Objective", ge=0)
     convention: Convention = setting("mpiigaze", "Meaning of angles in labels.csv: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Objective")
     degrees: bool = setting(False, "Angles in labels.csv are degrees, not radians.", "Objective")
@@ -180,10 +180,10 @@ class TrainConfig(Settings):
         return self.pretraining_steps + self.steps
 
     def rates(self, patches: int) -> tuple[float, float]:
-        """Return both learning rates, refiner's and discriminator's, for losses that are means over `patches`.
+        """Return the learning rates of refiner and discriminator for losses that are means over `patches`.
 
-        A sum is `patches` times the mean, and so is its gradient. That holds for all of the refiner's loss (Eq. 4),
-        since lambda is relative to the mean of its first term.
+        A sum is `patches` times the mean, and so is its gradient. This holds for all of the refiner's loss (Eq. 4):
+        lambda is relative to the mean of its first term.
         """
         refiner, discriminator = (
             float(rate.removesuffix(PER_SUM)) * patches if isinstance(rate, str) else rate
@@ -192,7 +192,7 @@ class TrainConfig(Settings):
         return refiner, discriminator
 
     def refiner_settings(self, channels: int) -> dict[str, Any]:
-        """Return what `networks.Refiner` is built from."""
+        """Return the arguments of `networks.Refiner`."""
         return {
             "channels": channels,
             "width": self.refiner_width,
@@ -216,9 +216,9 @@ class TrainConfig(Settings):
         return updates * self.batch_size
 
 
-# The paper gives neither lambda, nor B, nor T, and reduces by sum; ours reduce by mean: at 35x55, with 9x14 patches, its
-# rate of 0.001 becomes 0.126. lambda_mean = lambda_sum * pixels / patches = 15.3 lambda_sum there. "K_g = 50" stands in
-# the same sentence as "R twice for each D"; 50 collapses in public ports, so 2.
+# The paper gives no lambda, B or T. It sums losses over patches; we average: at 35x55 (9x14 patches) its rate of 0.001
+# is 0.126, and lambda_mean = lambda_sum * pixels / patches = 15.3 lambda_sum. One sentence of it has both "K_g = 50"
+# and "R twice for each D"; 50 collapses in public ports, so 2.
 RECIPES: dict[str, dict[str, Any]] = {
     "stable": {},  # the defaults above
     "paper": {
@@ -257,8 +257,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# What the paper did otherwise for hands: its rate drops by 4 after 600,000 steps; its batch is not stated, and 512
-# images of 224x224 need more memory than the GPUs of its day had.
+# Differences for hands: the rate drops by 4 after 600,000 steps. The paper states no batch; 512 images of 224x224 need
+# more memory than the GPUs of its day had.
 PAPER_HANDS: dict[str, Any] = {
     "pretrain_refiner": 500,
     "batch_size": 32,
@@ -277,7 +277,7 @@ def defaults_of(recipe: str, preset: str) -> dict[str, Any]:
 
 
 def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
-    """Return every problem between settings that are each valid alone, and with so many ranks, a sentence each."""
+    """Return every contradiction between valid settings, or with the number of ranks, a sentence each."""
     problems = []
     synthetic, real, out = (path.resolve() for path in (config.synthetic, config.real, config.out))
     for name, path in (("synthetic", config.synthetic), ("real", config.real)):
@@ -288,7 +288,7 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
                 f"--{name} {path}: a file, not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}); give one that "
                 "holds images"
             )
-    # Patterns may part one folder into two domains.
+    # Patterns may split one folder into two domains.
     are_alike = (config.include, config.exclude) == (config.real_include, config.real_exclude)
     if are_alike and synthetic == real:
         problems.append(
@@ -296,14 +296,20 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
             "split it with --include and --real-include"
         )
     elif are_alike and (synthetic in real.parents or real in synthetic.parents):
-        problems.append(f"--synthetic {config.synthetic} and --real {config.real}: one lies inside the other")
+        problems.append(
+            f"--synthetic {config.synthetic} and --real {config.real}: one lies inside the other; "
+            "split them with --include and --real-include"
+        )
     for name, path in (("synthetic", synthetic), ("real", real)):
         if out == path or path in out.parents:
-            problems.append(f"--out {config.out} lies inside --{name}; its pictures would become training images")
+            problems.append(
+                f"--out {config.out} lies inside --{name}; its pictures would become training images; "
+                "choose another folder"
+            )
     if out.exists() and not out.is_dir():
-        problems.append(f"--out {config.out}: a file, not a folder")
+        problems.append(f"--out {config.out}: a file, not a folder; choose another name")
     if config.total_steps == 0:
-        problems.append("--steps 0 without pretraining leaves nothing to do")
+        problems.append("--steps 0 without pretraining leaves nothing to do; give more")
     if 0 < config.history_size < config.batch_size // 2:
         problems.append(
             f"--history-size {config.history_size} cannot fill half of --batch-size {config.batch_size}; "
@@ -327,14 +333,14 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
         if value % 2 == 0
     ]
     if config.flip and config.labels not in ("auto", "off"):
-        problems.append(f"--flip mirrors images, which --labels {config.labels} does not; leave one of them out")
+        problems.append(f"--flip mirrors images but not --labels {config.labels}; leave one of them out")
     if config.lambda_reg == "auto" and not config.eval_every:
-        problems.append("--lambda auto needs the measurements that --eval-every 0 switches off")
+        problems.append("--lambda auto needs the measurements that --eval-every 0 switches off; change one of them")
     if config.fit is not None and config.size is None:
         problems.append(f"--fit {config.fit} needs --size, which is not given")
     problems += [
         f"--psi {name}: neither one of {', '.join(PSI_NAMES)} nor a folder with config.json and model.safetensors"
         for name, _ in parse_psi(config.psi)
-        if name not in PSI_NAMES and not os.path.isfile(f"{name}/config.json")  # noqa: PTH113  False, too, for what can be no path
+        if name not in PSI_NAMES and not os.path.isfile(f"{name}/config.json")  # noqa: PTH113  False for what cannot be a path
     ]
     return problems
