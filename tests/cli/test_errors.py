@@ -227,7 +227,7 @@ def test_a_run_to_resume_is_not_forked_unasked(domains: Domains) -> None:
     invoke("train", *domains.flags, *TINY)
     for place in (domains.out / "checkpoints" / "step-00000005", domains.out):
         refused = invoke("train", *domains.flags[:4], "--resume", place, code=2)
-        assert f"--resume {place}: lies in another run than --out simgan-run" in refused.stderr
+        assert f"--resume {place}: belongs to another run than the default --out simgan-run" in refused.stderr
         assert "give --out" in refused.stderr
         invoke("train", *domains.flags, *TINY, "--resume", place, "--steps", "4")
 

@@ -183,7 +183,7 @@ def test_an_evaluation_stopped_by_each_signal_resumes(tmp_path: Path) -> None:
         _, errors = process.communicate()
         assert process.returncode == code, errors
         assert b"Traceback" not in errors
-        assert code < 0 or b"--skip-existing resumes" in errors
+        assert code < 0 or b"--skip-existing to resume" in errors
         assert not (tmp_path / "out" / "results.json").exists()
         after = inodes()
         assert len(before) + 2 <= len(after) < 9

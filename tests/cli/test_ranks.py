@@ -98,7 +98,7 @@ def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
     os.kill(second, signal.SIGUSR1)
     _, errors = process.communicate(timeout=300)
     assert errors.count("exitcode  : 75") == 2, errors
-    assert errors.count("--resume auto resumes") == 1
+    assert errors.count("--resume auto to resume") == 1
     run = place / "stopped"
     steps = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert "step-00000005" < steps[-1] < checkpoint(run, LAST).name

@@ -95,7 +95,7 @@ def test_channels_that_differ_are_an_error_that_says_what_to_do(refine: Refine, 
     (colour / "0" / "0.png").rename(colour / "-.png")
     result = refine("--json", inputs=(colour,), code=3)
     assert {Path(item["path"]).name for item in json.loads(result.stdout)["failed"]} == {"0.png", "1.png"}
-    assert "the model maps 1" in refine("--channels", "3", out="out2", code=2).stderr
+    assert "the model has 1" in refine("--channels", "3", out="out2", code=2).stderr
 
 
 def test_failing_images_are_reported_and_the_rest_are_done(refine: Refine, renders: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_an_overwrite_in_parts_is_not_taken_for_all(refine: Refine, model: Path,
 def test_what_failed_in_an_overwrite_is_not_skipped_by_the_advice(refine: Refine, renders: Path) -> None:
     refine()
     (renders / "0.png").write_bytes(b"no image")
-    assert "fix them and run the same command again\n" in refine("--overwrite", code=3).stderr
+    assert "fix them and rerun the same command\n" in refine("--overwrite", code=3).stderr
     assert "again, with --skip-existing" in refine("--skip-existing", out="other", code=3).stderr
 
 
@@ -195,7 +195,8 @@ def test_what_failed_in_an_overwrite_is_not_skipped_by_the_advice(refine: Refine
 def test_manifest_and_sheet_go_into_no_file_of_the_job(refine: Refine, tmp_path: Path, flag: str, place: str) -> None:
     before = files_below(tmp_path)
     assert (
-        f"{flag} {tmp_path / place}: a file that is read or made here" in refine(flag, tmp_path / place, code=2).stderr
+        f"{flag} {tmp_path / place}: this job reads or writes that file"
+        in refine(flag, tmp_path / place, code=2).stderr
     )
     assert files_below(tmp_path) == before
 
@@ -396,7 +397,7 @@ def test_images_of_another_scale_than_the_refiner_knows_are_pointed_out(
 ) -> None:
     images = write_images(tmp_path / "images", 2, 1, size)
     said = refine("--dry-run", inputs=(images,)).stderr
-    assert (f"images of {size[0]}x{size[1]} (the first), and the refiner was trained at 16x20" in said) == told
+    assert (f"the first image is {size[0]}x{size[1]}, and the refiner was trained at 16x20" in said) == told
 
 
 def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path, refine: Refine) -> None:

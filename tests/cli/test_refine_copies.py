@@ -162,11 +162,11 @@ def test_names_that_would_collide_are_an_error(refine: Refine, renders: Path, tm
 
 
 def test_copies_that_would_be_alike_are_refused(refine: Refine, tmp_path: Path) -> None:
-    assert "would be alike" in refine("--copies", "2", "--strength", "0", code=2).stderr
+    assert "all would be the same" in refine("--copies", "2", "--strength", "0", code=2).stderr
     quiet = write_refiner(tmp_path / "quiet")
-    assert "would be alike" in refine("--copies", "2", "--model", quiet, code=2).stderr
+    assert "all would be the same" in refine("--copies", "2", "--model", quiet, code=2).stderr
     assert "no tones of photographs" in refine("--augment", "--model", quiet, code=2).stderr
-    assert "never matched nor augmented" in refine("--augment", "--pixels", "packed16", code=2).stderr
+    assert "packed numbers have no tones" in refine("--augment", "--pixels", "packed16", code=2).stderr
     refine("--copies", "2", "--strength", "0", "--augment")
 
 

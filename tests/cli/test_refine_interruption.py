@@ -81,7 +81,7 @@ def test_a_signal_finishes_what_is_in_hand(place: Path, number: signal.Signals, 
     out = f"stopped-{number.name}"
     found, stderr = send(start_and_wait_for(place, out, 10), number)
     assert found == code, stderr
-    assert b"run the same command again, with --skip-existing" in stderr
+    assert b"rerun the same command, with --skip-existing" in stderr
     assert_all_complete(place, out)
     assert not list((place / out).rglob(".tmp-*"))
     finish(place, out)

@@ -46,7 +46,7 @@ def test_all_wrong_values_are_named_at_once_by_where_they_came_from(tmp_path: Pa
     ("content", "says"),
     [
         ("[train]\nbatchsize = 3\n", "{file}: unknown key 'batchsize'; did you mean batch_size?"),
-        ("steps = 3\n", "--config {file}: unknown table or key 'steps'; settings stand below [train]"),
+        ("steps = 3\n", "--config {file}: unknown table or key 'steps'; settings belong below [train]"),
         ("[train\n", "--config {file}: cannot be read as TOML"),
         ('{"settings"', "--config {file}: cannot be read as JSON"),
         ('{"schema": "simgan.eval-gaze/1", "settings": {}}', "--config {file}: holds no settings of simgan train"),

@@ -144,7 +144,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_nothing_untrue(capsys: pytest.C
         assert stop.reason == "interrupt"  # work has been done, and would be saved
         signal.raise_signal(signal.SIGINT)
     assert ended.value.exit_code == 130
-    assert capsys.readouterr().err == "interrupted; what was saved before is untouched\n"
+    assert capsys.readouterr().err == "interrupted; earlier saves are untouched\n"
 
 
 def test_a_signal_before_the_first_step_is_no_failure(place: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_signal_before_the_first_step_is_no_failure(place: Path) -> None:
     os.kill(process.pid, signal.SIGUSR1)
     output, errors = process.communicate()
     assert process.returncode == 75, errors.decode()
-    assert "run the same command again" in errors.decode()
+    assert "rerun the same command" in errors.decode()
     document = json.loads(output)
     assert (document["status"], document["step"]) == ("stopped", 0)
 

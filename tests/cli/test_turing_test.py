@@ -27,7 +27,7 @@ def test_a_page_is_written_once_and_its_key_goes_to_stdout(tmp_path: Path) -> No
 
 def test_what_cannot_be_meant_is_an_error_that_says_what_to_give(tmp_path: Path) -> None:
     said = invoke("turing-test", "a.json", "b.json", "--out", tmp_path, code=2).output
-    assert "wanted one run, got a.json, b.json; files of answers take --score" in said
+    assert "wanted one run, got a.json, b.json; give --score for files of answers" in said
     assert f"--out {tmp_path}: a folder" in said
     assert "no file of answers given" in invoke("turing-test", "--score", code=2).output
     assert "missing.json: No such file" in invoke("turing-test", "--score", tmp_path / "missing.json", code=4).output

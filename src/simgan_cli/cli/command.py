@@ -1,4 +1,4 @@
-"""How a command declares its options, and what its help shows."""
+"""How a command declares its options and shows its help."""
 
 import functools
 import inspect
@@ -16,7 +16,7 @@ from simgan_cli.cli.console import print_error
 from simgan_cli.errors import EXIT_CODES
 from simgan_cli.settings.base import Settings, extra_of
 
-NAMES = 24  # columns of the names of options in help
+NAMES = 24  # most columns for the names of options in help
 
 ConfigFile = Annotated[
     Path | None,
@@ -55,8 +55,8 @@ class Command(TyperCommand):
     """A command whose `--help` shows the essential options on one screen, and whose `--help-all` shows all."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line; with --json, an error in it is a document on stdout, too."""
-        is_json = "--json" in args  # the parser takes them away
+        """Read the command line; with --json, write an error in it to stdout as a document, too."""
+        is_json = "--json" in args  # before the parser consumes it
         try:
             return super().parse_args(ctx, args)
         except typer.TyperException as error:
@@ -65,12 +65,12 @@ class Command(TyperCommand):
             raise
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
-        """Write the usage line with everything that a call must give."""
+        """Write the usage line with all required arguments and options."""
         required = [names_of(p) if is_argument(p) else f"{max(p.opts, key=len)} {p.metavar}" for p in self._required()]
         formatter.write_usage(ctx.command_path, " ".join([*required, "[OPTIONS]"]))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options, required ones first: the essential ones, or below their panels all."""
+        """Write the options, required ones first: the essential ones, or all of them by panel."""
         required = list(self._required())
         others = [p for p in self.get_params(ctx) if p not in required]
         panels: dict[str, list[Any]] = {"Options": required}
@@ -101,17 +101,17 @@ class Command(TyperCommand):
 
 
 def exit_codes_text(codes: Iterable[int]) -> str:
-    """Return what a command's exit codes mean, as the end of its help."""
+    """Return the meanings of a command's exit codes, for the end of its help."""
     return "\n".join(["Exit codes:", *(f"  {code:<3}  {EXIT_CODES[code]}" for code in codes)])
 
 
 def is_argument(parameter: Any) -> bool:
-    """Return whether a parameter stands without a name."""
+    """Return whether a parameter is positional."""
     return bool(parameter.param_type_name == "argument")
 
 
 def names_of(parameter: Any) -> str:
-    """Return a parameter as it is typed, such as "-o, --out DIR"."""
+    """Return a parameter as a user types it, such as "-o, --out DIR"."""
     if is_argument(parameter):
         return str(parameter.metavar or parameter.name.upper())
     names = "/".join([", ".join(sorted(parameter.opts, key=len)), *parameter.secondary_opts])
@@ -169,7 +169,7 @@ def _keyword(name: str, kind: Any, option: Any, default: Any = None) -> inspect.
 
 
 def _typed(annotation: Any) -> tuple[Any, str | None, list[str]]:
-    """Return whether a setting is a switch or text, what stands for its value in help, and its choices."""
+    """Return a setting's type for Typer (bool or str), its placeholder in help, and its choices."""
     parts = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     choices = [str(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)]
     if choices:

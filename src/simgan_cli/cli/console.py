@@ -1,4 +1,4 @@
-"""Talk on stderr, data on stdout, and the one place where an exception becomes an exit code."""
+"""Messages on stderr, data on stdout, and the one place where an exception becomes an exit code."""
 
 import errno
 import json
@@ -18,11 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, LabelImages, SettingsError, SimganError, is_out_of_memory
 
-REFRESH = 0.1  # seconds between two looks of a bar; many small images pass in that time
+REFRESH = 0.1  # seconds between updates of a bar: drawing takes longer than a small image
 
 
 class _Stderr:
-    """sys.stderr, silent once it takes no more: hours of work need no terminal, end of a pipe or room for a log."""
+    """sys.stderr, silent once a write fails: a closed terminal or a full disk must not end hours of work."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._below(), name)
@@ -32,13 +32,13 @@ class _Stderr:
             self._below().write(text)
             self._below().flush()
         except OSError:
-            with Path(os.devnull).open("wb") as nowhere:  # the descriptor itself: Python flushes the rest at its end
+            with Path(os.devnull).open("wb") as nowhere:  # the descriptor itself: Python flushes to it at exit
                 os.dup2(nowhere.fileno(), self._below().fileno())
         return len(text)
 
     @staticmethod
     def _below() -> IO[str]:
-        file: IO[str] = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # what Rich's bars put their own before
+        file: IO[str] = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # below the proxy of Rich's bars
         return file
 
 
@@ -48,7 +48,7 @@ stdout = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def strip_control(text: str) -> str:
-    """Return `text` without what could steer a terminal: file names may hold anything."""
+    """Return `text` with control characters escaped: a file name could otherwise steer the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -69,7 +69,7 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def print_error(exit_code: int, problems: Sequence[str]) -> None:
-    """Write what ended a command to stdout, as --json promises."""
+    """Write the error that ended a command to stdout, as --json promises."""
     document = {"schema": "simgan.error/1", "exit_code": exit_code}
     print_json(document | {"message": "\n".join(problems), "problems": list(problems)})
 
@@ -77,7 +77,7 @@ def print_error(exit_code: int, problems: Sequence[str]) -> None:
 class ProgressLine:
     """Shows one piece of work after the other: as a bar on a terminal, elsewhere as plain lines.
 
-    These come every `every` units, and no sooner than `pause` seconds after each other.
+    Lines come every `every` units, and at least `pause` seconds apart.
     """
 
     def __init__(self, every: int = 1, *, quiet: bool, pause: float = 0.0) -> None:
@@ -118,14 +118,14 @@ def exit_codes(
     writing: str,
     again: str,
     smaller: str,
-    interrupted: str = "interrupted; what was saved before is untouched",
+    interrupted: str = "interrupted; earlier saves are untouched",
     *,
     json: bool = False,
 ) -> Iterator[None]:
     """Turn errors into messages and exit codes (see simgan_cli.errors), with `json` into a document, too.
 
-    `writing` names what was being written, `again` what resumes after a full disk, `smaller` says what to do for less
-    memory, `interrupted` what a stop leaves.
+    `writing` names the output, `again` the way to resume after a full disk, `smaller` the way to need less memory.
+    `interrupted` is the message after a stop.
     """
     try:
         yield
@@ -136,7 +136,7 @@ def exit_codes(
         echo_err("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from interruption
     except BrokenPipeError:
-        raise  # the reader of stdout has gone: Click ends with 1, and has nothing to say
+        raise  # the reader of stdout is gone: Click exits with 1, without a message
     except (SimganError, OSError, MemoryError, RuntimeError) as error:
         problems = _problems(error, writing, again, smaller)
         if problems is None:
@@ -147,13 +147,13 @@ def exit_codes(
             for what, arguments in error.remedies.items():
                 echo_err(f"to {what}: {shlex.join(['simgan', *sys.argv[1:], *arguments])}")
         exit_code = error.exit_code if isinstance(error, SimganError) else 1
-        if json and os.environ.get("RANK", "0") == "0":  # the first of torchrun's
+        if json and os.environ.get("RANK", "0") == "0":  # torchrun's first rank alone
             print_error(exit_code, problems)
         raise typer.Exit(exit_code) from error
 
 
 def _problems(error: Exception, writing: str, again: str, smaller: str) -> Sequence[str] | None:
-    """Return what a person reads of an error, None for one of ours that nobody expects."""
+    """Return the messages of an error, None for an unexpected one, whose traceback helps more."""
     if isinstance(error, SettingsError):
         return error.problems
     if isinstance(error, SimganError):
@@ -169,7 +169,6 @@ def _os_error(error: OSError, writing: str, again: str) -> str:
     place = str(error.filename or writing)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return (
-            f"{place}: {os.strerror(error.errno)}; free some space and run it again with {again}: "
-            "what was saved before is untouched"
+            f"{place}: {os.strerror(error.errno)}; free some space and rerun with {again}; earlier saves are untouched"
         )
-    return f"{place}: {error.strerror or error}; nothing saved before was touched"
+    return f"{place}: {error.strerror or error}; earlier saves are untouched"

@@ -16,7 +16,7 @@ from simgan_cli.cli.resolve import read_settings
 from simgan_cli.errors import EndedElsewhere
 from simgan_cli.settings.demo import DemoConfig
 
-# What the demonstration sets otherwise than the commands do by themselves, to be done in minutes on two cores.
+# Differences from the commands' defaults, so that the demo takes minutes on two cores.
 SETTINGS: dict[str, dict[str, Any]] = {
     "demo-data": {"count": 4000},
     "train": {"steps": 1000, "log-every": 100},
@@ -49,7 +49,7 @@ def demo(
         simgan demo
 
     Runs the other commands one after the other, and prints each. Takes 5 to 25 minutes of one
-    core; nothing is downloaded. Interrupted, the same command resumes. A command that fails ends it with its exit code.
+    core; nothing is downloaded. Rerun it to resume. It ends with the exit code of the first command that fails.
     """
     smaller = "end other programs, or try --quick, whose figures mean nothing"
     with exit_codes("the results", again="the same command", smaller=smaller, json=json):
@@ -76,7 +76,7 @@ def demo(
 
 
 def commands(folder: Path, settings: DemoConfig) -> list[list[str]]:
-    """Return the commands that a demonstration in `folder` consists of, each of which resumes where it was."""
+    """Return the commands of a demo in `folder`; each resumes an earlier one."""
     data, run, refined = folder / "data", folder / "run", folder / "refined"
     synthetic, camera = data / "synthetic", data / "camera"
     more = QUICK if settings.quick else SETTINGS
@@ -100,7 +100,7 @@ def commands(folder: Path, settings: DemoConfig) -> list[list[str]]:
 
 
 def files_to_open(folder: Path) -> dict[str, Path]:
-    """Return what a person may want to look at, and where it lies; what was not made is left out."""
+    """Return the files to look at, by meaning; missing ones are left out."""
     files = {
         "the results: verdict, errors and the training on one page": folder / "gaze" / "report.html",
         "the training: health, realism, pictures by step, curves": folder / "run" / "report.html",
@@ -115,7 +115,7 @@ def files_to_open(folder: Path) -> dict[str, Path]:
 
 def _run(context: typer.Context, line: list[str], *, hidden: bool) -> None:
     """Run a command as the program would. Raises EndedElsewhere with its exit code unless that is 0."""
-    out = sys.stderr if hidden else sys.stdout  # one document on stdout, if any
+    out = sys.stderr if hidden else sys.stdout  # stdout is for the one document
     with contextlib.redirect_stdout(out):
         code = context.find_root().command.main(line, prog_name="simgan", standalone_mode=False)
     if code:

@@ -63,13 +63,13 @@ def demo_data(
             document |= {"seconds": round(time.monotonic() - started, 3), "status": "finished"}
         if not quiet:
             counts = ", ".join(f"{name} {count:,}" for name, count in images.items())
-            echo_err(f"{folder}: {counts}, {'there already' if is_there else 'written; README.txt says what is what'}")
+            echo_err(f"{folder}: {counts}, {'there already' if is_there else 'written; README.txt describes them'}")
         if json:
             print_json(document)
 
 
 def _is_there(folder: Path, settings: DemoDataConfig, *, overwrite: bool) -> bool:
-    """Return whether nothing is left to do. Raises SettingsError where something else would be lost."""
+    """Return whether the folder holds these images already. Raises SettingsError where other files would be lost."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:

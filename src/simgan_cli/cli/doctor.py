@@ -1,4 +1,4 @@
-"""`simgan doctor`: what runs here, where its cache lies, and whether the method works on this machine."""
+"""`simgan doctor`: versions, device, cache, and a test of the method on this machine."""
 
 import os
 import platform
@@ -58,7 +58,7 @@ def doctor(flags: dict[str, Any], *, config: ConfigFile = None, json: Json = Fal
 
 
 def _machine(device: "torch.device") -> dict[str, Any]:
-    """Return what runs here."""
+    """Return versions, device, precision and cores."""
     import torch
 
     from simgan_cli.engine.runtime.device import precision_reason, resolve_precision
@@ -90,7 +90,7 @@ def _cache(cache: str | None) -> dict[str, Any]:
 
 
 def _print(document: dict[str, Any], checks: "list[Check]") -> None:
-    """Write the page for people: facts to stdout as plain lines, what is wrong to stderr."""
+    """Write the facts to stdout as plain lines, and failures to stderr."""
     cache = document["cache"]
     rows = [*document["versions"].items()]
     rows += [

@@ -1,4 +1,4 @@
-"""`simgan eval-gaze`: read the sets, train and test estimators, say whether refining helps."""
+"""`simgan eval-gaze`: read the sets, train and test estimators, report whether refining helps."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +36,7 @@ def eval_gaze(
 
     Settings: file < environment (SIMGAN_EVAL_GAZE_SEEDS=3) < flags.
     """
-    stopped = "stopped; trained estimators are kept: the same command with --skip-existing resumes"
+    stopped = "stopped; trained estimators are kept; rerun with --skip-existing to resume"
     with exit_codes(
         "the results", again="--skip-existing", smaller="lower --batch-size", interrupted=stopped, json=json
     ):
@@ -83,7 +83,7 @@ def _warn(warnings: list[str]) -> None:
 
 
 def _print(document: dict[str, Any]) -> None:
-    """Write the table to stdout, what stands out before it, and the verdict last."""
+    """Write the table to stdout, after a difference in content, and the verdict last."""
     unit = document["unit"]
     hidden = only_on_curve(document["settings"]["few"])
     rows = [row for row in document["rows"] if row["name"] not in hidden]
@@ -123,7 +123,7 @@ def _print(document: dict[str, Any]) -> None:
 
 
 def _names(rows: list[dict[str, Any]]) -> list[str]:
-    """Return what each row is called: its set, and its estimator where there are several."""
+    """Return each row's name: its set, and its estimator where there are several."""
     estimators = {row["estimator"] for row in rows} - {"mean"}
     return [
         f"mean of {row['name']}"

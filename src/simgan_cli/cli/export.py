@@ -66,7 +66,7 @@ def export(
 
 
 def images_to_try(model: "RefinerModel", run: str, given: Path | None) -> tuple[str, "list[Pixels]"]:
-    """Return images to compare on and what they are: of the folder `given`, of the run's renders, else patterns.
+    """Return a description of images to compare on, and the images: of `given`, else the run's renders, else patterns.
 
     Raises DataError where the given folder holds no image.
     """
@@ -83,7 +83,7 @@ def images_to_try(model: "RefinerModel", run: str, given: Path | None) -> tuple[
 
 
 def renders_of(run: str) -> Path | None:
-    """Return the folder or archive of renders that a run recorded, None where it is not there or `run` is no run."""
+    """Return the folder or archive of renders that a run recorded, None where it is missing or `run` is not a run."""
     folder = RunFolder(Path(run))
     if not folder.is_run():
         return None

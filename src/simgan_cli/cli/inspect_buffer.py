@@ -42,9 +42,9 @@ def inspect_buffer(
 
         simgan inspect-buffer run --score --grid history.png
 
-    With --grid it draws them. The run may still be training.
+    --grid draws the images. The run may still be training.
     """
-    with exit_codes("the pictures", again="the same command", smaller="leave --score out", json=json):
+    with exit_codes("the pictures", again="the same command", smaller="leave out --score", json=json):
         if grid is not None and (grid.suffix.lower() != ".png" or grid.is_dir()):
             raise SettingsError(f"--grid {grid}: give the name of a .png file")
         from simgan_cli.engine.metrics.buffer_inspection import (  # torch takes seconds to import

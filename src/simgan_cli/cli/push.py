@@ -25,7 +25,7 @@ def push(
         str, typer.Argument(metavar="RUN", help="Run, or the folder of an exported refiner.", show_default=False)
     ],
     repository: Annotated[
-        str, typer.Argument(metavar="USER/NAME", help="Model repository; made where there is none.", show_default=False)
+        str, typer.Argument(metavar="USER/NAME", help="Model repository; created if missing.", show_default=False)
     ],
     *,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
@@ -93,7 +93,7 @@ def _read_evaluation(path: Path) -> dict[str, Any]:
 
 
 def _draw_grid(model: "RefinerModel", run: str) -> bytes | None:
-    """Return a picture of renders of the training before and after, None where they are not at hand."""
+    """Return a PNG of renders of the training before and after, None where they are missing."""
     import torch
 
     from simgan_cli.engine.export.portable import renders_in

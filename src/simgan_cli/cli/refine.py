@@ -1,4 +1,4 @@
-"""`simgan refine`: settle what goes where, print it, refine."""
+"""`simgan refine`: plan all inputs and outputs, print the plan, refine."""
 
 import math
 import sys
@@ -37,9 +37,7 @@ def refine(
     flags: dict[str, Any],
     *,
     config: ConfigFile = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="List what would be made of what; write nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="List inputs and outputs; write nothing.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     json: Json = False,
@@ -61,7 +59,7 @@ def refine(
             model = _open_model(settings)
             is_recorded = not settings.include and not settings.exclude
             settings = _as_trained(settings, model)
-            # A list is short work: the first rank gives it whole.
+            # Only the first rank lists, so its plan covers all files.
             plan = _plan(settings, inputs, SINGLE if dry_run else ranks, is_recorded=is_recorded)
             if not quiet:
                 print_settings(settings, everything=verbose)
@@ -87,7 +85,7 @@ def refine(
 
 
 def _inputs(settings: RefineConfig) -> list[tuple[Path, Path]]:
-    """Return each input and where its results go. Raises SettingsError before anything slow begins."""
+    """Return each input and the folder of its results. Raises SettingsError before anything slow starts."""
     from simgan_cli.engine.refining.plan import check_inputs, folders_in
 
     if settings.skip_existing and settings.overwrite:
@@ -106,23 +104,23 @@ def _open_model(settings: RefineConfig) -> "RefinerModel":
     model = open_model(settings.model, settings.step)
     if settings.backend not in ("auto", model.backend):
         raise SettingsError(
-            f"--backend {settings.backend}: {settings.model} runs by {model.backend}; leave it out, or make an ONNX "
+            f"--backend {settings.backend}: {settings.model} runs with {model.backend}; leave it out, or make an ONNX "
             "file with simgan export"
         )
     if settings.channels is not None and int(settings.channels) != model.channels:
-        raise SettingsError(f"--channels {settings.channels}: the model maps {model.channels}; leave it out")
+        raise SettingsError(f"--channels {settings.channels}: the model has {model.channels}; leave it out")
     changes_tones = settings.augment or settings.match != "off"
     if changes_tones and settings.pixels == "packed16":
-        raise SettingsError("--pixels packed16: numbers are never matched nor augmented; leave both out")
+        raise SettingsError("--pixels packed16: packed numbers have no tones; leave out --match and --augment")
     if settings.copies > 1 and not changes_tones and not (model.network.settings["noise"] and settings.strength):
         raise SettingsError(
-            f"--copies {settings.copies}: all would be alike; add --match or --augment, or train with --noise"
+            f"--copies {settings.copies}: all would be the same; add --match or --augment, or train with --noise"
         )
     return model
 
 
 def _as_trained(settings: RefineConfig, model: "RefinerModel") -> RefineConfig:
-    """Return the settings with those of the training where none were given."""
+    """Return the settings, with those of the training where the user gave none."""
     from simgan_cli.engine.refining.image_file import Reading
 
     trained: dict[str, object] = {
@@ -151,7 +149,7 @@ def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks,
 
 
 def _check_files(settings: RefineConfig, plan: "Plan") -> None:
-    """Raise SettingsError where what tells of the job cannot be written, or would replace a file unasked."""
+    """Raise SettingsError where --manifest or --compare cannot be written, or would replace a file unasked."""
     part, parts = plan.part
     manifest = settings.manifest and file_of_part(settings.manifest, part + 1, parts)
     for flag, file in (("manifest", manifest), ("compare", settings.comparison)):
@@ -160,7 +158,7 @@ def _check_files(settings: RefineConfig, plan: "Plan") -> None:
         if file.is_dir():
             raise SettingsError(f"--{flag} {file}: a folder; give the name of a file")
         if plan.has(file):
-            raise SettingsError(f"--{flag} {file}: a file that is read or made here; choose another name")
+            raise SettingsError(f"--{flag} {file}: this job reads or writes that file; choose another name")
         if file.exists() and not (settings.skip_existing or settings.overwrite):
             raise SettingsError(
                 f"--{flag} {file}: exists; --skip-existing resumes after an interruption, --overwrite replaces it and "
@@ -171,7 +169,7 @@ def _check_files(settings: RefineConfig, plan: "Plan") -> None:
 def _open_refiner(
     settings: RefineConfig, model: "RefinerModel", plan: "Plan", ranks: Ranks
 ) -> tuple["ImageRefiner", tuple[int, int] | None]:
-    """Return the refiner, checked, and the size H, W of the first image."""
+    """Return the refiner, tried on the first image, and that image's size (H, W)."""
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
     from simgan_cli.engine.refining.job import check_first_image
     from simgan_cli.engine.refining.record import record_of
@@ -191,7 +189,7 @@ def _open_refiner(
         seed=settings.seed,
     )
     size = check_first_image(plan, refiner, settings)
-    record_of(settings, refiner)  # where results would mix, a dry run says so, too
+    record_of(settings, refiner)  # here, so that a dry run fails, too, where results would mix
     return refiner, size
 
 
@@ -225,7 +223,7 @@ def _run(
 
 
 class _Listener:
-    """Shows progress, and each warning up to a number that a person reads."""
+    """Shows progress, and the first MAX_WARNINGS warnings."""
 
     def __init__(self, progress: ProgressLine) -> None:
         self._progress = progress
@@ -243,7 +241,7 @@ class _Listener:
 
 
 def _about(model: "RefinerModel", plan: "Plan", settings: RefineConfig) -> str:
-    """Return what goes through which weights."""
+    """Return lines that name the model, the inputs and the output."""
     size = f", trained at {model.trained_size[0]}x{model.trained_size[1]}" if model.trained_size else ""
     step = f"step {model.step:,}" if model.step is not None else "of unknown step"
     shape = ", ".join(f"{name} {value}" for name, value in model.network.settings.items())
@@ -260,7 +258,7 @@ def _about(model: "RefinerModel", plan: "Plan", settings: RefineConfig) -> str:
 
 
 def _warnings(plan: "Plan", settings: RefineConfig, model: "RefinerModel", size: tuple[int, int] | None) -> list[str]:
-    """Return what a person may not expect of this plan, for images of `size`, that of the first."""
+    """Return warnings about this plan; `size` (H, W) is that of the first image."""
     from simgan_cli.engine.refining.job import look_by
 
     warnings = [warning for source in plan.sources for warning in source.selection.warnings(settings.pixels or "plain")]
@@ -277,17 +275,17 @@ def _warnings(plan: "Plan", settings: RefineConfig, model: "RefinerModel", size:
     trained = model.trained_size
     if size and trained and not 1 / MAX_SCALE_RATIO < math.hypot(*size) / math.hypot(*trained) < MAX_SCALE_RATIO:
         warnings.append(
-            f"images of {size[0]}x{size[1]} (the first), and the refiner was trained at {trained[0]}x{trained[1]}: if "
-            "things in them are larger or smaller than it has seen, resize the images, or train at their size"
+            f"the first image is {size[0]}x{size[1]}, and the refiner was trained at {trained[0]}x{trained[1]}: if "
+            "its content differs in size, too, resize the images, or train at their size"
         )
     return warnings
 
 
 def _list(plan: "Plan", settings: RefineConfig, model: "RefinerModel", *, json: bool) -> None:
-    """Write what would be made of what to stdout."""
+    """Write each input and its output to stdout."""
 
     def listed(tasks: Iterable["RefineTask"]) -> list[list[str]]:
-        """Leave out files that would be skipped; members of archives are, too, but that takes reading them."""
+        """Return inputs and outputs without files that would be skipped; archives are not read for their members."""
         left = (task for task in tasks if not (settings.skip_existing and not task.archive and task.output.exists()))
         return [[str(task.source), str(task.output)] for task in left]
 
@@ -301,7 +299,7 @@ def _list(plan: "Plan", settings: RefineConfig, model: "RefinerModel", *, json: 
         return
     for verb, pairs in (("refine", images), ("copy", others)):
         for source, output in pairs:
-            line = strip_control(f"{verb} {source} -> {output}").replace("\n", "\\n")  # a name may hold one
+            line = strip_control(f"{verb} {source} -> {output}").replace("\n", "\\n")  # a name may hold a newline
             sys.stdout.write(line + "\n")
 
 
@@ -348,7 +346,7 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
             f"cores were {min(1, report.busy):.0%} busy"
         )
     if report.lossy:
-        echo_err(f"{report.lossy:,} results are lossy, at quality {QUALITY}, as their inputs or as asked for")
+        echo_err(f"{report.lossy:,} results are lossy (quality {QUALITY}), like their inputs or by --format")
     for what, count in report.converted.items():
         echo_err(f"{count:,} {what} images became plain grey or colour")
     if report.lost:
@@ -367,7 +365,7 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
 
 
 def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerModel") -> None:
-    """Say what a person should know of the results, whether quiet or not."""
+    """Print warnings about the results, also when quiet."""
     warnings = []
     unchanged = report.counts["unchanged"]
     if unchanged and not report.counts["refined"]:
@@ -380,8 +378,8 @@ def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerMo
         warnings.append(odd_note(report.odd, "carried along unrefined" if settings.copy_others else "left out"))
     if report.sidecars:
         warnings.append(
-            f"files carried along describe renders as they were before refining: {_counted(report.sidecars)}; write "
-            "them again from the refined images where you use them"
+            f"copied files describe renders before refining: {_counted(report.sidecars)}; make them again from the "
+            "refined images if you use them"
         )
     if report.outdated:
         warnings.append(

@@ -27,7 +27,7 @@ from simgan_cli.settings.train import TrainConfig, contradictions, defaults_of
 from simgan_cli.settings.turing_test import TuringTestConfig
 
 ENVIRONMENT_PREFIX = "SIMGAN_"
-# Kubernetes and Docker set variables for every service or linked container, named after it; modules, for a program.
+# Kubernetes and Docker name variables after services and linked containers, environment modules after programs.
 OF_PLATFORM = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)=.*"
     r"|(\w+_)?NAME=/.*"  # a linked container's: /this/that
@@ -40,14 +40,14 @@ Model = TypeVar("Model", bound=Settings)
 
 
 class Given(NamedTuple):
-    """What the user set, by key, and what to call each place: a flag, a variable, or a file and its key."""
+    """Values that the user set, by key, and the name of each one's place: a flag, a variable, or a file and its key."""
 
     values: dict[str, Any]
     origins: dict[str, str]
 
 
 def read_settings(model: type[Model], flags: Mapping[str, Any], config_file: Path | None) -> Model:
-    """Return the settings of a command. Raises SettingsError that lists everything wrong with them."""
+    """Return the settings of a command. Raises SettingsError that lists all their problems."""
     return validated(model, *gather(model.command, flags, config_file))
 
 
@@ -57,7 +57,7 @@ def gather(
     config_file: Path | None,
     environment: Mapping[str, str] = os.environ,
 ) -> Given:
-    """Return what the user set explicitly for `command`, the stronger place winning.
+    """Return the values that the user set for `command`; the stronger place wins.
 
     The environment and a TOML file may hold settings of other commands, too. Variables that a platform sets are
     ignored with a warning. Raises SettingsError for other unknown keys.
@@ -95,7 +95,7 @@ def variables_of(command: str) -> dict[str, str]:
 
 @functools.cache
 def shared_keys() -> set[str]:
-    """Return the keys that say for several commands how to run, and nothing else for any: one variable sets all."""
+    """Return the keys that are runtime settings of several commands and nothing else: one variable sets all."""
     panels: dict[str, list[str]] = {}
     for model in MODELS:
         for key, field in model.fields_by_key().items():
@@ -106,7 +106,7 @@ def shared_keys() -> set[str]:
 def validated(
     model: type[Model], values: Mapping[str, Any], origins: Mapping[str, str] = MappingProxyType({})
 ) -> Model:
-    """Return the settings that `values` make. Raises SettingsError that lists everything wrong with them."""
+    """Return the settings that `values` make. Raises SettingsError that lists all their problems."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -114,7 +114,7 @@ def validated(
 
 
 def resolve(explicit: Mapping[str, Any], origins: Mapping[str, str] = MappingProxyType({})) -> TrainConfig:
-    """Return the settings of a new run. Raises SettingsError that lists everything wrong with them."""
+    """Return the settings of a new run. Raises SettingsError that lists all their problems."""
     recipe, preset = (str(explicit.get(name, TrainConfig.model_fields[name].default)) for name in ("recipe", "preset"))
     config = validated(TrainConfig, defaults_of(recipe, preset) | dict(explicit), origins)
     check(config)
@@ -152,12 +152,12 @@ def print_settings(config: Settings, *, everything: bool) -> None:
             echo_err(f"{key.replace('_', '-'):>24}  {value}")
 
 
-@functools.cache  # a demonstration runs other commands in the same process
+@functools.cache  # once: the demo runs other commands in the same process
 def _warn_of_platform(names: str) -> None:
     if Ranks.of_process().is_first:
         echo_err(
-            f"warning: environment: {names} ignored: no settings of ours; container platforms and environment modules "
-            "set such variables",
+            f"warning: environment: {names} ignored: not settings of simgan; container platforms and environment "
+            "modules set such variables",
             "yellow",
         )
 
@@ -167,18 +167,18 @@ def _read_file(path: Path, model: type[Settings]) -> dict[str, Any]:
     kind = "TOML"
     try:
         text = read_text(path)
-        if text.lstrip().startswith("{"):  # which no TOML does
+        if text.lstrip().startswith("{"):  # TOML never does
             kind = "JSON"
             return _recorded(json.loads(text), path, model)
         content = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"--config {path}: cannot be read as {kind} ({error})") from error
-    strangers = [key for key, value in content.items() if key not in COMMANDS or not isinstance(value, dict)]
-    if strangers:
+    unknown = [key for key, value in content.items() if key not in COMMANDS or not isinstance(value, dict)]
+    if unknown:
         raise SettingsError(
             *(
-                f"--config {path}: unknown table or key {key!r}; settings stand below [{model.command}]"
-                for key in strangers
+                f"--config {path}: unknown table or key {key!r}; settings belong below [{model.command}]"
+                for key in unknown
             )
         )
     return {key.replace("-", "_"): value for key, value in content.get(model.command, {}).items()}
@@ -197,7 +197,7 @@ def _flag(key: str) -> str:
 
 
 def _nearest_variable(name: str, command: str, every: Mapping[str, str]) -> str | None:
-    """Return the variable that was meant: a similar one of the command, another's of that key, or the most similar."""
+    """Return the variable to suggest: a similar one of the command, another's of that key, or the most similar."""
     key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
     own = {key: name for name, key in reversed(variables_of(command).items())}
     if similar := _nearest(key, own, 0.8):
@@ -220,7 +220,7 @@ def _problems(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
         if item["type"] == "missing":
             problems.append(f"{_flag(key)} is required")
         else:
-            what = item["msg"].removeprefix("Value error, ")
-            got = f" (got {item['input']!r})" if "got" not in what else ""
-            problems.append(f"{origins.get(key, _flag(key))}: {what}{got}")
+            problem = item["msg"].removeprefix("Value error, ")
+            got = f" (got {item['input']!r})" if "got" not in problem else ""
+            problems.append(f"{origins.get(key, _flag(key))}: {problem}{got}")
     return problems

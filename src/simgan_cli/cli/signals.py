@@ -12,9 +12,9 @@ from simgan_cli.portability import stop_signals
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Yield a request that signals set: before the job heeds it, leave at once; then, stop after the work at hand.
+    """Yield a request to stop, which signals set.
 
-    A second signal after Ctrl-C leaves at once, too. Raises Interrupted where the signal arrives.
+    A signal before the job listens, or after Ctrl-C, raises Interrupted at once.
     """
     stop = StopRequest()
 

@@ -22,7 +22,7 @@ def status(
 
         simgan status run --json
 
-    It reads files alone and disturbs no training.
+    It only reads files, so that a training can continue.
     """
     with exit_codes("nothing", again="the same command", smaller="end other programs", json=json):
         document = progress_of(run)
@@ -46,6 +46,6 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     for verdict in document["health"]:
-        when = "" if verdict["active"] else ", no longer so"
+        when = "" if verdict["active"] else ", no longer active"
         rows.append(("health", f"{verdict['rule']} from step {verdict['step']}{when}: {verdict['advice']}"))
     return rows if document["health"] else [*rows, ("health", "no rule has fired")]

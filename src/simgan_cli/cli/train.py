@@ -62,15 +62,15 @@ def train(
             writing="the run folder",
             again="--resume auto",
             smaller="lower --batch-size or --history-size",
-            interrupted="stopped at once, and what was saved before is untouched; run the same command again, with "
-            "--resume auto if --out holds a checkpoint",
+            interrupted="stopped at once; earlier saves are untouched; rerun the same command, with --resume auto if "
+            "--out holds a checkpoint",
             json=json,
         ),
         Ranks.of_process().connected() as ranks,
     ):
         with ranks.all_or_none():
             resolved = _resolve(flags, config, resume) if ranks.is_first else None
-        # What the others see of the run folder may be old already.
+        # The first rank alone reads the run folder: others may see an older state of it.
         settings, checkpoint = ranks.gather_objects(resolved)[0]
         quiet, json = quiet or not ranks.is_first, json and ranks.is_first
         if not quiet:
@@ -93,8 +93,8 @@ def _resolve(flags: dict[str, Any], config: Path | None, resume: str | None) -> 
     checkpoint = find_checkpoint(run, resume)
     if checkpoint and "out" not in explicit and not run.holds(checkpoint):
         raise SettingsError(
-            f"--resume {resume}: lies in another run than --out {out}, the default; give --out: that run, to resume "
-            "it, or a new folder, to start another run from it"
+            f"--resume {resume}: belongs to another run than the default --out {out}; give --out: that run to resume "
+            "it, or a new folder to start another run from it"
         )
     if checkpoint:
         return resolve_resumed(checkpoint, {"out": out} | explicit, origins), checkpoint
@@ -114,7 +114,7 @@ def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quie
     started = time.monotonic()
     run = RunFolder(settings.out)
     with stop_on_signals() as stop:
-        stop.is_listening = not ranks.is_first  # the others wait for the first one's word, even before training begins
+        stop.is_listening = not ranks.is_first  # other ranks stop when the first one does, also before training starts
         try:
             from simgan_cli.engine.training import build  # torch takes seconds to import
             from simgan_cli.gaze.task_labels import read_task_labels
@@ -154,14 +154,14 @@ def _print_result(settings: TrainConfig, status: str, step: int | None, seconds:
 def _say_health(settings: TrainConfig, lines: list[Line]) -> None:
     verdicts = Health(settings, lines).verdicts()
     for verdict in verdicts:
-        when = "still so at the end" if verdict["active"] else "no longer so"
+        when = "still active at the end" if verdict["active"] else "no longer active"
         echo_err(f"health: {verdict['rule']} from step {verdict['step']}, {when}: {verdict['advice']}", "yellow")
     if not verdicts:
         echo_err("health: no rule has fired")
 
 
 def _say_conclusion(settings: TrainConfig, lines: list[Line], images: dict[str, int], *, quiet: bool) -> None:
-    """Print whether refining brought the domains closer; `quiet` leaves only that it did not, or that none can tell."""
+    """Print the conclusion of a training; if `quiet`, only a bad or missing one."""
     conclusion, measured = conclude(lines, settings.select), exported_line(lines, settings.select)
     if conclusion is None or measured is None:
         echo_err(f"conclusion: {why_unmeasured(settings, images)}", "yellow")
@@ -169,11 +169,11 @@ def _say_conclusion(settings: TrainConfig, lines: list[Line], images: dict[str, 
     if quiet and conclusion.closer:
         return
     echo_err(f"conclusion: {conclusion.in_one_line()}", "" if conclusion.closer else "yellow")
-    said = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
+    facts = [f"labels moved by {measured['label_drift']:.2f} px"] if "label_drift" in measured else []
     if "two_sample" in measured:
-        said.append(f"a fresh classifier separates refined from real in {measured['two_sample']:.0%} (50% is chance)")
-    if said and not quiet:
-        echo_err(f"realism: {', '.join(said)}")
+        facts.append(f"a fresh classifier separates refined from real in {measured['two_sample']:.0%} (50% is chance)")
+    if facts and not quiet:
+        echo_err(f"realism: {', '.join(facts)}")
 
 
 def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:
@@ -189,13 +189,13 @@ def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, 
         echo_err(f"refiner: {run.refiner}, report: {run.report}")
     else:
         echo_err(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "
-            "the same command with --resume auto resumes")  # fmt: skip
+            "rerun with --resume auto to resume")  # fmt: skip
 
 
 def progress_line(line: dict[str, Any], total_steps: int, eta_seconds: float) -> str:
-    """Return the numbers of a line of metrics that tell how a training goes, in at most 80 columns.
+    """Return the progress that a line of metrics shows, in at most 80 columns.
 
-    After D come the percentages of real and of refined patches that it is right on.
+    After D come its accuracies on real and on refined patches.
     """
     words = [f"{line['step']}/{total_steps}"] + ([line["phase"]] if line["phase"] != "adversarial" else [])
     numbers = {"L_D": "loss_discriminator"}
@@ -208,7 +208,7 @@ def progress_line(line: dict[str, Any], total_steps: int, eta_seconds: float) ->
 
 
 class _ConsoleListener:
-    """Shows progress as a bar on a terminal and as plain lines elsewhere, and keeps log.txt; all if it is `heard`."""
+    """Shows progress as a bar on a terminal and as plain lines elsewhere, and writes log.txt; only if `heard`."""
 
     def __init__(self, run: RunFolder, *, quiet: bool, heard: bool) -> None:
         self.run, self.quiet, self.heard = run, quiet, heard

@@ -58,11 +58,11 @@ def turing_test(
 
 
 def _run_of(settings: TuringTestConfig) -> Path:
-    """Return the one run. Raises SettingsError that lists everything wrong before anything slow begins."""
+    """Return the run. Raises SettingsError that lists all problems before anything slow starts."""
     problems = []
     if len(settings.inputs) != 1:
         given = ", ".join(map(str, settings.inputs)) or "none"
-        problems.append(f"wanted one run, got {given}; files of answers take --score")
+        problems.append(f"wanted one run, got {given}; give --score for files of answers")
     if settings.out.is_dir():
         problems.append(f"--out {settings.out}: a folder; give the name of a file")
     elif settings.out.exists() and not settings.overwrite:
@@ -73,7 +73,7 @@ def _run_of(settings: TuringTestConfig) -> Path:
 
 
 class _Listener:
-    """Shows how images are read."""
+    """Shows the progress of reading images."""
 
     def __init__(self, progress: ProgressLine, *, quiet: bool) -> None:
         self._progress, self._quiet = progress, quiet

@@ -101,4 +101,4 @@ class RefineConfig(Settings):
     @property
     def resume_hint(self) -> str:
         """How to resume after a failure or a stop; after --overwrite no file shows whether a result is new."""
-        return "run the same command again" + ("" if self.overwrite else ", with --skip-existing")
+        return "rerun the same command" + ("" if self.overwrite else ", with --skip-existing")
