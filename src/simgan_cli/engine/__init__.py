@@ -1,1 +1,1 @@
-"""The method: networks, losses, history, Algorithm 1, and what makes it survive. Knows nothing of the command line."""
+"""The method (networks, losses, history, Algorithm 1), its runs and its models. Knows nothing of the command line."""

@@ -1,4 +1,4 @@
-"""The method on a handful of random images, from a training step to a file and back: does this machine do it right?"""
+"""A test of the method on a few random images, from a training step to a file and back."""
 
 import tempfile
 import time
@@ -24,7 +24,7 @@ N_IMAGES = 8
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried: whether it went well, what came of it, and how long it took."""
+    """The result of one part: whether it passed, a line about it, and its duration."""
 
     name: str
     ok: bool
@@ -35,7 +35,7 @@ class Check:
 def self_test(device: torch.device) -> list[Check]:
     """Train for a few steps, save and load the state, refine with the exported network; return a check of each.
 
-    Whatever goes wrong becomes a check that is not ok: nothing is raised.
+    An error becomes a check that is not ok; nothing is raised.
     """
     checks: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="simgan-doctor-") as folder:
@@ -47,7 +47,7 @@ def self_test(device: torch.device) -> list[Check]:
                 found, ok = attempt(), True
             except SimganError as error:
                 found, ok = str(error), False
-            except Exception as error:  # a broken installation may raise anything, and to say what is the purpose here
+            except Exception as error:  # a broken installation may raise anything
                 found, ok = f"{type(error).__name__}: {error}", False
             checks.append(Check(name, ok, found, round(time.monotonic() - started, 3)))
             if not ok:
@@ -56,7 +56,7 @@ def self_test(device: torch.device) -> list[Check]:
 
 
 class _Trial:
-    """A training on noise, of which each method tries a part and returns what came of it."""
+    """A training on noise; each method tries one part and returns a line about it."""
 
     state: TrainState  # once trained
 

@@ -50,7 +50,7 @@ def test_each_of_several_ranks_has_the_cpu_or_a_gpu_of_its_own() -> None:
     second = Ranks(1, 2, 1)
     assert resolve_device("cpu", second) == CPU
     for name in ("cuda:0", "mps"):
-        with pytest.raises(SettingsError, match=f"--device {name}: there are 2 ranks"):
+        with pytest.raises(SettingsError, match=f"--device {name}: one device for 2 ranks"):
             resolve_device(name, second)
     if torch.cuda.device_count() > 1:
         assert resolve_device("cuda", second) == torch.device("cuda:1")

@@ -1,1 +1,1 @@
-"""What a run leaves."""
+"""The folder of a run: its files, checkpoints, health and report."""

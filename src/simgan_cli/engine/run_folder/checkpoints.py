@@ -17,8 +17,8 @@ STATE = "state.json"
 def find_checkpoint(run: RunFolder, resume: str | None) -> Path | None:
     """Return the checkpoint to resume from, None for a new run.
 
-    None refuses to touch an existing run; "auto" resumes if there is something; "latest" and a path (of a
-    checkpoint or a run) fail if there is nothing. Raises SettingsError or CheckpointError.
+    None refuses to touch an existing run; "auto" resumes if a checkpoint exists; "latest" and a path (of a
+    checkpoint or a run) need one. Raises SettingsError or CheckpointError.
     """
     if not run.is_run() and not run.is_empty_or_ours():
         raise SettingsError(f"--out {run.root}: holds something other than a run of simgan; choose another folder")
@@ -45,7 +45,7 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
     existing = run.existing_checkpoints()
     if existing and not run.holds(checkpoint):
         raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
-    # Going back would drop later ones, again each time that a command is rerun.
+    # To go back would drop later checkpoints, each time that a command is rerun.
     if existing and step_of(existing[-1]) > verify_checkpoint(checkpoint)["step"]:  # whatever its name
         raise SettingsError(
             f"--resume {path}: its run has checkpoints up to step {step_of(existing[-1])}, and --resume auto resumes "
@@ -84,7 +84,7 @@ def write_manifest(folder: Path) -> None:
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """Check every file of a checkpoint against its manifest and return its state.json.
 
-    Raises CheckpointError that names the first file which is missing, cut or edited.
+    Raises CheckpointError that names the first file that is missing, cut or edited.
     """
     advice = (
         f"use an older checkpoint of {folder.parent} (delete this one, and simgan train --resume auto does), or start "
@@ -113,14 +113,16 @@ def stored_config(settings: dict[str, Any], source: Path) -> TrainConfig:
     try:
         return TrainConfig.model_validate(settings)
     except ValidationError as error:
-        raise CheckpointError(f"{source}: its settings are not valid here ({error})") from error
+        raise CheckpointError(
+            f"{source}: its settings are not valid here ({error}); use the version of simgan that wrote them"
+        ) from error
 
 
 def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     """Return the checkpoint's settings with those given now on top.
 
-    Raises SettingsError that lists every setting which differs and would change results, and pydantic's
-    ValidationError for values given now that are wrong by themselves.
+    Raises SettingsError that lists every setting that differs and would change results, and pydantic's
+    ValidationError for invalid values.
     """
     stored = verify_checkpoint(checkpoint)["settings"]
     stored.pop("max_time", None)  # it limits one invocation, not the run

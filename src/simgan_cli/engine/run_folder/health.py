@@ -1,6 +1,6 @@
-"""What goes wrong in adversarial training, read from the numbers of a run by one table of rules.
+"""Failures of adversarial training, found in the metrics of a run by one table of rules.
 
-Rules read the lines of metrics.jsonl and nothing else, so that a resumed run judges as an undisturbed one does.
+Rules read the lines of metrics.jsonl alone, so that a resumed run is judged like an uninterrupted one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,30 +16,28 @@ MIN_MEASURED_IMAGES = round(MIN_HELD_OUT / HELD_OUT_FRACTION)  # in a domain, to
 WARM_UP_STEPS = 100  # of Algorithm 1 before networks are judged: until then a refiner may well be the identity
 MIN_DIVERSITY = 0.3  # of refined images, as a share of that of their originals
 MAX_DRIFT_PIXELS = 1.0  # that labels may move; the paper's annotators saw 1.1 (Sec. 3.1)
-MAX_LABEL_ERROR_RATIO = (
-    2.0  # of the estimator that is trained along, after refining to before; healthy runs had 1.0 to 1.4
-)
-# A gain of less than a tenth is not called one: eyes under lambda 1000, which leaves only their tone free, gained 6 %.
+MAX_LABEL_ERROR_RATIO = 2.0  # of the estimator's error after refining to before; healthy runs had 1.0 to 1.4
+# A gain below a tenth does not count: eyes under lambda 1000, where only tone can change, gained 6%.
 MAX_DISTANCE_RATIO = 0.9  # of the patch distance after refining to that before
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to fail: what `holds` on all lines of so many `steps` is a finding."""
+    """A way to fail: a finding once `holds` is true on all lines of `steps` steps."""
 
     name: str
     steps: int
     needs: tuple[str, ...]  # fields without which a line is not judged
     holds: Callable[[Line], bool]
     when: str  # `holds` in words, for the documentation
-    saw: str  # formatted with the line
+    saw: str  # the finding in words, formatted with the line
     advice: str
     from_start: bool = False  # else only after the warm-up
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule that fired: what was seen at which step, and what to change."""
+    """A rule that fired: its step, what the numbers were, and what to change."""
 
     rule: str
     step: int
@@ -174,16 +172,16 @@ class Health:
 
     def __init__(self, config: TrainConfig, lines: Iterable[Line] = ()) -> None:
         self._warm_from = config.pretraining_steps + WARM_UP_STEPS
-        self._since: dict[str, int] = {}  # the step at which a condition that holds began to
-        self._found: dict[str, Finding] = {}
-        self._seen = self._warm_from  # the step of the last line, from the warm-up on
+        self._since: dict[str, int] = {}  # by rule that holds, its first step
+        self._findings: dict[str, Finding] = {}
+        self._last_step = self._warm_from  # of the last line, from the warm-up on
         for line in lines:
             self.judge(line)
 
     def judge(self, line: Line) -> list[Finding]:
         """Take one more line of metrics.jsonl; return the rules that fire for the first time.
 
-        A line stands for the steps since the last one: where these are as many as a rule asks for, it is enough.
+        A line stands for the steps since the last one: one line is enough where these are as many as a rule needs.
         """
         warm = line["step"] > self._warm_from
         new = []
@@ -194,21 +192,21 @@ class Health:
                 self._since.pop(rule.name, None)
                 continue
             lasted = line["step"] - self._since.setdefault(rule.name, line["step"])
-            if max(lasted, line["step"] - self._seen) >= rule.steps and rule.name not in self._found:
+            if max(lasted, line["step"] - self._last_step) >= rule.steps and rule.name not in self._findings:
                 finding = Finding(rule.name, line["step"], rule.saw.format(**line), rule.advice)
-                self._found[rule.name] = finding
+                self._findings[rule.name] = finding
                 new.append(finding)
-        self._seen = max(self._seen, line["step"])
+        self._last_step = max(self._last_step, line["step"])
         return new
 
     @property
     def active(self) -> list[str]:
         """The rules that have fired and still hold."""
-        return [name for name in self._found if name in self._since]
+        return [name for name in self._findings if name in self._since]
 
     def verdicts(self) -> list[dict[str, Any]]:
         """Return all findings as JSON values, in the order in which they came; `active` ones still hold."""
-        return [asdict(finding) | {"active": finding.rule in self._since} for finding in self._found.values()]
+        return [asdict(finding) | {"active": finding.rule in self._since} for finding in self._findings.values()]
 
 
 @dataclass(frozen=True)
@@ -225,12 +223,12 @@ class Conclusion:
 
 
 def is_in_place(measures: Mapping[str, Any]) -> bool:
-    """Return whether labels moved by less than is too far, as far as that could be measured."""
+    """Return whether labels moved by less than MAX_DRIFT_PIXELS, or images are too small to measure."""
     return float(measures.get("label_drift", 0)) < MAX_DRIFT_PIXELS
 
 
 def is_readable(measures: Mapping[str, Any]) -> bool:
-    """Return whether labels can still be read off refined images, as far as renders have labels."""
+    """Return whether an estimator can still read labels off refined images, or renders have none."""
     if "label_error_refined" not in measures:
         return True
     refined, synthetic = float(measures["label_error_refined"]), float(measures["label_error_synthetic"])
@@ -238,29 +236,29 @@ def is_readable(measures: Mapping[str, Any]) -> bool:
 
 
 def is_diverse(measures: Mapping[str, Any]) -> bool:
-    """Return whether held-out images that are refined still differ from each other: a blank has no label."""
+    """Return whether refined held-out images still differ from each other."""
     return float(measures.get("diversity_held_out", 1)) >= MIN_DIVERSITY
 
 
 def is_exportable(measures: Mapping[str, Any]) -> bool:
     """Return whether `--select best` may export the refiner of these measures: trained, and true to its labels."""
-    is_trained = measures.get("phase", "adversarial") == "adversarial"  # before, it is as it began, or the identity
+    is_trained = measures.get("phase", "adversarial") == "adversarial"  # before, it is at its start, or the identity
     return is_trained and is_in_place(measures) and is_readable(measures) and is_diverse(measures)
 
 
 def exported_line(lines: Sequence[Line], select: str) -> Line | None:
-    """Return what was measured on held-out images of the refiner that `select` exports; None where nothing was."""
+    """Return the measures of the refiner that `select` exports, on held-out images; None where there are none."""
     measured = [line for line in lines if "swd_refined" in line]
     if not measured:
         return None
     good = [line for line in measured if is_exportable(line)]
     line = min(good, key=lambda line: line["swd_refined"]) if select == "best" and good else measured[-1]
     at_the_end = {key: value for key, value in measured[-1].items() if key.startswith("two_sample")}
-    return {**line, **at_the_end}  # which is asked of the exported refiner once a run is finished
+    return {**line, **at_the_end}  # measured on the exported refiner, once a run is finished
 
 
 def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
-    """Judge a run by what was measured of the refiner that it exports; None where nothing was."""
+    """Return the conclusion about the refiner that a run exports; None where nothing was measured."""
     line = exported_line(lines, select)
     if line is None:
         return None
@@ -290,12 +288,12 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
         True,
         f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after, {floor:.3f} between real "
         f"ones) {labels}, by the refiner of step {line['step']:,}",
-        "whether a model trained on them is better, only labelled real images can show: simgan eval-gaze",
+        "only labelled real images can show whether a model trained on them is better: simgan eval-gaze",
     )
 
 
 def why_unmeasured(config: TrainConfig, counts: Mapping[str, int]) -> str:
-    """Return in one line why a run of so many images, by domain, has no conclusion."""
+    """Return in one line why a run has no conclusion; `counts` are its images by domain."""
     if not config.eval_every:
         return "nothing was measured: --eval-every is 0"
     if min(counts.values()) < MIN_MEASURED_IMAGES:

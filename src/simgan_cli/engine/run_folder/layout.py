@@ -22,9 +22,9 @@ from simgan_cli.portability import take_lock
 from simgan_cli.settings.train import TrainConfig
 
 MANIFEST = "manifest.json"
-LOOK_SECONDS = 0.1  # the most for which `is_locked` may be kept waiting by another call that looks
+LOOK_SECONDS = 0.1  # that `is_locked` may wait for another call of itself
 
-# What a person finds in a run folder; the reference shows this table.
+# The files of a run folder; the reference shows this table.
 LAYOUT = {
     "config.json": "the resolved settings",
     "metrics.jsonl": "a line of numbers every --log-every steps",
@@ -53,14 +53,14 @@ class RunFolder:
         self.lock = root / ".lock"
 
     def is_run(self) -> bool:
-        """Return whether the folder holds a run of ours, if only one that failed before its first checkpoint."""
+        """Return whether the folder holds a run of simgan, even one without a checkpoint."""
         try:
             return bool(parse_json(self.config.read_bytes())["schema"] == TrainConfig.recorded_as)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def is_empty_or_ours(self) -> bool:
-        """Return whether no folder is there, or one with at most what a start killed before its config.json leaves."""
+        """Return whether the folder is missing, or holds at most the files of a run killed before its config.json."""
         ours = {".lock", self.log.name}
         return not self.root.is_dir() or all(
             entry.name in ours or entry.name.startswith(TEMPORARY_PREFIX) for entry in self.root.iterdir()
@@ -76,7 +76,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process alone and clear what a killed one left half written.
+        """Lock the run for this process and delete what a killed one left half written.
 
         Raises SettingsError when another process trains into it.
         """
@@ -95,7 +95,7 @@ class RunFolder:
             yield
 
     def is_locked(self) -> bool | None:
-        """Return whether a process trains into it now; None where its file system has no locks to tell."""
+        """Return whether a process trains into it now; None where its file system has no locks."""
         try:
             with self.lock.open("rb") as file:
                 return False if take_lock(file.fileno(), patience=LOOK_SECONDS) else None
@@ -103,7 +103,7 @@ class RunFolder:
             return True
         except FileNotFoundError:
             return False
-        except OSError:  # NFS gives locks to those alone who may write
+        except OSError:  # NFS locks no file that is open for reading alone
             return None
 
     def checkpoint(self, step: int) -> Path:
@@ -113,7 +113,7 @@ class RunFolder:
     def existing_checkpoints(self) -> list[Path]:
         """Return the complete checkpoints, oldest first; one without a manifest does not exist.
 
-        A copy of one under another name, such as step-00001000-good, is none of ours.
+        A copy of one under another name, such as step-00001000-good, does not count.
         """
         while True:
             listed = by_step(self.checkpoints)
@@ -122,7 +122,7 @@ class RunFolder:
                 return complete  # else a training has replaced all that we listed by newer ones
 
     def holds(self, checkpoint: Path) -> bool:
-        """Return whether a checkpoint lies in this run, through whatever links."""
+        """Return whether a checkpoint lies in this run, with links resolved."""
         return self.root.resolve() in checkpoint.resolve().parents
 
     def prune(self, keep: int) -> None:
@@ -140,10 +140,7 @@ class RunFolder:
             os.fsync(file.fileno())  # a checkpoint must not outlive the lines before it
 
     def read_metrics(self, until: int | None = None) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl up to one that is only half written.
-
-        With `until` only those of steps up to that one: others may be written meanwhile, or again soon.
-        """
+        """Return the lines of metrics.jsonl before one that is half written; with `until`, those up to that step."""
         lines: list[dict[str, Any]] = []
         for text in self.metrics.read_bytes().splitlines() if self.metrics.exists() else []:
             try:
@@ -177,11 +174,11 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
 
 
 def step_of(path: Path) -> int:
-    """Return the step that a checkpoint's folder or a picture is named after."""
+    """Return the step in the name of a checkpoint's folder or a picture."""
     return int(path.stem.removeprefix("step-"))
 
 
 def by_step(folder: Path, suffix: str = "") -> list[Path]:
-    """Return what lies in a folder under a name of ours, such as step-00001000 and `suffix`, by step."""
+    """Return the files and folders named as step-00001000 and `suffix`, by step."""
     ours = re.compile(rf"step-\d{{8,}}{re.escape(suffix)}")
     return sorted((path for path in folder.glob("step-*") if ours.fullmatch(path.name)), key=step_of)

@@ -1,11 +1,11 @@
-"""What each field of metrics.jsonl means, in one table. Imports no torch."""
+"""The meaning of each field of metrics.jsonl, in one table. Imports no torch."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field: in which lines it stands, and what it says."""
+    """A field: the lines that have it, and its meaning."""
 
     lines: str
     meaning: str
@@ -42,9 +42,7 @@ METRICS = {
     "common_change": Field(
         _ADVERSARIAL, "share of the change that is the same on every image, tone aside; 1 is same change everywhere"
     ),
-    "saturated": Field(
-        _ADVERSARIAL, "by how much the share of black and white pixels is above that of synthetic and of real images"
-    ),
+    "saturated": Field(_ADVERSARIAL, "share of black and white pixels above that of synthetic and of real images"),
     "gradient_ratio": Field(_ADVERSARIAL, "norm of self-regularization's gradient over that of the adversarial loss"),
     "lambda": Field(_ADVERSARIAL, "weight of self-regularization from here on; only --lambda auto changes it"),
     "swd_synthetic": Field(_EVALUATED, "sliced Wasserstein distance of patches, synthetic to real: before"),
@@ -60,7 +58,7 @@ METRICS = {
     "two_sample_high": Field(_LAST, "upper end of it"),
     "images_per_second": Field(_ALL, "mini-batches times batch size, over the time since the last line"),
     "peak_memory_mb": Field(
-        _ALL, "highest memory of the process so far, on a GPU that of the device; absent on Windows without one"
+        _ALL, "peak memory of the process so far, on a GPU that of the device; absent on Windows without one"
     ),
     "health": Field("a rule holds", "names of the rules that have fired and still hold"),
 }

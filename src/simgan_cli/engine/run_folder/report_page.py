@@ -23,7 +23,7 @@ N_HISTORY_IMAGES = 40
 HISTORY_TITLE = "history, oldest first; the step that refined each image"
 CHARTS = {
     "Losses": ("loss_refiner", "loss_adversarial", "loss_discriminator"),
-    "Right patches of the discriminator": ("accuracy_real", "accuracy_refined", "accuracy_history"),
+    "Accuracy of the discriminator": ("accuracy_real", "accuracy_refined", "accuracy_history"),
     "Mean change of a pixel": ("change",),
     "Patch distance to real images": ("swd_synthetic", "swd_refined", "swd_real"),
     "Likeness and variety": ("correlation", "diversity"),
@@ -32,7 +32,7 @@ CHARTS = {
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What a page shows of a buffer: copies on the CPU, which training does not change any more."""
+    """The part of a buffer that a page shows: copies on the CPU, which training does not change."""
 
     capacity: int
     made_at: NDArray[np.int64]  # of all images
@@ -48,9 +48,9 @@ def write_page(
     history: Excerpt | None,
     step: int,
 ) -> None:
-    """Write what a run of so many `images`, by domain, has come to by `step`.
+    """Write the report of a run as of `step`; `images` are its counts by domain.
 
-    Raises OSError, leaving an older page as it was.
+    Raises OSError; an older page then stays.
     """
     lines = run.read_metrics(step)
     measured = exported_line(lines, config.select)
@@ -77,7 +77,7 @@ def write_page(
 
 
 def thin_out(paths: Sequence[Path], exported: int) -> tuple[list[Path], int]:
-    """Return pictures by step evenly spread, with that nearest to the `exported` refiner's, and its place there."""
+    """Return pictures by step, evenly spread, with the one nearest to step `exported`, and that one's index."""
     if not paths:
         return [], 0
     nearest = min(range(len(paths)), key=lambda index: abs(step_of(paths[index]) - exported))

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# Values in a feature map stack of R over all batches. At the paper's size compiled passes saved 0.5 ns for each on an
-# H200, where compiling took 37 s (benchmarks/results/speed.jsonl). Small trainings end before they gain by it.
+# Values of one of R's layers in all steps. At the paper's size compiled passes saved 0.5 ns for each on an H200, and
+# compiling took 37 s (benchmarks/results/speed.jsonl). Shorter trainings end before they gain.
 MIN_COMPILED_VALUES = 10**11
 
 
 def resolve_device(name: str, ranks: Ranks = SINGLE) -> "torch.device":
     """Return the device called `name`; auto is the first GPU, else Apple's, else the CPU.
 
-    Of several ranks each has the GPU of its number on its machine, or the CPU. Raises SettingsError when a device is
-    not there: a training that silently runs on the CPU costs days.
+    With several ranks, each has its own GPU, or the CPU. Raises SettingsError when a device is missing: a training
+    that silently runs on the CPU costs days.
     """
     import torch
 
@@ -43,7 +43,7 @@ def resolve_device(name: str, ranks: Ranks = SINGLE) -> "torch.device":
             raise SettingsError(
                 f"--device {name}: this machine shows {count} CUDA devices; use auto, cpu or another one"
             )
-        if name == "cuda":  # what sets the process's device wants to know which
+        if name == "cuda":  # torch.cuda.set_device needs an index
             return torch.device(name, torch.cuda.current_device())
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("--device mps: not available on this machine; use auto or cpu")
@@ -55,7 +55,7 @@ def _of_rank(name: str, ranks: Ranks) -> str:
 
     if name not in ("auto", "cpu", "cuda"):
         raise SettingsError(
-            f"--device {name}: there are {ranks.count} ranks; auto and cuda give each a GPU, or use cpu"
+            f"--device {name}: one device for {ranks.count} ranks; auto and cuda give each a GPU, or use cpu"
         )
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return "cpu"
@@ -70,7 +70,7 @@ def resolve_precision(name: str, device: "torch.device") -> Literal["fp32", "bf1
 
 
 def precision_reason(device: "torch.device") -> str:
-    """Return in words why auto picks what it does on `device`."""
+    """Return the reason for the precision that auto takes on `device`."""
     kind = "CPU" if device.type == "cpu" else "GPU"
     if _computes_in_bf16(device):
         return f"this {kind} has instructions for bf16"
@@ -83,12 +83,12 @@ def _computes_in_bf16(device: "torch.device") -> bool:
 
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch lacks it
     return device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
 
 
 def autocast(precision: str, device: "torch.device") -> Callable[[], AbstractContextManager[object]]:
-    """Return what to wrap the networks' forward passes in."""
+    """Return a function that makes a context for the networks' forward passes."""
     import torch
 
     if precision == "bf16":
@@ -97,11 +97,10 @@ def autocast(precision: str, device: "torch.device") -> Callable[[], AbstractCon
 
 
 def compiler(name: str, device: "torch.device", values: int) -> "Callable[[nn.Module], Callable[..., Any]]":
-    """Return what networks pass through before a training on `values`: torch.compile, or nothing.
+    """Return torch.compile, or the identity, to apply to networks before a training on `values`.
 
-    auto compiles for a GPU where Triton and a C++ compiler are at hand and the training is long enough to gain by it:
-    on CPUs compiled networks came out slower. `values` are those of one of R's layers in all steps (images x pixels x
-    maps).
+    auto compiles on a GPU with Triton and a C++ compiler, where the training is long enough to gain. On CPUs compiled
+    networks were slower. `values` are those of one of R's layers in all steps (images x pixels x maps).
     """
     import torch
 
@@ -141,12 +140,12 @@ def keep_freed_memory() -> None:
 
 
 def stream_number(name: str) -> int:
-    """Return a number for a random stream's name, so that (seed, number, ...) seeds it apart from the others."""
+    """Return a number for a random stream's name, so that (seed, number, ...) seeds a stream of its own."""
     return zlib.crc32(name.encode())
 
 
 def peak_memory_mb(device: "torch.device") -> float | None:
-    """Return the largest memory so far: of the GPU's tensors, or of this process, in MB of 10**6 bytes.
+    """Return the peak memory so far: of the GPU's tensors, or of this process, in MB of 10**6 bytes.
 
     None where the system does not report it.
     """

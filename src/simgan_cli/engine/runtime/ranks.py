@@ -1,6 +1,6 @@
-"""The processes that torchrun starts: which one this is, what they tell each other, and how they end together.
+"""The processes that torchrun starts: their numbers, their exchange of data, and their common end.
 
-What one rank does alone stands in a block of `all_or_none`, so that an error there ends all of them with its exit code
+Work that may fail in one rank belongs in a block of `all_or_none`: an error there ends all ranks with its exit code
 and one message. Errors outside such blocks break the connection, which ends the others. Imports torch only to connect.
 """
 
@@ -18,12 +18,12 @@ from simgan_cli.errors import EndedElsewhere, SettingsError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# The first rank may decode images for hours while the others wait. They need not wait for one that dies: its
-# connections close. Only NCCL would, and between any two of its calls all ranks meet over gloo.
+# The first rank may decode images for hours while the others wait. A rank that dies closes its connections, which ends
+# the wait over gloo. NCCL would wait on, but between any two of its calls all ranks meet over gloo.
 MAX_WAIT = timedelta(hours=12)
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-MIN_TORCH = "2.11"  # 2.6 may hang where ranks part, and 2.9 writes lines of its own to their standard output
-LOST = "another rank is gone; run it again with --resume auto (train) or --skip-existing (refine)"
+MIN_TORCH = "2.11"  # 2.6 may hang when ranks disconnect, and 2.9 writes lines of its own to stdout
+LOST = "another rank is gone; rerun with --resume auto (train) or --skip-existing (refine)"
 REASONS: tuple[StopReason | None, ...] = (None, "max-time", "signal", "interrupt")  # later ones prevail
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
@@ -34,12 +34,12 @@ class Ranks:
 
     def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0) -> None:
         self.rank, self.count, self.local_rank = rank, count, local_rank
-        self.exit_code: int | None = None  # that all have agreed to end with
-        self._groups: dict[str, Any] = {"cpu": None}  # that talk between devices of a kind; None: the one for all else
+        self.exit_code: int | None = None  # that all ranks end with
+        self._groups: dict[str, Any] = {"cpu": None}  # by type of device; None is the default group
 
     @classmethod
     def of_process(cls) -> "Ranks":
-        """Read what torchrun put into the environment. Raises SettingsError where that is no number."""
+        """Read torchrun's variables. Raises SettingsError where one is not a number."""
         values = {name: os.environ.get(name) or default for name, default in VARIABLES.items()}
         if wrong := [f"{name}={value}" for name, value in values.items() if not value.isdecimal()]:
             raise SettingsError(f"{', '.join(wrong)}: not a number; start with torchrun, or unset {', '.join(values)}")
@@ -47,14 +47,14 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Return whether this rank talks and writes."""
+        """Return whether this rank prints and writes."""
         return self.rank == 0
 
     @contextmanager
     def connected(self) -> Iterator["Ranks"]:
         """Connect the processes for the length of the block, and leave it together if none is lost.
 
-        Raises SettingsError where PyTorch is too old, or the environment does not say how to meet.
+        Raises SettingsError where PyTorch is too old, or torchrun's variables are missing.
         """
         if self.count == 1:
             yield self
@@ -72,8 +72,8 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        # Optimizers import this later, and its functions take the group of that time as a default: it would outlive its
-        # destruction, and its threads, which may hold tensors, abort a process whose interpreter is going away.
+        # Optimizers would import this later, and its functions would keep the group of that time as a default. That
+        # group's threads, which may hold tensors, would abort the process at exit.
         import torch.distributed.nn
 
         if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
@@ -87,7 +87,7 @@ class Ranks:
             dist.init_process_group("gloo", timeout=MAX_WAIT)
 
     def _leave(self) -> None:
-        """Wait until everybody has come here; what torchrun then does to the slower ones must not change exit codes."""
+        """Wait for all ranks, then disconnect; torchrun's SIGTERM to the slower ones must not change exit codes."""
         import torch.distributed as dist
 
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -118,7 +118,7 @@ class Ranks:
         try:
             yield
         except EndedElsewhere:
-            raise  # the others are told, or out of reach
+            raise  # the others know it, or are out of reach
         except BaseException as error:
             if self.exit_code is not None:
                 raise
@@ -132,7 +132,7 @@ class Ranks:
             raise EndedElsewhere(self.exit_code) from None
 
     def first_rank_then_others(self, work: Callable[[], Result]) -> Result:
-        """Let the first rank `work`, then the first of each other machine, then all: what one leaves others find."""
+        """Return `work()`, done by the first rank, then one of each other machine, then all, who find their files."""
         mine = 0 if self.is_first else 1 if self.local_rank == 0 else 2
         for turn in range(3 if self.count > 1 else 1):
             with self.all_or_none():
@@ -153,7 +153,7 @@ class Ranks:
         return REASONS[int(strongest)]
 
     def broadcast(self, network: "nn.Module") -> None:
-        """Copy the first rank's weights to all ranks: other processors may draw others from one seed."""
+        """Copy the first rank's weights to all ranks: another processor may draw other ones from the same seed."""
         if self.count == 1:
             return
         import torch.distributed as dist
@@ -165,7 +165,7 @@ class Ranks:
     def average_gradients(self, network: "nn.Module") -> None:
         """Replace each gradient by its mean over the ranks, in one call for all of them.
 
-        Batches are of one size on all ranks, so that this is the gradient of the mean loss over the whole batch.
+        Batches have one size on all ranks, so that this is the gradient of the mean loss over the complete batch.
         """
         if self.count == 1:
             return
@@ -191,7 +191,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        # Not gathered as objects, which would hold each history several times: it may fill a good part of the memory.
+        # Not gathered as objects, which would copy each history several times: it may fill much of the memory.
         lengths = self.gather_objects({name: len(tensor) for name, tensor in tensors.items()})
         joined = {}
         with self._reaching_others():

@@ -1,4 +1,4 @@
-"""How a signal asks a long job to end well. Imports no torch, so that it can be at hand from the first instant."""
+"""A request to stop a long job. Imports no torch, so that signals can set it from the start."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ StopReason = Literal["signal", "interrupt", "max-time"]
 class StopRequest:
     """Set `reason` from anywhere, a signal handler too, to save and stop after the work at hand.
 
-    `is_listening` says that the job has come so far as to look at it.
+    `is_listening` is true once the job looks at it.
     """
 
     reason: StopReason | None = None

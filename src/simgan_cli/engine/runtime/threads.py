@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Budget:
-    """An amount that threads take from and give back; one that is larger than all of it waits to be alone."""
+    """An amount that threads take from and give back; a take above the total waits until nothing else is taken."""
 
     def __init__(self, total: int) -> None:
         self._total, self._held = total, 0
@@ -27,13 +27,13 @@ class Budget:
             return not self._closed
 
     def give_back(self, amount: int) -> None:
-        """Return what was taken."""
+        """Give back an `amount` that was taken."""
         with self._condition:
             self._held -= amount
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Let everyone go who waits."""
+        """Wake all threads that wait."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -42,7 +42,7 @@ class Budget:
 def read_ahead(
     read: Callable[[Job], Result], jobs: Iterable[Job], cost: Callable[[Result], int], budget: int, threads: int
 ) -> Generator[Result, None, None]:
-    """Yield `read(job)` of every job as soon as it is there, read by `threads` that keep up to `budget` in stock.
+    """Yield `read(job)` of every job as soon as it is ready; `threads` read ahead up to `budget`.
 
     Beyond the budget each thread may hold one result. An exception of `read` or `jobs` is raised here. Closing the
     iterator stops the threads.
@@ -91,9 +91,9 @@ class _Failure:
 
 
 class WriteBehind(Generic[Job, Result]):
-    """Threads that run `write(job)` while the caller goes on, until the jobs in hand cost more than `budget`.
+    """Threads that run `write(job)` while the caller continues, until the jobs in hand cost more than `budget`.
 
-    As a context manager it waits for the jobs that have begun; after an exception it drops the others.
+    As a context manager it waits for the jobs that have started; after an exception it drops the others.
     """
 
     def __init__(self, write: Callable[[Job], Result], cost: Callable[[Job], int], budget: int, threads: int) -> None:
