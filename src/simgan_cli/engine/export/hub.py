@@ -20,7 +20,7 @@ FETCHED = (CONFIG, WEIGHTS, TONES)  # no code, no pickle
 
 
 class Commit(NamedTuple):
-    """What an upload made."""
+    """The commit of an upload."""
 
     url: str
     sha: str
@@ -34,8 +34,8 @@ def is_address(place: str | Path) -> bool:
 def fetch(address: str) -> Path:
     """Return the folder of the refiner at `address`, in the Hub library's cache.
 
-    JSON and safetensors alone are fetched. Raises SettingsError for a wrong address, a repository or revision that is
-    not there, or a missing library.
+    Only JSON and safetensors are fetched. Raises SettingsError for a wrong address, or a missing repository, revision
+    or library.
     """
     match = re.fullmatch(rf"{SCHEME}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address, re.ASCII)
     if match is None:
@@ -46,7 +46,7 @@ def fetch(address: str) -> Path:
 
 
 def upload(repository: str, files: Mapping[str, bytes], message: str, *, private: bool) -> Commit:
-    """Upload `files` by name as one commit to a model repository, made where there is none.
+    """Upload `files` by name as one commit to a model repository, created if missing.
 
     Raises SettingsError for a wrong name or missing rights or library.
     """
@@ -63,7 +63,7 @@ def upload(repository: str, files: Mapping[str, bytes], message: str, *, private
 def _api() -> "HfApi":
     from huggingface_hub import HfApi
 
-    # The library reads its environment once, when it is imported.
+    # Named here, since the library reads its environment only once, at import.
     return HfApi(os.environ.get("HF_ENDPOINT"), library_name="simgan", library_version=__version__)
 
 

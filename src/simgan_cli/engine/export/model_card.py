@@ -16,7 +16,7 @@ def model_card(
     has_grid: bool = False,
     evaluation: dict[str, Any] | None = None,
 ) -> str:
-    """Return Markdown with a Hugging Face header: what the model is, what it was trained on, and how to load it.
+    """Return Markdown with a Hugging Face header: the model, its training, and how to load it.
 
     `model` names it in the commands that are shown. With `has_grid` a picture called GRID lies beside the card.
     `evaluation` is a results.json of `simgan eval-gaze`.
@@ -25,7 +25,7 @@ def model_card(
     images = facts["training_images"]
     rows = "\n".join(f"| `{key}` | {value} |" for key, value in facts["training_settings"].items())
     numbers = "\n".join(f"| `{key}` | {value:.4g} |" for key, value in metrics.items() if isinstance(value, float))
-    grid = f"\n![Renders, what the refiner makes of them, and the difference]({GRID})\n" if has_grid else ""
+    grid = f"\n![Renders, refined renders, and the difference]({GRID})\n" if has_grid else ""
     measured = (
         _evaluation(evaluation) if evaluation else "Nothing here shows that refining helps your task: measure it."
     )
@@ -97,6 +97,6 @@ def _row(row: dict[str, Any]) -> str:
 
 
 def missing_facts(facts: dict[str, Any]) -> Sequence[str]:
-    """Return what a config.json lacks for a model card."""
+    """Return the keys of a config.json that a model card needs and that are missing."""
     needed = ("size", "training_images", "training_settings", "preprocess", "conclusion")
     return [name for name in needed if name not in facts]

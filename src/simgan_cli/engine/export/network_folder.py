@@ -18,7 +18,7 @@ from simgan_cli.settings.train import LARGEST_SETTING
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 Network = Refiner | Discriminator | Estimator
-# What a config.json may name.
+# The networks that a config.json may name.
 NETWORKS: dict[str, type[Refiner] | type[Discriminator] | type[Estimator]] = {
     "refiner": Refiner,
     "discriminator": Discriminator,
@@ -35,7 +35,7 @@ def save_network(folder: Path, network: Network, extra: dict[str, Any], metadata
 
 
 def description(settings: dict[str, Any], network: str = "refiner") -> dict[str, Any]:
-    """Return what a config.json says of a network with these `settings`."""
+    """Return the config.json of a network with these `settings`."""
     return {"schema": "simgan.network/1", "simgan": __version__, "network": network, "settings": settings}
 
 
@@ -50,26 +50,28 @@ def load_network(folder: Path) -> Network:
 
 
 def build_network(config: dict[str, Any], source: Path) -> Network:
-    """Build the network that a config.json describes, without memory for its weights until `fill` has compared them.
+    """Build the network that a config.json describes; its weights take memory only once `fill` has checked them.
 
     Raises CheckpointError where it describes none.
     """
     kind, settings = NETWORKS.get(str(config.get("network"))), config.get("settings")
     if kind is None or not isinstance(settings, dict):
         raise CheckpointError(
-            f"{source}: found network {config.get('network')!r} where one of {', '.join(NETWORKS)} "
-            "with its settings was wanted; is this a folder that simgan wrote?"
+            f"{source}: found network {config.get('network')!r}, wanted one of {', '.join(NETWORKS)} "
+            "with its settings; give a folder that simgan wrote"
         )
     try:
         _refuse_giants(settings)
         with torch.device("meta"):
             return fuse(kind(**settings))
     except (TypeError, ValueError, KeyError, RuntimeError, IndexError, OverflowError) as error:
-        raise CheckpointError(f"{source}: its settings do not describe a {config['network']} ({error})") from error
+        raise CheckpointError(
+            f"{source}: its settings do not describe a {config['network']} ({error}); use another copy"
+        ) from error
 
 
 def _refuse_giants(value: object) -> None:
-    """Raise ValueError for numbers that no network of ours has: a layer for each would take for ever."""
+    """Raise ValueError for numbers above LARGEST_SETTING: a network with that many layers would never be built."""
     if isinstance(value, int) and abs(value) > LARGEST_SETTING:
         raise ValueError(f"{value:.3g} is more than {LARGEST_SETTING:,}")
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -92,7 +94,7 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
         if name in tensors and tensors[name].shape != tensor.shape
     ]
     if problems:
-        raise CheckpointError(f"{source} does not fit the network: {'; '.join(problems)}")
+        raise CheckpointError(f"{source} does not fit the network: {'; '.join(problems)}; use another copy")
     if any(tensor.is_meta for tensor in expected.values()):
         network.to_empty(device="cpu")
     network.load_state_dict(tensors)
@@ -104,7 +106,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_content(path: Path) -> bytes:
-    """Read a file of a model; raises CheckpointError that names it when it is missing, OSError that does otherwise."""
+    """Return a model file's content. Raises CheckpointError when it is missing, else OSError; both name it."""
     try:
         with with_filename(path):
             return path.read_bytes()

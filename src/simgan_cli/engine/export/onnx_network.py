@@ -18,8 +18,8 @@ CONFIG_KEY, STEP_KEY, TONES_KEY = "simgan.config", "simgan.step", "simgan.tones"
 class OnnxNetwork(nn.Module):
     """R of an ONNX file: called as `Refiner` is, in float32 on the CPU, in the calling thread.
 
-    `config` has what config.json of an exported folder has; `metadata` is all that the file says of itself. Raises
-    SettingsError without ONNX Runtime, CheckpointError for a file that it cannot run or `simgan export` did not write.
+    `config` is that of an exported folder's config.json; `metadata` is that of the file. Raises SettingsError without
+    ONNX Runtime, CheckpointError for a file that it cannot run or that `simgan export` did not write.
     """
 
     def __init__(self, content: bytes, source: Path) -> None:
@@ -33,7 +33,7 @@ class OnnxNetwork(nn.Module):
         options.log_severity_level = 4  # errors are raised, too
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the classes that it raises have no other base
+        except Exception as error:  # its exceptions have no narrower base
             raise CheckpointError(f"{source}: ONNX Runtime cannot load it ({error}); export it again") from error
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.config = _config_in(self.metadata, source)
@@ -46,14 +46,14 @@ class OnnxNetwork(nn.Module):
             raise CheckpointError(f"{source}: its inputs do not fit its {CONFIG_KEY}; export it again")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return R(x), N x C x H x W in [-1, 1], of images with the noise that belongs to them behind."""
+        """Return R(x), N x C x H x W in [-1, 1]; the noise of `x` follows its C channels."""
         parts = [part.contiguous().numpy() for part in parted(x, self.settings["channels"])]
         (refined,) = self._session.run(None, dict(zip(self._names, parts, strict=True)))
         return torch.from_numpy(refined)
 
 
 def parted(seen: Tensor, channels: int) -> tuple[Tensor, ...]:
-    """Return what a refiner sees as images of so many channels and, where there is some, the noise behind them."""
+    """Return a refiner's input as images of `channels` channels and, where there is some, the noise behind them."""
     return tuple(part for part in (seen[:, :channels], seen[:, channels:]) if part.shape[1])
 
 
@@ -65,5 +65,5 @@ def _config_in(metadata: dict[str, str], source: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{source}: its {CONFIG_KEY} is damaged ({error}); export it again") from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"{source}: its {CONFIG_KEY} is no JSON object; export it again")
+        raise CheckpointError(f"{source}: its {CONFIG_KEY} is not a JSON object; export it again")
     return config

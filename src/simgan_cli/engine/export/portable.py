@@ -31,7 +31,7 @@ MAX_CHECKED_IMAGES = 100
 
 
 class _TwoInputs(nn.Module):
-    """A refiner whose image and noise come apart, and whose result stays in [-1, 1]."""
+    """A refiner with image and noise as two inputs, and its result clipped to [-1, 1]."""
 
     def __init__(self, refiner: nn.Module) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def interface(model: RefinerModel) -> dict[str, dict[str, str]]:
 
 
 def export_model(model: RefinerModel, form: Format) -> tuple[bytes, Network]:
-    """Return the content of a file with `model`, and what runs it.
+    """Return the content of a file with `model`, and a function that runs it.
 
     Raises SettingsError for a model that is such a file already, or where a package is missing.
     """
@@ -93,7 +93,7 @@ def _exported_program(model: RefinerModel) -> torch.export.ExportedProgram:
 def _onnx_of(exported: torch.export.ExportedProgram, model: RefinerModel) -> bytes:
     try:
         import onnx
-        import onnxscript  # noqa: F401 - which PyTorch's exporter needs
+        import onnxscript  # noqa: F401 - PyTorch's exporter needs it
     except ImportError as error:
         raise SettingsError("--format onnx: needs onnx and onnxscript; pip install 'simgan-cli[onnx]'") from error
     *inputs, output = described = interface(model)
@@ -103,7 +103,7 @@ def _onnx_of(exported: torch.export.ExportedProgram, model: RefinerModel) -> byt
     proto = cast("torch.onnx.ONNXProgram", program).model_proto
     graph = proto.graph
     names = {dim.dim_param: name for dim, name in zip(graph.input[0].type.tensor_type.shape.dim, "NCHW", strict=True)}
-    del graph.value_info[:]  # shapes in between, which any reader infers
+    del graph.value_info[:]  # shapes in between; readers infer them
     for value in (*graph.input, *graph.output):
         about = described[value.name]
         value.doc_string = f"{about['type']}, {about['shape']}, {about['meaning']}"
@@ -158,9 +158,9 @@ def patterns_for(model: RefinerModel) -> list[Pixels]:
 
 
 def largest_difference(model: RefinerModel, run: Network, images: Sequence[Pixels]) -> float:
-    """Return by how much `run` differs from the model on C x H x W images at most, in grey levels of 255.
+    """Return the largest difference of `run` from the model on C x H x W images, in grey levels of 255.
 
-    Raises SimganError where that is more than rounding explains.
+    Raises SimganError where it is more than rounding explains.
     """
     largest = max(_differences(model, run, images))
     if not largest <= MAX_DIFFERENCE:

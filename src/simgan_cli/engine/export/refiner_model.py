@@ -1,4 +1,4 @@
-"""Find a trained refiner, check that its weights are the ones its settings ask for, and say which ones they are."""
+"""Find a trained refiner, check that its weights fit its settings, and identify them by hash and step."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ MID_GREY = "#808080"
 
 @dataclass(frozen=True)
 class RefinerModel:
-    """A refiner on the CPU with where it came from; `sha256` is that of its weights' file."""
+    """A refiner on the CPU and its origin; `sha256` is that of its weights' file."""
 
     network: Refiner | OnnxNetwork
     weights: Path
@@ -51,20 +51,20 @@ class RefinerModel:
     include: tuple[str, ...] = ()  # patterns of the renders that it was trained on, and of those left out
     exclude: tuple[str, ...] = ()
     pixels: PixelCoding = "plain"
-    background: str = "#000000"  # or keep, or another colour: what transparent pixels are laid on
+    background: str = "#000000"  # or another colour, or keep: behind transparent pixels
     tone_curve: Curve = "srgb"
     conclusion: str | None = None  # of its training, in one line
     equalized: bool = False  # the histograms of the photographs
-    tones: Bank | None = None  # of photographs of the target; None where they mean numbers, as of depth
+    tones: Bank | None = None  # of photographs of the target; None where pixels are numbers, such as depth
 
     @property
     def channels(self) -> int:
-        """Channels of the images that it maps: 1 or 3."""
+        """Channels of its images: 1 or 3."""
         return int(self.network.settings["channels"])
 
     @property
     def backend(self) -> Literal["torch", "onnxruntime"]:
-        """What runs it."""
+        """The library that runs it."""
         return "onnxruntime" if isinstance(self.network, OnnxNetwork) else "torch"
 
     @property
@@ -80,7 +80,7 @@ class RefinerModel:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What a config.json says of this refiner, so that it can be used."""
+        """The config.json of this refiner, as far as its use needs it."""
         facts = {field.alias or name: getattr(self, name) for name, field in _Facts.model_fields.items()}
         return description(self.network.settings) | facts
 
@@ -89,7 +89,7 @@ def open_model(place: str | Path, step: int | None = None) -> RefinerModel:
     """Return the refiner at `place`: a run (its export, or its checkpoint at `step`), a checkpoint, or an export.
 
     An export is a folder, an ONNX file, or an address on the Hub (hf://user/name@revision). Raises SettingsError where
-    there is no such thing, CheckpointError where it is incomplete, damaged or no refiner.
+    it is missing, CheckpointError where it is incomplete, damaged or not a refiner.
     """
     if step is not None and (is_address(place) or Path(place).suffix == ".onnx"):
         raise SettingsError(f"--step {step}: {place} is not a run, and only runs have steps; leave it out")
@@ -137,7 +137,7 @@ def _from_export(folder: Path) -> RefinerModel:
     network = build_network(config, folder / CONFIG)
     content = read_content(folder / WEIGHTS)
     model = _filled(network, content, folder / WEIGHTS)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # well-formed: it has been read
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # valid: `_filled` has parsed it
     return RefinerModel(
         network=model,
         weights=folder / WEIGHTS,
@@ -212,7 +212,7 @@ def _filled(network: Any, content: bytes, source: Path) -> Refiner:
 
 
 class _Facts(BaseModel):
-    """What a config.json says of the images, by the names of `RefinerModel`."""
+    """The facts about images in a config.json, by the names of `RefinerModel`."""
 
     trained_size: tuple[int, int] | None = Field(None, alias="size")
     preprocess: Literal["none", "equalize"] = "none"

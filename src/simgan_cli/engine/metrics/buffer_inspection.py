@@ -1,4 +1,4 @@
-"""The history buffer in a checkpoint: ages, draws and faults. No more of the file is read than what is asked for."""
+"""The history buffer in a checkpoint: ages, draws and faults. Images are read from its file one by one, as needed."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ from simgan_cli.settings.train import TrainConfig
 
 HISTORY, DISCRIMINATOR = "history.safetensors", "discriminator.safetensors"
 QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
-MAX_SCORED_IMAGES, MAX_BATCH_IMAGES = 2000, 256  # evenly spread over ages; and in a forward pass
+MAX_SCORED_IMAGES, MAX_BATCH_IMAGES = 2000, 256  # evenly spread over ages; in a forward pass
 N_AGE_GROUPS = 4  # in scores
-MIN_LIFETIME_STEPS = 20  # that an image stays on average; below it history hardly is one
+MIN_LIFETIME_STEPS = 20  # that an image stays on average
 MAX_AGE_DISTANCE = 0.2  # of the ages' distribution from the expected one (Kolmogorov-Smirnov)
 MAX_FORGETTING = 0.1  # by which the oldest images may look less refined than the newest
 
 
 @dataclass(frozen=True)
 class BufferView:
-    """The history buffer in one checkpoint; images are read when they are asked for."""
+    """The history buffer in one checkpoint; `images` reads from its file."""
 
     checkpoint: Path
     step: int
@@ -62,7 +62,7 @@ class BufferView:
 
     @property
     def expected(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What `expected_ages` says of this buffer."""
+        """The result of `expected_ages` for this buffer."""
         return expected_ages(self.iterations, self.added, self.config.history_size)
 
     def images(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -98,7 +98,7 @@ def open_buffer(path: Path, step: int | None) -> BufferView:
             return _view(checkpoint)
         except CheckpointError:
             if checkpoint in run.existing_checkpoints():
-                raise  # else the training has just replaced it by a newer one
+                raise  # else a training has just replaced it by a newer one
 
 
 def _view(checkpoint: Path) -> BufferView:
@@ -117,7 +117,7 @@ def _view(checkpoint: Path) -> BufferView:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a safetensors file, of which only what is asked for is read; what it lacks is a CheckpointError, too."""
+    """Open a safetensors file without reading its tensors. Raises CheckpointError, also for a missing tensor."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
@@ -126,7 +126,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def describe(view: BufferView, scores: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Return the document of `simgan inspect-buffer --json`; `scores` is what `scores_by_age` gave."""
+    """Return the document of `simgan inspect-buffer --json`; `scores` are those of `scores_by_age`."""
     config = view.config
     document: dict[str, Any] = {
         "schema": "simgan.inspect-buffer/1",
@@ -151,10 +151,9 @@ def describe(view: BufferView, scores: Mapping[str, float] | None = None) -> dic
 
 
 def expected_ages(iterations: int, added: int, capacity: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return ages in steps, youngest first, and how many images of each uniform random replacement leaves on average.
+    """Return ages in steps, youngest first, and the mean number of images of each under uniform random replacement.
 
-    Every iteration adds `added` images: places that are still empty fill first, the others replace different random
-    images among those that were there (Sec. 2.3).
+    Every iteration adds `added` images: they fill empty places first, then replace different random images (Sec. 2.3).
     """
     added = min(added, capacity)
     before = np.minimum(np.arange(iterations) * added, capacity)  # images before each iteration
@@ -178,12 +177,12 @@ def scores_by_age(view: BufferView) -> dict[str, float]:
 
 
 def verdicts(view: BufferView, scores: Mapping[str, float] | None = None) -> list[str]:
-    """Return in words what is wrong with a buffer, or that nothing is."""
+    """Return the faults of a buffer in words, or one line that it is healthy."""
     capacity, added = view.config.history_size, view.added
     if not view.filled:
         return ["empty: no iteration of Algorithm 1 is done yet"]
     faults = []
-    is_aging = view.iterations > 1 and added < capacity  # else all are of one age, and gone before anyone draws again
+    is_aging = view.iterations > 1 and added < capacity  # else all have one age, and go before they are drawn
     if view.filled < capacity:
         missing = -(-(capacity - view.filled) // max(1, added))
         faults.append(f"not filled yet: {view.filled:,} of {capacity:,}; {missing:,} more iterations fill it")
@@ -191,7 +190,7 @@ def verdicts(view: BufferView, scores: Mapping[str, float] | None = None) -> lis
         faults.append("never sampled: the discriminator has not seen any of these images again")
     distance = _age_distance(view)
     if is_aging and view.ages.min() == view.ages.max():
-        faults.append("all of one age: images are not replaced one by one, or training has only begun")
+        faults.append("all of one age: images are not replaced one by one, or training has only started")
     elif distance > MAX_AGE_DISTANCE and view.filled >= 4 * added:
         faults.append(f"ages do not follow uniform random replacement (distance {distance:.2f}): replacement is broken")
     lifetime = capacity / max(1, added)
@@ -218,7 +217,7 @@ def _age_distance(view: BufferView) -> float:
 
 
 def _quantile(ages: NDArray[np.int64], counts: NDArray[np.float64], q: float) -> float:
-    """Return the age that a share q of the images has not passed; of older ones less than half an image is expected."""
+    """Return the q-quantile of the ages; the last one leaves less than half an expected image above it."""
     cumulative = np.cumsum(counts)
     return float(ages[np.searchsorted(cumulative, min(q * cumulative[-1], cumulative[-1] - 0.5))])
 

@@ -1,9 +1,9 @@
-"""How far image content moved: labels that name places stay true only where it did not."""
+"""Shift of image content: labels that name places stay true only where it did not move."""
 
 import torch
 from torch import Tensor
 
-MIN_SIDE_PIXELS = 8  # of images that are worth measuring
+MIN_SIDE_PIXELS = 8  # of images that can be measured
 MAX_SHIFT_FRACTION = 0.25  # of the shorter side; larger shifts are not looked for
 MAX_BATCH_PIXELS = 2**22  # four images of 1024x1024, whose transforms take some 350 MB
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R 601)
@@ -13,10 +13,9 @@ def drift(before: Tensor, after: Tensor) -> Tensor:
     """Return the shift of each image's content in pixels, N, from N x 1 or 3 x H x W images on one device.
 
     Phase correlation of the gradients (Kuglin and Hines 1975; gradients as in Argyriou and Vlachos 2003): changes of
-    brightness and contrast do not count. It is read twice and the smaller shift taken: strong gradients alone mistake a
-    glint that goes out here and lights up there for a shift, limited ones at times a strong blur. The peak is refined
-    to fractions of a pixel by a parabola. Images without any edge have no shift. It sees the image as a whole: of a
-    part that moves alone, only a share.
+    brightness and contrast do not count. The result is the smaller of two shifts. Plain gradients mistake a glint that
+    vanishes here and appears there for a shift; limited ones sometimes mistake a strong blur. A parabola refines the
+    peak to fractions of a pixel. Images without edges have no shift. A part that moves alone counts by its share.
     """
     count = max(1, MAX_BATCH_PIXELS // (before.shape[2] * before.shape[3]))
     fields = (
@@ -44,7 +43,7 @@ def _gradients(images: Tensor) -> Tensor:
 
 
 def _limited(gradients: Tensor) -> Tensor:
-    """Return gradients of which those far above an image's mean count as one, those far below as they are."""
+    """Return gradients divided by hypot(strength, the image's mean strength), which limits strong ones to 1."""
     strength = gradients.abs()
     mean = strength.mean(dim=(1, 2), keepdim=True) + 1e-12
     return gradients / torch.hypot(strength, mean)
@@ -57,7 +56,7 @@ def _shift(first: Tensor, second: Tensor) -> Tensor:
     )
     window = rows[:, None] * columns[None, :]
     cross = torch.fft.fft2(first * window).conj() * torch.fft.fft2(second * window)
-    # Only phases count, but not those of frequencies that hold nothing but noise.
+    # Only phases count; the floor damps frequencies that hold only noise.
     strength = cross.abs()
     floor = strength.amax(dim=(1, 2), keepdim=True) * 1e-3 + 1e-12
     surface = torch.fft.ifft2(cross / (strength + floor)).real

@@ -34,11 +34,11 @@ class PatchDistance:
 
 
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:
-    """Return N x C x H x W images as bands of detail, finest first, and what is left at the coarsest.
+    """Return N x C x H x W images as bands of detail, finest first, and the remaining coarsest image.
 
-    After Burt and Adelson (1983), but enlarged bilinearly with edges, not pixel centres, aligned: half a pixel off, so
-    that a little of a coarse band stays in the finer one, the same in all images. Recorded distances are of it. Halving
-    ends before the shorter side is smaller than two patches.
+    After Burt and Adelson (1983), but enlarged bilinearly with edges, not pixel centres, aligned. The half pixel leaves
+    a little of a coarse band in the finer one, the same in all images; recorded distances include it. Halving ends
+    before the shorter side is below two patches.
     """
     bands = []
     while min(images.shape[2:]) >= 4 * PATCH_PIXELS:

@@ -1,6 +1,6 @@
-"""How close refined images are to real ones, without anybody's trained weights: patch distances and a two-sample test.
+"""Distance of refined images from real ones, without pretrained weights: patch distances and a two-sample test.
 
-Everything is computed on images that training does not see.
+Both are measured on images that training does not see.
 """
 
 import math
@@ -24,15 +24,15 @@ from simgan_cli.engine.runtime.device import stream_number
 MAX_HELD_OUT = 256  # images in a sample
 MAX_TRAINING_IMAGES = 2000  # of each class, for the two-sample classifier
 STEPS, BATCH_SIZE, LEARNING_RATE = 200, 32, 1e-3  # of that classifier; the batch is of each class
-# Of large images fewer, at least MIN_IMAGES: 32 of 128x128 in a batch, 8 of 256x256; 170 of 256x256 in colour are held
-# out, 10 of 1024x1024, and MIN_HELD_OUT of larger ones.
+# Caps for large images, never below MIN_IMAGES. A batch has 32 of 128x128, 8 of 256x256; 170 of 256x256 in colour are
+# held out, 10 of 1024x1024, and MIN_HELD_OUT of larger ones.
 MAX_TRAINING_VALUES, MAX_BATCH_VALUES, MAX_HELD_OUT_VALUES = 2**26, 2**19, 2**25
 MIN_IMAGES = 4
 Refine = Callable[[Tensor], Tensor]  # N x C x H x W -> the same, in [-1, 1]
 
 
 def cap_by_pixels(count: int, values: int, shape: Sequence[int]) -> int:
-    """Return `count`, or fewer images C x H x W where so many have more than `values` in all; at least MIN_IMAGES."""
+    """Return `count`, or fewer where `count` images C x H x W exceed `values` in all; at least MIN_IMAGES."""
     return min(count, max(MIN_IMAGES, values // math.prod(shape)))
 
 
@@ -40,8 +40,8 @@ def cap_by_pixels(count: int, values: int, shape: Sequence[int]) -> int:
 class HeldOut:
     """Indices of the images that training leaves to measurements: n synthetic ones, n real ones and n other real ones.
 
-    The second real set says how far apart two samples of one domain are. All are empty for domains of fewer than 80
-    images, which cannot spare them.
+    The second real set gives the distance of two samples of one domain. All are empty for domains of fewer than 80
+    images.
     """
 
     synthetic: NDArray[np.int64]
@@ -50,7 +50,7 @@ class HeldOut:
 
     @classmethod
     def choose(cls, synthetic: int, real: int, shape: Sequence[int], seed: int) -> "HeldOut":
-        """Choose from so many synthetic and real images, C x H x W."""
+        """Choose from `synthetic` and `real` images of `shape` C x H x W."""
         limit = max(MIN_HELD_OUT, cap_by_pixels(MAX_HELD_OUT, MAX_HELD_OUT_VALUES, shape))
         count = min(limit, int(min(synthetic, real) * HELD_OUT_FRACTION))
         if count < MIN_HELD_OUT:
@@ -82,10 +82,10 @@ class Realism:
         }
 
     def measure(self, refine: Refine, refine_alike: Refine) -> Measures:
-        """Return the patch distance of refined, raw and other real images from real ones, and what labels need.
+        """Return the patch distance of refined, raw and other real images from real ones, diversity and label drift.
 
-        `diversity_held_out` is of images refined under one noise. `label_drift` is how far content moved in pixels,
-        mean over images; absent where images are too small to tell.
+        `diversity_held_out` is of images refined under one noise. `label_drift` is the shift of content in pixels, mean
+        over images; absent where images are too small to measure.
         """
         refined = refine(self._synthetic)
         measures = {"swd_refined": self.distance(refined)} | self._fixed
@@ -95,13 +95,13 @@ class Realism:
         return measures
 
     def two_sample(self, refine: Refine, synthetic: Tensor, real: Tensor, seed: int) -> Measures:
-        """Return the accuracy of a fresh classifier that tells refined from real, with its 95% interval.
+        """Return the accuracy of a fresh classifier that separates refined from real, with its 95% interval.
 
-        It learns from `synthetic` and `real`, integers, and is asked about the held-out images; 0.5 is chance
+        It learns from `synthetic` and `real`, integers, and is tested on the held-out images; 0.5 is chance
         (Lopez-Paz and Oquab, ICLR 2017).
         """
         known = to_network(synthetic)
-        refined = refine(torch.cat([known, self._synthetic]))  # at once: noise begins anew with each call
+        refined = refine(torch.cat([known, self._synthetic]))  # in one call: each call restarts the noise
         classify = _classifier(refined[: len(known)], to_network(real), seed)
         tests = ((refined[len(known) :], True), (self._real, False))
         right = sum(int((classify(images) == answer).sum()) for images, answer in tests)
@@ -111,7 +111,7 @@ class Realism:
 
 
 def wilson(right: int, total: int) -> tuple[float, float, float]:
-    """Return a share with its 95% interval (Wilson 1927)."""
+    """Return a share and the ends of its 95% interval (Wilson 1927)."""
     share, z = right / total, 1.959964
     middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
@@ -119,7 +119,7 @@ def wilson(right: int, total: int) -> tuple[float, float, float]:
 
 
 def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
-    """Train a discriminator like the paper's from scratch; the mean over an image's patches is its answer."""
+    """Train a discriminator like the paper's from scratch; return it as a function from N images to N booleans."""
     draws = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

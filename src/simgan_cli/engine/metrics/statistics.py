@@ -1,4 +1,4 @@
-"""What a refiner does to a few fixed images: the numbers that rules of health need beside losses and accuracies."""
+"""Statistics of a refiner on a few fixed images, which rules of health need beside losses and accuracies."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from simgan_cli.engine.method.algorithm import Measures, SimGAN, loss_if_real, patch_log_odds
 from simgan_cli.engine.method.psi import normalized
 
-MIN_DIFFERENCE = 1e-3  # that is visible; equal originals must not make every refiner look collapsed
+MIN_DIFFERENCE = 1e-3  # added to both sides, so that equal originals do not make a refiner look collapsed
 MIN_DEVIATION = 0.15  # within an image, of pixels in [-1, 1]; dark infrared eyes have 0.10 to 0.26
 MAX_UNSATURATED = 1 - 1 / 255  # beyond it a pixel of 8 bits is black or white
 
@@ -14,11 +14,10 @@ MAX_UNSATURATED = 1 - 1 / 255  # beyond it a pixel of 8 bits is black or white
 def refiner_statistics(gan: SimGAN, synthetic: Tensor, real: Tensor) -> Measures:
     """Measure the training refiner on `synthetic`, beside `real`, N x C x H x W in [-1, 1], N at least 2.
 
-    `correlation` of R(x) with x (mean over images); `diversity`, the mean difference between refined images over that
-    between their originals, brightness and contrast aside and under one noise; `common_change`, the share of the change
-    that is the same on all images, a common change of brightness and contrast aside; `saturated`, how much larger the
-    share of black and white pixels is than in either domain; `gradient_ratio`, the norm of self-regularization's
-    gradient at R(x) over that of the adversarial loss.
+    `correlation` is that of R(x) with x, mean over images. `diversity` is the mean difference between refined images
+    over that between their originals, tone aside, under one noise. `common_change` is the share of the change that is
+    the same on all images, tone aside. `saturated` is the share of black and white pixels above that of either domain.
+    `gradient_ratio` is the norm of self-regularization's gradient at R(x) over that of the adversarial loss.
     """
     gan.restart_noise()
     with torch.no_grad(), gan.autocast():
@@ -49,17 +48,17 @@ def diversity(refined: Tensor, synthetic: Tensor) -> Tensor:
 
 
 def _spread(images: Tensor) -> Tensor:
-    """Return the mean absolute difference of neighbours in the batch, the last one's being the first.
+    """Return the mean absolute difference of neighbours in the batch; the last one's neighbour is the first.
 
-    Each image counts by its own mean and deviation: where the target is dark, refined images differ by fewer grey
-    levels than their originals and are none the poorer. Below MIN_DEVIATION they do become blank.
+    Images are normalized by their own mean and deviation: a dark target gives smaller differences, not less variety.
+    Below MIN_DEVIATION an image does become blank.
     """
     toned = normalized(images, MIN_DEVIATION)
     return (toned - toned.roll(1, 0)).abs().mean()
 
 
 def _without_tone(refined: Tensor, synthetic: Tensor) -> Tensor:
-    """Return what is left of R(x) after the best a x + b for all pixels."""
+    """Return the residual of R(x) from the best a x + b for all pixels."""
     x, y = synthetic - synthetic.mean(), refined - refined.mean()
     return y - (x * y).sum() / x.square().sum().clamp_min(1e-12) * x
 
