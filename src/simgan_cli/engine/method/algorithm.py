@@ -69,7 +69,7 @@ def refiner_loss(log_odds: Tensor, regularization: Tensor, lambda_reg: float) ->
 
 @dataclass(eq=False)
 class SimGAN:
-    """Both networks and all that a step of training needs; `advance` does one."""
+    """Both networks and all else that a training step needs; `advance` does one."""
 
     config: TrainConfig  # K_g, K_d, the phases, the average's decay, the gradient's largest norm
     refiner: Refiner  # R_theta
@@ -97,7 +97,7 @@ class SimGAN:
         return self.average if self.average is not None else self.refiner
 
     def restart_noise(self, step: int = 0) -> None:
-        """Begin the random streams of `step`; measurements take those of step 0, the same each time."""
+        """Start the random streams of `step`; measurements always take those of step 0."""
         if self.noise is not None:
             self.noise.restart(step)
         if self.task is not None:
@@ -110,7 +110,7 @@ class SimGAN:
         return refined
 
     def advance(self, step: int, synthetic: Batches, real: Batches) -> Measures:
-        """Do the step after `step` finished ones, in whatever phase it belongs to; return its measures."""
+        """Do the step after `step` finished ones, in the phase that it belongs to; return its measures."""
         b = self.batch_size
         self.restart_noise(step)
         phase = self.config.phase(step)
@@ -128,7 +128,7 @@ class SimGAN:
             measures = self.refiner_step(synthetic(b))
         for _ in range(self.config.discriminator_updates):
             past = self.history.draw(half)
-            # The current refiner makes what a buffer that is not full yet cannot supply.
+            # The current refiner makes the images that a buffer not yet full cannot supply.
             measures_discriminator, refined = self.discriminator_step(synthetic(b - len(past)), real(b), past)
         self.history.replace(refined[:half], step + 1)
         return measures | measures_discriminator
@@ -138,7 +138,7 @@ class SimGAN:
 
         Without `adversarial` only the second term remains (pretraining).
         """
-        self.discriminator.requires_grad_(False)  # no gradient of phi is computed, let alone applied
+        self.discriminator.requires_grad_(False)  # saves computing gradients of phi
         with self.autocast():
             refined = self.refine(synthetic, self._refiner)
             logits = self._discriminator(refined) if adversarial else None
@@ -149,7 +149,7 @@ class SimGAN:
             log_odds = patch_log_odds(logits)
             loss = refiner_loss(log_odds, regularization, self.lambda_reg)
             measures["loss_adversarial"] = loss_if_real(log_odds.detach())
-        else:  # pretraining has no other term that a lambda of 0 could leave it to
+        else:  # pretraining has no other term, so that a lambda of 0 would train nothing
             loss = (self.lambda_reg or 1) * regularization
         self._update(self.refiner, self.refiner_optimizer, sum(task.values(), start=loss))
         if self.task is not None and task:
@@ -174,7 +174,7 @@ class SimGAN:
         with torch.no_grad(), self.autocast():
             refined = self.refine(synthetic, self._refiner).float()
         fakes = torch.cat([refined, past])
-        with self.autocast():  # one pass over all images: D has no batch norm, so they cannot influence each other
+        with self.autocast():  # one pass over all images: without batch norm they do not influence each other
             logits = self._discriminator(torch.cat([fakes, real]))
         log_odds = patch_log_odds(logits)
         log_odds_refined, log_odds_real = log_odds[: len(fakes)], log_odds[len(fakes) :]

@@ -1,8 +1,8 @@
-"""The passes of a residual block on a CPU, in fewer walks through memory than one operation after another takes.
+"""A residual block on a CPU with fused operations, which read and write memory less often than single ones.
 
 Between convolutions of a few maps, padding, ReLU and additions cost as much as the arithmetic: they wait for memory.
-Here oneDNN adds and clips what a convolution gives while it is still in the cache, and the backward pass folds the
-gradient of a padded map in place. The numbers are those of the single operations; only the order of sums differs.
+Here oneDNN adds and clips a convolution's result while it is in the cache, and the backward pass folds the gradient of
+a padded map in place. Results equal those of the single operations, but for the order of sums.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fuse(network: Network) -> Network:
-    """Return `network` itself, whose residual blocks from now on run fused where that is possible; same weights."""
+    """Return `network` itself, with residual blocks that run fused where possible; same weights."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, ResidualBlock):
@@ -27,7 +27,7 @@ def fuse(network: Network) -> Network:
 
 
 class FusedResidualBlock(ResidualBlock):
-    """The block with the convolutions of another one, in fewer walks through memory."""
+    """A block with the convolutions of another one, fused."""
 
     def __init__(self, block: ResidualBlock) -> None:
         nn.Module.__init__(self)
@@ -61,10 +61,10 @@ def _computed_in(x: Tensor) -> torch.dtype:
 
 
 class FusedRefiner:
-    """R without gradients on a CPU: weights converted once, and every ReLU and addition part of a convolution.
+    """R without gradients on a CPU: weights are converted once, and every ReLU and addition is part of a convolution.
 
-    Maps N x C x H x W float32 to the same as the refiner it was made of. Maps between its layers are of `dtype`; the
-    last layer and the image that its correction is added to are float32, so that bf16 stays within a grey level.
+    Maps N x C x H x W float32 like the refiner it was made of. Maps between its layers are of `dtype`. The last layer
+    and its sum with the image are float32, so that bf16 stays within a grey level.
     """
 
     def __init__(self, network: Refiner, dtype: torch.dtype) -> None:
@@ -105,7 +105,7 @@ class _Convolution:
 class _FusedBlock(torch.autograd.Function):
     """relu(x + conv2(relu(conv1(x)))), N x C x H x W in autocast's precision or that of x.
 
-    Both convolutions are square, keep size and maps, and see beyond the edge what `padding` says: zeros or replicate.
+    Both convolutions are square and keep size and maps; their `padding` is zeros or replicate.
     """
 
     @staticmethod
@@ -147,7 +147,7 @@ def _pad(maps: Tensor, side: int) -> Tensor:
 
 
 def _fold(gradient: Tensor, side: int) -> Tensor:
-    """Return the gradient of maps from that of `_pad`'s result, which it changes: a view of it, the margins added."""
+    """Return the gradient of maps from that of `_pad`'s result: a view of it, with the margins added in place."""
     for axis in (2, 3) if side else ():
         first, length = side, gradient.shape[axis] - 2 * side
         for edge, margin in ((first, 0), (first + length - 1, first + length)):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 Architecture = Literal["cnn", "cnn-full", "resnet"]
 # Gaze is normalised, so that its head may be of any scale; an unbounded point needs small steps to settle.
 POINT_SCALE = 0.1
-LARGEST_MAP = (8, 10)  # of the last convolution, 5 x 10 in "cnn" at 35 x 55; larger ones are averaged down to it
+LARGEST_MAP = (8, 10)  # of the last convolution; larger ones are averaged down to it ("cnn" has 5 x 10 at 35 x 55)
 
 
 class Estimator(nn.Module):
@@ -18,10 +18,10 @@ class Estimator(nn.Module):
 
     `points` names them; the pupil is one point, and needs no name.
 
-    "cnn" is the gaze network of the paper (Sec. 3.1): five convolutions without padding, whose 9600 last values at
-    35 x 55 are what it calls FC9600; "cnn-full" reads FC9600 as a layer of its own (92 million weights more). Images
-    too small for that are padded. "resnet" is a small residual network (He et al., CVPR 2016) without batch norm, whose
-    statistics would be those of the training images' domain.
+    "cnn" is the gaze network of the paper (Sec. 3.1): five convolutions without padding, with its FC9600 as their 9600
+    last values at 35 x 55. "cnn-full" has FC9600 as a layer of its own (92 million weights more). Images too small for
+    that are padded. "resnet" is a small residual network (He et al., CVPR 2016) without batch norm, whose statistics
+    would fit the training domain alone.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Estimator(nn.Module):
         self.head = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the maps of the last convolution: what self-regularization compares (psi of Eq. 4)."""
+        """Return the maps of the last convolution, which a learned psi compares (Eq. 4)."""
         maps: Tensor = self.convolutions(x)
         return maps
 
@@ -66,9 +66,9 @@ class Estimator(nn.Module):
         return F.normalize(output) if self.settings["target"] == "gaze" else 0.5 + POINT_SCALE * output
 
     def squared_errors(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Return the squared error of each of N outputs: of gaze, or the mean of the points whose targets are no NaN.
+        """Return the squared errors of N outputs, of gaze or the mean over points; NaN targets do not count.
 
-        It is 0 where none is known.
+        An error is 0 where all its targets are NaN.
         """
         known = ~targets.isnan()
         squares = (output - targets.nan_to_num()).square() * known
@@ -78,7 +78,7 @@ class Estimator(nn.Module):
 
 
 def can_read(architecture: Architecture, height: int, width: int) -> bool:
-    """Return whether images of that size leave anything of themselves after the last convolution."""
+    """Return whether images of that size are large enough for all convolutions."""
     try:
         with torch.device("meta"):
             Estimator(architecture, height, width)

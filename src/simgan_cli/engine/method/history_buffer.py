@@ -13,10 +13,9 @@ from simgan_cli.data.sampler import on_device
 class HistoryBuffer:
     """A fixed number of refined images, replaced at random, with the step each was made at and its draws.
 
-    Images live on the training device as one float16 tensor, capacity x C x H x W: half the memory of float32 at a
-    rounding of at most 2**-12 near +-1, a 32nd of a grey level of 8 bits; integers would show the
-    discriminator a staircase that refined images do not have. The buffer draws from its own random stream. Without
-    capacity it stays empty.
+    Images live on the training device as one float16 tensor, capacity x C x H x W, with half the memory of float32. Its
+    rounding is at most 2**-12 near +-1, a 32nd of a grey level of 8 bits. Integers would show the discriminator steps
+    that refined images do not have. The buffer has its own random stream. Without capacity it stays empty.
     """
 
     def __init__(
@@ -26,7 +25,7 @@ class HistoryBuffer:
         self.filled = 0
         self.images = torch.zeros((capacity, *shape), dtype=torch.float16, device=device)
         self.made_at = np.zeros(capacity, dtype=np.int64)  # the step that refined the image
-        self.draws = np.zeros(capacity, dtype=np.int64)  # how often the discriminator has seen it since
+        self.draws = np.zeros(capacity, dtype=np.int64)  # times that the discriminator has seen it since
         self.rng = rng
 
     def draw(self, count: int) -> Tensor:
@@ -36,9 +35,9 @@ class HistoryBuffer:
         return self.images[on_device(chosen, self.images.device)].float()
 
     def replace(self, refined: Tensor, step: int) -> None:
-        """Put in newly refined images (n x C x H x W), made at `step`; the first `capacity` of them, if there are more.
+        """Put in up to `capacity` newly refined images (n x C x H x W), made at `step`.
 
-        Empty places fill first; the others overwrite different random entries among those that were there before.
+        They fill empty places first, then overwrite different random entries that were there before.
         """
         refined = refined[: self.capacity]
         room = min(len(refined), self.capacity - self.filled)
@@ -58,7 +57,7 @@ class HistoryBuffer:
         }
 
     def load_state(self, tensors: dict[str, Tensor], rng_state: Mapping[str, Any]) -> None:
-        """Restore what `state_tensors` and `rng.bit_generator.state` gave; the capacity must be large enough."""
+        """Restore a state from `state_tensors` and `rng.bit_generator.state`; the capacity must be large enough."""
         self.filled = len(tensors["images"])
         self.images[: self.filled] = tensors["images"].to(self.images.device)
         self.made_at[: self.filled] = tensors["made_at"].numpy()

@@ -1,4 +1,4 @@
-"""The refiner R and the discriminator D (Sec. 2 and 3 of the paper), and what follows from their layers."""
+"""The refiner R and the discriminator D (Sec. 2 and 3 of the paper), their receptive fields and map sizes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, cast
@@ -31,7 +31,7 @@ HANDS: tuple[Layer, ...] = (  # Sec. 3.2, for images of 1 x 224 x 224
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution whose output has its input's size; `padding` says what lies beyond the edge."""
+    """A convolution whose output has its input's size, with zeros or repeated edges as `padding`."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: Padding) -> None:
         super().__init__(inputs, outputs, kernel, padding=kernel // 2, padding_mode=padding)
@@ -50,7 +50,7 @@ def repeat_edges(x: Tensor, side: int) -> Tensor:
         # Autocast on CPUs pads in float32: two casts of every map, forward and backward, a sixth of a training step.
         with torch.autocast("cpu", enabled=False):
             return F.pad(x, (side,) * 4, mode="replicate")
-    # On GPUs F.pad gives up channels-last, forward and backward, and compilers go by that on CPUs, too.
+    # On GPUs F.pad loses channels-last, forward and backward, and compilers do so on CPUs, too.
     for axis in (2, 3):
         first, last = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
         x = torch.cat([*[first] * side, x, *[last] * side], dim=axis)
@@ -74,10 +74,9 @@ class Refiner(nn.Module):
 
     With `noise` it sees random maps behind the image, N x (C + MAPS) x H x W, so that an image has many looks.
 
-    With `output="tanh"` the last convolution passes tanh; with "residual" it is a correction that is added to the
-    input and starts at zero, so that R starts as the identity (values may then leave [-1, 1] a little). The paper does
-    not say what lies beyond the edge: "zeros" is what ports choose, "replicate" repeats the last pixel and leaves no
-    strips along the edges.
+    With `output="tanh"` the last convolution passes tanh. With "residual" it is a correction that is added to the input
+    and starts at zero, so that R starts as the identity; values may leave [-1, 1] a little. The paper does not name its
+    padding: ports take "zeros"; "replicate" repeats the last pixel and leaves no strips along the edges.
     """
 
     def __init__(
@@ -118,8 +117,8 @@ class Refiner(nn.Module):
 class Discriminator(nn.Module):
     """D_phi: N x C x H x W in [-1, 1] -> N x 2 x h x w logits, class 1 = refined, class 0 = real, at each patch.
 
-    `head` is the (height, width) of the last filter: (1, 1) judges every patch (Sec. 2.2); the size of the whole map
-    is one fully connected decision for the image, the "global" loss that the paper compares with.
+    `head` is the (height, width) of the last filter: (1, 1) judges every patch (Sec. 2.2). The size of the complete map
+    gives one fully connected decision for the image, the "global" loss that the paper compares with.
     """
 
     def __init__(self, layers: Sequence[Layer], channels: int = 1, head: Sequence[int] = (1, 1)) -> None:
@@ -156,9 +155,9 @@ class Discriminator(nn.Module):
 def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
     """Choose D's layers for images of `size` (H, W).
 
-    `auto` takes the eyes network with the largest strides, up to the paper's 2 and 2, whose receptive field stays
-    within 2/3 of the shorter side and whose map has at least 4x4 patches; 35x55 gives the paper's network. Larger
-    images keep 23 px: R sees 19, and a D that sees much further judges what R cannot change.
+    `auto` takes the eyes network with the largest strides, up to the paper's 2 and 2, that fit the image. They fit if
+    the receptive field stays within 2/3 of the shorter side and the map has at least 4x4 patches. 35x55 gives the
+    paper's network. Larger images keep its field of 23 px: R sees 19 and cannot change what a wider D would judge.
     Raises SettingsError where even strides of 1 leave fewer than 4x4 patches.
     """
     if preset != "auto":
@@ -169,7 +168,9 @@ def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
             network = Discriminator(layers)
         if min(map_size(network, size)) >= 4 and (receptive_field(network) <= 2 / 3 * min(size) or first == 1):
             return layers
-    raise SettingsError(f"images of {size[0]}x{size[1]} are too small: the discriminator needs at least 4x4 patches")
+    raise SettingsError(
+        f"images of {size[0]}x{size[1]} are too small: the discriminator needs 4x4 patches; give a larger --size"
+    )
 
 
 def build_discriminator(preset: str, adversarial: str, channels: int, size: tuple[int, int]) -> Discriminator:
@@ -194,7 +195,7 @@ def spatial_layers(network: nn.Module) -> Iterator[tuple[tuple[int, int], int]]:
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the weights of `average` towards those of `network`: `decay` times the old ones and the rest of the new."""
+    """Set the weights of `average` to `decay` times themselves plus 1 - `decay` times those of `network`."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
 
 

@@ -1,7 +1,7 @@
 """Random maps that the refiner may see beside the image, so that one rendered image has many looks.
 
 The paper's refiner is a function: each rendered image gets one look, while grain, softness and light of real images
-vary. Given z, R(x, z) can learn that variety from the discriminator; psi and lambda hold it to the label as before.
+vary. Given z, R(x, z) can learn that variety from the discriminator; psi and lambda still keep the label.
 """
 
 import zlib
@@ -17,7 +17,7 @@ from simgan_cli.data.sampler import to_pixels
 
 MAPS = 3  # for each pixel, for a neighbourhood, for the whole image
 Normal = Callable[[int, int], Tensor]  # height, width
-MAX_VALUES_AT_ONCE = 2**16  # whose temporaries stay in the cache
+MAX_VALUES_AT_ONCE = 2**16  # so that temporaries stay in the cache
 GOLDEN = np.uint32(0x9E3779B9)  # spreads consecutive numbers over 32 bits
 CELL = 9  # pixels between the independent values of a neighbourhood's map: about half of what R sees
 
@@ -35,14 +35,14 @@ def noise_maps(size: tuple[int, int], normal: Normal) -> Tensor:
 
 
 def normal_of(generator: torch.Generator, count: int) -> Normal:
-    """Return what draws count x 1 x H x W standard normal values from one generator, on its device."""
+    """Return a function that draws count x 1 x H x W standard normal values from one generator, on its device."""
     return lambda height, width: torch.randn((count, 1, height, width), generator=generator, device=generator.device)
 
 
 class NoiseSource:
     """Fresh z for every mini-batch of a training, from a random stream that restarts at each step.
 
-    So a resumed training needs no more than its step. `stream` tells seeds and ranks apart.
+    A resumed training therefore needs only its step. `stream` holds the seed and the rank.
     """
 
     def __init__(self, stream: Sequence[int], device: torch.device) -> None:
@@ -50,7 +50,7 @@ class NoiseSource:
         self._generator = torch.Generator(device)
 
     def restart(self, step: int) -> None:
-        """Begin the stream of `step`."""
+        """Start the stream of `step`."""
         self._generator.manual_seed(mixed_seed(*self._stream, step))
 
     def beside(self, images: Tensor, *, alike: bool = False) -> Tensor:
@@ -63,9 +63,9 @@ class NoiseSource:
 def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None] | None = None) -> Tensor:
     """Return N x C x H x W float32 images on the CPU with z behind them that follows from `seed` and their pixels.
 
-    So an image has the same look in any company, and another one under another seed. Pixels count as 16-bit levels, so
-    that integers and floats of one image have one look. Where `looks` names one, z follows from that name instead: all
-    images of one size under one name get the same z.
+    An image's look does not depend on its batch, and changes with the seed. Pixels count as 16-bit levels, so that
+    integers and floats of one image have one look. Where `looks` has a name, z follows from it instead: all images of
+    one size under one name get the same z.
     """
     count, channels, height, width = images.shape
     levels = to_pixels(images.contiguous(), np.dtype(np.uint16))
@@ -90,9 +90,9 @@ def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None
 
 
 def normal_values(keys: NDArray[np.uint32], first: int, count: int) -> NDArray[np.float32]:
-    """Return N x `count` standard normal values: those of number `first`, even, and on, of the streams of N x 2 `keys`.
+    """Return N x `count` standard normal values from the streams of N x 2 `keys`, from number `first`, even, onwards.
 
-    Each is a function of its key and its number alone: two rounds of a hash (lowbias32, Wellons, "Prospecting for hash
+    Each depends on its key and number alone: two rounds of a hash (lowbias32, Wellons, "Prospecting for hash
     functions"), then Box and Muller's transform of pairs.
     """
     pairs = -(-count // 2)
@@ -110,7 +110,7 @@ def normal_values(keys: NDArray[np.uint32], first: int, count: int) -> NDArray[n
 
 
 def _hashed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return 32-bit words of which each bit follows from all bits of those given, which it overwrites."""
+    """Return hashed 32-bit words, each bit dependent on all bits of its input, which is overwritten."""
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         words ^= words >> shift
         words *= np.uint32(factor)
@@ -119,7 +119,7 @@ def _hashed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def mixed_seed(*numbers: int) -> int:
-    """Return one number of 32 bits for all of them: PyTorch's generator on CPUs takes no more of its seed."""
+    """Return one 32-bit number for all of them: PyTorch's generator on CPUs uses no more bits of its seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

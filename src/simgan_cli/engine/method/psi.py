@@ -1,4 +1,4 @@
-"""Feature transforms psi of self-regularization (Eq. 4): what of the rendered image the refined one must keep."""
+"""Feature transforms psi of self-regularization (Eq. 4): the features that a refined image must keep."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from simgan_cli.settings.train import PSI_NAMES
 # N x C x H x W in [-1, 1] -> N x features (any shape after N).
 FeatureTransform = Callable[[Tensor], Tensor]
 
-FLAT = 0.05  # a deviation at which an image is hardly more than noise, which should not be blown up
+FLAT = 0.05  # deviation of an image that is little more than noise, which must not be amplified
 BLUR_SIGMA = 2.0  # pixels; wide enough to drop texture and noise, narrow enough to keep the pupil in place
 
 
@@ -44,7 +44,7 @@ def blur(images: Tensor) -> Tensor:
 def normalized(images: Tensor, flat: float = FLAT) -> Tensor:
     """Return each image less its mean, over its deviation: brightness and contrast are free to change.
 
-    Images of a deviation below `flat`, with pixels in [-1, 1], keep it: they are not blown up to that of the others.
+    Images of a deviation below `flat`, with pixels in [-1, 1], are not amplified to that of the others.
     """
     centred = images - images.mean((1, 2, 3), keepdim=True)
     return centred / (centred.square().mean((1, 2, 3), keepdim=True) + flat**2).sqrt()

@@ -3,10 +3,10 @@
     L_f(omega) = mean_1 |f(R(x_i)) - l_i|^2 + mean_2 |f(x_i) - l_i|^2 + mean_2 |f(V(R(x_i))) - l_i|^2
     L_R(theta) = Eq. 4 + W mean_1 |f(R(x_i)) - l_i|^2, f fixed
 
-l are the labels that every renderer has; the means are over the first and the second half of a batch. A refiner that
-moves or erases what they name is punished (PixelDA: Bousmalis et al., CVPR 2017, Eq. 3). V varies an image by hand and
-gives it the histogram of a random photograph. f has then seen every look that R went through, in the tones of
-photographs, and reads photographs, too.
+l are the labels that every renderer has; the means are over the first and the second half of a batch. The term
+punishes a refiner that moves or erases their content (PixelDA: Bousmalis et al., CVPR 2017, Eq. 3). V degrades an
+image at random and gives it the histogram of a random photograph. f thus learns from every look that R went through,
+in the tones of photographs, and reads photographs, too.
 """
 
 import copy
@@ -23,7 +23,7 @@ from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import update_average
 
 LEARNING_RATE = 1e-3  # of f, by Adam
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as Pillow turns colour into grey
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as in Pillow
 
 
 class RandomLooks:
@@ -37,7 +37,7 @@ class RandomLooks:
         self.restart(0)
 
     def restart(self, step: int) -> None:
-        """Begin the stream of `step`."""
+        """Start the stream of `step`."""
         self._rng = np.random.default_rng([*self._stream, step])
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class TaskTerm:
         self.optimizer = torch.optim.Adam(estimator.parameters(), LEARNING_RATE, fused=True)
 
     def restart(self, step: int) -> None:
-        """Begin the random stream of `step`."""
+        """Start the random stream of `step`."""
         if self.looks is not None:
             self.looks.restart(step)
 
