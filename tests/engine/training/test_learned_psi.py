@@ -56,7 +56,7 @@ def test_a_learned_psi_of_other_channels_is_an_error_that_names_both(
         save_network(tmp_path / name, Estimator("resnet", 12, 14), {}, {})
     else:
         write_refiner(tmp_path / name, channels=wanted, noise=name == "noisy")
-    says = f"--psi {tmp_path / name}: its network takes images of {wanted} channels, and these have {channels}"
+    says = f"--psi {tmp_path / name}: its network takes {wanted} channels, the images have {channels}"
     with pytest.raises(SettingsError, match=re.escape(says)):
         check_psi(f"identity,{tmp_path / name}=2", (channels, 12, 14))
     check_psi(f"identity,{tmp_path / name}=2", (wanted, 12, 14))

@@ -1,1 +1,1 @@
-"""One training."""
+"""Training: build, loop, save, resume."""

@@ -29,9 +29,9 @@ MAX_AVERAGED_IMAGES = 1000  # for a mean colour
 
 
 class BackgroundWriter:
-    """Writes what it is given, in that order; what it is given must be copies that training does not change.
+    """Writes files in the order of its calls, from copies that training does not change.
 
-    `wait` and `check` raise what went wrong in the thread. However its block ends, what was given is written before.
+    `wait` and `check` raise errors of the thread. Its block ends only once all is written, also after an exception.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class BackgroundWriter:
         self._thread.shutdown()
 
     def wait(self) -> None:
-        """Wait until all is written, so that there is memory for new copies. Raises what the thread raised."""
+        """Wait until all is written, so that there is memory for new copies. Raises the thread's error."""
         given, self._given = self._given, []
         for work in given:
             work.result()
 
     def check(self) -> None:
-        """Raise what the thread has raised so far."""
+        """Raise the thread's error, if there is one so far."""
         for work in self._given:
             if work.done():
                 work.result()
@@ -104,10 +104,10 @@ class BackgroundWriter:
         self._give(write)
 
     def checkpoint(self, snapshot: Snapshot) -> None:
-        """Export the refiner with its model card, write a checkpoint, delete those that are too many."""
+        """Export the refiner with its model card, write a checkpoint, delete the oldest ones beyond --keep."""
 
         def write() -> None:
-            # First, so that a run which is killed in between resumes before this step and exports again.
+            # Export first: a run killed before the checkpoint resumes earlier and exports again.
             self._export(*snapshot.exported, now=snapshot.step)
             if snapshot.estimator is not None:
                 self._export_estimator(snapshot.estimator, snapshot.step)
@@ -117,7 +117,7 @@ class BackgroundWriter:
         self._give(write)
 
     def _export(self, step: int, refiner: Refiner, *, now: int) -> None:
-        """Export the refiner of `step` with what the run has concluded by step `now`."""
+        """Export the refiner of `step` with the run's conclusion as of step `now`."""
         self._run.refiner.mkdir(parents=True, exist_ok=True)
         conclusion = conclude(self._run.read_metrics(now), self._config.select)
         line = conclusion.in_one_line() if conclusion else why_unmeasured(self._config, self._images)
@@ -126,7 +126,7 @@ class BackgroundWriter:
         write_atomic(self._run.refiner / "README.md", card)
         if self._tones is not None:
             save_tones(self._run.refiner, self._tones)
-        # Its last file says which step all of it is of.
+        # Last, since its header names the step of the complete folder.
         save_network(self._run.refiner, refiner, facts, {"step": str(step)})
 
     def _export_estimator(self, estimator: Estimator, step: int) -> None:

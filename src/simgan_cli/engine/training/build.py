@@ -50,7 +50,7 @@ from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import sha256_of
 from simgan_cli.settings.train import LAMBDA_START, TrainConfig
 
-ReadLabels = Callable[[Callable[[str], None]], TaskLabels | None]  # is given what reports a line
+ReadLabels = Callable[[Callable[[str], None]], TaskLabels | None]  # its argument reports a line
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def train(
 ) -> TrainResult:
     """Train a refiner as `config` says, from `checkpoint` where one is given, and an estimator of the renders' labels.
 
-    All `ranks` call this alike, and need the same images and run folder; the first alone writes. Raises a SimganError
-    for anything a person must fix, OSError where a file cannot be written; checkpoints written before stay good.
+    All `ranks` call this with the same images and run folder; only the first one writes. Raises a SimganError for
+    anything a person must fix, OSError where a file cannot be written; earlier checkpoints stay good.
     """
     started = time.monotonic()
     run = RunFolder(config.out)
@@ -115,11 +115,11 @@ def train(
 
 
 def _check_newest(run: RunFolder, checkpoint: Path | None) -> None:
-    """Raise SettingsError where a process that has just ended trained on after `checkpoint` was looked up."""
+    """Raise SettingsError where another process has trained further since `checkpoint` was looked up."""
     newest = [path.resolve() for path in run.existing_checkpoints()[-1:]]
     expected = [checkpoint.resolve()] if checkpoint is not None and run.holds(checkpoint) else []
     if newest != expected:
-        raise SettingsError(f"{run.root}: another process has trained into it meanwhile; run the same command again")
+        raise SettingsError(f"{run.root}: another process has trained into it meanwhile; rerun the same command")
 
 
 def open_domains(config: TrainConfig, listener: DataListener) -> dict[str, PixelSet]:
@@ -150,12 +150,12 @@ def check_alike(images: dict[str, Pixels]) -> None:
     synthetic, real = images["synthetic"].shape, images["real"].shape
     if synthetic != real:
         found = " and ".join(f"{name} images are {describe(i.shape, i.dtype)}" for name, i in images.items())
-        what = "--size HEIGHTxWIDTH" if synthetic[1:] != real[1:] else "--channels 1 or --channels 3"
-        raise DataError(f"the domains differ: {found}; pass {what}")
+        flag = "--size HEIGHTxWIDTH" if synthetic[1:] != real[1:] else "--channels 1 or --channels 3"
+        raise DataError(f"the domains differ: {found}; pass {flag}")
 
 
 def sources_of(config: TrainConfig) -> dict[str, Source]:
-    """Return where the images of both domains are; photographs first where they go behind renders."""
+    """Return the sources of both domains; photographs first where they are the background of renders."""
     synthetic = Source(config.synthetic, Patterns(config.include, config.exclude))
     patterns = Patterns(config.real_include, config.real_exclude)
     real = Source(config.real, patterns, ("--real-include", "--real-exclude"))
@@ -164,7 +164,7 @@ def sources_of(config: TrainConfig) -> dict[str, Source]:
 
 
 def preparation_of(config: TrainConfig, domain: str) -> Preparation:
-    """Return how images of a domain are brought into form. Transparent photographs have none to be laid on."""
+    """Return the preparation of a domain's images; photographs are never a background of themselves."""
     is_photograph = domain == "real" and config.background == "real"
     return Preparation(
         config.size,
@@ -241,7 +241,7 @@ def build_gan(
     ranks: Ranks = SINGLE,
     compiled: Callable[[nn.Module], Network] = lambda network: network,
 ) -> SimGAN:
-    """Build what takes steps on both networks, on their device, at the `rates` of refiner and discriminator."""
+    """Build the trainer of both networks, on their device, at the `rates` of refiner and discriminator."""
     device = refiner.first.weight.device
     optimizers = _optimizer(config, refiner, rates[0]), _optimizer(config, discriminator, rates[1])
 
@@ -275,26 +275,26 @@ def _optimizer(config: TrainConfig, network: nn.Module, rate: float) -> torch.op
 
 
 def held_out_of(config: TrainConfig, counts: dict[str, int], shape: tuple[int, int, int]) -> HeldOut:
-    """Return the images to hold out of so many in each domain, C x H x W.
+    """Return the images to hold out; `counts` are those of each domain, `shape` is C x H x W.
 
-    Raises SettingsError where lambda is to adapt and they are too few or too small to measure on.
+    Raises SettingsError for --lambda auto where images are too few or too small to measure on.
     """
     held_out = HeldOut.choose(counts["synthetic"], counts["real"], shape, config.seed)
     if config.lambda_reg == "auto" and not len(held_out):
         raise SettingsError(
             f"--lambda auto measures on held-out images, and {min(counts.values())} in a domain are too few to hold "
-            f"any out (wanted: {MIN_MEASURED_IMAGES}); give a number"
+            f"any out (wanted: {MIN_MEASURED_IMAGES}); give --lambda a number"
         )
     if config.lambda_reg == "auto" and min(shape[1:]) < MIN_SIDE_PIXELS:
         raise SettingsError(
             f"--lambda auto measures how far labels move, and images of {shape[1]}x{shape[2]} are too small for it "
-            f"(wanted: sides of {MIN_SIDE_PIXELS} or more); give a number"
+            f"(wanted: sides of {MIN_SIDE_PIXELS} or more); give --lambda a number"
         )
     return held_out
 
 
 def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) -> tuple[Refiner, Discriminator]:
-    """Build both networks on the CPU, the same for a seed whatever the device."""
+    """Build both networks on the CPU, the same for a seed on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("init")]).generate_state(1)[0])
         refiner = fuse(Refiner(**config.refiner_settings(channels)))
@@ -302,7 +302,7 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
 
 
 def describe_rates(config: TrainConfig, discriminator: Discriminator, shape: tuple[int, int, int]) -> str | None:
-    """Return in a line what rates for summed losses become at C x H x W, None where neither is such."""
+    """Return a line with the rates after conversion from summed losses at C x H x W, None where none was converted."""
     height, width = map_size(discriminator, shape[1:])
     refiner_lr, discriminator_lr = config.rates(height * width)
     if (refiner_lr, discriminator_lr) == (config.refiner_lr, config.discriminator_lr):
@@ -321,7 +321,7 @@ def _check_same(domains: dict[str, PixelSet], ranks: Ranks) -> None:
         if others:
             raise DataError(
                 f"{domain.folder}: rank {others[0]} found other {name} images there than the first one; "
-                "all machines need the same"
+                "give all machines the same"
             )
 
 

@@ -1,4 +1,4 @@
-"""What `simgan train --dry-run` reports: the data as found and the networks as they would be built."""
+"""The report of `simgan train --dry-run`: the data as found and the networks as they would be built."""
 
 import copy
 from typing import Any
@@ -30,7 +30,7 @@ def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: N
     """Count the images, read the first of each domain, and build the networks without memory.
 
     Raises DataError for a folder without a readable image, or domains whose first images differ in shape, and
-    SettingsError for a psi that cannot read them, or too few to adapt lambda by.
+    SettingsError for a psi that cannot read them, or too few images for --lambda auto.
     """
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}, "labels": []}
     read_labels(document["labels"].append)
@@ -40,7 +40,9 @@ def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: N
         selection = source.select(source.read())
         first = _first_readable(selection, config, preparation_of(config, name), photograph)
         if first is None:
-            raise DataError(f"{source.folder}: no readable image among {selection.count} image files")
+            raise DataError(
+                f"{source.folder}: none of {selection.count} image files can be read; give another folder, or fix them"
+            )
         found = {"files": selection.count, "first": describe(first.shape, first.dtype)}
         if unusable := [f"{path}: {reason}" for path, reason in selection.tree.unusable_images()]:
             found["unusable"] = unusable
@@ -71,7 +73,7 @@ def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: N
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Return the number of trainable numbers."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -1,4 +1,4 @@
-"""How a training is judged while it runs: on held-out images and on a few fixed ones; lambda auto follows from that."""
+"""Measurements during a training, on held-out images and on a few fixed ones; --lambda auto follows from them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +36,7 @@ class Evaluator:
     def evaluate(self, *, adapt_lambda: bool, two_sample: bool) -> None:
         """Measure the exported refiner on held-out images; the numbers join the line of metrics of this step.
 
-        With `adapt_lambda` the next steps take the lambda that follows, where it is auto.
+        With `adapt_lambda`, --lambda auto changes lambda for the next steps.
         """
         is_auto = self.config.lambda_reg == "auto"
         self._measure(adapt_lambda=adapt_lambda and is_auto, two_sample=two_sample)
@@ -54,7 +54,7 @@ class Evaluator:
         measures |= self._label_errors(refine) | {"window": torch.tensor(self._window())}
         if self.config.select == "best":
             state.keep_best(measures)
-        # Before it has an adversary there is no balance to look at.
+        # Pretraining has no adversarial gradient to compare with.
         if adapt_lambda and self.config.phase(state.step - 1) == "adversarial":
             drift = float(measures.get("label_drift", 0.0))
             gan.lambda_reg = next_lambda(gan.lambda_reg, float(self.statistics()["gradient_ratio"]), drift)
@@ -77,13 +77,13 @@ class Evaluator:
         return reading_errors(task, images, refine(images), torch.from_numpy(labels[chosen]).to(self.device))
 
     def _window(self) -> float:
-        """Return which share of an image a refined pixel depends on at most."""
+        """Return the largest share of an image that a refined pixel depends on."""
         side = receptive_field(self.state.gan.refiner)
         height, width = self.domains["synthetic"].shape[1:]
         return min(side, height) * min(side, width) / (height * width)
 
     def statistics(self) -> Measures:
-        """Measure the refiner in training on the probe images."""
+        """Return statistics of the refiner in training on the probe images."""
         synthetic, real = (self.probe_images(name).to(self.device) for name in ("synthetic", "real"))
         return refiner_statistics(self.state.gan, synthetic, real)
 
@@ -100,7 +100,7 @@ class Evaluator:
 
 @torch.no_grad()
 def refine_in_batches(gan: SimGAN, refiner: Refiner, images: Tensor, *, alike: bool = False) -> Tensor:
-    """Return what users of `refiner` would get, on the images' device; `alike` under one noise."""
+    """Return N x C x H x W `images` as users of `refiner` get them, on their device; `alike` under one noise."""
     gan.restart_noise()
     refined = []
     for part in torch.split(images, min(MAX_BATCH_IMAGES, gan.config.batch_size)):

@@ -37,7 +37,7 @@ def learned(folder: Path, device: torch.device) -> FeatureTransform:
 def _frozen(network: Network, device: torch.device) -> FeatureTransform:
     network.to(device).eval().requires_grad_(False)
     if isinstance(network, Refiner) and network.settings["noise"]:
-        return lambda images: network.features(F.pad(images, (0, 0, 0, 0, 0, MAPS)))  # noise of its mean
+        return lambda images: network.features(F.pad(images, (0, 0, 0, 0, 0, MAPS)))  # zero, the noise's mean
     return network.features
 
 
@@ -53,8 +53,8 @@ def check_psi(spec: str, shape: tuple[int, int, int]) -> None:
         wanted = network.settings.get("channels", 1)  # estimators have no such setting: they read grey images
         if wanted != channels:
             raise SettingsError(
-                f"--psi {folder}: its network takes images of {wanted} channels, and these have {channels}; choose "
-                f"another one, or convert the images with --channels {wanted}"
+                f"--psi {folder}: its network takes {wanted} channels, the images have {channels}; choose another one, "
+                f"or convert the images with --channels {wanted}"
             )
         try:
             _frozen(network, meta)(torch.zeros(1, *shape, device=meta))

@@ -25,10 +25,10 @@ from simgan_cli.settings.train import TrainConfig
 
 
 class Loop:
-    """The loop around Algorithm 1: what is due is done first, then comes a step, so the last needs no special case.
+    """The loop around Algorithm 1: do all that is due, then a step, so that the last step needs no special case.
 
-    All ranks go through it in step; the first one alone measures and writes. Pictures, page and checkpoint are copies
-    taken here, which `writer` turns into files while the next steps run.
+    All ranks run it together; only the first one measures and writes. `writer` makes files of copies that are taken
+    here, while the next steps run.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Loop:
         self.deadline = started + config.max_time if config.max_time else None
         self.start_step = state.step
         saved_at = state.step if run.checkpoint(state.step) in run.existing_checkpoints() else None
-        # The first rank's word: what others see of the run folder may be old.
+        # From the first rank: others may see an older state of the run folder.
         self.saved_at = self.ranks.gather_objects(saved_at)[0]
 
     def run(self) -> StopReason | None:
@@ -65,7 +65,7 @@ class Loop:
             reason = self.ranks.reduce_stop(self.stop.reason)
             done = finished or reason is not None
             evaluated = self._evaluate(finished=finished)
-            # A measurement ends a line, which has its step. A stop keeps the sums: the resumed run ends the line.
+            # A measurement writes a line at its step. A stop writes none: the resumed run continues the sums.
             if evaluated or self._due(config.log_every, finished=finished):
                 self._log()
             sampled = self._due(config.sample_every, finished=finished)
@@ -86,7 +86,7 @@ class Loop:
             self.listener.advanced(state.step, config.total_steps)
 
     def _out_of_time(self) -> bool:
-        """Return whether `max_time` has passed, after one step at least: repeated, a command comes to its end."""
+        """Return whether `max_time` has passed, after one step at least, so that reruns always finish."""
         return self.deadline is not None and self.state.step > self.start_step and time.monotonic() >= self.deadline
 
     def _due(self, every: int, *, finished: bool = False) -> bool:
@@ -95,7 +95,7 @@ class Loop:
 
     def _evaluate(self, *, finished: bool) -> bool:
         """Measure on held-out images where that is due after a step of this process; return whether it was."""
-        is_new = self.state.step > self.start_step  # at the first one a run that is resumed has measured already
+        is_new = self.state.step > self.start_step  # a resumed run has measured its first step already
         if not is_new or not len(self.state.held_out) or not self._due(self.config.eval_every, finished=finished):
             return False
         # Lambda does not depend on where training ends.
@@ -145,7 +145,7 @@ class Loop:
         numbers = [name for name, value in means.items() if not np.isfinite(value)]
         if not numbers and self.state.is_finite():
             return
-        self.writer.wait()  # what is being written is good
+        self.writer.wait()  # for a checkpoint in hand, which is good
         good = self.run_folder.existing_checkpoints()
         rounded = resolve_precision(self.config.precision, self.evaluator.device) == "bf16"
         raise DivergedError(

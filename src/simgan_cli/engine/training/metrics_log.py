@@ -1,4 +1,4 @@
-"""Lines of metrics: what was measured since the last one, judged by the rules of health, for files and people."""
+"""Lines of metrics: means since the last one, judged by the rules of health, for files and people."""
 
 import time
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from simgan_cli.settings.train import TrainConfig
 
 
 class DataListener(Protocol):
-    """Is told how images are read."""
+    """Hears about the reading of images."""
 
     def decoding(self, domain: str, done: int, total: int) -> None:
         """Images of a domain are being read."""
@@ -26,7 +26,7 @@ class DataListener(Protocol):
 
 
 class Listener(DataListener, Protocol):
-    """Is told how a training goes."""
+    """Hears about the progress of a training."""
 
     def finding(self, finding: Finding) -> None:
         """A rule of health fired for the first time."""
@@ -64,7 +64,7 @@ class MetricsLog:
             line["lambda"] = state.gan.lambda_reg
         elapsed = time.monotonic() - self._time
         steps = state.step - self._step
-        if steps:  # else a run ends where it was stopped
+        if steps:  # a run may end at the step where it was stopped
             line["images_per_second"] = round(steps * self.config.images_in_step(line["phase"]) / elapsed, 1)
         if peak := peak_memory_mb(self.evaluator.device):
             line["peak_memory_mb"] = round(peak, 1)

@@ -1,4 +1,4 @@
-"""Means of what was measured since the last line, kept on the device until somebody asks."""
+"""Means of the measures since the last line, kept on the device until they are read."""
 
 from collections.abc import Sequence
 
@@ -40,10 +40,10 @@ class RunningMeans:
 
 
 def means_of(states: Sequence[State]) -> dict[str, float]:
-    """Return the means over what several ranks added, given the `state` of each; who did not measure does not count."""
-    whole: State = {}
+    """Return the means over the `states` of several ranks; a rank that did not measure does not count."""
+    sums: State = {}
     for state in states:
         for name, (total, count) in state.items():
-            before = whole.get(name, [0.0, 0])
-            whole[name] = [before[0] + total, before[1] + count]
-    return {name: total / count for name, (total, count) in whole.items()}
+            before = sums.get(name, [0.0, 0])
+            sums[name] = [before[0] + total, before[1] + count]
+    return {name: total / count for name, (total, count) in sums.items()}

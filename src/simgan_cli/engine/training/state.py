@@ -31,7 +31,7 @@ Network = TypeVar("Network", Refiner, Estimator)
 
 @dataclass(frozen=True)
 class Best:
-    """A refiner that came closest to real images so far."""
+    """The refiner that came closest to real images so far."""
 
     step: int
     distance: float
@@ -40,7 +40,7 @@ class Best:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A checkpoint that is not written yet: copies on the CPU, which training does not change any more."""
+    """A checkpoint that is not written yet: copies on the CPU, which training does not change."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]  # by file
@@ -59,19 +59,19 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class RankStates:
-    """What differs between ranks, as the first one has it: `history` joined and `by_rank` as state.json holds it."""
+    """The state that differs between ranks, on the first one: `history` joined, `by_rank` as in state.json."""
 
     history: dict[str, Tensor]  # of images, made_at, draws
     by_rank: list[dict[str, Any]]  # history (number of images), history_rng, metrics
 
     @property
     def metrics(self) -> list[State]:
-        """What each rank has measured since the last line of metrics."""
+        """Each rank's measures since the last line of metrics."""
         return [rank["metrics"] for rank in self.by_rank]
 
 
 class TrainState:
-    """The moving parts of a training, saved and loaded whole."""
+    """The moving parts of a training, saved and loaded together."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class TrainState:
         return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
 
     def keep_best(self, measures: Measures) -> None:
-        """Keep the refiner at hand if it may be exported and its images are closer to real ones than ever."""
+        """Keep the current refiner if it may be exported and is the closest to real images so far."""
         distance = float(measures["swd_refined"])
         phase = self.gan.config.phase(self.step - 1)
         if is_exportable({**measures, "phase": phase}) and (self.best is None or distance < self.best.distance):
@@ -111,11 +111,11 @@ class TrainState:
 
     @property
     def exported(self) -> tuple[int, Refiner]:
-        """The refiner that users get and the step it is of: the best so far where one is kept, else the newest."""
+        """The refiner that users get, after its step: the best so far where one is kept, else the newest."""
         return (self.best.step, self.best.refiner) if self.best is not None else (self.step, self.gan.exported_refiner)
 
     def gather_rank_states(self) -> RankStates:
-        """Bring together copies of what differs between ranks; all must call it, the first one saves it."""
+        """Return copies of the state that differs between ranks; all must call it, the first one saves it."""
         history = self.gan.history
         mine = {
             "history": history.filled,
@@ -158,9 +158,9 @@ class TrainState:
         return Snapshot(self.step, copies, state, (exported_step, _copy_on_cpu(refiner)), estimator)
 
     def load(self, folder: Path) -> None:
-        """Restore what a snapshot saved; another number of ranks deals its history again, each image to one of them.
+        """Restore the state of a snapshot; another number of ranks shares out its history again.
 
-        Raises CheckpointError when it is damaged, belongs to something else, or does not fit the networks.
+        Raises CheckpointError when it is damaged, belongs to other inputs, or does not fit the networks.
         """
         state = verify_checkpoint(folder)
         before = state["fingerprints"]
@@ -207,10 +207,10 @@ def _fill(network: nn.Module, path: Path) -> None:
 
 
 def _part_of(by_rank: list[dict[str, Any]], ranks: Ranks) -> tuple[slice, dict[str, Any]]:
-    """Return which images of the joined history a rank resumes with, its random state and its measures.
+    """Return a rank's images of the joined history, and its random state and measures.
 
-    Another number of ranks than before takes turns at the images, so that each gets old and new ones. It has no random
-    state and begins a new line of metrics.
+    After a change of the number of ranks, each takes every n-th image, old and new ones. It then has no random state
+    and starts a new line of metrics.
     """
     if len(by_rank) != ranks.count:
         return slice(ranks.rank, None, ranks.count), {"history_rng": None, "metrics": {}}
@@ -242,7 +242,7 @@ def _load_optimizers(gan: SimGAN, tensors: dict[str, Tensor]) -> None:
         network, index, name = key.split(".")
         parameter = optimizers[network].param_groups[0]["params"][int(index)]
         if tensor.shape == parameter.shape:
-            # Fused optimizers walk memory, not indices: moments must lie in their parameter's order (channels last).
+            # Fused optimizers go by memory, not by index: moments need their parameter's layout (channels last).
             tensor = torch.empty_like(parameter).copy_(tensor)
         states[network].setdefault(int(index), {})[name] = tensor
     for network, optimizer in optimizers.items():
@@ -250,6 +250,6 @@ def _load_optimizers(gan: SimGAN, tensors: dict[str, Tensor]) -> None:
 
 
 def history_stream(seed: int, ranks: Ranks, step: int = 0) -> np.random.Generator:
-    """Return the random stream of a rank's buffer, another one where buffers are dealt again at `step`."""
+    """Return the random stream of a rank's buffer, another one where buffers are shared out again at `step`."""
     place = (ranks.rank, step)
     return np.random.default_rng([seed, stream_number("history"), *(place if any(place) else ())])

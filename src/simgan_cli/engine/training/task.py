@@ -1,4 +1,4 @@
-"""What a training does with the renders' labels: an estimator that is trained along, built and measured."""
+"""The renders' labels in a training: an estimator that is trained along, built and measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class TaskLabels:
 def build_task(
     config: TrainConfig, labels: TaskLabels, real: Pixels, synthetic: Sampler, device: torch.device, rank: int
 ) -> TaskTerm:
-    """Build the estimator, the same for a seed whatever the device, and what trains it; `real` are all photographs."""
+    """Build the estimator, the same for a seed on every device, and its term; `real` are all photographs."""
     size = (real.shape[2], real.shape[3])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("task")]).generate_state(1)[0])

@@ -27,7 +27,7 @@ class TensorBoardLog:
 
         self._writer = SummaryWriter(str(run.root / "tensorboard"), purge_step=step + 1)
         settings = {name: _as_text(value) for name, value in settings_of(config).items()}
-        # Not by add_hparams, which writes a file of its own: readers leave the first one for a later one.
+        # Not by add_hparams, which writes a file of its own: readers then ignore the first one.
         for summary in hparams(settings, dict.fromkeys(COMPARED, 0.0)):  # type: ignore[no-untyped-call]
             self._writer.file_writer.add_summary(summary, step)  # type: ignore[attr-defined]
 
@@ -55,7 +55,7 @@ class TensorBoardLog:
 
 
 def _as_text(value: Any) -> Any:
-    """Return a setting as TensorBoard takes it: a number, a switch or text."""
+    """Return a setting as TensorBoard takes it: a number, a boolean or text."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "none" if value is None else value
