@@ -87,7 +87,7 @@ def test_every_problem_of_folders_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         make_plan([a, also, tmp_path / "nowhere", tmp_path / "file"], tmp_path / "file", None, (0, 1))
     text = str(caught.value)
-    for words in ("nowhere: no such folder", "file: a file, not a folder", "--out", "an --out each"):
+    for words in ("nowhere: no such folder", "file: a file, not a folder", "--out", "an --out of its own"):
         assert words in text
 
 

@@ -1,1 +1,1 @@
-"""Refining files."""
+"""Refining: plan, read, refine and write files."""

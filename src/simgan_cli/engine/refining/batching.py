@@ -22,7 +22,7 @@ class SizeBuckets:
         self._bytes = 0
 
     def add(self, task: RefineTask, picture: Picture) -> Iterator[Group]:
-        """Take a picture in and yield the groups that are due: full, or too much for memory."""
+        """Add a picture and yield the groups that are due: full ones, or the largest beyond MAX_WAITING_BYTES."""
         pixels = picture.pixels
         key = (task.copy, pixels.dtype.str, pixels.shape)
         self._groups.setdefault(key, []).append((task, picture))
@@ -33,7 +33,7 @@ class SizeBuckets:
             yield self._take(max(self._groups, key=lambda key: len(self._groups[key]) * math.prod(key[2])))
 
     def rest(self) -> Iterator[Group]:
-        """Yield what is left."""
+        """Yield the remaining groups."""
         while self._groups:
             yield self._take(next(iter(self._groups)))
 

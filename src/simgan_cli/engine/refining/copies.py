@@ -1,4 +1,4 @@
-"""Names of results, and what becomes of label files where each image gets several looks (--copies)."""
+"""Names of results, and copies of label files where each image gets several looks (--copies)."""
 
 import os
 import posixpath
@@ -49,7 +49,7 @@ class Copies:
         return [copy_name(name, copy) for copy in range(self.count)] if self.count > 1 else [name]
 
     def pairs(self, images: Iterable[str], others: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Yield each input with each name that is made of it; images that look like labels are carried along."""
+        """Yield each input with each name of its results; images that look like labels are carried along."""
         for path in images:
             made = self.images(path) if self.count == 1 or path in self._paths else [path]
             yield from ((path, name) for name in made)
@@ -70,7 +70,7 @@ class Copies:
         return self.count > 1 and path.rpartition("/")[2] == label_table.NAME
 
     def edited(self, path: str, content: bytes) -> bytes:
-        """Return the content of labels.csv with a row for each look; one that is no such table stays."""
+        """Return the content of labels.csv with a row for each look; content that is not such a table stays."""
         folder = path[: -len(label_table.NAME)]
         try:
             return edit_text(content, lambda text: label_table.repeat_rows(text, lambda file: self._rows(folder, file)))
@@ -82,8 +82,8 @@ class Copies:
         if self.count == 1 or suffix_of(path) not in TABLE_SUFFIXES:
             return False
         content = self.edited(path, read()) if self.is_edited(path) else read()
-        found = NAME_OF_IMAGE.finditer(content.replace(b"\0", b""))  # UTF-16, too
-        return any(match[0] in self._names for match in found)
+        matches = NAME_OF_IMAGE.finditer(content.replace(b"\0", b""))  # UTF-16, too
+        return any(match[0] in self._names for match in matches)
 
     def _rows(self, folder: str, file: str) -> list[str]:
         """Return the looks of a file that a table in `folder` names, with or without its suffix."""

@@ -1,4 +1,4 @@
-"""What the CPU time of a job goes to."""
+"""The CPU time of a job by its use."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class CpuClock:
-    """CPU seconds by what they went to, over all threads. Blocks of one thread must not lie inside each other."""
+    """CPU seconds by use, over all threads. Blocks of one thread must not be nested."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -16,7 +16,7 @@ class CpuClock:
 
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
-        """Add what this thread computes in the block to `name`."""
+        """Add this thread's CPU time in the block to `name`."""
         started = time.thread_time()
         try:
             yield

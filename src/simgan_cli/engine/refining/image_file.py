@@ -1,4 +1,4 @@
-"""One image file in full, to be written again with other pixels: all else of the file stays as it was."""
+"""One image file in full, to be written again with other pixels; all its other content stays."""
 
 import io
 import os
@@ -34,7 +34,7 @@ OTHER_SPACES = frozenset({"CMYK", "HSV", "YCbCr"})  # than grey and RGB
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write images: Pillow's name, the suffixes of such files (the first is given to new ones), its modes."""
+    """A format to write: Pillow's name, its suffixes (new files get the first one), its modes."""
 
     pillow: str
     suffixes: tuple[str, ...]
@@ -54,7 +54,7 @@ FORMATS: dict[FormatName, Format] = {
     "ppm": Format("PPM", (".ppm", ".pnm"), frozenset({"RGB", "RGB;16"})),
 }
 _LOSSLESS_TIFF = {"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "zstd", "lzma"}
-# what files of renderers hold beside the colours
+# contents of renderers' files beside the colours
 _OF_RENDERS: dict[str, tuple[str, ...]] = {
     "exr": ("EXR header and other channels",),
     "hdf5": ("other HDF5 data sets",),
@@ -66,7 +66,7 @@ _FEW_BITS = frozenset({"png", "tiff", "pgm"})  # formats that hold grey samples 
 
 @dataclass(frozen=True)
 class Reading:
-    """How the pixels of files are read, and what of them stays; `keep_value` is a sample in the file's own units."""
+    """The reading of files' pixels; samples equal to `keep_value`, in the file's own units, stay unchanged."""
 
     pixels: PixelCoding = "plain"
     background: str = "#000000"  # behind transparent pixels, or "keep"
@@ -76,7 +76,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image file: `pixels` C x H x W, uint8 or uint16, C 1 or 3, as a refiner is to see them."""
+    """A decoded image file; `pixels` are a refiner's input, C x H x W, uint8 or uint16, C 1 or 3."""
 
     path: Readable
     content: bytes
@@ -85,11 +85,11 @@ class Picture:
     reading: Reading
     format: FormatName | None  # None: readable, but not a format that is written
     lossy: bool
-    converted: str | None  # what the output cannot keep, such as a palette
+    converted: str | None  # a property that the output cannot keep, such as a palette
 
 
 class Written(NamedTuple):
-    """An image file, and the names of what of its source did not arrive in it."""
+    """An image file, and the names of its source's contents that it lacks."""
 
     content: bytes
     lost: tuple[str, ...]
@@ -126,9 +126,8 @@ def _preparation(pixels: PixelCoding, background: str) -> Preparation:
 def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -> Written:
     """Return an image file like `picture` with other `pixels` (C x H x W), in its format or `wanted`.
 
-    Where nothing changed it is the content that was read, byte for byte. Lossless unless the format is JPEG, or the
-    same as a lossy input's. Raises UnreadableImage for a format that cannot hold the image, and for damage beside its
-    pixels.
+    Where no pixel changed, the result is the file's own content. Lossless unless the format is JPEG, or that of a lossy
+    input. Raises UnreadableImage for a format that cannot hold the image, and for damage beside its pixels.
     """
     name, render = wanted or picture.format, picture.decoded.render
     if name == picture.format and (name or render) and np.array_equal(pixels, picture.pixels):
@@ -139,7 +138,7 @@ def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -
     new = _merge_into_file(picture, pixels)
     if name is None:
         if render is None:
-            raise UnreadableImage(picture.path, "of a format that is not written; pass --format png")
+            raise UnreadableImage(picture.path, "its format cannot be written; pass --format png")
         values = recoloured(render, new, picture.decoded.array, picture.reading.tone_curve)
         return Written(write_render(render, values), ())
     try:
@@ -171,7 +170,7 @@ def _encode_as(picture: Picture, new: Pixels, name: FormatName) -> Written:
 
 
 def _describe_unheld(name: FormatName, mode: str) -> str:
-    """Return what of a mode the format is the first to lack."""
+    """Return the first property of a mode that the format lacks, in words."""
     bands, _, deep = mode.partition(";")
     if deep and not FORMATS[name].modes & _DEEP:
         return "16 bits a channel"
@@ -181,9 +180,9 @@ def _describe_unheld(name: FormatName, mode: str) -> str:
 
 
 def _merge_into_file(picture: Picture, pixels: Pixels) -> Pixels:
-    """Return new pixels, H x W (x 3), as the file of `picture` is to hold them, but upright.
+    """Return new pixels, H x W (x 3), in the coding of `picture`'s file, upright.
 
-    Colours under full transparency stay, and so do pixels that are kept for their value.
+    Colours under full transparency stay, and so do pixels of --keep-value.
     """
     decoded, reading = picture.decoded, picture.reading
     is_packed = reading.pixels == "packed16"
@@ -201,7 +200,7 @@ def _merge_into_file(picture: Picture, pixels: Pixels) -> Pixels:
 
 
 def _keep_value(new: Pixels, old: Pixels, value: int, maxval: int) -> Pixels:
-    """Return `new` with the pixels of `old` that are `value`, in samples of 0 to `maxval`, and no others of it."""
+    """Return `new` with `value`, in samples of 0 to `maxval`, exactly where `old` has it; others move by one."""
     was, now = (
         equal if equal.ndim == 2 else equal.all(axis=2)
         for equal in (_scale(array, maxval) == value for array in (old, new))
@@ -214,7 +213,7 @@ def _keep_value(new: Pixels, old: Pixels, value: int, maxval: int) -> Pixels:
 
 
 def _encode(picture: Picture, array: Pixels, name: FormatName) -> Written:
-    """Return a file of these pixels, H x W (x 1 to 4), with what stands in the source beside its pixels."""
+    """Return a file of these pixels, H x W (x 1 to 4), with the source's contents beside its pixels."""
     decoded, same = picture.decoded, name == picture.format
     other_space = decoded.mode in OTHER_SPACES
     notes = metadata.NOTHING
@@ -262,7 +261,7 @@ def _encode_pixels(picture: Picture, samples: Pixels, name: FormatName, maxval: 
 
 
 def _scale(array: Pixels, maxval: int) -> Pixels:
-    """Return pixels of the full range of their type as samples of 0 to `maxval`."""
+    """Return pixels, which use the full range of their type, as samples of 0 to `maxval`."""
     top = top_of(array.dtype)
     return array if maxval == top else np.rint(array * (maxval / top)).astype(array.dtype)
 
@@ -273,14 +272,14 @@ def _channels_last(pixels: Pixels) -> Pixels:
 
 
 def is_written_lossy(picture: Picture, wanted: FormatName | None) -> bool:
-    """Return whether `write_picture` loses something."""
+    """Return whether `write_picture` compresses with loss."""
     if wanted in (None, picture.format):
         return picture.lossy
     return wanted == "jpeg"
 
 
 def read_content(path: Readable) -> bytes:
-    """Return a file's content, once it stays the same while it is read. Raises UnreadableImage."""
+    """Return a file's content, read again if it changed meanwhile. Raises UnreadableImage."""
     if isinstance(path, Member):
         return path.read_bytes()
     try:
@@ -297,7 +296,7 @@ def read_content(path: Readable) -> bytes:
         if is_shortage(error):
             raise
         raise UnreadableImage(path, error.strerror or str(error)) from error
-    raise UnreadableImage(path, "changes while it is read; run again when it is finished")
+    raise UnreadableImage(path, "changes while it is read; rerun when it is finished")
 
 
 def _is_lossy(decoded: Decoded, content: bytes) -> bool:
@@ -320,7 +319,7 @@ def _format_of(decoded: Decoded) -> FormatName | None:
 
 
 def _name_conversion(decoded: Decoded, name: FormatName | None) -> str | None:
-    """Return words for a mode that is written as another one."""
+    """Return the name of a mode that is written as another one, None for other modes."""
     mode = decoded.mode
     if mode in {"L", "LA", "RGB", "RGBA", "I"} or mode.startswith("I;16") or (mode == "1" and name in _FEW_BITS):
         return None

@@ -29,9 +29,9 @@ PIL_MODES = ("L", "RGB", "I;16")  # whose arrays are pixels of one or three chan
 ValueRange = tuple[float, float]
 TOLERANCE = 0.001  # beyond a range, as resizing leaves
 RANGES: tuple[ValueRange, ...] = ((0, 1), (-1, 1))  # of floating-point images
-MIN_TILE = 64  # pixels; where even this does not fit into memory, nothing would
-# One core refines a part of a batch alone: several at one convolution wait for each other whenever one of them is
-# needed to read or write a file.
+MIN_TILE = 64  # pixels; smaller ones would not help where memory is out
+# One core refines a part of a batch alone: cores that share a convolution wait for each other whenever one of them
+# reads or writes a file.
 IMAGES_PER_CORE = 16
 AUGMENTATION = 1  # its random stream; the photograph's is 0
 
@@ -39,8 +39,8 @@ AUGMENTATION = 1  # its random stream; the photograph's is 0
 class ImageRefiner:
     """Maps images to refined images of the same shape, type and range (see `__call__`).
 
-    On a CPU an image's result depends neither on the images beside it, nor on `batch_size` or the number of cores, bit
-    for bit; tiles change it by rounding only. `precision` is that of `simgan refine`.
+    On a CPU an image's result does not depend on other images, `batch_size` or cores, bit for bit. Tiles change it by
+    rounding only. `precision` is that of `simgan refine`.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class ImageRefiner:
         """Refine one image or a batch of them, of any height and width.
 
         NumPy arrays have their channels last: H x W or H x W x C, or N x H x W x C for a batch. Tensors have them
-        first: C x H x W or N x C x H x W. C is the model's, 1 or 3. uint8 (0 to 255) and uint16 (0 to 65535) come back
-        as they came, rounded half to even; floating-point images lie in `value_range`, (0, 1) or (-1, 1), and come back
-        as float32 in that range. A PIL image of mode L, RGB or I;16 gives one of the same mode. The result has the
-        images' shape, and for a tensor its device. Raises DataError for another shape, type or range, and for
-        floating-point images where the refiner equalizes histograms.
+        first: C x H x W or N x C x H x W. C is the model's, 1 or 3. uint8 (0 to 255) and uint16 (0 to 65535) keep their
+        type, rounded half to even. Floating-point images lie in `value_range`, (0, 1) or (-1, 1); their result is
+        float32 in that range. A PIL image of mode L, RGB or I;16 gives one of the same mode. The result has the images'
+        shape, and for a tensor its device. Raises DataError for another shape, type or range, and for floating-point
+        images where the refiner equalizes histograms.
         """
         if isinstance(images, Image.Image):
             if images.mode not in PIL_MODES:
@@ -150,7 +150,7 @@ class ImageRefiner:
         if not low - TOLERANCE <= smallest <= largest <= high + TOLERANCE:
             raise DataError(
                 f"floating-point images from {smallest:.4g} to {largest:.4g}; wanted value_range [{low}, {high}]: "
-                "scale them, or name another value_range"
+                "scale them, or give another value_range"
             )
         scale = 2 / (high - low)
         return self._blend((batch.float() - low) * scale - 1).add_(1).div_(scale).add_(low)
@@ -159,15 +159,15 @@ class ImageRefiner:
         """Refine images of one size, N x C x H x W, uint8 or uint16, C 1 or 3; return the same shape and type.
 
         Images with the same name in `looks` get the same noise; by default, and for None, noise follows from the image.
-        Each `copy` is another look: the one that copy 0 has under the seed that is higher by `copy`.
+        Each `copy` is another look: that of copy 0 under the seed plus `copy`.
 
-        Where the model has other channels than the images, it sees their luma and only that changes (hues stay), or
-        grey as three equal channels and the luma of its result is kept.
+        A grey model refines the luma of colour images, whose hues stay. A colour model sees grey as three equal
+        channels; the result is its luma.
         """
         return self.finish(self.refine_and_match(pixels, looks, copy), pixels, looks, copy)
 
     def refine_and_match(self, pixels: Pixels, looks: Sequence[str | None] | None = None, copy: int = 0) -> Pixels:
-        """Return the images that `refine` then augments and equalizes: edges are where they were."""
+        """Return refined images before `finish` augments and equalizes them, with edges still in place."""
         channels, wanted = pixels.shape[1], self.model.channels
         seen = pixels if channels == wanted else luma(pixels) if wanted == 1 else np.repeat(pixels, 3, axis=1)
         prepared = _equalize(seen) if self.model.preprocess == "equalize" else seen
@@ -189,9 +189,9 @@ class ImageRefiner:
     def finish(
         self, refined: Pixels, pixels: Pixels, looks: Sequence[str | None] | None = None, copy: int = 0
     ) -> Pixels:
-        """Return what `refine` makes of `refined` `pixels`: augmented, then equalized where photographs are.
+        """Return `refined` images augmented, then equalized where photographs are; `pixels` are their originals.
 
-        16-bit images have the levels of 8 bits once they are augmented.
+        Augmented 16-bit images have only the levels of 8 bits.
         """
         if self.augment:
             generators = look_generators(pixels, self.seed + copy, looks, AUGMENTATION)
@@ -199,7 +199,7 @@ class ImageRefiner:
         return _equalize(refined) if self._changes_tones and self.model.equalized else refined
 
     def capacity(self, size: tuple[int, int]) -> int:
-        """Return how many images of `size` (H, W) are worth being refined together."""
+        """Return the best number of images of `size` (H, W) to refine together."""
         return max(1, min(self.batch_size, 2 * self.cores * self._pixels_in_a_pass // (size[0] * size[1])))
 
     @property
@@ -208,7 +208,7 @@ class ImageRefiner:
 
     @torch.no_grad()
     def _blend(self, x: Tensor, looks: Sequence[str | None] | None = None, copy: int = 0) -> Tensor:
-        """Return x + A (R(x) - x), N x C x H x W float32 on the CPU; do half as much at once where memory ends."""
+        """Return x + A (R(x) - x), N x C x H x W float32 on the CPU; halve the work at once when memory runs out."""
         if self.strength == 0:
             return x
         while True:
@@ -223,7 +223,7 @@ class ImageRefiner:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or self._tile <= self._min_tile:
                     raise
-            self._pixels_in_a_pass //= 2  # out here, where the failed attempt's tensors are gone
+            self._pixels_in_a_pass //= 2  # outside of `try`, where the failed attempt's tensors are freed
             self._tile = max(self._min_tile, min(self._tile, int(self._pixels_in_a_pass**0.5)))
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -231,14 +231,14 @@ class ImageRefiner:
     def _run_in_passes(self, x: Tensor) -> Tensor:
         """Return R(x) in [-1, 1] on the CPU, a part at a time on a GPU, a part on each core at a time on a CPU."""
         part = max(1, min(self._images_in_a_pass, self._pixels_in_a_pass // (x.shape[2] * x.shape[3])))
-        # Kernels are chosen by shape: on a GPU any batch size may take another one, on a CPU a single image does.
-        # A part that is filled up gives an image the same result in any company.
+        # Kernels depend on shapes: on a GPU any batch size may take another one, on a CPU a single image does. A part
+        # is therefore filled up, so that an image's result does not depend on its batch.
         filled = part if self.device.type == "cuda" else min(2, part)
         parts = [(images, filled) for images in torch.split(x, part)]
         if self._pool is None:
             return torch.cat([self._run_pass(*images) for images in parts])
         results = list(self._pool.map(lambda images: self._run_pass(*images), parts))
-        torch.set_num_threads(self.cores)  # what the pool's threads set is the default of later ones, too
+        torch.set_num_threads(self.cores)  # the pool's threads change the default of later threads, too
         return torch.cat(results)
 
     @torch.no_grad()
@@ -258,13 +258,13 @@ def _precision_for(model: RefinerModel, device: torch.device, name: str) -> str:
     """
     needs_fp32 = device.type != "cpu" or isinstance(model.network, OnnxNetwork) or model.tones is None
     if name == "auto" and needs_fp32:
-        return "fp32"  # on GPUs nobody has measured how far bf16 is from TF32
+        return "fp32"  # on GPUs the difference of bf16 from TF32 is not measured
     return resolve_precision(name, device)
 
 
 def _tensor_of(array: NDArray[Any]) -> Tensor:
     try:
-        # PyTorch takes no byte order but its own, and warns of arrays that it may not write to.
+        # PyTorch takes only its own byte order, and warns about read-only arrays.
         return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
     except TypeError as error:
         raise DataError(f"images of type {array.dtype}; wanted uint8, uint16 or floating point") from error

@@ -1,4 +1,4 @@
-"""A whole refining job: folders and archives of images in, the same with refined ones out, the rest carried along."""
+"""A complete refining job: folders and archives in, the same with refined images out, all other files copied."""
 
 import hashlib
 import os
@@ -45,23 +45,23 @@ from simgan_cli.settings.refine import RefineConfig, file_of_part
 
 MAX_GROUPS = 2  # in the network
 MAX_OPEN_ARCHIVES = 16  # that may wait in front of the network, and as many behind it
-MAX_FILES_AT_ONCE = 32  # that one thread writes with one sync, all of them open: 16 threads stay below 1,024
+MAX_FILES_AT_ONCE = 32  # that one thread holds open and writes with one sync: 16 threads stay below 1,024 open files
 MAX_COMPARED_IMAGES = 8  # rows of --compare
-MAX_TRIED_IMAGES = 32  # for one that tells whether all fit the model
+MAX_TRIED_IMAGES = 32  # before none is found that shows whether all fit the model
 
 
 class Listener(Protocol):
-    """Who wants to know how a job goes."""
+    """Hears about the progress of a job."""
 
     def advanced(self, done: int, total: int) -> None:
-        """So many images are done, failed or skipped."""
+        """Of `total` images `done` are refined, failed or skipped."""
 
     def warning(self, text: str) -> None:
         """Something a person should look at happened."""
 
 
 class _Read(NamedTuple):
-    """What came of reading an image: results that are certain already, and the looks to make of its picture."""
+    """The outcome of reading an image: outcomes that are final already, and the looks to make of its picture."""
 
     task: RefineTask
     outcomes: list[Outcome]
@@ -89,7 +89,7 @@ class RefineJob:
     def run(self, ranks: Ranks) -> Report:
         """Do this part of the job. Raises OSError where a result cannot be written.
 
-        Whatever is raised, every result that exists is complete.
+        After any exception, every result that exists is complete.
         """
         started, cpu = time.monotonic(), time.process_time()
         try:
@@ -200,23 +200,23 @@ class RefineJob:
         return self.outputs.keep([(Outcome(task, "skipped", source_sha256=source, output_sha256=output), None)])
 
     def _carry_image(self, task: RefineTask, why: str, content: bytes) -> list[Outcome]:
-        """Carry along an image that looks like a label, as all that is no picture."""
+        """Carry along an image that looks like a label, like files that are not pictures."""
         sha256 = self._sha256(content)
         if not self.config.copy_others:
             return self.outputs.keep([(Outcome(task, "left out", why, sha256), None)])
         return self.outputs.keep([(Outcome(task, "carried", why, sha256, sha256, labels=1), content)])
 
     def _refine(self, group: Group) -> None:
-        """Begin with a group; the next is at hand when its last passes leave cores idle."""
+        """Start a group; a second one in the network uses cores that the last passes of the first leave idle."""
         if len(self.refining) == MAX_GROUPS:
             self._collect()
         pixels = np.stack([picture.pixels for _, picture in group])
         looks = [self.look_of(task) for task, _ in group]
-        copy = group[0][0].copy or 0  # that of all
+        copy = group[0][0].copy or 0  # the same in all of the group
         self.refining.append((group, self.network.submit(self._refine_group, pixels, looks, copy)))
 
     def _refine_group(self, pixels: Pixels, looks: list[str | None], copy: int) -> tuple[Pixels, list[float]]:
-        """Return results, and with --check-labels the shift of each, in the network's thread."""
+        """Return refined pixels, and with --check-labels each one's shift in pixels; runs in the network's thread."""
         refined = self.refiner.refine_and_match(pixels, looks, copy)
         shifts: list[float] = []
         if self.config.check_labels and min(pixels.shape[2:]) >= MIN_SIDE_PIXELS:
@@ -266,7 +266,7 @@ class RefineJob:
         for outcome in outcomes:
             if self.manifest is not None:
                 self.manifest.add(outcome)
-            if outcome.task.copy is None:  # it stands for all looks
+            if outcome.task.copy is None:  # None stands for all looks
                 self.report.images -= self.plan.copies - 1
             self._count(outcome)
         self.listener.advanced(self.report.done + self.outputs.waiting, self.report.images)
@@ -301,7 +301,7 @@ class RefineJob:
                     copy_atomic(source, task.output)
         except OSError as error:
             if error.filename not in (str(source), str(source.resolve())) or is_shortage(error):
-                raise  # of the result
+                raise  # the result could not be written
             return Outcome(task, "failed", f"{error.strerror or error}; not carried along")
         return Outcome(
             task,
@@ -312,7 +312,7 @@ class RefineJob:
         )
 
     def _draw_comparison(self, path: Path) -> None:
-        """Draw images from all over the job that have a result, refined now or earlier."""
+        """Draw images, evenly spread over the job, that have a result of now or earlier."""
         step = max(1, self.plan.images // MAX_COMPARED_IMAGES)
         first_looks = (self.plan.looks(task)[0] for task in self.plan.image_tasks() if task.number % step == 0)
         chosen = (task for task in first_looks if task.file.exists())
@@ -337,7 +337,7 @@ class RefineJob:
         return sum(max(self._least_cost(task), 2 * result.nbytes) for (task, _), result in zip(*item, strict=True))
 
     def _least_cost(self, task: RefineTask) -> int:
-        """Count small images as if they were larger: no use in reading far ahead, nor in opening many archives."""
+        """Return the least bytes that an image counts as, to limit how many are read ahead and archives open."""
         least = MAX_WAITING_BYTES // (4 * self.refiner.batch_size)
         if isinstance(task.source, Member):
             least = max(least, MAX_WAITING_BYTES // (MAX_OPEN_ARCHIVES * len(task.source.archive.images)))
@@ -345,13 +345,13 @@ class RefineJob:
 
 
 def reading_of(config: RefineConfig) -> Reading:
-    """Return how files become what the refiner sees."""
+    """Return the reading of files that the settings ask for."""
     given = {name: getattr(config, name) for name in ("pixels", "background", "keep_value", "tone_curve")}
     return Reading(**{name: value for name, value in given.items() if value is not None})
 
 
 def look_by(way: str) -> Callable[[RefineTask], str | None]:
-    """Return what names the look of an image: None for one of its own, else what all images of one look share."""
+    """Return a function that names an image's look: None for one of its own, else a name that images share."""
     if way == "image":
         return lambda _: None
     if way == "folder":
@@ -373,21 +373,21 @@ def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | 
     names = {1: "grey", 3: "colour"}
     if picture.reading.pixels == "packed16":
         raise UnreadableImage(
-            picture.path, "packed16 is grey, and the model maps colour; train one with --pixels packed16"
+            picture.path, "packed16 is grey, and the model takes colour; train one with --pixels packed16"
         )
     raise UnreadableImage(
         picture.path,
-        f"{names[found]}, and the model maps {names[wanted]} images; carry such files along with --exclude, or refine "
-        f"them with --channels {wanted}",
+        f"{names[found]}, and the model takes {names[wanted]} images; copy such files with --exclude, or refine them "
+        f"with --channels {wanted}",
     )
 
 
 def check_first_image(plan: Plan, refiner: ImageRefiner, config: RefineConfig) -> tuple[int, int] | None:
     """Return H and W of the first image that can be read, None where none of the first `MAX_TRIED_IMAGES` can.
 
-    Raises UnreadableImage if it does not fit the model, since others will not.
+    Raises UnreadableImage if it does not fit the model: the others will not fit either.
     """
-    with ExitStack() as opened:  # an archive once for all of its members
+    with ExitStack() as opened:  # each archive is opened once for all its members
         for task in islice((task for task in plan.image_tasks() if task.odd is None), MAX_TRIED_IMAGES):
             source = opened.enter_context(_closing(task.source))
             try:

@@ -1,4 +1,4 @@
-"""The file of --manifest: a JSON line for each image, in the order in which they get done."""
+"""The file of --manifest: a JSON line for each image, in the order of their completion."""
 
 import json
 from typing import BinaryIO
@@ -18,7 +18,7 @@ class Manifest:
         self._write(str(outcome.task.source), str(outcome.task.output), outcome.status, outcome.reason, hashes)
 
     def add_unusable(self, path: str, reason: str) -> None:
-        """Write the line of what could not be opened, an image or an archive of them: nothing is made of it."""
+        """Write the line of an image or archive that could not be opened."""
         self._write(path, None, "failed", reason, {"source_sha256": None, "output_sha256": None})
 
     def _write(self, source: str, output: str | None, status: str, reason: str, hashes: dict[str, str | None]) -> None:

@@ -1,4 +1,4 @@
-"""What became of images: of each, and of all in a job."""
+"""Outcomes: of each image, and of all in a job."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ import numpy as np
 from simgan_cli.engine.refining.plan import RefineTask
 from simgan_cli.engine.runtime.stop import StopReason
 
-MIN_BUSY = 0.5  # of the cores' time, for a job that computing limits
+MIN_BUSY = 0.5  # share of the cores' time; below it a job waits more than it computes
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image, or of a file beside them."""
+    """The outcome of one image, or of a file beside them."""
 
     task: RefineTask
     status: str  # refined, unchanged, skipped, carried (along), left out or failed
@@ -22,15 +22,15 @@ class Outcome:
     output_sha256: str | None = None
     converted: str | None = None
     lossy: bool = False
-    lost: tuple[str, ...] = ()  # what of the source's file the result does not have
-    sidecars: tuple[str, ...] = ()  # what among the files carried along holds the render's own pixels
-    outdated: tuple[str, ...] = ()  # files carried along that name images by names which --copies changed
+    lost: tuple[str, ...] = ()  # contents of the source's file that the result lacks
+    sidecars: tuple[str, ...] = ()  # kinds of files carried along that hold the render's own pixels
+    outdated: tuple[str, ...] = ()  # files carried along with names of images that --copies changed
     labels: int = 0  # files carried along: this one, or the members of the archive of which this image was the last
 
 
 @dataclass
 class Report:
-    """What a job did; those of several ranks add up."""
+    """The outcome of a job; reports of several ranks add up."""
 
     images: int = 0
     counts: Counter[str] = field(default_factory=Counter)  # images refined, unchanged and skipped
@@ -39,17 +39,17 @@ class Report:
     labels: int = 0
     lossy: int = 0
     converted: Counter[str] = field(default_factory=Counter)
-    lost: Counter[str] = field(default_factory=Counter)  # what results do not have of their sources' files
+    lost: Counter[str] = field(default_factory=Counter)  # contents of sources' files that results lack
     sidecars: Counter[str] = field(default_factory=Counter)  # files carried along that hold the render's own pixels
     outdated: set[str] = field(default_factory=set)  # files carried along that name images by their old names
     shifts: list[float] = field(default_factory=list)  # pixels, of each image measured
     seconds: float = 0.0
-    cpu: dict[str, float] = field(default_factory=dict)  # seconds of all threads by what they went to
+    cpu: dict[str, float] = field(default_factory=dict)  # seconds of all threads by their use
     cores: int = 1  # that the network may compute on
     stopped: StopReason | None = None
 
     def add(self, outcome: Outcome) -> None:
-        """Count one image, and what came with it, or one file beside them."""
+        """Count one image with its files, or one file beside them."""
         self.labels += outcome.labels
         self.lossy += outcome.lossy
         self.lost.update(outcome.lost)
@@ -70,7 +70,7 @@ class Report:
 
     @property
     def images_per_second(self) -> float:
-        """Images that went through the network in a second of the whole job."""
+        """Images that went through the network per second of the complete job."""
         return self.through_network / self.seconds if self.seconds else 0.0
 
     @property
@@ -91,7 +91,7 @@ class Report:
 
     @property
     def limit(self) -> str | None:
-        """What `images_per_second` follows from: most of the CPU time, or "waiting" where that was short."""
+        """The largest use of CPU time, or "waiting" where cores were idle; None where nothing was refined."""
         if not self.through_network or not self.cpu:
             return None
         return "waiting" if self.busy < MIN_BUSY else next(iter(self.shares))

@@ -1,4 +1,4 @@
-"""Where results of a refining job go: files of their own, or archives that are written once all of theirs are there."""
+"""The results of a refining job: single files, or archives, written once all their members are there."""
 
 import copy
 import gzip
@@ -29,7 +29,7 @@ IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 ARRAYS = re.compile(r"\.(npz|h5|hdf5|tfrecord|lmdb|mdb|parquet)$", re.IGNORECASE)
 CHECKSUMS = re.compile(r"(md5|sha\d+)(sums?)?(\.txt)?$", re.IGNORECASE)
 
-# New names and contents of the member of this number, none where it is left out; None: it stays as it is.
+# Number of a member -> its new names and contents, [] to leave it out, None to keep it as it is.
 Results = Callable[[int], list[tuple[str, bytes]] | None]
 
 
@@ -49,18 +49,18 @@ class Outputs:
 
     @property
     def waiting(self) -> int:
-        """Images that are done but for their archives."""
+        """Images that are done but whose archives are not."""
         with self._lock:
             return sum(len(archive.outcomes) for archive in self._archives.values())
 
     def finished_result(self, task: RefineTask) -> Readable | None:
-        """Return the result of an earlier call where it stays: a file, or a member of an archive that has all."""
+        """Return an earlier result that stays: a file, or a member of a complete archive; else None."""
         if isinstance(task.source, Member):
             return self._in_hand(task, task.source.archive).finished.get(task.name)
         return task.output if self._skip_existing and task.output.exists() else None
 
     def keep(self, results: Iterable[tuple[Outcome, bytes | None]]) -> list[Outcome]:
-        """Keep results of images, None for no file; return what is certain by now: a member with its whole archive."""
+        """Keep results of images (None: no file); return the outcomes that are final, members with their archive."""
         certain, packed = [], []
         with atomic_files() as write:
             for outcome, content in results:
@@ -104,7 +104,7 @@ class Outputs:
             archive.close()
 
     def _in_hand(self, task: RefineTask, source: Archive) -> "_OpenArchive":
-        """Return what is made of the archive of a task; begin with it where the task is the first."""
+        """Return the archive in hand for a task; start it where the task is its first."""
         with self._lock:
             if task.file not in self._archives:
                 self.make_folder(task.file.parent)
@@ -114,13 +114,13 @@ class Outputs:
             return self._archives[task.file]
 
     def _finished(self, task: RefineTask, source: Archive, copies: Copies) -> dict[str, Member]:
-        """Return the members of what an earlier call made of `source`, by name; {} unless it may stay and has all."""
+        """Return the members of an earlier result of `source`, by name; {} unless it may stay and is complete."""
         if not self._skip_existing:
             return {}
         try:
             members = open_archive(task.file).by_name()
         except UnreadableArchive:
-            return {}  # not there, or of another hand: this program leaves no halves
+            return {}  # missing, or not ours: this program leaves no half archives
         oddity = task.origin.selection.oddity
         odd = {entry.name for entry in source.images if oddity(Member(source, entry))}
         wanted = {name for entry in source.images if entry.name not in odd for name in copies.images(entry.name)}
@@ -129,7 +129,7 @@ class Outputs:
         return members if wanted <= members.keys() else {}
 
     def _finish(self, archive: "_OpenArchive") -> list[Outcome]:
-        """Write an archive all of whose images are there."""
+        """Write an archive whose images are all there; return the outcomes of its images."""
         outcomes, source = archive.outcomes, archive.source
         try:
             if not archive.finished:
@@ -158,7 +158,7 @@ class _OpenArchive:
 
     def __init__(self, source: Archive, output: Path, copies: Copies, finished: dict[str, Member]) -> None:
         self.source, self.output, self.copies = source, output, copies
-        self.finished = finished  # what an earlier call wrote, by name; {} where this one writes the archive
+        self.finished = finished  # earlier results by name; {} where this process writes the archive
         self.outcomes: list[Outcome] = []
         self._missing = copies.count * len(source.images)
         self._spool: BinaryIO | None = None
@@ -171,7 +171,7 @@ class _OpenArchive:
             self._files.callback(archive.close)
 
     def put(self, task: RefineTask, number: int, content: bytes | None) -> bool:
-        """Keep what becomes of an image, None for nothing; return whether it was the last. Raises OSError."""
+        """Keep the result of an image (None: no file); return whether it was the last. Raises OSError."""
         with self._lock:
             if content is not None:
                 if self._spool is None:
@@ -179,11 +179,11 @@ class _OpenArchive:
                     self._spool = cast("BinaryIO", self._files.enter_context(spool))
                 self._places[number].append((task.copy or 0, task.name, self._spool.tell(), len(content)))
                 self._spool.write(content)
-            self._missing -= self.copies.count if task.copy is None else 1  # which stands for all looks, or is one
+            self._missing -= self.copies.count if task.copy is None else 1  # None stands for all looks
             return not self._missing
 
     def write(self, *, others: bool) -> None:
-        """Make the output, whole or not at all. Raises UnreadableArchive and OSError."""
+        """Write the output, complete or not at all. Raises UnreadableArchive and OSError."""
         if self._spool is not None:
             self._spool.flush()
         self._labels = {entry.number: entry for entry in self.source.others} if others else {}
@@ -211,8 +211,8 @@ class _OpenArchive:
 def write_archive(source: Archive, file: BinaryIO, results: Results, *, others: bool) -> None:
     """Write an archive like `source` to `file`, with other images; with `others`, all other members as they are.
 
-    The same input gives the same bytes; of a zip's members, extra fields are not kept. Raises UnreadableArchive where
-    a member cannot be carried along, OSError where the result cannot be written.
+    The same input gives the same bytes; extra fields of a zip's members are lost. Raises UnreadableArchive where a
+    member cannot be copied, OSError where the result cannot be written.
     """
     with source.reported():
         if isinstance(source, ZipArchive):
@@ -225,7 +225,7 @@ def write_archive(source: Archive, file: BinaryIO, results: Results, *, others: 
 
 
 def _write_tar(source: TarArchive, target: IO[bytes], results: Results, *, others: bool) -> None:
-    copied = 0  # everything up to here in the source is dealt with
+    copied = 0  # offset in the source up to which all is written
     for number, (member, end) in enumerate(source.headers()):
         made = results(number)
         if made is None:
@@ -254,7 +254,7 @@ def _tar_header(member: tarfile.TarInfo, name: str, size: int) -> bytes:
     header = copy.copy(member)
     header.name, header.size, header.type = name, size, tarfile.REGTYPE
     header.pax_headers = {key: value for key, value in member.pax_headers.items() if key not in {"path", "size"}}
-    # Any bytes make a name in either.
+    # Both formats take any bytes as a name.
     return header.tobuf(tarfile.PAX_FORMAT if header.pax_headers else tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
@@ -281,12 +281,15 @@ def _zip_header(member: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
 
 
 def _raw_name(raw: str, name: str) -> str:
-    """Return a member's name as it was spelled, such as "./1.png", unless it has another one now."""
+    """Return a member's name as the source spells it, such as "./1.png", unless it is another name now."""
     return raw if str(PurePosixPath(raw)) == name else name
 
 
 def sidecar_kinds(files: Iterable[tuple[str, Callable[[], bytes]]]) -> tuple[str, ...]:
-    """Return what among files, names with their content, holds pixels or checksums of renders; refining leaves it."""
+    """Return the kinds of files that hold pixels or checksums of renders, which refining does not update.
+
+    `files` are names and functions that read them.
+    """
     kinds = []
     for name, content in files:
         if name.lower().endswith(".json"):

@@ -1,4 +1,4 @@
-"""Which files a refining job reads and writes, known and checked before it touches anything."""
+"""The files that a refining job reads and writes, listed and checked before it writes any."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ MAX_EXAMPLES = 5  # in a message
 
 @dataclass(frozen=True)
 class Source:
-    """An input folder or archive, what lies in it, and the folder that its results go to."""
+    """An input folder or archive, its files, and the folder of its results."""
 
     place: Path
     destination: Path
@@ -37,22 +37,22 @@ class Source:
 
     @property
     def archives(self) -> list[Archive]:
-        """Those that hold pictures."""
+        """Archives that hold pictures."""
         return self.selection.archives
 
     @property
     def others(self) -> list[str]:
-        """All files that are no pictures."""
+        """All files that are not pictures."""
         return [*self.tree.others, *self.tree.hidden]
 
     def output_of(self, archive: Archive) -> Path:
-        """Return where the results of one of the archives go."""
+        """Return the path of one archive's results."""
         return self.destination / archive.path.relative_to(self.tree.root)
 
 
 @dataclass(frozen=True)
 class RefineTask:
-    """One file to make, of a file or an archive's member: `number` counts the files of this process's part."""
+    """One result to make from a file or an archive's member; `number` counts the files of this process's part."""
 
     number: int
     source: Readable
@@ -63,7 +63,7 @@ class RefineTask:
     copy: int | None = None  # which of several looks it is
 
     def carried(self, why: str) -> "RefineTask":
-        """Return the task to carry the image along, under its own name, which --format may have changed."""
+        """Return the task to carry the image along under its own name, without a suffix of --format."""
         name = PurePosixPath(self.path).name
         return replace(self, output=self.output.with_name(name), odd=why)
 
@@ -74,7 +74,7 @@ class RefineTask:
 
     @property
     def file(self) -> Path:
-        """The file on the disk that the result is, or is in."""
+        """The file of the result on disk: itself, or its archive."""
         return self.archive or self.output
 
     @property
@@ -121,17 +121,17 @@ class Plan:
 
     @cached_property
     def loose_copies(self) -> dict[Path, Copies]:
-        """What --copies makes of files, by the place of their input."""
+        """The looks of files outside archives, by the path of their input."""
         return {source.place: self._copies(source, source.tree.images) for source in self.sources}
 
     def loose_pairs(self, source: Source) -> Iterator[tuple[str, str]]:
-        """Yield each file of an input with each name that is made of it."""
+        """Yield each file of an input with each name of its results."""
         tree = source.tree
         yield from ((path, path) for path in tree.archives)
         yield from self.loose_copies[source.place].pairs(tree.images, source.others)
 
     def packed_copies(self, source: Source, archive: Archive) -> Copies:
-        """Return what --copies makes of an archive's members."""
+        """Return the looks of an archive's members."""
         return self._copies(source, [entry.name for entry in archive.images])
 
     def _copies(self, source: Source, images: list[str]) -> Copies:
@@ -150,7 +150,7 @@ class Plan:
                 yield RefineTask(number, Member(archive, entry), output, source, place)
 
     def other_tasks(self) -> Iterator[RefineTask]:
-        """Yield the files of this part that are no images, in order; those in archives go with their images."""
+        """Yield the files of this part that are not images, in order; those in archives go with their images."""
         for number, (source, path) in enumerate(self._loose([source.others for source in self.sources])):
             for name in self.loose_copies[source.place].others(path):
                 yield RefineTask(number, source.tree.root / path, source.destination / name, source)
@@ -164,11 +164,11 @@ class Plan:
                     yield RefineTask(number, Member(archive, entry), place / name, source, place)
 
     def empty_folders(self) -> list[Path]:
-        """Return the folders to make that nothing goes into."""
+        """Return the empty folders to make."""
         return [source.destination / path for source in self.sources for path in source.tree.empty]
 
     def unusable(self) -> list[tuple[str, str, bool]]:
-        """Return what can be neither refined nor carried along: (path, reason, whether images are lost by that)."""
+        """Return files that can be neither refined nor carried along: (path, reason, whether it holds images)."""
         everything = [
             (str(source.tree.root / path), reason, holds_images(path))
             for source in self.sources
@@ -177,7 +177,7 @@ class Plan:
         return list(part_of(everything, *self.part))
 
     def foreign_images(self) -> Counter[str]:
-        """Return how many files there are of each kind of image, video or archive that is carried along as it is."""
+        """Return the count of each kind of image, video or archive that is carried along unrefined."""
         counts = Counter[str]()
         for source in self.sources:
             counts.update(source.tree.foreign)
@@ -186,7 +186,7 @@ class Plan:
         return counts
 
     def has(self, file: Path) -> bool:
-        """Return whether `file` is one of those that the job, all parts of it, reads or makes."""
+        """Return whether any part of the job reads or writes `file`."""
         place = file.resolve()
         for source in self.sources:
             read = [*source.tree.images, *source.tree.archives, *source.others]
@@ -212,7 +212,7 @@ def make_plan(
     is_recorded: bool = False,
     copies: int = 1,
 ) -> Plan:
-    """List the files below `inputs`, folders or archives with where their results go (`check_inputs`).
+    """List the files below `inputs`: folders or archives with the folders of their results (`check_inputs`).
 
     Raises SettingsError for results that would collide, DataError where there is no picture, LabelImages where it is
     unclear which files are pictures.
@@ -255,7 +255,7 @@ def folders_in(list_file: Path) -> list[Path]:
 
 
 def open_result(task: RefineTask) -> Readable:
-    """Return the result of a task, to be read; its archive is the caller's to close.
+    """Return the result of a task for reading; the caller closes its archive.
 
     Raises UnreadableArchive where the archive cannot be read or does not hold it.
     """
@@ -268,10 +268,10 @@ def open_result(task: RefineTask) -> Readable:
 
 
 def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Return each input with the folder that its results go to.
+    """Return each input with the folder of its results.
 
-    One folder's results go to `out` itself, those of several to a folder of the input's name in it; an archive becomes
-    one of its name in `out`. Raises SettingsError that lists what cannot be used so.
+    Results of one folder go to `out` itself, those of several to folders of their names in `out`. An archive becomes
+    one of its name in `out`. Raises SettingsError that lists all problems.
     """
     problems = []
     if not inputs:
@@ -283,11 +283,11 @@ def check_inputs(inputs: list[Path], out: Path) -> list[tuple[Path, Path]]:
             kinds = f"a file, not a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)})"
             problems.append(f"{place}: {kinds if there else 'no such folder'}; give folders or archives of images")
     if out.exists() and not out.is_dir():
-        problems.append(f"--out {out}: a file, not a folder")
+        problems.append(f"--out {out}: a file, not a folder; choose another name")
     names = [place.resolve().name if place in folders else place.name for place in inputs]
     for name in sorted(name for name, count in Counter(names).items() if count > 1):
         same = ", ".join(str(folder) for folder, other in zip(inputs, names, strict=True) if other == name)
-        problems.append(f"{same}: results would meet in {out / name}; refine them with an --out each")
+        problems.append(f"{same}: results would mix in {out / name}; refine each into an --out of its own")
     checked = []
     for place, name in zip(inputs, names, strict=True):
         destination = out / name if len(inputs) > 1 or place not in folders else out
@@ -312,7 +312,7 @@ def _read(place: Path, destination: Path, patterns: Patterns, *, is_recorded: bo
 
 
 def _check_collisions(plan: Plan, out: Path) -> None:
-    """Raise SettingsError where two inputs would make one file."""
+    """Raise SettingsError where two inputs would write the same file."""
     ignores_case = _ignores_case(out)
     if plan.format is None and plan.copies == 1 and not ignores_case:
         return
@@ -333,12 +333,12 @@ def _check_collisions(plan: Plan, out: Path) -> None:
         why = "the file system of --out ignores case" if ignores_case else ", ".join(flags)
         raise SettingsError(
             f"results would collide ({why}): {'; '.join(problems[:MAX_EXAMPLES])}{more}; "
-            f"rename them, or {'leave --copies out' if plan.format is None else 'keep --format same'}"
+            f"rename them, or {'leave out --copies' if plan.format is None else 'keep --format same'}"
         )
 
 
 def _collisions(made: Iterable[tuple[str, str]], *, ignores_case: bool) -> Iterator[tuple[str, str]]:
-    """Yield two inputs of each name that both would make, of pairs of inputs and names."""
+    """Yield two inputs for each name that both would write; `made` are pairs of input and name."""
     makers: dict[str, str] = {}
     for path, name in made:
         first = makers.setdefault(name.casefold() if ignores_case else name, path)
@@ -347,7 +347,7 @@ def _collisions(made: Iterable[tuple[str, str]], *, ignores_case: bool) -> Itera
 
 
 def _ignores_case(folder: Path) -> bool:
-    """Return whether the file system of `folder` ignores case, by asking for an existing name in other letters."""
+    """Return whether the file system of `folder` ignores case: whether an existing name is found in the other case."""
     place = folder.resolve()
     while not place.exists():
         place = place.parent

@@ -1,4 +1,4 @@
-"""The record in --out: which settings made the results, so that those of two are never mixed unasked."""
+"""The record in --out: the settings of its results, so that results of two settings are never mixed unasked."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ DECISIVE = {
 
 
 def record_of(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
-    """Return what --out is to record of its results. Raises SettingsError where it holds others unasked."""
+    """Return the record for --out. Raises SettingsError where it holds other settings, unless --overwrite is given."""
     record = _settings_of(config, refiner)
     mixture = _mixture(_read(config.out), record)
     if mixture and not config.overwrite:
@@ -29,7 +29,7 @@ def record_of(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
 
 
 def write_record(config: RefineConfig, refiner: ImageRefiner) -> None:
-    """Make --out and record what refines its images, before any result."""
+    """Make --out and write its record, before any result."""
     record = record_of(config, refiner)
     config.out.mkdir(parents=True, exist_ok=True)
     if _read(config.out) != record:
@@ -37,7 +37,7 @@ def write_record(config: RefineConfig, refiner: ImageRefiner) -> None:
 
 
 def complete_record(config: RefineConfig, refiner: ImageRefiner) -> None:
-    """Record that results in --out are of these settings, after all parts of a job ended well."""
+    """Record that all results in --out are of these settings, after all parts of a job succeeded."""
     if _read(config.out).get(REPLACING):
         write_json(config.out / RECORD, _settings_of(config, refiner))
 
@@ -45,12 +45,12 @@ def complete_record(config: RefineConfig, refiner: ImageRefiner) -> None:
 def _settings_of(config: RefineConfig, refiner: ImageRefiner) -> dict[str, Any]:
     settings = config.model_dump(mode="json", include=DECISIVE)
     if not refiner.model.network.settings["noise"] and config.match == "off" and not config.augment:
-        settings |= {"seed": 0, "look_by": "image"}  # which change nothing
+        settings |= {"seed": 0, "look_by": "image"}  # neither changes results here
     return {"schema": "simgan.refined/1", "model_sha256": refiner.model.sha256} | settings
 
 
 def _mixture(earlier: dict[str, Any], record: dict[str, Any]) -> str:
-    """Return what results of the settings in `record` would stand beside; "" where all are of the same."""
+    """Return a description of results that differ from `record` in settings; "" where there are none."""
     if earlier.get(REPLACING):
         return (
             "holds results of two settings, or does not name them (an --overwrite was cut short or done in "
@@ -63,7 +63,7 @@ def _mixture(earlier: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 def _read(out: Path) -> dict[str, Any]:
-    """Return what a folder records of its results: {} where there is no record, REPLACING where it is damaged."""
+    """Return the record of a folder: {} where there is none, REPLACING where it is damaged."""
     try:
         record = parse_json((out / RECORD).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
