@@ -3,7 +3,7 @@
 #
 #     examples/blender.sh RENDERS_DIR PHOTOS_DIR OUT_DIR [any option of simgan train, such as --size 128x128]
 #
-# Film > Transparent gives frames without a background: photographs go behind them. Run it again after an interruption.
+# Film > Transparent gives frames without a background: photographs go behind them. Rerun it after an interruption.
 set -euo pipefail
 renders=${1:?RENDERS_DIR} photos=${2:?PHOTOS_DIR} out=${3:?OUT_DIR}
 

@@ -5,9 +5,9 @@
 SYNTHETIC and REAL hold depth images in millimetres as 16-bit PNGs, 0 where nothing was measured. In OUT: `synthetic`
 and `real` as they are trained on, `run`, `refined`, and `refined_mm`: the refined hands in millimetres.
 
-The paper sets the background to 0 and subtracts 2000 mm from the hand (Sec. 3.2). Here a hand is what lies within RANGE
-of the nearest measured point, and its depth from there fills the 16 bits: a hand of 300 mm would else be half a percent
-of what a 16-bit image can hold.
+The paper sets the background to 0 and subtracts 2000 mm from the hand (Sec. 3.2). Here the points within RANGE of the
+nearest one are the hand, and their depth fills the 16 bits. In millimetres a hand of 300 mm would take half a percent
+of a 16-bit image's range.
 """
 
 import subprocess
@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-RANGE = 300  # mm from the nearest point that belong to the hand
+RANGE = 300  # mm from the nearest point to the end of the hand
 BACKGROUND = 0
-SOME_FAILED = 3  # the exit code of `simgan refine` that leaves the other images done
-NEAREST = 6554  # a tenth of the range between background and hand, so that no rounding makes one the other
+SOME_FAILED = 3  # exit code of `simgan refine`: some images failed, the rest are done
+NEAREST = 6554  # a tenth of the range lies between background and hand, so that refining mixes them up nowhere
 Depth = NDArray[np.uint16]
 
 
@@ -41,7 +41,7 @@ def scaled(depth: Depth, nearest: float | None = None) -> tuple[Depth, float]:
 
 
 def millimetres(levels: Depth, nearest: float) -> Depth:
-    """Return what `scaled` was given, 0 where there is no hand."""
+    """Return the depth in mm that `scaled` was given, 0 where there is no hand."""
     depth = nearest + (levels.astype(float) - NEAREST) / (65535 - NEAREST) * RANGE
     return np.where(levels >= NEAREST // 2, np.rint(depth), 0).clip(0, 65535).astype(np.uint16)
 
@@ -62,7 +62,7 @@ def convert(source: Path, target: Path) -> dict[str, float]:
 
 
 def simgan(*arguments: str | Path) -> int:
-    """Run the program; end with its exit code, which says what to do, unless it is done or only some images failed."""
+    """Run simgan and return its exit code; exit with it unless simgan is done or only some images failed."""
     code = subprocess.run([sys.executable, "-m", "simgan_cli", *arguments], check=False).returncode
     if code not in (0, SOME_FAILED):
         sys.exit(code)
@@ -74,7 +74,7 @@ def main() -> None:
     synthetic, real, out = map(Path, sys.argv[1:4])
     nearest = convert(synthetic, out / "synthetic")
     convert(real, out / "real")
-    # identity: the offset of each image, which `normalized` would leave free, is distance here.
+    # identity, since the offset of an image, which `normalized` leaves free, is distance here.
     settings = ["--preset", "hands", "--psi", "identity", "--resume", "auto", *sys.argv[4:]]
     simgan("train", "--synthetic", out / "synthetic", "--real", out / "real", "--out", out / "run", *settings)
     code = simgan(

@@ -3,7 +3,7 @@
 #
 #     examples/detection.sh DATA_DIR MODEL OUT_DIR
 #
-# Boxes stay right because pixels stay in place; --check-labels measures that. Run it again after an interruption.
+# Boxes stay right because pixels stay in place; --check-labels measures that. Rerun it after an interruption.
 set -euo pipefail
 data=${1:?DATA_DIR} model=${2:?MODEL} out=${3:?OUT_DIR}
 

@@ -1,10 +1,9 @@
-"""Two toy domains, clean discs and discs as a poor camera sees them, and a refiner trained between them.
+"""Two toy domains, clean discs and discs from a poor camera, and a refiner trained between them.
 
 python examples/discs.py FOLDER [any option of simgan train, such as --steps 300]
 
-Look at FOLDER/run/samples: the refined discs take on the camera's blur and grey and stay where they were drawn. Its
-grain is another in every photo: the default refiner can draw some from the random maps that it sees beside the image;
-with --no-noise it cannot.
+Look at FOLDER/run/samples: the refined discs take on the camera's blur and grey and stay in place. The grain differs
+in every photo. The default refiner can make some from the random maps beside the image; with --no-noise it cannot.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""Read what a training writes while it runs, to send it to a tracker."""
+"""Follow a training while it runs, to send its metrics and samples to a tracker."""
 
 import json
 import subprocess
@@ -15,12 +15,12 @@ def settings(run: Path) -> dict[str, Any]:
 
 
 def events(run: Path, pause: float = 10.0) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield step and values of each line of metrics and of each sheet of samples, a path, until nobody trains.
+    """Yield step and values of each line of metrics, and step and path of each sheet of samples, until training ends.
 
     It looks for new ones every `pause` seconds.
     """
     metrics = run / "metrics.jsonl"
-    seen: set[Path] = set()
+    sent: set[Path] = set()
     n_lines = 0
     while True:
         status = subprocess.run(["simgan", "status", run, "--json"], stdout=subprocess.PIPE, check=True)
@@ -30,9 +30,9 @@ def events(run: Path, pause: float = 10.0) -> Iterator[tuple[int, dict[str, Any]
         for line in map(json.loads, lines[n_lines:]):
             yield line["step"], {name: value for name, value in line.items() if isinstance(value, float)}
         n_lines = len(lines)
-        for sheet in sorted(set((run / "samples").glob("step-*.png")) - seen):
+        for sheet in sorted(set((run / "samples").glob("step-*.png")) - sent):
             yield int(sheet.stem.removeprefix("step-")), {"samples": sheet}
-            seen.add(sheet)
+            sent.add(sheet)
         if not is_training:
             return
         time.sleep(pause)

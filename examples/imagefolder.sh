@@ -3,7 +3,7 @@
 #
 #     examples/imagefolder.sh DATA_DIR MODEL OUT_DIR
 #
-# metadata.csv names images by relative path, so each row stays with its image. Run it again after an interruption.
+# metadata.csv names images by relative path, so each row stays with its image. Rerun it after an interruption.
 set -euo pipefail
 data=${1:?DATA_DIR} model=${2:?MODEL} out=${3:?OUT_DIR}
 

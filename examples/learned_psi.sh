@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Self-regularization on what a gaze estimator looks at: psi is the convolutional part of one trained on the renders.
+# Self-regularization on the features of a gaze estimator: psi is the convolutional part of one trained on the renders.
 #
 #     examples/learned_psi.sh LABELLED_RENDERS_DIR REAL_DIR OUT_DIR [LAMBDA]
 #
-# LABELLED_RENDERS_DIR has a labels.csv; REAL_DIR needs none. The scale of learned features is arbitrary, so lambda is
-# left to training, which takes 80 images in each folder, unless LAMBDA is a number.
+# LABELLED_RENDERS_DIR has a labels.csv; REAL_DIR needs none. The scale of learned features is arbitrary, so LAMBDA is
+# auto by default, which needs 80 images in each folder.
 set -euo pipefail
 renders=${1:?LABELLED_RENDERS_DIR} real=${2:?REAL_DIR} out=${3:?OUT_DIR} lambda=${4:-auto}
-case $out in *[,=]*) echo "OUT_DIR $out: a name without , and =, which have a meaning in --psi" >&2 && exit 2 ;; esac
+case $out in *[,=]*) echo "OUT_DIR $out: choose a name without , and =, which have a meaning in --psi" >&2 && exit 2 ;; esac
 
 # 1. An estimator from one half of the renders, tested on the other half. It never sees a real image.
 python - "$renders" "$out" <<'PYTHON'

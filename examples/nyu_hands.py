@@ -3,8 +3,8 @@
     python examples/nyu_hands.py NYU OUT [VIEW ...]
 
 NYU holds `train` and `test` with `depth_V_NNNNNNN.png`, `synthdepth_V_NNNNNNN.png` and `joint_data.mat`. OUT gets
-`train/synthetic`, `train/real` and `test/real`. VIEW is 1, the frontal camera, by default; training takes all that are
-given, the test takes view 1.
+`train/synthetic`, `train/real` and `test/real`. VIEW is 1, the frontal camera, by default. Training takes all views
+given; the test takes view 1.
 
 The paper crops real images by their synthetic ones (Sec. 3.2): the window and the nearest point are those of the
 synthetic hand. Depth is scaled as in depth_hands.py, where the paper subtracts 2000 mm.
@@ -31,13 +31,13 @@ JOINTS = {
     21: "F4_KNU2_B", 24: "TH_KNU3_A", 25: "TH_KNU3_B", 27: "TH_KNU2_B", 30: "PALM_1", 31: "PALM_2", 32: "PALM_3",
 }  # fmt: skip
 SIZE = 224  # pixels, Sec. 3.2
-MARGIN = 10  # pixels of the release around the synthetic hand, for what it misses of the real one
+MARGIN = 10  # pixels of the release around the synthetic hand, which may miss parts of the real one
 SLACK = 20  # mm that the real hand may be nearer than the synthetic one
 Window = tuple[float, float, float]  # left, top, side
 
 
 def window_of(synthetic: Depth) -> Window:
-    """Return the square round the pixels that are not 0."""
+    """Return the square around the pixels that are not 0."""
     rows, columns = np.nonzero(synthetic)
     left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
     side = max(bottom - top, right - left) + 2 * MARGIN
@@ -45,7 +45,7 @@ def window_of(synthetic: Depth) -> Window:
 
 
 def cut(depth: Depth, window: Window) -> Depth:
-    """Return the window as SIZE x SIZE, 0 beyond the image; the nearest pixel, since a mean of two depths is none."""
+    """Return the window as SIZE x SIZE, 0 beyond the image; nearest pixels, since a mean of two depths is no depth."""
     left, top, side = window
     steps = (np.arange(SIZE) + 0.5) * side / SIZE
     rows, columns = (np.floor(start + steps).astype(int) for start in (top, left))
@@ -55,7 +55,7 @@ def cut(depth: Depth, window: Window) -> Depth:
 
 
 def moved(joints: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
-    """Return joints K x 2, indices of pixels of the release, in pixels of the cut image, whose centres are at +0.5."""
+    """Return joints K x 2 in pixels of the cut image, with centres at +0.5, from indices of pixels of the release."""
     left, top, side = window
     return (joints + 0.5 - (left, top)) * SIZE / side
 
@@ -90,8 +90,8 @@ def main() -> None:
         for view in taken:
             uv = uvd[view - 1][:, list(JOINTS), :2].astype(float)
             with ThreadPoolExecutor() as pool:
-                found = pool.map(partial(convert, source / part, view, uv, folders), range(len(uv)))
-                lines += [line for line in found if line is not None]
+                frames = pool.map(partial(convert, source / part, view, uv, folders), range(len(uv)))
+                lines += [line for line in frames if line is not None]
         for folder in folders.values():
             with (folder / "labels.csv").open("w", newline="") as file:
                 table = csv.writer(file)

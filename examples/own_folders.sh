@@ -3,7 +3,7 @@
 #
 #     examples/own_folders.sh SYNTHETIC_DIR REAL_DIR OUT_DIR
 #
-# Run it again after an interruption: it resumes. Any setting may be given by name, such as SIMGAN_TRAIN_STEPS=2000.
+# Rerun it after an interruption: it resumes. Any setting may be given by name, such as SIMGAN_TRAIN_STEPS=2000.
 set -euo pipefail
 synthetic=${1:?SYNTHETIC_DIR} real=${2:?REAL_DIR} out=${3:?OUT_DIR}
 

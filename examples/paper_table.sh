@@ -8,15 +8,15 @@
 #
 #     CNN on synthetic 11.2    CNN on refined 7.8    k-NN on synthetic 9.9
 #
-# The real eyes are the evaluation subset alone, 45,000 images: those whose names the lists have. All of them, without their
-# labels, train the refiner, and the same ones are the test: errors on eyes that no refiner has seen may be larger.
+# The real eyes are the 45,000 images of the evaluation subset. Without labels they train the refiner, and with labels
+# they are the test: errors on eyes that the refiner has not seen may be larger.
 #
-# The refiner is that of the default recipe at the paper's width (--preset eyes), not of --recipe paper. Nobody has
-# run this on all of UnityEyes (the paper: 1.2 million renders) and MPIIGaze yet: its numbers are yours.
+# The refiner is that of the default recipe at the paper's width (--preset eyes), not of --recipe paper. This has not run
+# on all of UnityEyes (the paper: 1.2 million renders) and MPIIGaze yet.
 set -euo pipefail
 renders=${1:?UNITYEYES_DIR} mpiigaze=${2:?MPIIGAZE_DIR} out=${3:?OUT_DIR}
 
-# 1. Eyes of 35x55: renders cut to the eye by their landmarks, real ones as they are, both equalized; real labels unused.
+# 1. Eyes of 35x55, equalized: renders cut to the eye by their landmarks, real ones unchanged, without their labels.
 python - "$renders" "$mpiigaze" "$out" <<'PYTHON'
 import csv
 import sys

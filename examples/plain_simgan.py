@@ -2,7 +2,7 @@
 
     python examples/plain_simgan.py SYNTHETIC REAL SHEET.png [ITERATIONS]    # folders of PNGs; writes x above R(x)
 
-Equations and sections are the paper's. At the ends of lines are shapes: N images, w maps of the refiner.
+Equations and sections are the paper's. Comments at the ends of lines are shapes: N images, w maps of the refiner.
 """
 
 import copy
@@ -46,7 +46,7 @@ class Refiner(nn.Module):
 
 
 def discriminator() -> nn.Sequential:
-    """Return D, which tells real from refined at each patch (Sec. 2.2, 3.1)."""
+    """Return D, which separates real from refined at each patch (Sec. 2.2, 3.1)."""
     return nn.Sequential(
         nn.Conv2d(1, 96, 3, 2, padding=1), nn.ReLU(),  # N x 96 x 18 x 28
         nn.Conv2d(96, 64, 3, 2, padding=1), nn.ReLU(),  # N x 64 x 9 x 14
@@ -58,7 +58,7 @@ def discriminator() -> nn.Sequential:
 
 
 def noise(n: int, generator: torch.Generator) -> Tensor:
-    """Return z: normal values for each pixel, each neighbourhood of 9 pixels, and the whole image."""
+    """Return z: normal values for each pixel, each neighbourhood of 9 pixels, and the complete image."""
     sizes = SIZE, (1, 1), (round(SIZE[0] / 9) + 1, round(SIZE[1] / 9) + 1)
     fine, image, cells = (torch.randn((n, 1, *s), generator=generator, device=generator.device) for s in sizes)
     coarse = F.interpolate(cells, SIZE, mode="bilinear", align_corners=True)  # N x 1 x 35 x 55
@@ -66,7 +66,7 @@ def noise(n: int, generator: torch.Generator) -> Tensor:
 
 
 def psi(x: Tensor) -> Tensor:
-    """Return each image less its mean, over its deviation: what of x the refiner must keep."""
+    """Return each image less its mean, over its deviation: the features that the refiner must keep."""
     centred = x - x.mean((1, 2, 3), keepdim=True)  # N x 1 x 35 x 55
     return centred / (centred.square().mean((1, 2, 3), keepdim=True) + 0.05**2).sqrt()
 

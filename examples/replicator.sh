@@ -3,7 +3,7 @@
 #
 #     examples/replicator.sh OUTPUT_DIR PHOTOS_DIR OUT_DIR [any option of simgan train, such as --size 128x128]
 #
-# Semantic masks are colour PNGs, too: only rgb_*.png are pictures. Run it again after an interruption.
+# Semantic masks are colour PNGs, too: only rgb_*.png are pictures. Rerun it after an interruption.
 set -euo pipefail
 renders=${1:?OUTPUT_DIR} photos=${2:?PHOTOS_DIR} out=${3:?OUT_DIR}
 

@@ -7,7 +7,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 # One training for each lambda. Two minutes before the time limit, or when it is preempted, a task saves and puts itself
-# back into the queue; --resume auto goes on.
+# back into the queue; --resume auto then resumes.
 #
 #     sbatch examples/slurm_lambda.sh SYNTHETIC_DIR REAL_DIR RUNS_DIR
 set -euo pipefail
@@ -21,7 +21,7 @@ training=$!
 trap 'signalled=yes; kill -USR1 "$training" || true' USR1 TERM # SLURM signals this shell alone (B:)
 
 signalled=yes
-while [ -n "$signalled" ]; do # wait ends at a signal, too, while the training is still saving
+while [ -n "$signalled" ]; do # a signal ends `wait`, too, while the training is still saving
   signalled="" code=0
   wait "$training" || code=$?
 done

@@ -5,7 +5,7 @@
 #SBATCH --time=01:00:00
 #SBATCH --requeue
 #SBATCH --open-mode=append
-# A folder in as many parts as the array has tasks; a task that is started again skips what is done.
+# Refine a folder in as many parts as the array has tasks; a task that is restarted skips finished images.
 #
 #     sbatch examples/slurm_refine.sh SYNTHETIC_DIR RUN OUT_DIR
 set -euo pipefail

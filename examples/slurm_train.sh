@@ -9,13 +9,13 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #
-# One training on several machines of a SLURM cluster, in as many jobs of four hours as it takes.
+# One training on several machines of a SLURM cluster, in as many jobs of four hours as it needs.
 #
 #     sbatch examples/slurm_train.sh SYNTHETIC_DIR REAL_DIR OUT_DIR [further settings of simgan train]
 #
-# OUT_DIR and the images lie on a file system that all machines share; so should the cache (--cache DIR), or each machine
-# decodes the images for itself. --batch-size is the total of all ranks. Before the time is up the ranks save and end with
-# 75, and this script puts itself into the queue again. If a rank dies, all end: submit it again.
+# OUT_DIR and the images lie on a file system that all machines share. Put the cache there, too (--cache DIR), or each
+# machine decodes the images itself. --batch-size is the total of all ranks. Before the time is up the ranks save and end
+# with 75, and this script puts itself into the queue again. If a rank dies, all end: submit it again.
 set -euo pipefail
 synthetic=${1:?SYNTHETIC_DIR} real=${2:?REAL_DIR} out=${3:?OUT_DIR}
 shift 3
@@ -23,7 +23,7 @@ result=$(mktemp)
 trap 'rm -f "$result"' EXIT
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
-# To the training as TERM, which every torchrun passes on to its ranks.
+# The training gets TERM, which torchrun passes on to its ranks.
 trap 'scancel --signal=TERM "$SLURM_JOB_ID.0" || true' USR1 TERM
 srun torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" \
   --rdzv-backend=c10d --rdzv-endpoint="$first:${MASTER_PORT:-29500}" --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" \
@@ -31,7 +31,7 @@ srun torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="${SLURM_GPUS_ON_
 step=$!
 while kill -0 $step 2> /dev/null; do wait $step || true; done
 
-last=$(tail -n 1 "$result") # torchrun ends with 1 whatever its ranks ended with; the first rank's document tells more
+last=$(tail -n 1 "$result") # torchrun always ends with 1; the document of the first rank says how training ended
 echo "$last"
 case $last in
 *'"status": "finished"'*) exit 0 ;;

@@ -1,4 +1,4 @@
-"""Train a model on images that a refiner refines on the way: a `DataLoader` reads renders, each batch is refined.
+"""Train a model on images that are refined while it trains: a `DataLoader` reads renders, a refiner takes each batch.
 
     python examples/torch_dataset.py RENDERS RUN [EPOCHS]
 
@@ -42,14 +42,14 @@ class Renders(Dataset[tuple[Tensor, Tensor]]):
 def refined_batches(renders: Renders, refiner: ImageRefiner) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of refined images N x 1 x H x W in [0, 1] with their labels, in random order.
 
-    Workers only read files; the refiner works here, on whole batches and, where there is one, on the GPU.
+    Workers only read files; the refiner runs in this process on complete batches, on the GPU if there is one.
     """
     for images, gaze in DataLoader(renders, BATCH, shuffle=True, num_workers=2):
         yield refiner(images).float() / 255, gaze
 
 
 def main() -> None:
-    """Fit a small network to the gaze, and say what it errs on the images that it is trained on."""
+    """Fit a small network to the gaze, and print its error on its training images."""
     renders, refiner = Renders(Path(sys.argv[1])), simgan_cli.load_refiner(sys.argv[2])
     torch.manual_seed(0)
     network = nn.Sequential(

@@ -1,7 +1,7 @@
-"""MkDocs hooks: the reference is made from the code and its help at every build, so that it cannot be out of date.
+"""MkDocs hooks: every build makes the reference from the code and its help, so that it is never out of date.
 
-`pages` makes the reference; README.md is the front page and benchmarks/RESULTS.md a page of its own; equations become
-MathML, which browsers draw by themselves: the site takes nothing from elsewhere.
+`pages` makes the reference. README.md is the front page, benchmarks/RESULTS.md a page of its own. Equations become
+MathML, which browsers draw themselves, so that the site loads nothing from elsewhere.
 """
 
 import ast
@@ -88,7 +88,7 @@ def pages() -> dict[str, str]:
 
 
 def command_page(name: str, command: Any) -> str:
-    """Return what `simgan NAME --help-all` says, and where else each option may be set."""
+    """Return the page of `simgan NAME --help-all`, with the other places to set each option."""
     with command.make_context(f"simgan {name}", [], resilient_parsing=True) as context:
         usage = command.get_usage(context).removeprefix("Usage: ")
     panels: dict[str, list[Any]] = {}
@@ -119,7 +119,7 @@ def recipes_page() -> str:
     tables.append(
         f"## --recipe paper --preset hands\n\nTogether, these in place of theirs:\n\n{_settings(PAPER_HANDS)}"
     )
-    intro = "What a recipe or preset sets; a file, the environment and flags win over it."
+    intro = "The settings of recipes and presets; a file, the environment and flags win over them."
     return "\n\n".join(["# Recipes and presets", intro, *tables])
 
 
@@ -128,10 +128,10 @@ def metrics_page() -> str:
     rows = [(f"`{name}`", field.lines, field.meaning) for name, field in METRICS.items()]
     intro = (
         "A JSON object a line, every `--log-every` steps. Numbers are means since the last line; x is a synthetic "
-        "image, R(x) the refined one, D the discriminator. What a line's phase does not have is absent. Measurements "
-        "on held-out images need 80 images in each domain."
+        "image, R(x) the refined one, D the discriminator. Fields that a line's phase does not have are absent. "
+        "Measurements on held-out images need 80 images in each domain."
     )
-    return f"# Fields of metrics.jsonl\n\n{intro}\n\n{_table(('field', 'stands where', 'meaning'), rows)}"
+    return f"# Fields of metrics.jsonl\n\n{intro}\n\n{_table(('field', 'lines', 'meaning'), rows)}"
 
 
 def health_page() -> str:
@@ -141,28 +141,27 @@ def health_page() -> str:
         for rule in RULES
     ]
     intro = (
-        "Each line of [metrics](metrics.md) is judged by these rules. One that held for so long fires once, says what "
-        "it saw and what to change, and stands in `health` of the line and of `--json`, in the summary and in "
-        "`report.html`. "
-        f"All but the first wait for {WARM_UP_STEPS} iterations of Algorithm 1."
+        "These rules judge each line of [metrics](metrics.md). A rule that holds for its time fires once, with its "
+        "numbers and what to change. It stands in `health` of the line and of `--json`, in the summary and in "
+        f"`report.html`. All but the first wait for {WARM_UP_STEPS} iterations of Algorithm 1."
     )
     return f"# Rules of health\n\n{intro}\n\n{_table(('verdict', 'seen', 'for', 'what to change'), rows)}"
 
 
 def run_folder_page() -> str:
-    """Return what lies in a run folder."""
+    """Return the table of the files in a run folder."""
     rows = [(f"`run/{path}`", meaning) for path, meaning in LAYOUT.items()]
-    return f"# The run folder\n\nWhat `simgan train --out run` writes.\n\n{_table(('path', 'what it is'), rows)}"
+    return f"# The run folder\n\nThe files that `simgan train --out run` writes.\n\n{_table(('path', 'content'), rows)}"
 
 
 def exit_codes_page() -> str:
-    """Return what each exit code means."""
+    """Return the table of exit codes."""
     rows = [(f"`{code}`", meaning) for code, meaning in EXIT_CODES.items()]
     return f"# Exit codes\n\nThe same for all commands.\n\n{_table(('code', 'meaning'), rows)}"
 
 
 def python_page() -> str:
-    """Return signatures and docstrings of what is public in Python."""
+    """Return signatures and docstrings of the public Python API."""
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
     functions: list[tuple[str, Callable[..., Any]]] = [
@@ -195,13 +194,13 @@ def _meaning(parameter: Any, bounds: str) -> str:
 
 def _bounds(command: str, name: str) -> str:
     field = COMMANDS[command].model_fields.get(name) if command in COMMANDS else None
-    found: Iterator[str] = (
+    bounds: Iterator[str] = (
         f"{words} {getattr(item, bound):g}"
         for item in (field.metadata if field else [])
         for bound, words in BOUNDS.items()
         if getattr(item, bound, None) is not None
     )
-    return ", ".join(found)
+    return ", ".join(bounds)
 
 
 def _settings(values: dict[str, Any]) -> str:
@@ -216,6 +215,6 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text whose bars do not end the cell; within backticks Markdown sees to that by itself."""
+    """Return text with its bars escaped, except within backticks, where Markdown does it."""
     parts = text.split("`")
     return "`".join(part if number % 2 else part.replace("|", "&#124;") for number, part in enumerate(parts))

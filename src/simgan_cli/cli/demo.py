@@ -1,4 +1,4 @@
-"""`simgan demo`: the whole method on simulated eyes, command by command."""
+"""`simgan demo`: the complete method on simulated eyes, command by command."""
 
 import contextlib
 import json as json_module
@@ -108,7 +108,7 @@ def files_to_open(folder: Path) -> dict[str, Path]:
         "the history buffer, oldest first": folder / "history.png",
         "share of test images below each error": folder / "gaze" / "curve.png",
         "test images with the largest errors": folder / "gaze" / "worst.png",
-        "what the simulated eyes are": folder / "data" / "README.txt",
+        "about the simulated eyes": folder / "data" / "README.txt",
     }
     return {meaning: path for meaning, path in files.items() if path.exists()}
 

@@ -112,7 +112,7 @@ def _print(document: dict[str, Any]) -> None:
     for name, row in zip(names, rows, strict=True):
         if row["effective_images"] is not None:
             stdout.print(
-                f"{name}: weights leave the variety of {row['effective_images']:,.0f} of {row['images']:,} images"
+                f"{name}: weighted, {row['images']:,} images count as {row['effective_images']:,.0f} (effective size)"
             )
         if row["worth"] is not None:
             stdout.print(row["worth"]["sentence"])
@@ -138,5 +138,5 @@ def _names(rows: list[dict[str, Any]]) -> list[str]:
 def _moved(preservation: dict[str, Any], unit: str) -> str:
     parts = [f"content moved by {preservation['content_shift_px']['mean']:.2f} px"]
     if (shift := preservation.get(f"estimate_shift_{unit}")) is not None:
-        parts.append(f"what the estimator reads by {shift['mean']:.2f} +- {shift['sd']:.2f} {unit}")
+        parts.append(f"estimates moved by {shift['mean']:.2f} +- {shift['sd']:.2f} {unit}")
     return f"labels: {', '.join(parts)}"

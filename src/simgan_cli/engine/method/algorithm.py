@@ -15,7 +15,7 @@
 x is synthetic, y real, x~ refined; R is the refiner (weights theta), psi a feature transform. D, the discriminator
 (phi), is the probability of *refined* at each patch. Sums are means here, over images and patches or features: so
 lambda means the same at every image size. Where renders have labels, `task_term.py` adds a term to Eq. 4.
-`examples/plain_simgan.py` is the whole method on one page of plain PyTorch.
+`examples/plain_simgan.py` is the complete method on one page of plain PyTorch.
 """
 
 import copy

@@ -71,9 +71,9 @@ def _refiner_is_identity(line: Line) -> bool:
     return _correlates(line) and _changes_little(line) and learns
 
 
-COLLAPSED = "refined images differ from each other by {diversity:.2f} of what their originals do"
+COLLAPSED = "refined images differ from each other by {diversity:.2f} of their originals' difference"
 FADES = (
-    "refining hides what labels name: the error of the estimator that is trained along is {label_error_refined:.2f} on "
+    "refining hides labelled content: the error of the estimator that is trained along is {label_error_refined:.2f} on "
     "refined renders, {label_error_synthetic:.2f} before refining"
 )
 MOVES = "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true"
@@ -135,7 +135,7 @@ RULES = (
     ),
     Rule(
         "mode collapse", 50, ("diversity",), lambda line: line["diversity"] < MIN_DIVERSITY,
-        "refined images differ by less than 0.3 of what their originals do",
+        "refined images differ by less than 0.3 of their originals' difference",
         COLLAPSED,
         "raise --lambda, lower --refiner-lr, and take an earlier checkpoint",
     ),
@@ -277,7 +277,7 @@ def conclude(lines: Sequence[Line], select: str) -> Conclusion | None:
         return Conclusion(
             False,
             f"refined images are closer to real ones ({before:.3f} before, {after:.3f} after), but each refined pixel "
-            "depends on the complete image: the refiner can repaint what labels name",
+            "depends on the complete image: the refiner can repaint labelled content",
             "do not train on them unless simgan eval-gaze shows that they help; lower --refiner-blocks",
         )
     labels = (

@@ -48,11 +48,13 @@ METRICS = {
     "swd_synthetic": Field(_EVALUATED, "sliced Wasserstein distance of patches, synthetic to real: before"),
     "swd_refined": Field(_EVALUATED, "the same, refined to real: after"),
     "swd_real": Field(_EVALUATED, "the same between two samples of real images: the floor"),
-    "diversity_held_out": Field(_EVALUATED, "diversity of what would be exported now, on held-out images"),
+    "diversity_held_out": Field(_EVALUATED, "diversity of the refiner to export, on held-out images"),
     "label_drift": Field(_EVALUATED, "pixels by which refining moves image content, mean over images"),
     "label_error_synthetic": Field(_EVALUATED, "error of that estimator on held-out renders, in degrees or pixels"),
-    "label_error_refined": Field(_EVALUATED, "the same after refining: larger where refining hides what labels name"),
-    "window": Field(_EVALUATED, "share of an image that a refined pixel depends on; 1 can repaint what it shows"),
+    "label_error_refined": Field(_EVALUATED, "the same after refining: larger where refining hides labelled content"),
+    "window": Field(
+        _EVALUATED, "share of an image that a refined pixel depends on; at 1 the refiner can repaint content"
+    ),
     "two_sample": Field(_LAST, "accuracy of a fresh classifier that separates refined from real; 0.5 is chance"),
     "two_sample_low": Field(_LAST, "lower end of its 95% interval"),
     "two_sample_high": Field(_LAST, "upper end of it"),
