@@ -1,6 +1,6 @@
 """Every error that simgan raises on purpose, and the exit code it means.
 
-    SimganError              1   something of ours failed: a full disk, no memory, a file that cannot be written
+    SimganError              1   simgan failed: a full disk, no memory, a file that cannot be written
     ├── SettingsError        2   the command line, a settings file or the environment asks for the impossible
     ├── DataError            4   images or folders that cannot be used
     │   ├── LabelImages        4   a folder with masks, depth or codes among its images; patterns must choose

@@ -271,7 +271,7 @@ PAPER_HANDS: dict[str, Any] = {
 
 
 def defaults_of(recipe: str, preset: str) -> dict[str, Any]:
-    """Return what a recipe and a preset set, by key; unknown names set nothing (validation names them)."""
+    """Return the settings of a recipe and a preset, by key; unknown names have none (validation reports them)."""
     special = PAPER_HANDS if (recipe, preset) == ("paper", "hands") else {}
     return RECIPES.get(recipe, {}) | PRESETS.get(preset, {}) | special
 

@@ -25,7 +25,7 @@ class Outcome:
     lost: tuple[str, ...] = ()  # contents of the source's file that the result lacks
     sidecars: tuple[str, ...] = ()  # kinds of files carried along that hold the render's own pixels
     outdated: tuple[str, ...] = ()  # files carried along with names of images that --copies changed
-    labels: int = 0  # files carried along: this one, or the members of the archive of which this image was the last
+    labels: int = 0  # files carried along: this one, or, for the last image of an archive, its other members
 
 
 @dataclass

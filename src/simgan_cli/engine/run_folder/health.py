@@ -37,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule that fired: its step, what the numbers were, and what to change."""
+    """A rule that fired: its step, its numbers in words, and what to change."""
 
     rule: str
     step: int

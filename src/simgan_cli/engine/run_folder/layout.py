@@ -1,4 +1,4 @@
-"""The run folder: what lies where, who may write, and which checkpoints exist."""
+"""The run folder: its paths, its lock, its checkpoints and its metrics."""
 
 import json
 import os

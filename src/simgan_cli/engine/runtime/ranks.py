@@ -72,8 +72,8 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        # Optimizers would import this later, and its functions would keep the group of that time as a default. That
-        # group's threads, which may hold tensors, would abort the process at exit.
+        # Optimizers would import this later, and its functions would keep the group of that time as a default. The
+        # threads of that group, which may hold tensors, would abort the process at exit.
         import torch.distributed.nn
 
         if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():

@@ -29,7 +29,7 @@ from simgan_cli.settings.train import TrainConfig
 def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: None) -> dict[str, Any]:
     """Count the images, read the first of each domain, and build the networks without memory.
 
-    Raises DataError for a folder without a readable image, or domains whose first images differ in shape, and
+    Raises DataError for a folder without a readable image, or domains whose first images differ in shape. Raises
     SettingsError for a psi that cannot read them, or too few images for --lambda auto.
     """
     document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}, "labels": []}

@@ -34,7 +34,7 @@ class RunningMeans:
         return {name: [total, self.counts[name]] for name, total in zip(self.sums, values, strict=True)}
 
     def load_state(self, state: State, device: torch.device) -> None:
-        """Restore what `state` gave."""
+        """Restore a result of `state`."""
         self.sums = {name: torch.tensor(total, device=device) for name, (total, _) in state.items()}
         self.counts = {name: int(count) for name, (_, count) in state.items()}
 
