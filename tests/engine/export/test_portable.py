@@ -135,7 +135,7 @@ def test_a_file_of_other_origin_or_use_is_refused(tmp_path: Path) -> None:
     for changed, match in (
         ({"simgan.config": None}, r"its metadata has no simgan\.config"),
         ({"simgan.config": "{"}, r"its simgan\.config is damaged"),
-        ({"simgan.config": "[]"}, "no JSON object"),
+        ({"simgan.config": "[]"}, "not a JSON object"),
         ({"simgan.config": '{"network": "discriminator", "settings": {"layers": []}}'}, "holds a discriminator"),
         ({"simgan.config": metadata["simgan.config"].replace('"noise": false', '"noise": true')}, "inputs do not fit"),
         ({"simgan.config": metadata["simgan.config"].replace('"plain"', '"magic"')}, "pixels 'magic'"),
