@@ -73,4 +73,4 @@ def test_what_cannot_be_exported_says_why_and_writes_nothing(tmp_path: Path, mon
 def test_a_backend_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
     refiner, renders = write_refiner(tmp_path / "refiner"), write_images(tmp_path / "renders", 1, 1)
     flags = ("--model", refiner, "--out", tmp_path / "out", "--backend", "onnxruntime")
-    assert "runs by torch" in invoke("refine", renders, *flags, code=2).stderr
+    assert "runs with torch" in invoke("refine", renders, *flags, code=2).stderr

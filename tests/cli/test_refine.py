@@ -187,7 +187,7 @@ def test_what_failed_in_an_overwrite_is_not_skipped_by_the_advice(refine: Refine
     refine()
     (renders / "0.png").write_bytes(b"no image")
     assert "fix them and rerun the same command\n" in refine("--overwrite", code=3).stderr
-    assert "again, with --skip-existing" in refine("--skip-existing", out="other", code=3).stderr
+    assert "rerun the same command, with --skip-existing" in refine("--skip-existing", out="other", code=3).stderr
 
 
 @pytest.mark.parametrize("flag", ["--manifest", "--compare"])
