@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from benchmarks.efficacy import efficacy
 from benchmarks.speed._table import print_head, print_row
+from simgan_cli.data.reweighting import weights_like
 from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.run_folder.layout import RunFolder, step_of
 from simgan_cli.files import atomic_directory
 from simgan_cli.gaze.estimator_training import fit, predict
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.preparation import refined_by
-from simgan_cli.gaze.reweighting import weights_like
 
 FEWER = (1000, 3000)  # renders
 FEWER_REAL = (300, 1000, 3000)  # labelled images of the target

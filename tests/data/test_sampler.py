@@ -97,6 +97,16 @@ def test_targets_are_those_of_the_images_just_drawn(batches: list[int], resident
         assert torch.equal(stream.targets, torch.stack([drawn, 10 * drawn], dim=1))
 
 
+def test_other_weights_count_from_the_current_position_on() -> None:
+    changed, resumed = sampler(5), sampler(5, weights=np.array([0.0, 0, 1, 1, 0]))
+    changed(3)
+    changed.reweigh(np.array([0.0, 0, 1, 1, 0]))
+    resumed.position = 3
+    for _ in range(4):
+        assert torch.equal(changed(3), resumed(3))
+    assert set(changed.indices(3, 50)) == {2, 3}
+
+
 def test_weights_decide_how_often_an_image_is_drawn() -> None:
     weighted = sampler(5, weights=np.array([0.0, 1, 2, 3, 4]), left_out=np.array([4]))
     counts = np.bincount(weighted.indices(0, 3 * 4000), minlength=5)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from simgan_cli.data.reweighting import overlap
 from simgan_cli.gaze.content import compare_content
-from simgan_cli.gaze.reweighting import overlap
 
 
 def normal(rng: np.random.Generator, count: int, mean: float = 0.0) -> NDArray[np.float64]:

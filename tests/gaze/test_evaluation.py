@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from simgan_cli.data.reweighting import effective_number, weights_like
 from simgan_cli.engine.export.network_folder import load_network, read_json
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.estimator_training import predict
 from simgan_cli.gaze.evaluation import run
 from simgan_cli.gaze.preparation import Evaluation, prepare
-from simgan_cli.gaze.reweighting import effective_number, weights_like
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import discs, write_csv, write_table
 from tests.helpers import write_images

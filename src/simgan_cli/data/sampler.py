@@ -53,7 +53,7 @@ class Sampler:
     `part` (index from 0, count) is one of several processes that share the stream: each takes its piece of every batch,
     so that together they draw what one alone would, and `position` is theirs together. All must draw alike.
     After each batch `targets` holds what `labels`, a row for each image, say of its images. By `weights`, one for each
-    image, a pass draws as many images as it has, with replacement.
+    image, a pass draws as many images as it has, with replacement; `reweigh` changes them.
     """
 
     def __init__(
@@ -74,10 +74,9 @@ class Sampler:
         self._labels = None if labels is None else torch.from_numpy(labels).to(device)
         kept = np.arange(len(pixels))
         self.kept = kept if left_out is None else np.setdiff1d(kept, left_out)
-        self._shares = None if weights is None else weights[self.kept] / weights[self.kept].sum()
         self._device, self._seed, self._flip, self._part = device, seed, flip, part
         self._host = as_tensor(pixels)
-        self._pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
+        self._pass: tuple[int, NDArray[np.int64]]
         if resident is None:
             resident = (
                 device.type != "cuda" or pixels.nbytes < MAX_RESIDENT_FRACTION * torch.cuda.mem_get_info(device)[0]
@@ -85,6 +84,15 @@ class Sampler:
         self._resident = self._host.to(device) if resident else None
         self._ahead: tuple[tuple[int, int], Future[Batch]] | None = None
         self._thread = None if resident else ThreadPoolExecutor(1)
+        self.reweigh(weights)
+
+    def reweigh(self, weights: NDArray[np.float64] | None) -> None:
+        """Draw by other weights from the current position on."""
+        if self._ahead is not None:
+            self._ahead[1].result()  # its thread reads what changes here
+        self.weights, self._ahead = weights, None
+        self._shares = None if weights is None else weights[self.kept] / weights[self.kept].sum()
+        self._pass = (-1, np.empty(0, dtype=np.int64))
 
     def __call__(self, count: int) -> Tensor:
         """Return this part's next `count` images, count x C x H x W float32 in [-1, 1]."""

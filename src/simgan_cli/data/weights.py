@@ -10,8 +10,18 @@ from numpy.typing import NDArray
 
 from simgan_cli.data.texts import read_text
 from simgan_cli.errors import DataError
+from simgan_cli.files import write_atomic
 
 COLUMNS = ("file", "weight")
+
+
+def write_weights(path: Path, files: Sequence[str], weights: NDArray[np.float64]) -> None:
+    """Write a table that `read_weights` reads. Raises OSError, leaving an earlier one."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows((file, f"{weight:.6g}") for file, weight in zip(files, weights, strict=True))
+    write_atomic(path, text.getvalue())
 
 
 def read_weights(path: Path, files: Sequence[str]) -> NDArray[np.float64]:

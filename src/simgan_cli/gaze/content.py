@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from simgan_cli.gaze.reweighting import Targets, overlap
+from simgan_cli.data.reweighting import Targets, overlap
 
 # Of the two distributions; less is reported and weighed away.
 MIN_OVERLAP = 0.8

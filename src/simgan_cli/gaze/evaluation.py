@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from simgan_cli.data.reweighting import weights_like
 from simgan_cli.engine.export.network_folder import CONFIG, read_json, save_network
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
 from simgan_cli.errors import DataError
@@ -30,7 +31,6 @@ from simgan_cli.gaze.parallel_training import Report, Training, run_trainings
 from simgan_cli.gaze.preparation import KNN, LEFT_OUT, ORACLE, REFINED, Evaluation, load_estimator
 from simgan_cli.gaze.preservation import measure_preservation
 from simgan_cli.gaze.results import MEAN, write_results
-from simgan_cli.gaze.reweighting import weights_like
 from simgan_cli.gaze.scores import Result, result_of
 from simgan_cli.gaze.verdict import mean_error
 from simgan_cli.gaze.worth import subset, with_few

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from simgan_cli.data.weights import write_weights
 from simgan_cli.files import write_atomic, write_json
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.content import Content
@@ -202,10 +203,8 @@ def _write_weights(evaluation: Evaluation) -> None:
     for row in evaluation.rows:
         if row.weights is not None:
             files = evaluation.sets[row.name.removesuffix(REWEIGHTED)].files
-            weights = [f"{weight:.6g}" for weight in row.weights.mean(axis=0)]
             folder.mkdir(exist_ok=True)
-            table = _to_csv([("file", "weight"), *zip(files, weights, strict=True)])
-            write_atomic(folder / f"{row.name}-{row.estimator}.csv", table)
+            write_weights(folder / f"{row.name}-{row.estimator}.csv", files, row.weights.mean(axis=0))
 
 
 def _predictions(evaluation: Evaluation) -> Iterator[Sequence[object]]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit  # quantiles of the normal distribution and of Student's t
 
+from simgan_cli.data.reweighting import effective_number
 from simgan_cli.gaze.geometry import angular_error
 from simgan_cli.gaze.labels import LabelledImages, as_points, coordinates_of
-from simgan_cli.gaze.reweighting import effective_number
 from simgan_cli.settings.base import Target
 
 WITHIN: dict[Target, tuple[int, ...]] = {

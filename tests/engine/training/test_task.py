@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from simgan_cli.cli.resolve import resolve
+from simgan_cli.data.reweighting import weights_like
+from simgan_cli.data.weights import read_weights
 from simgan_cli.engine.export.network_folder import load_network
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.task_term import TaskTerm
 from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_config
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.metric_fields import METRICS
+from simgan_cli.engine.training import evaluator
 from simgan_cli.engine.training.build import TrainResult, train
 from simgan_cli.engine.training.task import TaskLabels, reading_errors
-from simgan_cli.errors import CheckpointError
+from simgan_cli.errors import CheckpointError, SettingsError
 from tests.engine.training.test_training import SIZE, Quiet, lines_of, same, weights
 
 
@@ -116,3 +120,41 @@ def test_the_estimators_folder_says_what_it_was_made_of(folders: dict[str, Any])
     run(folders | {"preprocess": "equalize"}, of=labels(9))
     config = json.loads((folders["out"] / "estimator" / "config.json").read_text())
     assert config["made_of"] == {"preprocess": "equalize", "renders": 9, "step": 5}
+
+
+@pytest.fixture
+def reweighing(spacious: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings under which --weights auto changes weights after 2 and 4 of 5 steps."""
+    monkeypatch.setattr(evaluator, "MIN_STEPS_TO_REWEIGH", 1)
+    return spacious | {"weights": "auto", "steps": 5, "pretrain_discriminator": 0}
+
+
+def test_weights_auto_gives_labels_the_distribution_that_the_estimator_reads(reweighing: dict[str, Any]) -> None:
+    truth = labels()
+    run(reweighing, of=truth)
+    estimator = Estimator("resnet", *SIZE, "pupil")
+    estimator.load_state_dict(state(reweighing, 4, "task-average"))
+    photographs = np.stack([np.asarray(Image.open(path), np.float32) for path in reweighing["real"].iterdir()])
+    with torch.no_grad():
+        read = estimator(torch.from_numpy(photographs)[:, None] / 127.5 - 1).double().numpy()
+    files = sorted(truth.by_file)
+    expected, _ = weights_like(truth.of(files).astype(np.float64), read)
+    np.testing.assert_allclose(read_weights(reweighing["out"] / "weights.csv", files), expected, rtol=1e-4)
+    measured = [line["weights_effective"] for line in lines_of(reweighing) if "weights_effective" in line]
+    assert measured[-1] == pytest.approx(expected.sum() ** 2 / (expected**2).sum() / len(expected), rel=1e-4)
+
+
+def test_a_resumed_training_draws_by_the_same_weights(reweighing: dict[str, Any]) -> None:
+    complete = reweighing | {"out": reweighing["out"].with_name("complete")}
+    run(complete, of=labels())
+    shutil.copytree(complete["out"], reweighing["out"])
+    for step in (4, 5):
+        shutil.rmtree(reweighing["out"] / f"checkpoints/step-{step:08d}")
+    run({"out": reweighing["out"]}, resume="auto", of=labels())
+    for name in ("weights", "task", "refiner", "discriminator"):
+        assert same(state(complete, 5, name), state(reweighing, 5, name))
+
+
+def test_weights_auto_without_labels_is_refused(reweighing: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="--weights auto needs labels of the renders"):
+        run(reweighing)

@@ -33,6 +33,7 @@ LAYOUT = {
     "checkpoints/step-00000100/": "everything to resume from, every file with its SHA-256; the newest --keep stay",
     "refiner/": "the refiner alone, shaped as a Hugging Face Hub folder; tones.safetensors is for refine --match",
     "estimator/": "where renders have labels: the estimator that was trained along, for eval-gaze --load",
+    "weights.csv": "how often --weights auto draws each render, for the training of your own model",
     "report.html": "one page: conclusion, health, realism, pictures by step, curves, history, settings",
 }
 
@@ -49,6 +50,7 @@ class RunFolder:
         self.checkpoints = root / "checkpoints"
         self.refiner = root / "refiner"
         self.estimator = root / "estimator"
+        self.weights = root / "weights.csv"
         self.report = root / "report.html"
         self.lock = root / ".lock"
 

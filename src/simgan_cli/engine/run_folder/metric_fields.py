@@ -52,6 +52,10 @@ METRICS = {
     "label_drift": Field(_EVALUATED, "pixels by which refining moves image content, mean over images"),
     "label_error_synthetic": Field(_EVALUATED, "error of that estimator on held-out renders, in degrees or pixels"),
     "label_error_refined": Field(_EVALUATED, "the same after refining: larger where refining hides labelled content"),
+    "weights_effective": Field(
+        "--weights auto has changed them",
+        "renders that count in effect under the new weights (Kish), as a share of all",
+    ),
     "window": Field(
         _EVALUATED, "share of an image that a refined pixel depends on; at 1 the refiner can repaint content"
     ),

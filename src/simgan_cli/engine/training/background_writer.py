@@ -10,6 +10,7 @@ from torch import Tensor
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, top_of
 from simgan_cli.data.matching import are_equalized, quantiles_of
+from simgan_cli.data.weights import write_weights
 from simgan_cli.engine.export.model_card import model_card
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import save_tones
@@ -45,6 +46,7 @@ class BackgroundWriter:
         background = mean_colour(domains["real"].pixels) if config.background == "real" else config.background
         photographs = choose_photographs(config, domains["real"].pixels)
         self._tones = None if photographs is None else quantiles_of(photographs)
+        self._renders = domains["synthetic"].files
         self._images = {name: len(domain.pixels) for name, domain in domains.items()}
         self._facts = {
             "include": config.include,
@@ -111,6 +113,8 @@ class BackgroundWriter:
             self._export(*snapshot.exported, now=snapshot.step)
             if snapshot.estimator is not None:
                 self._export_estimator(snapshot.estimator, snapshot.step)
+            if "weights" in snapshot.tensors:
+                write_weights(self._run.weights, self._renders, snapshot.tensors["weights"]["synthetic"].numpy())
             snapshot.save(self._run.checkpoint(snapshot.step))
             self._run.prune(self._config.keep)
 

@@ -207,7 +207,7 @@ def build_state(
     )
     counts = {name: len(domain.pixels) for name, domain in domains.items()}
     held_out = held_out_of(config, counts, shape)
-    weights = None if config.weights is None else read_weights(config.weights, domains["synthetic"].files)
+    weights = read_weights(config.weights, domains["synthetic"].files) if isinstance(config.weights, Path) else None
     targets = None if labels is None or not is_readable(shape[1:]) else labels.of(domains["synthetic"].files)
     samplers = {
         name: Sampler(
@@ -226,8 +226,13 @@ def build_state(
     if labels is not None and targets is not None:
         gan.task = build_task(config, labels, domains["real"].pixels, samplers["synthetic"], device, ranks.rank)
         fingerprints["labels"] = hashlib.sha256(targets.tobytes()).hexdigest()
-    if config.weights is not None:
+    if isinstance(config.weights, Path):
         fingerprints["weights"] = sha256_of(config.weights)
+    if config.weights == "auto" and (gan.task is None or not len(held_out)):
+        raise SettingsError(
+            f"--weights auto needs labels of the renders, and {MIN_MEASURED_IMAGES} images of each domain to measure "
+            "on; add what is missing, or leave it out"
+        )
     fingerprints |= {f"psi {folder}": sha256_of(folder / WEIGHTS) for folder in learned_folders(config.psi)}
     return TrainState(gan, ranks, samplers["synthetic"], samplers["real"], held_out, fingerprints, targets)
 

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_cli.data.cache import PixelSet
+from simgan_cli.data.reweighting import effective_number, weights_like
 from simgan_cli.data.sampler import as_tensor, to_network
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
 from simgan_cli.engine.method.networks import Refiner, receptive_field
+from simgan_cli.engine.method.task_term import to_grey
 from simgan_cli.engine.metrics.realism import MAX_TRAINING_IMAGES, MAX_TRAINING_VALUES, Realism, cap_by_pixels
 from simgan_cli.engine.metrics.statistics import refiner_statistics
 from simgan_cli.engine.runtime.device import stream_number
@@ -23,6 +25,8 @@ from simgan_cli.settings.train import TrainConfig
 
 N_PROBE_IMAGES = 12
 MAX_BATCH_IMAGES = 32
+MIN_STEPS_TO_REWEIGH = 500  # before that the estimator reads photographs too badly
+MAX_READ_PHOTOGRAPHS = 2000  # for --weights auto
 
 
 class Evaluator:
@@ -32,16 +36,36 @@ class Evaluator:
         self.config, self.state, self.domains, self.ranks = config, state, domains, state.ranks
         self.device = state.gan.refiner.first.weight.device
         self._realism: Realism | None = None
+        self._first_reweighing = config.pretraining_steps + MIN_STEPS_TO_REWEIGH
 
-    def evaluate(self, *, adapt_lambda: bool, two_sample: bool) -> None:
+    def evaluate(self, *, adapt: bool, two_sample: bool) -> None:
         """Measure the exported refiner on held-out images; the numbers join the line of metrics of this step.
 
-        With `adapt_lambda`, --lambda auto changes lambda for the next steps.
+        With `adapt`, --lambda auto and --weights auto change the next steps.
         """
         is_auto = self.config.lambda_reg == "auto"
-        self._measure(adapt_lambda=adapt_lambda and is_auto, two_sample=two_sample)
+        self._measure(adapt_lambda=adapt and is_auto, two_sample=two_sample)
         if is_auto:
             self.state.gan.lambda_reg = self.ranks.gather_objects(self.state.gan.lambda_reg)[0]
+        if adapt and self.config.weights == "auto" and self.state.step >= self._first_reweighing:
+            self.state.samplers["synthetic"].reweigh(self.ranks.gather_objects(self._weights())[0])
+
+    def _weights(self) -> NDArray[np.float64] | None:
+        """Return weights of the renders under which labels are distributed as the estimator reads the photographs."""
+        task, labels = self.state.gan.task, self.state.labels
+        if task is None or labels is None or not self.ranks.is_first:
+            return None
+        pixels = self.domains["real"].pixels
+        rng = np.random.default_rng([self.config.seed, stream_number("weights")])
+        chosen = rng.choice(len(pixels), min(MAX_READ_PHOTOGRAPHS, len(pixels)), replace=False)
+        photographs = torch.split(self._pixels("real", np.sort(chosen)), MAX_BATCH_IMAGES)
+        with torch.no_grad(), self.state.gan.autocast():
+            read = torch.cat([task.average(to_grey(to_network(part))).float() for part in photographs]).cpu().numpy()
+        known = ~np.isnan(labels).any(axis=1)
+        weights = np.ones(len(labels))
+        weights[known], _ = weights_like(labels[known].astype(np.float64), read.astype(np.float64))
+        self.state.metrics.add({"weights_effective": torch.tensor(effective_number(weights) / len(weights))})
+        return weights
 
     @rank_zero_only
     def _measure(self, *, adapt_lambda: bool, two_sample: bool) -> None:

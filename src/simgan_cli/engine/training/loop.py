@@ -98,8 +98,8 @@ class Loop:
         is_new = self.state.step > self.start_step  # a resumed run has measured its first step already
         if not is_new or not len(self.state.held_out) or not self._due(self.config.eval_every, finished=finished):
             return False
-        # Lambda does not depend on where training ends.
-        self.evaluator.evaluate(adapt_lambda=self._due(self.config.eval_every), two_sample=finished)
+        # Lambda and weights do not depend on where training ends.
+        self.evaluator.evaluate(adapt=self._due(self.config.eval_every), two_sample=finished)
         return True
 
     def _log(self) -> None:

@@ -143,6 +143,9 @@ class TrainState:
             for file, tensors in parts.items()
         }
         copies["history"] = gathered.history
+        weights = self.samplers["synthetic"].weights
+        if gan.config.weights == "auto" and weights is not None:
+            copies["weights"] = {"synthetic": torch.from_numpy(weights)}
         state = {
             "schema": "simgan.state/1",
             "step": self.step,
@@ -194,6 +197,8 @@ class TrainState:
             _fill(self.best.refiner, folder / "best.safetensors")
         for name, sampler in self.samplers.items():
             sampler.position = state["positions"][name]
+        if (weights := folder / "weights.safetensors").exists():
+            self.samplers["synthetic"].reweigh(read_tensors(weights)["synthetic"].numpy())
         self.metrics.load_state(mine["metrics"], next(gan.refiner.parameters()).device)
         self.step = state["step"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simgan_cli.gaze.reweighting import effective_number, weights_like
+from simgan_cli.data.reweighting import effective_number, weights_like
 
 
 def at(*places: tuple[int, tuple[float, float]]) -> NDArray[np.float64]:
