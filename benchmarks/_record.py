@@ -1,4 +1,4 @@
-"""Records of measurements: a JSON line each, with the commit, machine and torch that its figures hold for."""
+"""Records of measurements: one JSON line each, with the commit, machine and torch of its figures."""
 
 import json
 import os
@@ -14,7 +14,7 @@ PROVENANCE = re.compile(r"(?P<machine>.+), torch (?P<torch>.+), commit (?P<commi
 
 
 def machine() -> str:
-    """Return what figures hold for: processor, cores, torch and commit."""
+    """Return the conditions of figures: processor, cores, torch and commit."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from tests.helpers import write_images
 from tests.simgan_server import SERVER, SHARED, warm_simgan
 
-# A busy machine is no failure.
+# A busy machine must not fail a test.
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=5000)  # an hour's hunt
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
@@ -21,11 +21,11 @@ CEILING = 3.0  # seconds of a test that is not marked slow
 PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 _quick_test: str | None = None  # the one that runs now
 
-# What a user has set for the program is not what is tested.
+# The user's own settings must not change the tests.
 for name in [name for name in os.environ if name.startswith("SIMGAN_") and name != "SIMGAN_DEVICE"]:
     del os.environ[name]
 
-# Bits are compared, and ranks share a machine: with a GPU too, programs run on the CPU, but for engine/test_gpu.py.
+# Tests compare bits, and ranks share a machine, so programs run on the CPU, except in engine/test_gpu.py.
 os.environ.setdefault("SIMGAN_DEVICE", "cpu")
 
 
@@ -38,7 +38,7 @@ sys.addaudithook(_refuse_processes)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what slow machines need."""
+    """Add the option for slow machines."""
     parser.addoption("--no-ceiling", action="store_true", help="let tests that are not marked slow take their time")
 
 
@@ -51,7 +51,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtestloop() -> Generator[None, object, object]:
-    """Let that server end with the tests, and before what coverage it measured is read."""
+    """End the server before coverage data is combined."""
     with SERVER:
         return (yield)
 

@@ -1,4 +1,4 @@
-"""What several tests share: the program, tiny images, and where real data may lie."""
+"""Helpers of several tests: running the program, tiny images, the folder of real data."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the evaluation images, whose licences forbid copying them, are not beside the checkout"
 )
-# As root nothing is unreadable, so that programs run without root's capabilities.
+# Root can read everything, so programs run without root's capabilities.
 UNPRIVILEGED = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 needs_permissions = pytest.mark.skipif(
     bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root reads everything, and setpriv is not here"
@@ -104,7 +104,7 @@ def torchrun(*arguments: object) -> list[str]:
 
 
 def limit_files(size: int) -> Callable[[], None]:
-    """Return what lets a process write no file of more than `size` bytes: a write beyond fails as on a full disk."""
+    """Return a function that limits files to `size` bytes in a process: larger writes fail as on a full disk."""
     return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
 
 

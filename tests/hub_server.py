@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub: the few routes that pushing and fetching a model take, on this machine."""
+"""A local Hugging Face Hub with the few routes that pushing and fetching a model use."""
 
 import base64
 import hashlib

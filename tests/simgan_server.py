@@ -1,4 +1,4 @@
-"""`simgan` from a process that has imported torch already: real shells run real commands, without seconds of start.
+"""Run `simgan` from a process that has already imported torch, so that real commands start at once.
 
 A server (`python -m tests.simgan_server`) waits on a socket. Small programs called `simgan`, `torchrun` and `python`
 hand it their arguments, folder, environment, limit on files, stdin, stdout and stderr. For each the server forks a

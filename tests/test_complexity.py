@@ -1,4 +1,4 @@
-"""What must not grow does not: operations are counted, not timed.
+"""Costs that must not grow: operations are counted, not timed.
 
 Opened files are counted by Python's own audit events, calls by its profiling hook, operations by torch.
 """
@@ -79,7 +79,7 @@ def image(tmp_path: Path) -> Path:
     return write_images(tmp_path / "one", 1, 1) / "0.png"
 
 
-def test_no_more_images_wait_for_a_slow_disk_than_each_thread_may_be_ahead(tmp_path: Path) -> None:
+def test_the_images_that_wait_for_a_slow_disk_are_bounded(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "images", 60, 1)
     with opened_files() as files, closing(decoded([sorted(folder.iterdir())], Preparation(), 2)) as images:
         next(images)
@@ -100,9 +100,7 @@ def test_each_image_is_opened_once_and_never_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
-def test_an_archive_is_opened_as_often_whatever_it_holds_and_not_at_all_from_the_cache(
-    tmp_path: Path, name: str
-) -> None:
+def test_the_number_of_images_does_not_change_how_often_an_archive_is_opened(tmp_path: Path, name: str) -> None:
     times = []
     for count in (3, 30):
         archive = pack(write_images(tmp_path / str(count), count, 1), tmp_path / f"{count}-{name}")
@@ -115,7 +113,7 @@ def test_an_archive_is_opened_as_often_whatever_it_holds_and_not_at_all_from_the
     assert times == [3, 3]  # to list it, to look at some images, to read it
 
 
-def test_finding_images_takes_one_stat_and_the_same_few_calls_for_each(image: Path, tmp_path: Path) -> None:
+def test_finding_images_takes_one_stat_and_a_constant_number_of_calls_for_each(image: Path, tmp_path: Path) -> None:
     counted = []
     for count in (100, 200, 400):
         folder = tmp_path / str(count)
@@ -177,7 +175,7 @@ def operations_of_a_step(images: int, **settings: Any) -> Operations:
     return operations
 
 
-def test_a_step_is_the_same_operations_and_memory_whatever_the_images_history_and_batch() -> None:
+def test_operations_and_memory_of_a_step_do_not_grow_with_images_history_or_batch() -> None:
     one = operations_of_a_step(40, history_size=8)
     assert one.counts.total() > 100
     assert one.bytes > 0
@@ -197,7 +195,7 @@ def test_a_step_reads_nothing_back_from_the_device() -> None:
     assert waiting.isdisjoint(operations_of_a_step(40, history_size=8).counts)
 
 
-def test_no_gradient_is_made_for_weights_that_do_not_learn() -> None:
+def test_no_gradient_is_computed_for_frozen_weights() -> None:
     gan = state_of(40, history_size=8).gan
     images = torch.rand(4, 1, 12, 14)
     of_refiner, of_discriminator = Operations(), Operations()

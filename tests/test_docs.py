@@ -1,4 +1,4 @@
-"""What README and docs tell people to type works, word for word; what they name exists."""
+"""The commands of README and docs work as printed, and the names in them exist."""
 
 import json
 import os
@@ -38,12 +38,12 @@ class Block:
 
     @property
     def is_marked(self) -> bool:
-        """Whether the page says why nothing runs it."""
+        """Return whether the page gives a reason not to run it."""
         return re.fullmatch("not run: .{10,}|the test command", self.comment) is not None
 
     @property
     def is_included(self) -> bool:
-        """Whether it shows a file of the repository."""
+        """Return whether it includes a file of the repository."""
         return self.text.startswith('--8<-- "')
 
 
@@ -112,7 +112,7 @@ def test_a_page_works_from_top_to_bottom(
 
 
 def anchors_of(page: Path) -> set[str]:
-    """What GitHub calls a page's headings in links; mkdocs has a rule of its own, and looks after it."""
+    """Return GitHub's anchors of a page's headings; mkdocs checks its own."""
     outside_of_blocks = re.sub("^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall("^#+ (.+)$", outside_of_blocks, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -132,7 +132,7 @@ def test_links_in_a_checkout_lead_to_headings(name: str) -> None:
     assert links
 
 
-def test_every_option_that_is_named_exists() -> None:
+def test_every_option_named_in_the_pages_exists() -> None:
     group: Any = typer.main.get_command(app)
     known = {
         name
@@ -152,14 +152,14 @@ def rows_of(page: Path) -> list[list[str]]:
     return [row.split(" | ") for row in re.findall(r"^\| (?!---)(.+) \|$", page.read_text(), re.MULTILINE)]
 
 
-def test_what_the_paper_says_has_a_test() -> None:
+def test_each_row_of_paper_to_code_names_a_test() -> None:
     tests = [row[-1] for row in rows_of(ROOT / "docs" / "paper-to-code.md") if row[-1] != "test"]
     assert len(tests) >= 25
     assert [cell for cell in tests if not re.search("`tests/", cell)] == []
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md", "docs/paper-to-code.md"])
-def test_pages_for_developers_name_what_exists(name: str) -> None:
+def test_names_in_pages_for_developers_exist(name: str) -> None:
     cells = [cell for row in rows_of(ROOT / name) for cell in row if re.search(f"`{FILE}", cell)]
     assert len(cells) >= 10
     assert [cell for cell in cells if not names_are_defined(cell)] == []

@@ -1,4 +1,4 @@
-"""What is taken for the end of memory: messages as PyTorch, oneDNN and Python gave them under limits on memory."""
+"""Recognition of out-of-memory errors, by real messages of PyTorch, oneDNN and Python."""
 
 import pytest
 
@@ -16,10 +16,10 @@ from simgan_cli.errors import is_out_of_memory
         RuntimeError("std::future_error: Broken promise"),
     ],
 )
-def test_the_end_of_memory_is_known_by_its_words(error: Exception) -> None:
+def test_an_out_of_memory_error_is_recognised_by_its_message(error: Exception) -> None:
     assert is_out_of_memory(error)
 
 
-def test_other_errors_are_not_taken_for_it() -> None:
+def test_other_errors_are_not_taken_for_out_of_memory() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"))
     assert not is_out_of_memory(ValueError("memory"))

@@ -82,7 +82,7 @@ def test_the_papers_table(tmp_path: Path) -> None:
 
 def test_own_folders(tmp_path: Path) -> None:
     renders, photos = write_csv(tmp_path / "renders", 6, 1), write_images(tmp_path / "photos", 4, 2, (35, 55))
-    for _ in range(2):  # the second time goes on from what is there
+    for _ in range(2):  # the second call resumes
         run_example("own_folders.sh", renders, photos, tmp_path / "out")
     refined = files_below(tmp_path / "out" / "refined")
     assert set(files_below(renders)) <= set(refined)
@@ -104,8 +104,8 @@ def test_a_learned_psi(tmp_path: Path) -> None:
 def test_a_refiner_in_a_data_pipeline(tmp_path: Path) -> None:
     renders = write_csv(tmp_path / "renders", 9, 1)
     refiner = write_refiner(tmp_path / "refiner")
-    said = run_example("torch_dataset.py", renders, refiner, 2).stdout.splitlines()
-    assert [line.split(":")[0] for line in said] == ["epoch 1", "epoch 2"]
+    printed = run_example("torch_dataset.py", renders, refiner, 2).stdout.splitlines()
+    assert [line.split(":")[0] for line in printed] == ["epoch 1", "epoch 2"]
 
 
 def test_depth_images_of_hands(tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_the_papers_hands(tmp_path: Path) -> None:
 
 def test_the_method_in_plain_pytorch(tmp_path: Path) -> None:
     renders, photos = (write_images(tmp_path / name, 4, seed) for seed, name in enumerate(("renders", "photos")))
-    said = run_example("plain_simgan.py", renders, photos, tmp_path / "sheet.png", 2).stdout.splitlines()
-    assert [line.split()[0] for line in said] == ["0", "1"]
+    printed = run_example("plain_simgan.py", renders, photos, tmp_path / "sheet.png", 2).stdout.splitlines()
+    assert [line.split()[0] for line in printed] == ["0", "1"]
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (8 * 55, 2 * 35)
 
@@ -208,8 +208,8 @@ def test_a_slurm_array_refines_in_parts(tmp_path: Path) -> None:
     assert set(files_below(renders)) <= set(files_below(out))
 
 
-def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> None:
-    """The script gets SIGUSR1 as from SLURM; `scontrol`, which only a cluster has, notes what it is asked for."""
+def test_a_slurm_array_trains_and_is_requeued(tmp_path: Path) -> None:
+    """The script gets SIGUSR1 as from SLURM; a local `scontrol` records its arguments."""
     renders, photos = write_images(tmp_path / "renders", 6, 1), write_images(tmp_path / "photos", 4, 2)
     bin_folder = write_programs(tmp_path / "bin", scontrol='echo "$@" >> asked')
     task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "17", "SLURM_JOB_ID": "19"}
@@ -235,7 +235,7 @@ def test_a_slurm_array_trains_and_is_put_back_into_the_queue(tmp_path: Path) -> 
     assert json.loads((run / "config.json").read_text())["settings"]["lambda"] == 3
 
 
-def test_a_tracker_gets_every_line_and_sheet_of_a_training_that_runs_meanwhile(
+def test_a_tracker_gets_every_line_and_sheet_of_a_running_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
@@ -267,7 +267,7 @@ def test_a_tracker_gets_every_line_and_sheet_of_a_training_that_runs_meanwhile(
 
 
 def test_torchrun(tmp_path: Path) -> None:
-    """The script tells how the training ended, which torchrun does not."""
+    """The script reports how the training ended, which torchrun does not."""
     skip_without_ranks()
     domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
     result = run_example("torchrun.sh", 2, *domains, tmp_path / "run", "--quiet")
@@ -276,7 +276,7 @@ def test_torchrun(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "refiner" / "model.safetensors").exists()
 
 
-def test_a_training_on_several_machines_is_put_back_into_the_queue(tmp_path: Path) -> None:
+def test_a_training_on_several_machines_is_requeued(tmp_path: Path) -> None:
     """A cluster of this machine: `srun` starts what it is given, and `scancel` reaches it."""
     domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
     bin_folder = write_programs(
@@ -345,9 +345,9 @@ def test_an_image_folder_with_metadata(tmp_path: Path) -> None:
     }
     data = write_layout(tmp_path / "data", others, *pictures)
     refiner = write_refiner(tmp_path / "refiner", channels=3)
-    said = run_example("imagefolder.sh", data, refiner, tmp_path / "out").stdout
+    printed = run_example("imagefolder.sh", data, refiner, tmp_path / "out").stdout
     assert changed_and_carried(data, tmp_path / "out") == (set(pictures), set(others))
-    assert f"load_dataset('imagefolder', data_dir='{tmp_path / 'out'}')" in said
+    assert f"load_dataset('imagefolder', data_dir='{tmp_path / 'out'}')" in printed
 
 
 def test_detection_data_of_coco(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, also after a kill."""
+"""Files appear complete or not at all, also after a kill."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ files.copy_atomic(Path(sys.argv[1]), Path(sys.argv[2]))
 
 @pytest.mark.slow
 @needs_permissions
-def test_what_a_kill_left_of_a_read_only_copy_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_a_copy_replaces_the_read_only_leftover_of_a_killed_one(tmp_path: Path) -> None:
     source, copy = tmp_path / "labels.csv", tmp_path / "copy.csv"
     source.write_text("true")
     source.chmod(0o444)
@@ -61,7 +61,7 @@ def test_a_group_that_fails_leaves_the_earlier_files(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
 
 
-def test_groups_with_the_same_files_in_opposite_order_both_end(tmp_path: Path) -> None:
+def test_groups_that_lock_files_in_opposite_order_do_not_deadlock(tmp_path: Path) -> None:
     paths, both = [tmp_path / "a", tmp_path / "b"], threading.Barrier(2, timeout=10)
 
     def write_all(order: int) -> None:
@@ -93,7 +93,7 @@ with files.atomic_directory(Path(sys.argv[1])) as building:
 
 
 @pytest.mark.slow
-def test_a_folder_that_a_kill_kept_from_its_place_takes_it(tmp_path: Path) -> None:
+def test_an_interrupted_replacement_of_a_folder_is_finished(tmp_path: Path) -> None:
     folder = tmp_path / "entry"
     with atomic_directory(folder) as building:
         (building / "a").write_text("old")
@@ -104,9 +104,7 @@ def test_a_folder_that_a_kill_kept_from_its_place_takes_it(tmp_path: Path) -> No
     assert ((folder / "a").read_text(), [path.name for path in tmp_path.iterdir()]) == ("new", ["entry"])
 
 
-def test_a_file_system_without_locks_is_written_to_without_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_written_on_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(descriptor: int, operation: int) -> None:  # as of a mount of a cluster's file system without locks
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
@@ -117,6 +115,6 @@ def test_a_file_system_without_locks_is_written_to_without_them(
         pass
 
 
-def test_a_name_that_is_no_text_can_be_written_of(tmp_path: Path) -> None:
+def test_text_with_a_file_name_that_is_not_utf_8_can_be_written(tmp_path: Path) -> None:
     write_atomic(tmp_path / "predictions.csv", os.fsdecode(b"\xff.png"))
     assert (tmp_path / "predictions.csv").read_text() == r"\udcff.png"

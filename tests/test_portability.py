@@ -1,4 +1,4 @@
-"""What differs between systems, each part by itself."""
+"""Parts of the program that differ between operating systems."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from simgan_cli.portability import peak_memory_bytes, read_at, stop_signals
 
 
 @pytest.mark.parametrize("has_pread", [True, False])
-def test_threads_read_a_file_at_their_own_places(
+def test_threads_read_a_file_at_their_own_offsets(
     has_pread: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not has_pread:
@@ -81,7 +81,7 @@ def test_images_in_folders_have_the_same_names_on_windows() -> None:
 
 
 @pytest.mark.parametrize("hangup", [signal.SIG_DFL, signal.SIG_IGN])
-def test_a_closed_terminal_stops_a_job_unless_nohup_put_it_off(hangup: signal.Handlers) -> None:
+def test_a_closed_terminal_stops_a_job_unless_nohup_runs_it(hangup: signal.Handlers) -> None:
     before = signal.signal(signal.SIGHUP, hangup)
     try:
         assert {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1} <= set(stop_signals())
@@ -90,7 +90,7 @@ def test_a_closed_terminal_stops_a_job_unless_nohup_put_it_off(hangup: signal.Ha
         signal.signal(signal.SIGHUP, before)
 
 
-def test_peak_memory_is_at_least_what_the_process_has_now() -> None:
+def test_peak_memory_is_at_least_the_current_memory() -> None:
     peak = peak_memory_bytes()
     assert peak is not None
     assert int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") <= peak * 1.01

@@ -1,4 +1,4 @@
-"""What installs, checks and releases the project agrees with pyproject.toml and with itself."""
+"""The files that install, check and release the project agree with pyproject.toml and each other."""
 
 import re
 import runpy
@@ -40,13 +40,13 @@ def test_everything_but_pytorch_is_locked() -> None:
 @pytest.mark.slow
 def test_the_oldest_versions_are_the_lower_bounds_of_what_users_install() -> None:
     result = subprocess.run([sys.executable, ROOT / "scripts" / "oldest"], capture_output=True, text=True, check=True)
-    found = pins(result.stdout)
-    assert {line.split(">=")[0] for line in PROJECT["dependencies"]} <= found.keys()
-    assert {"scipy", "h5py", "matplotlib", "tensorboard"} <= found.keys()
-    assert all(LISTED[name] == version for name, version in found.items())
+    pinned = pins(result.stdout)
+    assert {line.split(">=")[0] for line in PROJECT["dependencies"]} <= pinned.keys()
+    assert {"scipy", "h5py", "matplotlib", "tensorboard"} <= pinned.keys()
+    assert all(LISTED[name] == version for name, version in pinned.items())
 
 
-def test_a_release_has_addresses_and_links_that_work_anywhere() -> None:
+def test_a_release_has_absolute_links() -> None:
     metadata_of = runpy.run_path(str(ROOT / "hatch_build.py"))["metadata_of"]
     readme = (
         "![a picture, of eyes](docs/a.png) [page](docs/p.md#part) [two](a.md), [three](b.md)\n"
@@ -66,7 +66,7 @@ def test_a_release_has_addresses_and_links_that_work_anywhere() -> None:
     assert metadata_of(readme, {}) == {"readme": {"content-type": "text/markdown", "text": readme}, "urls": {}}
 
 
-def test_all_that_a_source_distribution_should_hold_exists() -> None:
+def test_the_files_of_the_source_distribution_exist() -> None:
     included = SETTINGS["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     assert [name for name in included if not (ROOT / name).exists()] == []
 
@@ -118,7 +118,7 @@ def test_sentences_are_counted_outside_tables_code_and_formulas() -> None:
     assert PROSE["sentences_of"](page) == ["One two three.", "Five Code eight, 0.9 nine!", "Ten: eleven", "twelve"]
 
 
-def test_a_page_of_long_sentences_lines_and_many_lines_is_refused() -> None:
+def test_a_page_with_long_sentences_long_lines_or_too_many_lines_is_refused() -> None:
     text = "word " * 45 + "end.\n" + "| " + "x" * 300 + " |\n" + "\n" * 120
     faults = list(PROSE["faults_of"]("README.md", text, 46.0, PROSE["sentences_of"](text)))
     assert [re.sub(r":.*", "", fault) for fault in faults] == [

@@ -1,4 +1,4 @@
-"""The site of the documentation: it builds without a warning, is whole, and takes nothing from elsewhere."""
+"""The documentation site builds without a warning, is complete, and loads nothing from other sites."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
-    for page in pages:  # links that a reader may follow are none of it
+    for page in pages:  # links to follow are allowed
         tags = re.findall(r"<(?:script|img|iframe|source|video|link)\b[^>]*>", page.read_text())
         loaded = [tag for tag in tags if not re.search(r"\brel=.?(canonical|next|prev)\b", tag)]
         assert loaded
@@ -46,7 +46,7 @@ def test_every_command_has_a_page_with_every_option(site: Path) -> None:
             assert all(option in page for option in parameter.opts if option.startswith("--")), name
 
 
-def test_tables_of_the_code_are_whole(site: Path) -> None:
+def test_tables_of_the_code_are_complete(site: Path) -> None:
     tables = {"metrics": METRICS, "health": [rule.name for rule in RULES], "exit-codes": map(str, EXIT_CODES)}
     for name, entries in tables.items():
         page = (site / "reference" / f"{name}.html").read_text()

@@ -1,4 +1,4 @@
-"""Runs command lines of `simgan` without what Windows lacks, since no machine with Windows may be at hand.
+"""Run command lines of `simgan` without the POSIX features that Windows lacks.
 
     python tests/without_posix.py "train --synthetic renders --real photos" "status run --json"
 
@@ -43,7 +43,7 @@ def main(lines: list[str]) -> None:
 
 
 def take_away() -> None:
-    """Turn this process into one that is much as on Windows."""
+    """Remove the features of this process that Windows lacks."""
     platform.uname()  # which remembers what it asks the system
     sys.modules |= dict.fromkeys(MODULES)  # type: ignore[arg-type]  # None: importing it fails
     for name in CALLS:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.efficacy.ablations --data DATA --work WORK --job camera --seed 0 1 2
 
-Options are those of efficacy.py, which does the work; each row but `paper` differs from the default in one setting.
+The options are those of efficacy.py, which does the work. Each row except `paper` differs from the default in one
+setting.
 The paper (Shrivastava et al., CVPR 2017) has one such number: 7.8 degrees with history and 12.2 without.
 """
 

@@ -1,11 +1,11 @@
-"""How far apart the demonstration's domains are, and whether it is their looks that part them.
+"""The gap between the demonstration's domains, split into looks and shapes.
 
 python -m benchmarks.efficacy.demo_gap FOLDER [--seed S] [any option of simgan eval-gaze, such as --seeds 3]
 
-A gaze estimator is trained on FOLDER/data/synthetic and one on labelled camera images (oracle). Both are tested on
-camera/test; the first also on synthetic eyes it has not seen (held out), and on clean renders of the very eyes of
-camera/test, gaze and shapes alike (control): what the control costs over held-out eyes is due to gaze and shapes, and
-what camera/test costs over the control to looks.
+A gaze estimator is trained on FOLDER/data/synthetic, and one on labelled camera images (oracle). Both are tested on
+camera/test. The first is also tested on new synthetic eyes (held out), and on clean renders of the eyes of camera/test
+(control). The error of the control above held-out eyes is due to gaze and shapes; the error of camera/test above the
+control is due to looks.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def clean(eyes: Eyes, seed: int) -> Eyes:
-    """Return eyes of the same gaze and shapes with a renderer's looks."""
+    """Return eyes with the same gaze and shapes, and a renderer's look."""
     shapes = eyes.parameters.keys() - CLEAN_LOOK.keys()
     same = {name: getattr(eyes, name).ravel() for name in shapes}
     return Eyes.draw(np.random.default_rng([seed, 4]), len(eyes), {**FACE, **CLEAN_LOOK}, **same)
@@ -71,18 +71,18 @@ def write_clean(folder: Path, eyes: Eyes) -> None:
 
 
 def simgan(*arguments: object) -> None:
-    """Run the program, or end with what it said."""
+    """Run the program; if it fails, exit with its output."""
     subprocess.run([sys.executable, "-m", "simgan_cli", *map(str, arguments)], check=True, stdout=sys.stderr)
 
 
 def seeds_of(folder: Path) -> range:
-    """Return the seeds of an evaluation; an earlier one may have left estimators of others beside them."""
+    """Return the seeds of an evaluation; estimators of other seeds may lie beside its own."""
     settings = json.loads((folder / "results.json").read_text())["settings"]
     return range(settings["seed"], settings["seed"] + settings["seeds"])
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of an evaluation, but for the constant guess."""
+    """Return the rows of an evaluation, without the constant guess."""
     rows = json.loads((folder / "results.json").read_text())["rows"]
     return [row for row in rows if row["estimator"] != "mean"]
 

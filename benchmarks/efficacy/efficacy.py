@@ -1,15 +1,15 @@
-"""Does refining help? Train refiners, train the same estimator on what they make, and test it on the target.
+"""Does refining help? Train refiners, train the same estimator on refined images, and test it on the target.
 
     python -m benchmarks.efficacy.efficacy --data DATA --work WORK --job camera --recipe default --recipe lambda=1
 
-Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings. What has a line is not done again, so
-that an interrupted command resumes. Several commands may share a WORK if their seeds, jobs or recipes differ. With
-`--train-only` they end before any label is read; WORK/runs can then go to another machine, for the command without it.
+Each job, recipe and seed becomes a line of WORK/results.jsonl with all settings. An interrupted command skips existing
+lines when it is rerun. Several commands may share a WORK if their seeds, jobs or recipes differ. `--train-only` ends
+before any label is read; WORK/runs can then move to another machine for the same command without it.
 
 A recipe is `default`, `paper`, or settings of `simgan train` such as `lambda=1,psi=blur,noise=false`; `variant=NAME`
-among them trains with one of variants.py. No recipe, step or checkpoint sees a label of the target: `train_refiner`
-starts `simgan train` as a process that gets two folders of images, and only after it has ended does `Downstream` open
-labels, for the oracle and the test.
+among them trains with one of variants.py. No recipe, step or checkpoint uses a label of the target: `train_refiner`
+starts `simgan train` as a process with two folders of images. Only after it has ended, `Downstream` opens labels, for
+the oracle and the test.
 """
 
 import argparse
@@ -59,7 +59,7 @@ RESAMPLES = 2000
 TEST_PERSONS = {"7", "8", "9"}  # of eyes9x15; the others are the unlabelled target
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
 Errors = NDArray[np.float64]  # of each test image
-Kept = dict[str, Path]  # what an estimator was trained on, and the file of its errors below WORK
+Kept = dict[str, Path]  # training set of an estimator, and the file of its errors below WORK
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _write_images(folder: Path, labels: Path, eyes: LabelledImages) -> None:
 
 
 def program_and_flags(recipe: str) -> tuple[list[str], list[str]]:
-    """Return what a recipe stands for: `simgan` or a variant of it, and flags of its `train`."""
+    """Return the program of a recipe, `simgan` or a variant, and its flags of `train`."""
     program, flags = [SIMGAN], list[str]()
     if recipe == "paper":
         recipe = "recipe=paper"
@@ -136,7 +136,7 @@ def program_and_flags(recipe: str) -> tuple[list[str], list[str]]:
 
 
 def train_refiner(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) -> dict[str, Any]:
-    """Train in a process of its own that knows two folders of images and nothing else; return its JSON document."""
+    """Train in a process that gets two folders of images and nothing else; return its JSON document."""
     program, flags = program_and_flags(recipe)
     command = [*program, "train", "--synthetic", str(job.synthetic), "--real", str(job.real), "--out", str(run)]
     command += [
@@ -195,7 +195,7 @@ class Downstream:
         return read_unlabelled(self.job.real, self.synthetic.size, LabelFormat(self.synthetic.target))[0]
 
     def made(self, name: BaselineName, seed: int) -> LabelledImages:
-        """Return the renders as a baseline makes them."""
+        """Return the renders, changed by a baseline."""
         return make_baseline(name, self.synthetic, self.photographs, seed)
 
     def rows(self, run: Path, seed: int, chosen: Collection[str]) -> Kept:
@@ -237,7 +237,7 @@ class Downstream:
 
 
 def _with_labels(job: Job, folder: Path) -> Path:
-    """Put links to the target's images and their labels into one folder, as readers expect them."""
+    """Link the target's images and labels into one folder, as readers expect."""
     if not folder.is_dir():
         assert job.real_labels is not None
         with atomic_directory(folder) as building:
@@ -248,7 +248,7 @@ def _with_labels(job: Job, folder: Path) -> Path:
 
 
 def together(sets: Sequence[LabelledImages]) -> LabelledImages:
-    """Return several sets as one; all of them have weights, or none has."""
+    """Return several sets as one; all or none have weights."""
     weights = [images.weights for images in sets if images.weights is not None]
     return replace(
         sets[0],
@@ -269,12 +269,12 @@ def augmented_copies(images: LabelledImages, seed: int) -> LabelledImages:
 
 
 def closure(synthetic: Errors, refined: Errors, oracle: Errors) -> float:
-    """Return the share of the gap that refining closes, of errors of one seed."""
+    """Return the share of the gap that refining closes, from the errors of one seed."""
     return float(gap_share(synthetic.mean(), refined.mean(), oracle.mean()))
 
 
 def closure_interval(synthetic: Errors, refined: Errors, oracle: Errors, persons: Sequence[str] | None) -> list[float]:
-    """Return the 95% interval of the mean over seeds of `closure`, of errors seeds x images of these persons."""
+    """Return the 95% interval of the mean over seeds of `closure`; errors are seeds x images of these persons."""
     return interval_of(gap_share, [synthetic, refined, oracle], persons, RESAMPLES)
 
 
@@ -284,7 +284,7 @@ def run_of(work: Path, job: str, recipe: str, seed: int) -> Path:
 
 
 def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Do one job with one recipe and seed; return its line of results."""
+    """Run one job with one recipe and seed; return its line of results."""
     run = run_of(options.work, job.name, recipe, seed)
     training = trained(job, recipe, seed, run, options.train)
     line = {"job": job.name, "recipe": recipe, "seed": seed, "conditions": conditions(options), **training}
@@ -305,13 +305,13 @@ def measure(job: Job, recipe: str, seed: int, options: argparse.Namespace) -> di
 
 
 def trained(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) -> dict[str, Any]:
-    """Return what is to be told of a training, from the record beside its run where it has ended, here or elsewhere."""
+    """Return the facts of a training; a finished one has them in the record beside its run."""
     record, attempts = (run.with_name(f"{run.name}.{suffix}") for suffix in ("json", "minutes"))
     if not record.exists():
         started, cpu = time.monotonic(), cpu_of_children()
         try:
             document = train_refiner(job, recipe, seed, run, common)
-        finally:  # an attempt that is interrupted costs as much
+        finally:  # interrupted attempts count, too
             attempts.parent.mkdir(parents=True, exist_ok=True)
             with attempts.open("a") as file:
                 file.write(f"{(cpu_of_children() - cpu) / 60}\n")
@@ -331,7 +331,7 @@ def trained(job: Job, recipe: str, seed: int, run: Path, common: Sequence[str]) 
 
 
 def hindsight(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iterator[str]:
-    """Yield a table of what training saw of each kept checkpoint that it measured, and the error that it leads to."""
+    """Yield a table of the measurements of each kept checkpoint, and of the error after training on its images."""
     yield "| job | recipe | seed | step | patch distance | drift px | error | |\n|---|---|---:|---:|---:|---:|---:|---|"
     for line in lines:
         if "errors" in line and line["job"] in options.job and line["seed"] in options.seed:
@@ -351,7 +351,7 @@ def hindsight(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> I
 def errors_at(
     line: dict[str, Any], run: RunFolder, steps: Collection[int], options: argparse.Namespace
 ) -> dict[int, float]:
-    """Return the error by the refiner of each of `steps` whose checkpoint was kept, and by the exported one."""
+    """Return the errors with the refiner of each of `steps` whose checkpoint was kept, and with the exported one."""
     downstream = downstream_of(job_of(line["job"], options.data, options.work), options)
     kept = [step for step in map(step_of, run.existing_checkpoints()) if step in steps]
     errors = {step: downstream.refined_at(run.root, step, line["seed"]) for step in kept}
@@ -360,7 +360,7 @@ def errors_at(
 
 
 def precision_of(options: argparse.Namespace) -> Literal["fp32", "bf16"]:
-    """Return what estimators are trained in."""
+    """Return the precision of the estimators' training."""
     return resolve_precision(options.precision, resolve_device("auto"))
 
 
@@ -371,13 +371,13 @@ def downstream_of(job: Job, options: argparse.Namespace) -> Downstream:
 
 
 def cpu_of_children() -> float:
-    """Return the seconds of cores that our ended processes have used: a budget that a busy machine hardly changes."""
+    """Return the CPU seconds of our ended processes, a cost that a busy machine hardly changes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def conditions(options: argparse.Namespace) -> list[str]:
-    """Return what all lines of a job must share to stand in one table."""
+    """Return the conditions that all lines of a job in one table must share."""
     return [options.estimator, str(options.train_steps), precision_of(options), *options.train]
 
 
@@ -392,7 +392,7 @@ def check_conditions(lines: Sequence[dict[str, Any]], options: argparse.Namespac
 
 
 def drawn(job: Job, runs: dict[str, Path], title: str) -> bytes:
-    """Return a PNG of a few renders of a job, of what each run's refiner makes of them, and of target images."""
+    """Return a PNG of a few renders of a job, refined by each run, and of target images."""
     renders, photos = (_a_few(folder) for folder in (job.synthetic, job.real))
     columns, device = {"synthetic": renders}, resolve_device("auto")
     for name, run in runs.items():
@@ -435,7 +435,7 @@ def record(lines: Sequence[dict[str, Any]], options: argparse.Namespace) -> None
 
 
 def _rounded(value: Any) -> Any:
-    """Return a record's value with numbers of four decimals and nothing that is unknown."""
+    """Return a record's value with four decimals and without unknown values."""
     if isinstance(value, dict):
         return {key: _rounded(each) for key, each in value.items() if each is not None}
     if isinstance(value, list):
@@ -488,7 +488,7 @@ def _rows_of(lines: Sequence[dict[str, Any]], work: Path) -> Iterator[str]:
 
 
 def _interval(work: Path, lines: Sequence[dict[str, Any]], name: str) -> list[float]:
-    """Return the 95% interval of a row's share of the gap, of the errors that `Downstream` kept."""
+    """Return the 95% interval of a row's share of the gap, from the errors that `Downstream` kept."""
     synthetic, row, oracle = (_kept(work, lines, each) for each in ("synthetic", name, "oracle"))
     return closure_interval(synthetic, row, oracle, lines[0]["persons"])
 
@@ -499,7 +499,7 @@ def _kept(work: Path, lines: Sequence[dict[str, Any]], name: str) -> Errors:
 
 
 def parser_of(description: str | None, seeds: list[int], train_steps: int) -> argparse.ArgumentParser:
-    """Return a parser of what this command and limits.py share; `seeds` and `train_steps` are defaults."""
+    """Return a parser of the options of this command and limits.py; `seeds` and `train_steps` are defaults."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with camera/, pupils/, eyes/, eyes9x15/")
     parser.add_argument("--work", type=Path, required=True, help="folder for runs, errors and results.jsonl")
@@ -521,18 +521,22 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what has no line yet, then print the table."""
+    """Run everything without a line, then print the table."""
     parser = parser_of(__doc__, [0, 1, 2, 3, 4], 2000)
     parser.add_argument("--job", nargs="+", choices=get_args(JobName), default=["camera", "pupils"])
     parser.add_argument("--recipe", action="append", help="default, paper, or KEY=VALUE,... of simgan train")
     parser.add_argument("--row", nargs="+", choices=ROWS, default=ROWS, help="only these")
     parser.add_argument("--hindsight", action="store_true", help="also estimators and rows for measured checkpoints")
-    parser.add_argument("--train-only", action="store_true", help="leave estimators to the same command without")
-    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument(
+        "--train-only", action="store_true", help="train no estimators; run the command without it later"
+    )
+    parser.add_argument("--table", action="store_true", help="only print the table of existing lines")
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="add the lines of WORK, with no paths, to this file"
     )
-    parser.add_argument("--sheet", type=Path, help="only draw what recipes of the first job and seed make of renders")
+    parser.add_argument(
+        "--sheet", type=Path, help="only draw renders refined by the recipes, for the first job and seed"
+    )
     options = parser.parse_args(arguments)
     prepare(options)
     results = options.work / "results.jsonl"

@@ -1,14 +1,17 @@
-"""What keeps a gaze estimator that is trained on renders from doing better: looks, labels, images, the estimator.
+"""The limits of a gaze estimator trained on renders: looks, labels, number of images, or the estimator itself.
 
     python -m benchmarks.efficacy.limits --data DATA --work WORK --job camera --seed 0 1 --train-steps 1000
 
-This looks at labels of the target on purpose, to explain results: nothing here chooses a recipe, step or checkpoint.
-One estimator (`--estimator`) is trained on each of the sets that `Sets.makers` names, all of them or those of `--row`:
-raw renders, fewer, augmented by hand (`efficacy.augment`), refined once or several times in other ways; the same drawn
-again so that their gaze is distributed as the target's, or weighted so by predictions, which needs no label
-(`simgan eval-gaze --reweight-to`); fewer and fewer labelled target images. Rows of refined renders train the default
-recipe, or take the refiner that efficacy.py left in WORK, or that of a `--run` made elsewhere. A second table has the
-shares that rows close of the gap between raw renders and all labelled target images, where both are among them.
+This uses labels of the target on purpose, to explain results; nothing here chooses a recipe, step or checkpoint. One
+estimator (`--estimator`) is trained on each set of `Sets.makers`, or on those of `--row`:
+
+- raw renders, fewer renders, renders augmented by hand, and renders refined once or in several ways
+- renders drawn again so that their gaze is distributed as in the target, or weighted so by predictions, which needs no
+  label (`simgan eval-gaze --reweight-to`)
+- fewer and fewer labelled target images
+
+Refined rows use the `--run`, the refiner of efficacy.py in WORK, or a new one by the default recipe. A second table has
+the share that each row closes of the gap between raw renders and all labelled target images, if both are rows.
 """
 
 import hashlib
@@ -41,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = efficacy.parser_of(__doc__, [0, 1], 1000)
     parser.add_argument("--job", choices=["camera", "pupils", "demo", "eyes9x15"], default="camera")
     parser.add_argument("--row", nargs="+", help="only these, by their names in the table")
-    parser.add_argument("--beyond", default=RAW, help="row whose share of the gap is taken off that of the others")
-    parser.add_argument("--run", type=Path, help="a finished run on the job's images, to be used and not trained")
+    parser.add_argument("--beyond", default=RAW, help="row whose share of the gap is subtracted from the others")
+    parser.add_argument("--run", type=Path, help="a finished run on the job's images, used instead of a new one")
     options = parser.parse_args(arguments)
     if options.run and options.train:
         parser.error("--run: nothing is trained, so that flags after -- say nothing")
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def shares(errors: dict[str, efficacy.Errors], beyond: str, persons: Sequence[str] | None) -> Iterator[str]:
-    """Yield a table of the shares of the gap that rows close beyond one of them, of errors seeds x images."""
+    """Yield a table of the shares of the gap that rows close beyond one of them; errors are seeds x images."""
     yield f"| trained on | share of the gap beyond {beyond} (95%) | by seed |\n|---|---|---|"
     start = errors[beyond]
     end = start - errors[RAW] + errors[LABELLED]  # as far off as the gap is wide
@@ -84,7 +87,7 @@ def shares(errors: dict[str, efficacy.Errors], beyond: str, persons: Sequence[st
 
 
 def kept_as(row: str, flags: Sequence[str], run: Path | None) -> str:
-    """Return the name of a row's errors: those by refiners hold for one `run`, or set of `flags` of their training."""
+    """Return the name of a row's errors; with a refiner it depends on the `run`, or on the `flags` of its training."""
     if "refined" not in row:
         return f"limits, {row}"
     of = "\0".join([open_model(run).sha256, str(run.resolve())] if run else flags)
@@ -96,8 +99,8 @@ def last_steps(run: Path) -> list[int]:
     steps = [step_of(path) for path in RunFolder(run).existing_checkpoints()]
     if len(steps) < LOOKS:
         raise SystemExit(
-            f"{run}: keeps {len(steps)} checkpoints where {LOOKS} are wanted; take another --work, and end the command "
-            "with -- --keep 0 --save-every N"
+            f"{run}: found {len(steps)} checkpoints, wanted {LOOKS}; take another --work, and end the command with "
+            "-- --keep 0 --save-every N"
         )
     return steps[-LOOKS:]
 
@@ -112,14 +115,14 @@ class Sets:
         self.renders, self.target = downstream.synthetic, downstream.oracle
         rng = np.random.default_rng([seed, 7])
         weights, _ = weights_like(self.renders.targets, self.target.targets)
-        self.alike = self.renders.part(  # as many, drawn so that their labels are distributed as the target's
+        self.alike = self.renders.part(  # as many images, with the target's label distribution
             rng.choice(len(self.renders), len(self.renders), p=weights / weights.sum())
         )
         self.order = rng.permutation(len(self.target))
         self.order_of_renders = rng.permutation(len(self.renders))
 
     def makers(self) -> dict[str, Callable[[], LabelledImages]]:
-        """Return what makes each set, by its name in the table."""
+        """Return the function that makes each set, by its name in the table."""
         alike, reweighted = "renders, labels as in the target", "renders, refined, reweighted"
         fewer = {count: self.order_of_renders[:count] for count in FEWER}
         return {
@@ -151,7 +154,7 @@ class Sets:
 
     @cached_property
     def run(self) -> Path:
-        """The run that was given, or the default recipe's on the renders; that of efficacy.py where it is there."""
+        """The given run, or the default recipe's on the renders, which efficacy.py may have trained."""
         if self.given:
             return self.given
         job = self.downstream.job
@@ -161,7 +164,7 @@ class Sets:
 
     @cached_property
     def refined(self) -> LabelledImages:
-        """The renders as the default recipe makes them."""
+        """The renders, refined by the default recipe."""
         return self._refined_by(open_model(self.run), self.renders)
 
     def _part_refined(self, chosen: NDArray[np.int64]) -> LabelledImages:
@@ -176,7 +179,7 @@ class Sets:
         return efficacy.together(looks)
 
     def _at_random_strength(self) -> LabelledImages:
-        """Each render somewhere between itself and what the refiner makes of it, as if by its own `--strength`."""
+        """Return each render mixed with its refined image at random, as if by its own `--strength`."""
         raw, refined = (images.pixels.astype(np.float32) for images in (self.renders, self.refined))
         strength = np.random.default_rng([self.seed, 2]).random((len(raw), 1, 1), np.float32)
         return replace(self.renders, pixels=np.rint(raw + strength * (refined - raw)).astype(np.uint8))
@@ -187,7 +190,7 @@ class Sets:
         return self._reweighted(self.refined)
 
     def _reweighted(self, images: LabelledImages) -> LabelledImages:
-        """The images with weights that need no label of the target, as `simgan eval-gaze --reweight-to` gives them."""
+        """Return the images with the weights of `simgan eval-gaze --reweight-to`, which need no label of the target."""
         downstream = self.downstream
         device, schedule = downstream.device, downstream.schedule
         network = fit(downstream.architecture, images, self.seed, schedule, device)
@@ -196,12 +199,12 @@ class Sets:
 
     @cached_property
     def alike_refined(self) -> LabelledImages:
-        """The renders drawn again, as a refiner makes them that has seen no others, or as the given run does."""
+        """The renders drawn again, refined by the given run or by a refiner trained on them alone."""
         return self._refined_by(open_model(self.alike_run), self.alike)
 
     @cached_property
     def alike_run(self) -> Path:
-        """The run that was given, or the default recipe's on the renders drawn again."""
+        """The given run, or the default recipe's on the renders drawn again."""
         if self.given:
             return self.given
         work, job = self.downstream.work, self.downstream.job

@@ -1,4 +1,4 @@
-"""What the product leaves out: `simgan` with another adversarial loss, another way to hold the discriminator, or
+"""Variants that the product leaves out: another adversarial loss, another regularization of the discriminator, or
 another share of history in its mini-batches.
 
     python -m benchmarks.efficacy.variants hinge train --synthetic DIR --real DIR --out RUN
@@ -28,13 +28,13 @@ from simgan_cli.engine.training import build
 
 Loss = Callable[[Tensor], Tensor]
 R1_WEIGHT = 1.0  # gamma
-SMOOTH = 0.9  # what real images are to D
-GRAIN = 0.1  # deviation of the noise that D sees, of pixels in [-1, 1]
+SMOOTH = 0.9  # D's target for real images
+GRAIN = 0.1  # standard deviation of the noise on D's input, for pixels in [-1, 1]
 
 
 @contextmanager
 def losses(if_refined: Loss, if_real: Loss) -> Iterator[None]:
-    """Have `algorithm` take these for its two losses."""
+    """Replace the two losses of `algorithm` within the block."""
     with patch.object(algorithm, "loss_if_refined", if_refined), patch.object(algorithm, "loss_if_real", if_real):
         yield
 
@@ -98,7 +98,7 @@ def penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 
 
 class SeenThrough(SimGAN):
-    """D sees every image, refined or real, through `seen`, at both kinds of step; chance begins anew at each step."""
+    """D gets every image, refined or real, through `seen`, at both kinds of step; chance restarts at each step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,12 +107,12 @@ class SeenThrough(SimGAN):
         self._discriminator = lambda images: discriminator(self.seen(images))
 
     def restart_noise(self, step: int = 0) -> None:
-        """Begin the random stream of `step`, too, so that a training follows from its seed and may be resumed."""
+        """Restart the random stream of `step`, too, so that a training follows from its seed and can be resumed."""
         super().restart_noise(step)
         self.chance.manual_seed(int(np.random.SeedSequence([self.config.seed, step]).generate_state(1)[0]))
 
     def seen(self, images: Tensor) -> Tensor:
-        """Return N x C x H x W images as D sees them."""
+        """Return N x C x H x W images as the input of D."""
         raise NotImplementedError
 
 
@@ -152,7 +152,7 @@ class SpectralNorm(SimGAN):
         super().__post_init__()
 
     def advance(self, *arguments: Any) -> algorithm.Measures:
-        """Step; only then, and not where somebody looks on, do passes through D improve its estimate of the norms."""
+        """Step; passes through D improve its estimate of the norms in steps alone, not in measurements."""
         self.discriminator.train()
         measures = super().advance(*arguments)
         self.discriminator.eval()
@@ -160,7 +160,7 @@ class SpectralNorm(SimGAN):
 
 
 class HalfSizeToo(SimGAN):
-    """D also judges the picture at half its size, by weights of its own: side light is wider than a patch."""
+    """D also judges the image at half its size, by weights of its own, since side light is wider than a patch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,7 +175,7 @@ class HalfSizeToo(SimGAN):
 
         def both(images: Tensor) -> Tensor:
             logits = full(images)
-            small = F.interpolate(half(F.avg_pool2d(images, 2)), logits.shape[2:])  # both count alike
+            small = F.interpolate(half(F.avg_pool2d(images, 2)), logits.shape[2:])  # both have the same weight
             return torch.cat([logits, small], dim=2)
 
         self._discriminator = both
@@ -200,7 +200,7 @@ class HistoryQuarter(HistoryShare):
 
 
 class HistoryThreeQuarters(HistoryShare):
-    """Three quarters of history; as few as are refined anew go into it."""
+    """Three quarters of history; the refined quarter replaces images of it."""
 
     share = 3 / 4
 

@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: options, clocks, and a Markdown table under a line that names the machine."""
+"""Helpers of the speed benchmarks: options, clocks, and a Markdown table under a line that names the machine."""
 
 import argparse
 import statistics
@@ -15,7 +15,7 @@ import torch
 from benchmarks._record import append, machine
 
 SIMGAN = str(Path(sys.executable).with_name("simgan"))
-# GNU time is not everywhere, so a small parent process reports what the child took.
+# GNU time is not everywhere, so a small parent process reports time and memory of the child.
 WATCHED = (
     "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:]);"
     "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss);"
@@ -52,7 +52,7 @@ def parser_of(description: str | None, **defaults: Any) -> argparse.ArgumentPars
 def print_head(
     columns: Sequence[str], conditions: str, record: Path | None = None
 ) -> Callable[[Sequence[object]], None]:
-    """Print the line of the machine and the head of the table; return what prints a row and adds it to `record`."""
+    """Print the machine's line and the head of the table; return a function that prints and records a row."""
     print(f"{machine()}, {conditions}\n")
     print_row(columns)
     print_row(["---"] * len(columns))
@@ -77,7 +77,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 
 def timed(work: Callable[[], object], count: int, device: torch.device) -> dict[str, float]:
-    """Return the `seconds` of one call by the clock, and those of all cores that computed (`cpu`): means of `count`."""
+    """Return the mean of `count` calls: `seconds` by the clock, and CPU seconds of all cores (`cpu`)."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     cpu, started = time.process_time(), time.perf_counter()
@@ -89,13 +89,13 @@ def timed(work: Callable[[], object], count: int, device: torch.device) -> dict[
 
 
 def clock_of(device: torch.device) -> str:
-    """Return which clock floors go by: cores are shared with other programs and their seconds count, a GPU is not."""
+    """Return the clock of floors: CPU seconds on shared cores, the clock's on a GPU."""
     return "cpu" if device.type == "cpu" else "seconds"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: seconds by the clock and of all cores, and memory; and what it printed."""
+    """The cost of a process, in seconds by the clock, CPU seconds and memory, and its output."""
 
     seconds: float
     cpu: float
@@ -104,7 +104,7 @@ class Cost:
 
 
 def watched(command: Sequence[object]) -> Cost:
-    """Run a command to its end and return what it took."""
+    """Run a command to its end and return its cost."""
     started = time.perf_counter()
     process = [sys.executable, "-c", WATCHED, *map(str, command)]
     result = subprocess.run(process, check=True, stdout=subprocess.PIPE, text=True)

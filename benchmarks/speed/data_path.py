@@ -1,10 +1,11 @@
 """Seconds and peak memory until a training starts, by the number of images.
 
-Each number is a process of its own from its start to its end, imports included. `build` decodes all images into the
-cache and `open` finds them there (`open_pixels`, without torch); `dry-run` and `start` are whole commands, the latter
-`simgan train` with the cache at hand and one update of a tiny network. The images are hard links to a few files, in a
-folder, or packed into tar shards. `us/image` is of a core, and what is left after `--base` images' share: that of the
-interpreter and torch. It stays the same, and `ratio` is that of the numbers of images, where the time is linear.
+Each number is a process of its own, imports included. `build` decodes all images into the cache, and `open` finds them
+there (`open_pixels`, without torch). `dry-run` and `start` are complete commands; `start` is `simgan train` with a
+filled cache and one update of a tiny network. The images are hard links to a few files, in a folder or in tar shards.
+
+`us/image` is CPU time without that of `--base` images, which is the interpreter's and torch's. Where the time is
+linear, `us/image` is constant, and `ratio` is the ratio of the numbers of images.
 """
 
 import io
@@ -38,7 +39,7 @@ OPEN = (
 
 
 def sources_of(images: Path, work: Path) -> list[Path]:
-    """Copy the first of a folder's PNGs to below `work`, on whose file system they can be linked to."""
+    """Copy the first PNGs of a folder to `work`, since hard links cannot leave a file system."""
     folder = work / "sources"
     folder.mkdir()
     originals = sorted(path for path in images.iterdir() if path.suffix == ".png")[:SOURCES]
@@ -64,7 +65,7 @@ def made(sources: list[Path], count: int, folder: Path, *, packed: bool = False)
 
 
 def starts(folder: Path, real: Path, work: Path, rounds: int, workers: int) -> dict[str, list[Cost]]:
-    """Measure the four ways into a folder, `rounds` times each, in turn."""
+    """Measure the four commands on a folder, `rounds` times each, in turn."""
     cache = str(work / "cache")
     opening = [sys.executable, "-c", OPEN, str(folder), cache, str(workers)]
     training = [SIMGAN, "train", "--synthetic", str(folder), "--real", str(real), "--out", str(work / "run"), *UPDATE]
@@ -84,7 +85,7 @@ def starts(folder: Path, real: Path, work: Path, rounds: int, workers: int) -> d
 
 
 def bare_decoding(sources: list[Path]) -> float:
-    """Return the seconds of a core that Pillow alone takes to read and decode an image: the floor of `build`."""
+    """Return the CPU seconds that Pillow alone takes to read and decode an image, the floor of `build`."""
     started = time.process_time()
     for source in sources:
         with Image.open(source) as image:
@@ -95,9 +96,9 @@ def bare_decoding(sources: list[Path]) -> float:
 def main() -> None:
     """Print a Markdown table."""
     parser = parser_of(__doc__, rounds=3)
-    parser.add_argument("images", type=Path, help="folder of PNGs of one size, not nested; a few will do")
+    parser.add_argument("images", type=Path, help="folder of PNGs of one size, not nested; a few are enough")
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--base", type=int, default=100, help="images that stand for none")
+    parser.add_argument("--base", type=int, default=100, help="images whose time is subtracted")
     parser.add_argument("--workers", type=int, default=1, help="cores that decode")
     parser.add_argument("--tar", action="store_true", help=f"pack the images into shards of {SHARD:,}")
     parser.add_argument("--work", type=Path, help="where to make the images; by default the folder for temporary files")

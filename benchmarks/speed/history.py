@@ -1,7 +1,7 @@
-"""What the history costs an iteration: b/2 images drawn and b/2 replaced, against a list as plain loops keep it.
+"""The cost of the history in an iteration, b/2 images drawn and b/2 replaced, against a list as in plain loops.
 
-`floor` is what must move at least, at the rate of a large copy on the same device and in the same round: b/2 images
-read as they are stored and handed out in float32, b/2 taken in float32 and stored. On CPUs all are seconds of a core.
+`floor` is the time of the bytes that must move: b/2 stored images read and returned as float32, b/2 float32 images
+stored. Its rate is that of a large copy on the same device in the same round. On CPUs all are CPU seconds.
 """
 
 import itertools
@@ -22,7 +22,7 @@ COPIED = 64 * 2**20  # bytes, of more than any cache
 
 
 def buffer_turn(capacity: int, half: int, size: tuple[int, int], device: torch.device) -> Callable[[], object]:
-    """Return what the product does in an iteration, its history full."""
+    """Return the product's part of an iteration, with a full history."""
     history = HistoryBuffer(capacity, (1, *size), np.random.default_rng(0), device)
     history.replace(torch.rand(capacity, 1, *size, device=device) * 2 - 1, 0)
     refined = torch.rand(half, 1, *size, device=device)
@@ -60,7 +60,7 @@ def measure(capacity: int, batch: int, size: tuple[int, int], device: torch.devi
     )
     clock = clock_of(device)
     times = [[1e3 * timed(turn, count, device)[clock] for turn, count in turns] for _ in range(1 + rounds)]
-    del times[0]  # which warmed up
+    del times[0]  # the warm-up
     moved = half * size[0] * size[1] * (2 + 4 + 4 + 2)
     floors = [copying * moved / (2 * COPIED) for _, _, copying in times]
     share = statistics.median(floor / product for floor, (_, product, _) in zip(floors, times, strict=True))

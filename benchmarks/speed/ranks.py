@@ -4,10 +4,10 @@
     python -m benchmarks.speed.ranks --threads 1                            # one core for each rank, also for the one
     python -m benchmarks.speed.ranks --ranks 8 --device cuda --batch-size 512 --width 64 --size 35x55
 
-In each round first one rank does iterations of `simgan train` on the whole batch, with all cores, while the others
-wait; then all do them together, each on its part and with its part of the cores. `floor` is what they would reach if
-nothing had to be exchanged: the bare forward and backward passes of each part, all ranks at once. Ratios are taken
-round by round. Let nothing else run meanwhile: threads that share one convolution wait for the slowest of them.
+In each round, one rank first does iterations of `simgan train` on the complete batch with all cores, while the others
+wait. Then all ranks do them together, each on its part of the batch and of the cores. `floor` is the throughput without
+any exchange: the bare forward and backward passes of each part, all ranks at once. Ratios are taken round by round. Run
+nothing else meanwhile: threads that share a convolution wait for the slowest one.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """CPU time of `simgan refine`, files to files, against the bare network and against Pillow alone.
 
-`bare` is the network's forward pass on a fixed random batch, `job` a whole job in this process, without the
-interpreter's start and the imports. Every round runs all rows in turn; ratios are taken round by round, of images a CPU
-second, but for two cores: those are images a second by the clock, and need both cores free. Beyond the network and
-Pillow, which decodes and encodes the same images in memory, a job has the noise, files, threads and Python.
+`bare` is the network's forward pass on a fixed random batch. `job` is a complete job in this process, without the start
+of the interpreter and the imports. Every round runs all rows in turn; ratios are taken round by round. Rates are images
+per CPU second, except with two cores: those are images per second by the clock, and need both cores free. A job adds
+noise, files, threads and Python to the network and to Pillow, which decodes and encodes the same images in memory.
 """
 
 import argparse
@@ -52,7 +52,7 @@ LARGE = ((480, 640), (2160, 3840))  # colour
 
 @dataclass(frozen=True)
 class Rate:
-    """What one measurement found, in images of `pixels` pixels."""
+    """One measurement, on images of `pixels` pixels."""
 
     images: int
     pixels: int
@@ -122,7 +122,7 @@ class _Silent:
 
 
 def job(images: Path, model: Path, out: Path, pixels: int, device_name: str, precision: str) -> Rate:
-    """Refine a folder as the command does, but for its start."""
+    """Refine a folder like the command, without its start."""
     device = resolve_device(device_name)
     prepare_process(device, deterministic=False)
     config = RefineConfig(inputs=(images,), model=model, out=out, device=device_name)
@@ -167,7 +167,7 @@ class Table:
     def print(
         self, name: str, base: str | None = None, floors: tuple[str, ...] = (), *, by_clock: bool = False
     ) -> None:
-        """Print a row: its ratio to the rates of `base`, and what it takes beyond the rows `floors`."""
+        """Print a row: its ratio to the rates of `base`, and its time beyond the rows `floors`."""
         rates = self.rows[name]
         per_cpu = statistics.median(rate.per_cpu_second for rate in rates)
         ratio, beyond = "", ""
@@ -190,7 +190,7 @@ class Table:
 
 
 def measure(options: argparse.Namespace, work: Path) -> Table:
-    """Run all rows in turn, round by round. Results stay until the end: file systems are slow just after a deletion."""
+    """Run all rows in turn, round by round. Results stay until the end, since deletions slow file systems down."""
     table, colour = Table(), made_model(work / "colour", 3)
     model = options.model or made_model(work / "grey", 1)
     images = options.images or made_images(work / "images", options.count, options.size, 1)

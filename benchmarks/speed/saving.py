@@ -1,13 +1,12 @@
-"""What a picture, page and checkpoint cost the step at which they are due, and all steps together.
+"""The cost of a picture, page and checkpoint, for the step at which they are due and for all steps.
 
     python -m benchmarks.speed.saving                                           # on this machine's CPU
     python -m benchmarks.speed.saving --device cuda --compile on --width 64 --batch-size 512 --every 50
 
-`simgan train` runs in this process on random images of 35x55 with a full history; each step is timed from the end of
-the one before, and files are due every so many. The step after them lasts longer by what cannot be done beside the next
-ones; with OMP_NUM_THREADS=1 the processor time of the thread that trains shows that without what other programs do to
-the clock. On a CPU without a core to spare the next steps are slowed by what was put off: the work is the same, as the
-last column shows.
+`simgan train` runs in this process on random images of 35x55 with a full history. Each step is timed from the end of
+the one before, and files are due every few steps. The step after them is longer by the work that cannot run in the
+background. With OMP_NUM_THREADS=1, the CPU time of the training thread shows it without the noise of other programs. On
+a CPU without a free core, background work slows the next steps; the last column has the total.
 """
 
 import itertools
@@ -48,7 +47,7 @@ class Clock:
     def log(self, line: dict[str, Any], total_steps: int, eta_seconds: float) -> None: ...
 
     def advanced(self, step: int, total_steps: int) -> None:
-        """Note the time when a GPU is done, too."""
+        """Record the time, after a GPU has finished."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.times.append((time.perf_counter(), time.thread_time()))
@@ -87,7 +86,7 @@ def measure(config: TrainConfig, every: int) -> list[object]:
 
 
 def due_and_plain(steps: list[float], every: int) -> tuple[list[float], list[float]]:
-    """Part steps, the second one first, into those after files were due and those of the later half between."""
+    """Split steps into those after files were due, and those in the later half between; the first step is left out."""
     numbered = list(enumerate(steps, start=1))  # by the finished steps before
     due = [step for number, step in numbered if number % every == 0]
     return due, [step for number, step in numbered if number % every >= (every + 1) // 2]

@@ -1,10 +1,10 @@
 """Training throughput at 35x55 grey against the bare passes of the same networks, or with --plain a plain loop of them.
 
-`product` is an iteration of `simgan train` as it runs: mini-batches gathered from integer pixels, history drawn and
-replaced, optimizers, moving average, running means. `bare` is what no implementation can leave out: the same
-networks' passes on fixed random tensors of the same shapes. With --plain,
-`examples/plain_simgan.py` is compared with the product in float32 and in its own precision. Each runs in a process of
-its own, for allocators and thread pools are a process's. Rounds of all alternate; ratios are taken round by round.
+`product` is a complete iteration of `simgan train`: mini-batches gathered from integer pixels, history drawn and
+replaced, optimizers, moving average, running means. `bare` is the work that every implementation has: the same
+networks' passes on fixed random tensors of the same shapes. With --plain, `examples/plain_simgan.py` is compared with
+the product in float32 and in its own precision. Each runs in a process of its own, since allocators and thread pools
+belong to a process. Rounds of all alternate; ratios are taken round by round.
 """
 
 import itertools
@@ -79,7 +79,7 @@ def product_iteration(
 
 
 def plain_iteration(config: TrainConfig, device: torch.device) -> Callable[[], object]:
-    """Return one iteration of the plain loop, its history filled beforehand; of the settings it has width and batch."""
+    """Return one iteration of the plain loop, its history filled beforehand; only width and batch are set."""
     gan = plain_simgan.SimGAN(config.refiner_width, config.batch_size, config.history_size, device)
     gan.history = [*torch.rand(config.history_size, 1, *SIZE, device=device) * 2 - 1]
     domains, rng = random_images(SIZE), np.random.default_rng(0)
@@ -129,7 +129,7 @@ def bare_iteration(config: TrainConfig, device: torch.device, size: tuple[int, i
 
 
 def compare(kinds: dict[str, TrainConfig], iterations: int, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """Return what was measured in each round of each kind, by its name, whose first word says what is measured.
+    """Return the measurements of each round by kind; the first word of a kind names the loop.
 
     Each has a process of its own, which waits while another has its turn.
     """
@@ -144,7 +144,7 @@ def compare(kinds: dict[str, TrainConfig], iterations: int, rounds: int) -> dict
 
 
 def turn(kind: str, config: TrainConfig, iterations: int) -> dict[str, float]:
-    """Return the seconds of an iteration by both clocks, peak memory in MB, and operations that a second allows."""
+    """Return the seconds of an iteration by both clocks, peak memory in MB, and the peak of operations per second."""
     device = resolve_device(config.device)
     measured = timed(iteration_of(kind, config), iterations, device)
     measured["memory"] = peak_memory_mb(device) or math.nan
@@ -163,14 +163,14 @@ def iteration_of(kind: str, config: TrainConfig) -> Callable[[], object]:
 
 
 def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the operations of a product of large matrices in a second of a core, or of the GPU; the best of three."""
+    """Return the operations per second of one core, or of the GPU, in a large matrix product; the best of three."""
     side = MATRIX if device.type == "cpu" else MATRIX_ON_GPU
     matrix = torch.rand(side, side, device=device).to(dtype)
     return 2 * side**3 / min(timed(lambda: matrix @ matrix, 1, device)[clock_of(device)] for _ in range(3))
 
 
 def images_in_an_iteration(config: TrainConfig) -> int:
-    """Return what `images_per_second` of a run counts."""
+    """Return the images per second, counted as in a run's metrics."""
     return (config.refiner_updates + config.discriminator_updates) * config.batch_size
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 
 
 def warm_up(modules: Iterable[str]) -> None:
-    """Import what takes long; threads stay away, for a process that has them cannot be forked safely."""
+    """Import slow modules without starting threads, since a process with threads cannot be forked safely."""
     import torch
 
     torch.set_num_threads(1)
@@ -17,7 +17,7 @@ def warm_up(modules: Iterable[str]) -> None:
 
 
 def fork(work: Callable[[], int]) -> int:
-    """Do some work in a forked process, which ends with the exit code that it returns; return the process's number."""
+    """Run a function in a forked process, which exits with its result; return the process id."""
     process = os.fork()
     if process == 0:
         code = 1
@@ -29,7 +29,7 @@ def fork(work: Callable[[], int]) -> int:
 
 
 def wait(process: int, seconds: float) -> int:
-    """Return the exit code of a process, negative where a signal ended it; one that takes longer is killed."""
+    """Return the exit code of a process, negative after a signal; one that takes too long is killed."""
     until = time.monotonic() + seconds
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
@@ -41,7 +41,7 @@ def wait(process: int, seconds: float) -> int:
 
 
 def silence(path: str = os.devnull) -> None:
-    """Write what this process says to a file."""
+    """Write the output of this process to a file."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(file, number)

@@ -1,12 +1,12 @@
-"""Kill training and refining at random instants, or take disk, files and memory from them, and resume: is it the same?
+"""Kill training and refining at random, or limit disk, files and memory, then resume and compare the results.
 
     python -m benchmarks.stress.crash --kills 300 --faults 60 --seed 0
 
-Each trial runs a real command in a process of its own, forked from this one, which has imported torch already. A kill
-is SIGKILL after a random part of the command's time, or the moment a temporary file shows at a chosen place, so that it
-comes during a save, an export or the building of the cache. A fault is a real limit of the process (RLIMIT_FSIZE,
-RLIMIT_NOFILE, RLIMIT_AS) or, as root, a real small or read-only file system. After each the same command is rerun
-until it is done, and everything it leaves must be, byte for byte, what an undisturbed one leaves.
+Each trial runs a real command in a process forked from this one, which has already imported torch. A kill is SIGKILL
+after a random part of the command's time, or when a temporary file appears at a chosen place: during a save, an export
+or the building of the cache. A fault is a real limit of the process (RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_AS) or, as
+root, a real small or read-only file system. After each, the same command is rerun until it succeeds. Its files must
+then equal those of an undisturbed command, byte for byte.
 """
 
 import argparse
@@ -51,17 +51,17 @@ REFINE = [
 
 @dataclass(frozen=True)
 class Job:
-    """A command, where its temporary files show, and what must be the same in the end."""
+    """A command, the places of its temporary files, and the files to compare at the end."""
 
     name: str
     command: list[str]
-    places: dict[str, str]  # glob of a temporary file, by what is going on then
+    places: dict[str, str]  # name of a phase to the glob of its temporary file
     result: Callable[[Path], dict[str, Any]]
 
 
 @dataclass
 class Ended:
-    """How a process ended, and what it said."""
+    """The end of a process, and its output."""
 
     code: int  # negative: by that signal
     said: str
@@ -73,7 +73,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 
 def trained(world: Path) -> dict[str, Any]:
-    """Return all that a run's folder and its cache hold, less what depends on the clock or the machine's load."""
+    """Return the content of a run's folder and its cache, without parts that depend on the clock or the load."""
     contents: dict[str, Any] = {}
     for name, content in files_below(world / "out").items():
         if name.endswith("state.json"):
@@ -89,7 +89,7 @@ def trained(world: Path) -> dict[str, Any]:
 
 
 def refined(world: Path) -> dict[str, Any]:
-    """Return all that a refining job has written, and its sources, which must not change."""
+    """Return the files of a refining job, and its sources, which must not change."""
     return {**files_below(world / "out" / "refined"), **files_below(world / "renders")}
 
 
@@ -139,7 +139,7 @@ def build(world: Path) -> None:
 
 
 def start(world: Path, command: list[str], prepare: Callable[[], None] | None = None) -> int:
-    """Run a command of simgan in `world` in a forked process; return its number."""
+    """Run a command of simgan in `world` in a forked process; return the process id."""
 
     def run() -> int:
         os.chdir(world)
@@ -169,7 +169,7 @@ def ended(world: Path, process: int) -> Ended:
 
 
 def shows(world: Path, place: str) -> bool:
-    """Return whether there is a file at a place, while a command may be moving it."""
+    """Return whether a file exists, while a command may be moving it."""
     try:
         return next(world.glob(place), None) is not None
     except FileNotFoundError:
@@ -177,7 +177,7 @@ def shows(world: Path, place: str) -> bool:
 
 
 def kill_at(world: Path, process: int, moment: float, place: str | None) -> bool:
-    """Kill after `moment` seconds or, with a `place`, when a file shows there; return whether it came in time."""
+    """Kill after `moment` seconds or, with a `place`, when a file appears there; return whether the kill hit."""
     until = time.monotonic() + (moment if place is None else WALL_SECONDS)
     while time.monotonic() < until and not (place and shows(world, place)):
         if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
@@ -188,7 +188,7 @@ def kill_at(world: Path, process: int, moment: float, place: str | None) -> bool
 
 
 def happening(world: Path, job: Job) -> str:
-    """Return what a killed command was at, by what it left."""
+    """Return the phase of a killed command, by the files that it left."""
     for name, place in job.places.items():
         if ".tmp-" in place and shows(world, place):
             return name
@@ -201,7 +201,7 @@ def happening(world: Path, job: Job) -> str:
 
 
 class Harness:
-    """A world with undisturbed results, and disturbed commands that must come to the same; `problems` where not."""
+    """A folder with undisturbed results; disturbed commands must give the same, or are `problems`."""
 
     def __init__(self, world: Path, seed: int) -> None:
         self.world, self.rng = world, random.Random(seed)
@@ -227,7 +227,7 @@ class Harness:
         self.problems.append(f"{job.name} after {what}: exit code {end.code}: {end.said[-600:]}")
 
     def kills(self, count: int) -> Counter[tuple[str, str]]:
-        """Kill `count` times in all, one to three times before a command may end; return what each was at."""
+        """Kill `count` times in all, one to three times before a command may end; return the phase of each kill."""
         landed = Counter[tuple[str, str]]()
         while landed.total() < count:
             job = JOBS[self.rng.random() < 0.3]
@@ -246,7 +246,7 @@ class Harness:
         return landed
 
     def faults(self, count: int) -> Counter[tuple[str, str]]:
-        """Take something from the process `count` times; return how it ended."""
+        """Limit a resource of the process `count` times; return how each process ended."""
         from simgan_cli.engine.run_folder.checkpoints import verify_checkpoint
 
         landed = Counter[tuple[str, str]]()
@@ -255,7 +255,7 @@ class Harness:
             job, name = JOBS[number % len(JOBS)], ways[number % len(ways)]  # 2 and 3 or 5: every pair in turn
             with FAULTS[name](self.world, self.rng) as prepare:
                 end = self._run(job, prepare)
-                # In C code, which has no way to say so but glibc's own line.
+                # C code reports it by glibc's own line alone.
                 died = name == MEMORY and (end.code < 0 or end.said.rstrip().endswith(": ABORT"))
                 clear = end.code in (0, 1, 3, 4) and "Traceback" not in end.said
                 if not died and (not clear or (end.code and "error: " not in end.said)):
@@ -270,7 +270,7 @@ class Harness:
         return landed
 
     def _finish(self, job: Job, what: str) -> None:
-        """Run the command to its end and compare what it leaves."""
+        """Run the command to its end and compare its files."""
         end = self._run(job)
         result, expected = job.result(self.world), self.expected[job.name]
         different = [name for name in result.keys() | expected.keys() if result.get(name) != expected.get(name)]
@@ -296,7 +296,7 @@ def _limited(name: int, low: int, high: int, *, above: Callable[[], int] = lambd
 
 
 def _mounted(options: Callable[[random.Random], str]) -> Any:
-    """Return a fault that puts --out on a file system of its own; what fitted is kept for the next command."""
+    """Return a fault that puts --out on a file system of its own; its files are kept for the next command."""
 
     @contextlib.contextmanager
     def fault(world: Path, rng: random.Random) -> Iterator[None]:
@@ -343,7 +343,7 @@ def can_mount() -> bool:
 
 
 def main() -> int:
-    """Disturb, print what came of it, exit with 1 where anything was lost."""
+    """Run the trials, print the results, and exit with 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--faults", type=int, default=60)

@@ -1,12 +1,12 @@
-"""Hostile input: thousands of files that no renderer, camera or training would write, read as `simgan` reads them.
+"""Fuzz the readers of `simgan` with thousands of hostile files.
 
     python -m benchmarks.stress.fuzz --cases 12000 --seed 0
     python -m benchmarks.stress.fuzz --seed 0 --only 4711       # one case again, with its traceback
 
-Each case is made from (seed, number) alone in a folder of its own. It must end in success or in a SimganError, within
-`WALL` seconds and `MEMORY` bytes above what the process had, and may open nothing for writing outside its folder; all
-else is a finding. Cases run in this process, one after the other: starting one for each would take a hundred times as
-long. A crash of the interpreter shows in which code it was, and is one of the 500 cases after the last `CASE`.
+Each case depends on (seed, number) alone and has its own folder. It must end in success or in a SimganError, within
+`WALL` seconds and `MEMORY` additional bytes, and may open nothing for writing outside its folder; anything else is a
+finding. Cases run in this process one after the other, a hundred times faster than one process for each. A crash of the
+interpreter prints its traceback; its case is one of the 500 after the last `CASE`.
 """
 
 import argparse
@@ -77,7 +77,7 @@ from simgan_cli.gaze.readers import read
 from simgan_cli.settings.refine import RefineConfig
 from simgan_cli.settings.train import TrainConfig
 
-WALL = 10.0  # seconds of the processor a case may take; what waits is ended after HANG seconds of the clock
+WALL = 10.0  # CPU seconds of a case; one that waits is ended after HANG seconds of the clock
 HANG = 120
 MEMORY = 2_500_000_000  # bytes a case may add: 25 for each of the 100 million pixels that an image may have
 NAMES = [
@@ -85,7 +85,7 @@ NAMES = [
     "ta\tb.png", "\u202egnp.exe.png", "\x07bell.png", "quote\"'<b>&.png", "$(id).png", "`id`.png", "%s%n.png", "..png",
     "C:\\x.png", "\x9b31m.png", "e\u0301.png", "\u2028.png", "[glob]*.png", "comma,;.png", ".png", "...png", "~.png",
 ]  # fmt: skip
-IN_MEMORY = Path("/dev/shm")  # where there is one: a disk takes most of the time to sync
+IN_MEMORY = Path("/dev/shm")  # if it exists: on a disk, most of the time goes into syncs
 JUNK: list[Any] = [
     None, True, -1, 0, 1e308, -0.0, 2**63, 10**30, "", "x", "NaN", [], {}, [[]], {"a": 1}, float("nan"), float("inf"),
     "\x00", "\ud800", "../../etc/passwd", "(1, 2, 3)", "(nan, inf, 1e999)", [1, 2, 3], "a" * 100_000, 4_000_000_000,
@@ -158,7 +158,7 @@ def images() -> dict[str, bytes]:
 
 
 def mutated(content: bytes, rng: Rng, others: list[bytes] | None = None) -> bytes:
-    """Return content with a few bytes flipped, set to extremes, cut, repeated, spliced with another, or padded."""
+    """Return content with some bytes flipped, set to extremes, cut, repeated, spliced with another file, or padded."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 5, 20))):
         if not data:
@@ -191,7 +191,7 @@ def mutated(content: bytes, rng: Rng, others: list[bytes] | None = None) -> byte
 
 
 def maybe_mutated(content: bytes, rng: Rng) -> bytes:
-    """Return content as it is or, as often, mutated."""
+    """Return content unchanged or, in half of the cases, mutated."""
     return content if rng.random() < 0.5 else mutated(content, rng)
 
 
@@ -215,7 +215,7 @@ def mutated_json(value: Any, rng: Rng) -> Any:
 
 
 def json_bytes(value: Any, rng: Rng) -> bytes:
-    """Return JSON, now and then broken, doubly deep or of another encoding."""
+    """Return JSON, sometimes broken, nested twice or in another encoding."""
     text = json.dumps(value)
     way = rng.random()
     if way < 0.1:
@@ -230,7 +230,7 @@ def json_bytes(value: Any, rng: Rng) -> bytes:
 
 
 def png(width: int, height: int, depth: int = 8, kind: int = 0, rows: bytes = b"", *chunks: bytes) -> bytes:
-    """Return a PNG that claims a size, whatever its rows are."""
+    """Return a PNG whose header claims a size, with any rows."""
     header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
     body = b"".join(chunks) + png_chunk(b"IDAT", zlib.compress(rows, 9)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + body
@@ -242,7 +242,7 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def claimed(rng: Rng) -> bytes:
-    """Return an image of absurd dimensions, or one that expands to very much."""
+    """Return an image of absurd dimensions, or a decompression bomb."""
     size = rng.choice((0, 1, 9_999, 10_000, 65_535, 2**31 - 1, 2**32 - 1)), rng.choice((0, 1, 9_999, 2**31 - 1))
     return rng.choice((
         lambda: png(*size, rng.choice((1, 2, 4, 8, 16)), rng.choice((0, 2, 3, 4, 6, 9))),
@@ -260,7 +260,7 @@ def claimed(rng: Rng) -> bytes:
     ))()  # fmt: skip
 
 
-# Kinds of cases: each makes its input and hands it to the code that reads such
+# Kinds of cases: each makes its input and passes it to its reader
 
 
 def image_mutation(case: Case) -> None:
@@ -274,12 +274,12 @@ def image_mutation(case: Case) -> None:
 
 
 def image_claim(case: Case) -> None:
-    """An image that claims or expands to more than there is."""
+    """An image that claims a huge size, or expands to one."""
     read_image(case, case.file("image.png", claimed(case.rng)))
 
 
 def read_image(case: Case, path: Path) -> None:
-    """Read an image for training and for refining, and write what was read in a format."""
+    """Read an image for training and for refining, and write it in a format."""
     preparation = Preparation(
         case.rng.choice((None, (8, 9))), case.rng.choice(("resize", "crop", "pad")), case.rng.choice((None, "1", "3")),
         case.rng.choice(("none", "equalize")),
@@ -344,7 +344,7 @@ def folder_for_training(case: Case) -> None:
 
 
 def folder_for_refining(case: Case) -> None:
-    """A hostile folder, refined whole; the sources must stay what they are."""
+    """A hostile folder, refined; the sources must not change."""
     folder, out = case.folder / "in", case.folder / "out"
     hostile_folder(case, folder)
     before = snapshot(folder)
@@ -370,16 +370,16 @@ def refiner() -> ImageRefiner:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Return what tells whether anything below a folder changed."""
+    """Return a state that differs if anything below a folder changed."""
     paths = [Path(root) / name for root, folders, names in os.walk(folder) for name in (*folders, *names)]
     return {str(path): (s.st_mode, s.st_size, s.st_mtime_ns) for path in paths for s in [path.lstat()]}
 
 
 def hostile_zip(rng: Rng) -> bytes:
-    """Return a zip with names that lead out, links, lying sizes or a bomb."""
+    """Return a zip with names that lead outside, links, wrong sizes or a bomb."""
     file = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
-        warnings.simplefilter("ignore")  # of names that stand twice
+        warnings.simplefilter("ignore")  # for repeated names
         for _ in range(rng.randrange(1, 4)):
             name = rng.choice(("../x.png", "/x.png", "a/../../x.png", "..\\x.png", "C:x.png", "a.png", *NAMES, ""))
             info = zipfile.ZipInfo(name)
@@ -391,7 +391,7 @@ def hostile_zip(rng: Rng) -> bytes:
 
 
 def hostile_tar(rng: Rng) -> bytes:
-    """Return a tar with names that lead out, links, devices, sparse files or lying sizes."""
+    """Return a tar with names that lead outside, links, devices, sparse files or wrong sizes."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=rng.choice((0, 1, 2))) as target:
         for _ in range(rng.randrange(1, 4)):
@@ -410,7 +410,7 @@ def hostile_tar(rng: Rng) -> bytes:
 
 
 def archive(case: Case) -> None:
-    """An archive alone: listed, read, written again."""
+    """An archive, listed, read and rewritten."""
     rng = case.rng
     kind = rng.choice(("zip", "tar", "tar.gz", "bomb"))
     if kind == "bomb":
@@ -434,7 +434,7 @@ def archive(case: Case) -> None:
 
 
 def label_format(rng: Rng) -> LabelFormat:
-    """Return any way to read labels."""
+    """Return a random format of labels."""
     return LabelFormat(
         rng.choice(("gaze", "gaze", "pupil")), rng.choice((None, (9, 11))), rng.choice(("none", "equalize")),
         rng.choice(("mpiigaze", "gazehub", "xgaze")), rng.random() < 0.3,
@@ -478,7 +478,7 @@ def unityeyes(case: Case) -> None:
 def arrays(rng: Rng) -> dict[str, Any]:
     """Return arrays as in data sets of gaze, some of them wrong."""
     noise = np.random.default_rng(rng.randrange(2**32))
-    odd = iter([rng.random() < 0.15 for _ in range(9)])  # most things are right, so that the rest is looked at
+    odd = iter([rng.random() < 0.15 for _ in range(9)])  # most values are valid, so that later checks run
     count = 0 if next(odd) else rng.choice((1, 3))
     shape = (
         rng.choice(((1, 9, 11), (0, 5), (), (9, 11, 2))) if next(odd) else rng.choice(((9, 11), (9, 11, 1), (9, 11, 3)))
@@ -498,7 +498,7 @@ def arrays(rng: Rng) -> dict[str, Any]:
 
 
 class Payload:
-    """What writes a file if it is ever unpickled."""
+    """An object that writes a file if it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -600,7 +600,7 @@ def settings(case: Case) -> None:
 
 
 def model(case: Case) -> None:
-    """An exported refiner whose config.json or weights lie."""
+    """An exported refiner with a wrong config.json or weights."""
     rng, folder = case.rng, case.folder / "model"
     shutil.copytree(run_template() / "refiner", folder)
     target = folder / rng.choice(("config.json", "model.safetensors"))
@@ -610,7 +610,7 @@ def model(case: Case) -> None:
 
 
 def corrupt(file: Path, rng: Rng) -> None:
-    """Make a file of JSON or of tensors lie."""
+    """Corrupt a file of JSON or of tensors."""
     if file.suffix == ".safetensors":
         file.write_bytes(hostile_tensors(file.read_bytes(), rng))
     else:
@@ -618,7 +618,7 @@ def corrupt(file: Path, rng: Rng) -> None:
 
 
 def hostile_tensors(content: bytes, rng: Rng) -> bytes:
-    """Return a safetensors file with a header that lies about types, shapes, offsets or its own size."""
+    """Return a safetensors file with wrong types, shapes, offsets or size in its header."""
     size = int.from_bytes(content[:8], "little")
     way = rng.randrange(5)
     if way == 0:
@@ -665,7 +665,7 @@ def state_of(config: TrainConfig) -> TrainState:
 
 
 def run_folder(case: Case) -> None:
-    """A run whose checkpoint or settings lie."""
+    """A run with a corrupted checkpoint or settings."""
     rng, root = case.rng, case.folder / "run"
     shutil.copytree(run_template(), root)
     run = RunFolder(root)
@@ -685,13 +685,13 @@ def run_folder(case: Case) -> None:
 
 
 def look_into(root: Path) -> None:
-    """Do what inspect-buffer does."""
+    """Run inspect-buffer."""
     view = open_buffer(root, None)
     describe(view, scores_by_age(view) if view.filled else None)
 
 
 def resume(run: RunFolder) -> None:
-    """Do what train --resume does until its first step, and draw its report."""
+    """Run train --resume up to its first step, and draw its report."""
     checkpoint = find_checkpoint(run, "auto")
     if checkpoint is None:
         return
@@ -722,21 +722,21 @@ class TooSlow(BaseException):
 
 @dataclass
 class Result:
-    """What a round of cases showed."""
+    """The results of a round of cases."""
 
     cases: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)  # ended in a SimganError
-    findings: dict[str, list[int]] = field(default_factory=dict)  # in words; the cases
+    findings: dict[str, list[int]] = field(default_factory=dict)  # description to its cases
     slowest: tuple[float, int, str] = (0.0, 0, "")
     largest: tuple[int, int, str] = (0, 0, "")
 
 
-# Events that change a place, and which of their arguments it is.
+# Audit events that change a file, and the index of its path in their arguments.
 CHANGING = {
     "os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.chmod": 0, "os.rename": 1, "os.link": 1,
     "os.symlink": 1,
 }  # fmt: skip
-_home: Path | None = None  # where the case at hand may write
+_home: Path | None = None  # the folder of the current case
 _outside: list[str] = []
 
 
@@ -760,7 +760,7 @@ def _note(path: str) -> None:
 
 
 def run(numbers: Iterable[int], seed: int, tell: Callable[[str], object] = lambda text: None) -> Result:
-    """Run cases and return what they showed."""
+    """Run cases and return their results."""
     global _home
     refiner(), run_template(), images()
     result = Result()
@@ -812,7 +812,7 @@ def run(numbers: Iterable[int], seed: int, tell: Callable[[str], object] = lambd
 
 
 def described(error: Exception) -> str:
-    """Return what an error is and where it came from: our own line, where there is one."""
+    """Return the type of an error and its place: our own line, if there is one."""
     frames = traceback.extract_tb(error.__traceback__)
     last = ([frame for frame in frames if "simgan_cli" in frame.filename] or frames)[-1]
     return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {str(error)[:90]!r}"
@@ -823,7 +823,7 @@ def _too_slow(*_: object) -> None:
 
 
 def _start_memory() -> int:
-    """Return the resident bytes now, and restart the search for the peak where the system lets us."""
+    """Return the current resident bytes, and reset the peak where the system allows it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS:")
@@ -862,7 +862,7 @@ def table(result: Result) -> str:
 
 
 def main() -> int:
-    """Run cases and print the table; exit with 1 if anything was found."""
+    """Run cases and print the table; exit with 1 on any finding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=12_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -880,7 +880,7 @@ def main() -> int:
 
 
 def _announced(numbers: range) -> Iterator[int]:
-    """Yield the numbers, and end the process with a traceback at one that hangs where no signal arrives."""
+    """Yield the numbers; end the process with a traceback where a case hangs and takes no signal."""
     for number in numbers:
         faulthandler.dump_traceback_later(HANG, exit=True)
         if number % 500 == 0:

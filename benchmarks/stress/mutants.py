@@ -1,11 +1,11 @@
-"""Would the tests notice? Each mutant is the method with one small thing wrong, and must fail the tests beside it.
+"""Mutation tests: each mutant has one small error in the method, and must fail the tests of its module.
 
     python -m benchmarks.stress.mutants                           # all of the modules that TESTS names
     python -m benchmarks.stress.mutants --module history_buffer --sample 40 --seed 1
 
-Operators: another comparison, arithmetic or Boolean operator, a number one higher, a condition turned round, a
-statement left out. Each mutant runs in a process forked from one that has imported PyTorch already, on a copy of the
-source. What survives is printed as a line of source before and after; `HARMLESS` explains those that cannot matter.
+Operators: another comparison, arithmetic or Boolean operator, a number one higher, a negated condition, a statement
+left out. Each mutant runs on a copy of the source, in a process forked from one that has already imported PyTorch.
+Survivors are printed as a line of source before and after; `HARMLESS` explains those that cannot matter.
 """
 
 import argparse
@@ -41,10 +41,10 @@ HEAVY = (
     "PIL.Image",
 )  # fmt: skip
 WRONG_SOURCE = 99
-CPU_SECONDS, WALL_SECONDS = 60, 1200  # a mutant that does not end is noticed, too
+CPU_SECONDS, WALL_SECONDS = 60, 1200  # a mutant that does not end counts as noticed
 ZERO = "either keeps 0 from being divided by 0"
 FLAT = "around a peak it is below 0, but on a flat surface, which has no shift anyway"
-HARMLESS = {  # by module and line of source as mutated: why no test can tell
+HARMLESS = {  # by module and mutated line: why no test can notice it
     "algorithm": {
         "return torch.optim.Adam(network.parameters(), lr=rate, betas=(self.config.beta1, 0.999), fused=False)":
             "the same update, only slower",
@@ -80,7 +80,7 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module's source with one thing changed."""
+    """A module's source with one change."""
 
     module: str
     line: int
@@ -95,7 +95,7 @@ def source_of(module: str, source: Path = ROOT / "src") -> Path:
 
 
 def mutants_of(module: str) -> Iterator[Mutant]:
-    """Yield every mutant of a module of the engine; its docstrings and annotations stay."""
+    """Yield every mutant of a module of the engine; docstrings and annotations are not mutated."""
     tree = ast.parse(source_of(module).read_text())
     lines = ast.unparse(tree).splitlines()
     for place, node in enumerate(ast.walk(tree)):
@@ -114,7 +114,7 @@ def mutants_of(module: str) -> Iterator[Mutant]:
 
 
 def _change(node: ast.AST, way: int) -> bool:
-    """Change a node in place in one of two ways; return whether there is such a way."""
+    """Mutate a node in place in one of two ways; return whether that way exists."""
     match node:
         case ast.BinOp() | ast.BoolOp() | ast.AugAssign() if way == 0 and type(node.op) in SWAPPED:
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
@@ -134,7 +134,7 @@ def _change(node: ast.AST, way: int) -> bool:
             kept = [s for s in node.body if isinstance(s, ast.Assign | ast.AugAssign) or _is_call(s)]
             if not kept:
                 return False
-            node.body = [s if s is not kept[-1] else ast.Pass() for s in node.body]  # the last that does something
+            node.body = [s if s is not kept[-1] else ast.Pass() for s in node.body]  # the last statement with an effect
         case _:
             return False
     return True
@@ -145,10 +145,10 @@ def _is_call(statement: ast.stmt) -> bool:
 
 
 def is_noticed(mutant: Mutant) -> bool:
-    """Return whether any of the tests beside a mutant fails, which run in a forked process."""
+    """Return whether any test of a mutant's module fails; they run in a forked process."""
     code = wait(fork(lambda: _test(mutant)), WALL_SECONDS)
     if code == WRONG_SOURCE:
-        raise SystemExit(f"{mutant.module}: the tests would not have read the mutant: nothing can be learned")
+        raise SystemExit(f"{mutant.module}: the tests would import another simgan_cli than the mutant")
     return code != 0
 
 
@@ -172,7 +172,7 @@ def _test(mutant: Mutant) -> int:
 
 
 def main() -> int:
-    """Run the mutants, print those that survive, exit with 1 where one is not explained."""
+    """Run the mutants, print the survivors, and exit with 1 if one is not explained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--module", choices=sorted(MODULES), action="append")
     parser.add_argument("--sample", type=int, help="mutants of each module, at random; by default all")
@@ -187,7 +187,7 @@ def main() -> int:
         if arguments.sample and arguments.sample < len(mutants):
             mutants = random.Random(arguments.seed).sample(mutants, arguments.sample)
         if is_noticed(Mutant(module, 0, "", "", source_of(module).read_text())):
-            raise SystemExit(f"{module}: its tests fail with the source as it is: nothing can be learned")
+            raise SystemExit(f"{module}: its tests fail without a mutation; fix them first")
         alive = [mutant for mutant in mutants if not is_noticed(mutant)]
         unexplained = [mutant for mutant in alive if mutant.after not in HARMLESS.get(module, {})]
         survivors += unexplained

@@ -1,4 +1,4 @@
-"""Records: what figures hold for goes along, and the same figures stand once."""
+"""Records name machine, torch and commit, and equal figures are recorded once."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from benchmarks.speed._table import print_head
 WHERE = "Some CPU, 2 cores, torch 2.14.1+cu130, commit 0123abc"
 
 
-def test_a_record_names_machine_torch_and_commit_and_stands_once(tmp_path: Path) -> None:
+def test_a_record_names_machine_torch_and_commit_and_is_added_once(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     for share in (0.25, 0.25, 0.5):
         append(path, {"job": "camera", "share": share}, WHERE)

@@ -1,4 +1,4 @@
-"""What help shows: the essential options on one screen, and all of them below `--help-all`."""
+"""Help shows the essential options on one screen, and all of them with `--help-all`."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from tests.helpers import files_below, invoke
 
 
 @pytest.mark.slow
-def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_path: Path) -> None:
+def test_the_demo_runs_and_a_rerun_repeats_no_step(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     result = invoke("demo", folder, "--quick", "--json", "--device", "cpu")
     document = json.loads(result.stdout)
@@ -41,7 +41,7 @@ def test_the_whole_demonstration_runs_and_a_second_time_does_nothing_anew(tmp_pa
     assert "skipped 100" in again.stderr
 
 
-def test_it_can_be_read_before_it_runs(tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_commands_of_the_demo(tmp_path: Path) -> None:
     result = invoke("demo", tmp_path / "demo", "--dry-run", "--seed", "3", "--device", "cpu")
     lines = [shlex.split(line.split("] ")[1]) for line in result.stderr.splitlines()]
     assert [line[:2] for line in lines] == [
@@ -55,7 +55,7 @@ def test_it_can_be_read_before_it_runs(tmp_path: Path) -> None:
             assert line[line.index(f"--{name}") + 1] == str(value)
 
 
-def test_a_step_that_fails_ends_it_with_its_exit_code(tmp_path: Path) -> None:
+def test_a_failed_step_ends_the_demo_with_its_exit_code(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.tex").write_text("years of work")
     result = invoke("demo", tmp_path, "--quick", "--json", code=2)

@@ -14,7 +14,7 @@ from tests.helpers import SIMGAN, files_below, invoke
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the command writes."""
+    """The output of the command."""
     folder = tmp_path_factory.mktemp("demo") / "data"
     document = json.loads(invoke("demo-data", folder, "--count", "70", "--seed", "4", "--json").stdout)
     assert document["schema"] == "simgan.demo-data/1"
@@ -34,7 +34,7 @@ def test_the_labelled_folders_are_read_as_such(data: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["gaze", "pupil"])
-def test_both_kinds_of_labels_say_the_same(data: Path, target: str) -> None:
+def test_both_kinds_of_labels_agree(data: Path, target: str) -> None:
     table = read(data / "synthetic", LabelFormat(target=target))  # type: ignore[arg-type]
     renders = read(data / "synthetic", LabelFormat(target=target), "unityeyes")  # type: ignore[arg-type]
     assert renders.files == table.files
@@ -53,13 +53,13 @@ def test_json_labels_give_the_pupil_of_the_table(data: Path) -> None:
         np.testing.assert_allclose([x, 35 - y_up], table.targets[number], atol=2e-3)
 
 
-def test_what_a_refiner_learns_from_has_no_labels(data: Path) -> None:
+def test_the_camera_training_set_has_no_labels(data: Path) -> None:
     train, oracle = data / "camera" / "train", data / "camera" / "oracle"
     assert {path.suffix for path in train.iterdir()} == {".png"}
     labelled = files_below(oracle)
     del labelled["labels.csv"]
     assert labelled == files_below(train)
-    assert "no photograph" in (data / "README.txt").read_text()
+    assert "none is a photograph" in (data / "README.txt").read_text()
 
 
 def test_the_domains_differ_in_looks(data: Path) -> None:
@@ -69,7 +69,7 @@ def test_the_domains_differ_in_looks(data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_seed_draws_the_same_again_and_another_does_not(data: Path, tmp_path: Path) -> None:
+def test_a_seed_determines_the_images(data: Path, tmp_path: Path) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
     invoke("demo-data", again, "--count", "70", "--seed", "4", "-q")
     assert files_below(again) == files_below(data)
@@ -90,7 +90,7 @@ def test_images_are_kept_or_replaced_as_asked(tmp_path: Path) -> None:
     assert read(folder / "synthetic", LabelFormat()).pixels.shape == (2, 18, 30)
 
 
-def test_what_somebody_else_wrote_is_never_replaced(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     for place in (tmp_path, tmp_path / "thesis.tex"):
         assert "did not write" in invoke("demo-data", place, "--count", "3", "--overwrite", code=2).stderr

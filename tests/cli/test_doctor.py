@@ -1,4 +1,4 @@
-"""`simgan doctor` tells what runs here, and a broken machine from a sound one."""
+"""`simgan doctor` reports what runs here, and detects a broken machine."""
 
 import importlib.metadata
 import json
@@ -19,7 +19,7 @@ from tests.helpers import invoke, simgan
 
 
 @pytest.mark.slow
-def test_the_installed_program_says_what_runs_here_and_that_all_is_well(tmp_path: Path) -> None:
+def test_doctor_reports_versions_devices_and_that_all_is_well(tmp_path: Path) -> None:
     (tmp_path / "simgan-pixels").mkdir()
     (tmp_path / "simgan-pixels" / "pixels.bin").write_bytes(bytes(1_500_000))
     result = simgan("doctor", cold=True, env={"SIMGAN_CACHE": str(tmp_path)})
@@ -41,8 +41,8 @@ def test_an_absent_device_is_a_usage_error() -> None:
     assert "--device cuda:99" in invoke("doctor", "--device", "cuda:99", code=2).stderr
 
 
-def test_a_machine_that_computes_wrongly_is_found_out() -> None:
-    """Arithmetic in which everything is NaN, as a broken driver's: torch itself is told to give it."""
+def test_doctor_detects_wrong_arithmetic() -> None:
+    """Torch is made to return NaN, as a broken driver might."""
 
     class Broken(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
@@ -56,7 +56,7 @@ def test_a_machine_that_computes_wrongly_is_found_out() -> None:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_found_out(tmp_path: Path) -> None:
+def test_doctor_detects_a_full_disk(tmp_path: Path) -> None:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))

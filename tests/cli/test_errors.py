@@ -24,7 +24,7 @@ def assert_fails(code: int, domains: Domains, *more: str, says: tuple[str, ...])
 
 
 def only(folder: Path, *files: str) -> None:
-    """Leave nothing in a folder but empty files of these names."""
+    """Replace the files of a folder by empty ones of these names."""
     shutil.rmtree(folder)
     folder.mkdir()
     for name in files:
@@ -123,9 +123,7 @@ def test_an_error_names_the_place_and_what_to_do(case: str, domains: Domains) ->
         ("run", 0o500, 1, "Permission denied"),
     ],
 )
-def test_what_may_not_be_read_or_written_is_named(
-    name: str, mode: int, code: int, words: str, domains: Domains
-) -> None:
+def test_missing_permissions_are_named(name: str, mode: int, code: int, words: str, domains: Domains) -> None:
     path = domains.out.parent / name
     if not path.exists():
         write_images(path, 1, 3) if path != domains.out else path.mkdir()
@@ -142,8 +140,8 @@ def test_unreadable_images_are_skipped_named_and_counted_unless_strict(domains: 
     folder = domains.synthetic
     (folder / "zero.png").touch()
     (folder / "corrupt.png").write_bytes(b"this is no image")
-    whole = (folder / "0.png").read_bytes()
-    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    intact = (folder / "0.png").read_bytes()
+    (folder / "truncated.png").write_bytes(intact[: len(intact) // 2])
     (folder / "billion.pgm").write_bytes(b"P5 40000 30000 255\n")
     assert_fails(4, domains, "--strict", says=(str(folder / "billion.pgm"), "and 3 more", "--strict"))
     result = invoke("train", *domains.flags, *TINY)
@@ -163,8 +161,8 @@ def test_out_that_holds_something_else_stays_as_it_is(domains: Domains) -> None:
 
 
 @pytest.mark.slow
-def test_a_quiet_training_still_says_that_it_gained_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realism, "STEPS", 1)  # of the two-sample classifier, which the sentence does not quote
+def test_a_quiet_training_still_reports_that_it_gained_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realism, "STEPS", 1)  # of the two-sample classifier, which the conclusion does not quote
     alike = [write_images(tmp_path / name, 80, seed) for seed, name in enumerate(("synthetic", "real"))]
     folders = ["--synthetic", alike[0], "--real", alike[1], "--out", tmp_path / "run"]
     dry = invoke("train", *folders, "--lambda", "auto", "--dry-run")
@@ -223,7 +221,7 @@ def test_a_bad_checkpoint_is_named_and_left_alone(domains: Domains) -> None:
     invoke("train", *domains.flags, *TINY, "--resume", "auto", "--steps", "4")
 
 
-def test_a_run_to_resume_is_not_forked_unasked(domains: Domains) -> None:
+def test_resuming_another_run_needs_an_explicit_out(domains: Domains) -> None:
     invoke("train", *domains.flags, *TINY)
     for place in (domains.out / "checkpoints" / "step-00000005", domains.out):
         refused = invoke("train", *domains.flags[:4], "--resume", place, code=2)
@@ -232,7 +230,7 @@ def test_a_run_to_resume_is_not_forked_unasked(domains: Domains) -> None:
         invoke("train", *domains.flags, *TINY, "--resume", place, "--steps", "4")
 
 
-def test_a_repeated_command_never_goes_back_in_its_own_run(domains: Domains) -> None:
+def test_a_rerun_never_rewinds_its_own_run(domains: Domains) -> None:
     invoke("train", *domains.flags, *TINY, "--save-every", "2", "--keep", "0")
     early = domains.out / "checkpoints" / "step-00000002"
     says = (f"--resume {early}: its run has checkpoints up to step 5", "--resume auto", "another --out")
@@ -243,9 +241,11 @@ def test_a_repeated_command_never_goes_back_in_its_own_run(domains: Domains) -> 
     invoke("train", *domains.flags, *TINY, "--resume", early)
 
 
-def test_pixels_that_somebody_deleted_from_the_cache_are_made_again(domains: Domains, tmp_path: Path) -> None:
+def test_deleted_pixels_of_the_cache_are_rebuilt(domains: Domains, tmp_path: Path) -> None:
     flags = [*domains.flags, *TINY, "--cache", str(tmp_path / "cache")]
     invoke("train", *flags)
-    for path in (tmp_path / "cache").rglob("pixels.bin"):
+    deleted = list((tmp_path / "cache").rglob("pixels.bin"))
+    for path in deleted:
         path.unlink()
     invoke("train", *flags, "--resume", "auto", "--steps", "4")
+    assert [path.is_file() for path in deleted] == [True, True]

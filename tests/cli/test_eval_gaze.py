@@ -41,7 +41,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def documented(heading: str) -> set[str]:
-    """Return what the tables below a heading of the reference have in their first column."""
+    """Return the first column of the tables below a heading of the reference."""
     page = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text()
     section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
@@ -50,7 +50,7 @@ def documented(heading: str) -> set[str]:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation of a model that has ended."""
+    """A finished evaluation of a model."""
 
     folder: Path
     flags: list[str]
@@ -67,7 +67,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     return Evaluated(folder, flags, eval_gaze(*flags))
 
 
-def test_a_model_is_compared_with_what_it_refines(evaluated: Evaluated) -> None:
+def test_a_model_is_compared_with_its_input(evaluated: Evaluated) -> None:
     document, out = evaluated.document, evaluated.folder / "out"
     assert document == json.loads((out / "results.json").read_text())
     assert document["schema"] == "simgan.eval-gaze/1"
@@ -103,7 +103,7 @@ def test_a_model_is_compared_with_what_it_refines(evaluated: Evaluated) -> None:
     assert "<svg" in (out / "curve.svg").read_text()
 
 
-def test_what_has_been_trained_is_taken_as_it_is(evaluated: Evaluated) -> None:
+def test_skip_existing_reuses_trained_estimators(evaluated: Evaluated) -> None:
     networks = list((evaluated.folder / "out" / "estimators").glob("*/model.safetensors"))
     inodes = [path.stat().st_ino for path in networks]
     assert len(networks) == 5 * 2
@@ -153,14 +153,14 @@ def test_a_table_shows_trained_and_loaded_estimators_of_pupils(tmp_path: Path) -
 
 def test_wrong_settings_and_bad_data_have_their_exit_codes(tmp_path: Path) -> None:
     train = write_csv(tmp_path / "train", 6, 1)
-    for name, code, text in (("train", 2, "is not NAME=PATH"), (f"a={train}", 4, "must not be trained on what")):
+    for name, code, text in (("train", 2, "is not NAME=PATH"), (f"a={train}", 4, "test images must not be trained on")):
         result = simgan("eval-gaze", "--train", name, "--test", train, "--out", tmp_path / "out")
         assert (result.returncode, "Traceback" in result.stderr) == (code, False), result.stderr
         assert text in result.stderr
 
 
 def test_an_evaluation_stopped_by_each_signal_resumes(tmp_path: Path) -> None:
-    """Estimators trained before a signal are taken as they are; the results are those of an undisturbed evaluation."""
+    """Estimators trained before a signal are reused; the results equal those of an undisturbed evaluation."""
     flags = [
         *sets(tmp_path), "--estimator", "resnet", "--size", "18x28", "--steps", "20", "--batch-size", "16",
         "--bootstrap", "100", "--seeds", "9", "--skip-existing",

@@ -1,4 +1,4 @@
-"""`simgan export`, and `simgan refine` with what it wrote."""
+"""`simgan export`, and `simgan refine` with its files."""
 
 import json
 import sys
@@ -43,30 +43,32 @@ def test_a_run_is_exported_checked_on_its_renders_and_refines(domains: Domains, 
 
 
 @pytest.mark.slow
-def test_a_pt2_file_is_checked_on_a_folder_or_on_patterns_which_it_says(tmp_path: Path) -> None:
+def test_a_pt2_file_is_checked_on_a_folder_or_on_test_patterns(tmp_path: Path) -> None:
     refiner, renders = write_refiner(tmp_path / "refiner", noise=True), write_images(tmp_path / "renders", 2, 1)
     file = tmp_path / "made" / "refiner.pt2"
-    said = invoke("export", refiner, "--format", "pt2", "--out", file, "--check", renders).stderr
-    assert "noise: float32, N x 3 x H x W, standard normal" in said
-    assert f"(2 images of {renders})" in said
+    stderr = invoke("export", refiner, "--format", "pt2", "--out", file, "--check", renders).stderr
+    assert "noise: float32, N x 3 x H x W, standard normal" in stderr
+    assert f"(2 images of {renders})" in stderr
     assert file.is_file()
-    said = invoke("export", refiner, "--format", "pt2", "--out", file).stderr
-    assert "(3 synthetic patterns, since no renders are at hand: give some with --check)" in said
+    stderr = invoke("export", refiner, "--format", "pt2", "--out", file).stderr
+    assert "(3 synthetic patterns, since no renders are at hand: give some with --check)" in stderr
 
 
-def test_what_cannot_be_exported_says_why_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_export_gives_the_reason_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refiner, out = write_refiner(tmp_path / "refiner"), tmp_path / "refiner.onnx"
     assert "give the name of a .onnx file" in invoke("export", refiner, "--out", tmp_path / "x.pt2", code=2).stderr
     (tmp_path / "empty").mkdir()
-    said = invoke("export", refiner, "--out", out, "--check", tmp_path / "empty", code=4).stderr
-    assert f"{tmp_path / 'empty'}: no image" in said
+    stderr = invoke("export", refiner, "--out", out, "--check", tmp_path / "empty", code=4).stderr
+    assert f"{tmp_path / 'empty'}: no image" in stderr
     invoke("export", tmp_path / "nowhere", "--out", out, code=2)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert "pip install 'simgan-cli[onnx]'" in invoke("export", refiner, "--out", out, code=2).stderr
     out.write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    said = invoke("refine", tmp_path / "empty", "--model", out, "--out", tmp_path / "o", code=2).stderr
-    assert f"{out}: running it needs onnxruntime; pip install 'simgan-cli[onnx]'" in said
+    stderr = invoke("refine", tmp_path / "empty", "--model", out, "--out", tmp_path / "o", code=2).stderr
+    assert f"{out}: running it needs onnxruntime; pip install 'simgan-cli[onnx]'" in stderr
     assert set(files_below(tmp_path)) == {"refiner/config.json", "refiner/model.safetensors", "refiner.onnx"}
 
 

@@ -1,4 +1,4 @@
-"""Disks that fail to read and disks that are full: a clear error."""
+"""Disks that fail or are full give a clear error."""
 
 import shutil
 import tempfile
@@ -30,19 +30,21 @@ def replace_by_eio(path: Path) -> Path:
 
 
 @needs_eio
-def test_an_image_that_the_disk_does_not_give_is_skipped_and_named(domains: Domains, tmp_path: Path) -> None:
+def test_an_image_with_a_read_error_is_skipped_and_named(domains: Domains, tmp_path: Path) -> None:
     image = replace_by_eio(domains.synthetic / "0.png")
-    code, said = run("train", *domains.flags, *TINY)
+    code, output = run("train", *domains.flags, *TINY)
     assert code == 0
-    assert f"skipped {image}: " in said
-    code, said = run("refine", domains.synthetic, "--model", write_refiner(tmp_path / "model"), "--out", tmp_path / "o")
-    assert code == 3, said
-    assert f"{image}: {UNREADABLE}" in said
+    assert f"skipped {image}: " in output
+    code, output = run(
+        "refine", domains.synthetic, "--model", write_refiner(tmp_path / "model"), "--out", tmp_path / "o"
+    )
+    assert code == 3, output
+    assert f"{image}: {UNREADABLE}" in output
     assert len(list((tmp_path / "o").glob("*.png"))) == 11
 
 
 @needs_eio
-def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_path: Path) -> None:
+def test_a_read_error_of_any_other_file_is_named(domains: Domains, tmp_path: Path) -> None:
     out, eyes = tmp_path / "out", write_csv(tmp_path / "eyes", 12, 1)
     models = [write_refiner(tmp_path / name) for name in ("whole", "weights", "config")]
     labelled = shutil.copytree(domains.real, tmp_path / "labelled")
@@ -63,8 +65,8 @@ def test_whatever_else_the_disk_does_not_give_is_named(domains: Domains, tmp_pat
         ((*evaluate, f"a={cut}"), 4, table),
     ]
     for arguments, code, place in cases:
-        found, said = run(*arguments)
-        assert (found, UNREADABLE in said, str(place) in said) == (code, True, True), said
+        exit_code, output = run(*arguments)
+        assert (exit_code, UNREADABLE in output, str(place) in output) == (code, True, True), output
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=lambda command: command[0],
 )  # fmt: skip
-def test_a_full_disk_is_an_error_that_says_so(world: Path, command: list[str]) -> None:
+def test_a_full_disk_is_a_clear_error(world: Path, command: list[str]) -> None:
     before = files_below(world)
     result = simgan(*command, cwd=world, preexec=limit_files(400))
     assert result.returncode == 1, result.stderr

@@ -89,7 +89,7 @@ def without_history(run: Path) -> None:
         (without_history, 4, "this run has no history buffer (--history-size 0)"),
     ],
 )
-def test_what_is_missing_or_damaged_is_named(run: Path, tmp_path: Path, break_it: Any, code: int, words: str) -> None:
+def test_a_missing_or_damaged_run_is_named(run: Path, tmp_path: Path, break_it: Any, code: int, words: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     break_it(copy)
@@ -98,8 +98,8 @@ def test_what_is_missing_or_damaged_is_named(run: Path, tmp_path: Path, break_it
     assert words in result.output
 
 
-def test_a_running_training_can_be_looked_at(tmp_path: Path) -> None:
-    """Checkpoints come and go under the reader's eyes."""
+def test_a_running_training_can_be_inspected(tmp_path: Path) -> None:
+    """Checkpoints appear and disappear during the inspection."""
     endless = ["--steps", "100000", "--save-every", "1", "--keep", "1", "--log-every", "1000"]
     command = [SIMGAN, "train", *map(str, folders(tmp_path)), *endless]
     steps: set[int] = set()

@@ -1,4 +1,4 @@
-"""Folders as renderers write them, refined: pictures change, and everything else arrives byte for byte."""
+"""Folders of renderers, refined: pictures change, everything else is copied byte for byte."""
 
 import shlex
 from pathlib import Path
@@ -18,7 +18,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settled(stderr: str) -> list[str]:
-    """Return the arguments of the command that an error gives to leave labels as they are."""
+    """Return the arguments of the command in an error that leaves labels unchanged."""
     (line,) = [line for line in stderr.splitlines() if line.startswith("to leave labels as they are: ")]
     return shlex.split(line.partition(": ")[2])[1:]
 
@@ -60,7 +60,7 @@ def test_the_same_holds_inside_an_archive(name: str, model: Path, tmp_path: Path
     assert {path for path in before if after[path] != before[path]} == write.pictures
 
 
-def test_odd_images_are_carried_with_one_warning_also_under_another_format(model: Path, tmp_path: Path) -> None:
+def test_label_images_are_copied_with_one_warning_also_with_another_format(model: Path, tmp_path: Path) -> None:
     write = Writer(tmp_path / "in")
     for i in range(40):
         write.picture(f"{i:03}.jpg")
@@ -76,8 +76,8 @@ def test_odd_images_are_carried_with_one_warning_also_under_another_format(model
     assert "2 images look like labels" in warning
 
 
-def test_many_odd_images_that_no_look_told_stop_the_job(model: Path, tmp_path: Path) -> None:
-    """Numbers alone name them, and too few are looked at to tell: somebody has to say which are labels."""
+def test_many_label_images_found_late_stop_the_job(model: Path, tmp_path: Path) -> None:
+    """Names are only numbers, and too few images are sampled: a person must name the labels."""
     write = Writer(tmp_path / "in")
     for i in range(400):
         write.mask(f"{i:03}.png") if i % 80 == 7 else write.picture(f"{i:03}.png")

@@ -1,4 +1,4 @@
-"""The program without what Windows lacks."""
+"""The program without the POSIX features that Windows lacks."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""`simgan push` to a stand-in for the Hub on this machine, and refiners by their address there."""
+"""`simgan push` to a local Hub, and refiners loaded by their address there."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ RESULTS = {
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A Hub of this machine, and a cache of its own; the library reads that variable once, when it is imported."""
+    """A local Hub with a cache of its own; the library reads its variable once, at import."""
     with serve_hub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
@@ -58,8 +58,8 @@ def test_a_pushed_refiner_gives_the_same_bits_by_its_address(tmp_path: Path, hub
     assert set(document["files"]) == {"config.json", "model.safetensors", "README.md"}
     hub.commit("me/eyes", {"model.safetensors": b"newer, and no refiner", "train.py": b"print()"})
     for place, out in ((refiner, "here"), (document["address"], "fetched")):
-        said = invoke("refine", renders, "--model", place, "--out", tmp_path / out).stderr
-        assert f"sha256 {document['files']['model.safetensors']}" in said
+        stderr = invoke("refine", renders, "--model", place, "--out", tmp_path / out).stderr
+        assert f"sha256 {document['files']['model.safetensors']}" in stderr
     assert files_below(tmp_path / "here") == files_below(tmp_path / "fetched")
     assert set(hub.fetched) == {"config.json", "model.safetensors"}
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 20), np.uint8)
@@ -110,7 +110,9 @@ def test_a_pushed_run_shows_its_renders_but_no_photograph(domains: Domains, hub:
     assert "grid.png" not in hub.repositories["me/bare"][-1][1]
 
 
-def test_what_is_not_on_the_hub_is_named(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_repository_or_file_of_the_hub_is_named(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.commit("me/eyes", {"config.json": b"{}"})
     for address, match in (
         ("hf://me/eyes@v9", "hf://me/eyes@v9: the repository has no such revision"),
@@ -132,13 +134,13 @@ def test_what_is_not_on_the_hub_is_named(tmp_path: Path, hub: Hub, monkeypatch: 
     assert not (tmp_path / "hub-cache" / "models--me--eyes" / "snapshots").exists()
 
 
-def test_what_cannot_be_pushed_says_why(tmp_path: Path, hub: Hub) -> None:
+def test_an_impossible_push_gives_the_reason(tmp_path: Path, hub: Hub) -> None:
     refiner = write_refiner(tmp_path / "refiner")
     assert "lacks training_images" in invoke("push", refiner, "me/eyes", code=4).stderr
     write_export(tmp_path / "refiner")
     assert "a//b" in invoke("push", refiner, "a//b", code=2).stderr
     (tmp_path / "other.json").write_text("{}")
-    said = invoke("push", refiner, "me/eyes", "--evaluation", tmp_path / "other.json", code=2).stderr
-    assert "wanted the results.json of simgan eval-gaze" in said
+    stderr = invoke("push", refiner, "me/eyes", "--evaluation", tmp_path / "other.json", code=2).stderr
+    assert "wanted the results.json of simgan eval-gaze" in stderr
     assert "cannot be read" in invoke("push", refiner, "me/eyes", "--evaluation", tmp_path / "none", code=2).stderr
     assert not hub.repositories

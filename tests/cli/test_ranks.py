@@ -58,7 +58,7 @@ def is_rank_1(process: Path, place: Path) -> bool:
     return False
 
 
-def test_the_first_rank_alone_talks_and_writes(place: Path) -> None:
+def test_only_the_first_rank_prints_and_writes(place: Path) -> None:
     document = json.loads((place / "stdout").read_text())
     assert (document["status"], document["step"]) == ("finished", LAST)
     errors = (place / "stderr").read_text()
@@ -91,7 +91,7 @@ def test_a_killed_rank_ends_all_and_the_same_command_resumes_bit_for_bit(place: 
     assert content_of(place / "killed", LAST) == content_of(place / "undisturbed", LAST)
 
 
-def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
+def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_resumes(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process, second = start_and_wait_for_step_5(place, "stopped")
@@ -116,7 +116,7 @@ def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_goes_on(
     assert tensors.keys() == expected[0].keys()
 
 
-def test_wrong_settings_are_told_once_and_end_all_ranks(place: Path) -> None:
+def test_wrong_settings_are_reported_once_and_end_all_ranks(place: Path) -> None:
     wrong = command("wrong", "--batch-size", "18")
     result = subprocess.run(wrong, cwd=place, capture_output=True, text=True, check=False)
     assert result.stderr.count("error: --batch-size 18 is the total of 2 ranks") == 1, result.stderr

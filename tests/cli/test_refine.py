@@ -70,7 +70,7 @@ def test_every_file_has_its_counterpart(refine: Refine, renders: Path, model: Pa
     assert result.stdout == ""
 
 
-def test_mixed_folders_go_through_in_one_call(refine: Refine, tmp_path: Path) -> None:
+def test_mixed_folders_are_refined_in_one_call(refine: Refine, tmp_path: Path) -> None:
     mixed = tmp_path / "mixed"
     write_images(mixed / "grey", 2, 1, shape=(48, 64))
     write_images(mixed / "colour", 2, 2, shape=(24, 32, 3))
@@ -87,11 +87,11 @@ def test_mixed_folders_go_through_in_one_call(refine: Refine, tmp_path: Path) ->
     assert (tmp_path / "out" / "deep" / "0.json").read_text() == "{}"
 
 
-def test_channels_that_differ_are_an_error_that_says_what_to_do(refine: Refine, tmp_path: Path) -> None:
+def test_other_channels_than_the_models_are_an_error_with_advice(refine: Refine, tmp_path: Path) -> None:
     colour = write_images(tmp_path / "colour", 2, 1, shape=(16, 20, 3))
     assert "--channels 1" in refine(inputs=(colour,), code=4).stderr
     assert not (tmp_path / "out").exists()
-    write_images(colour / "0", 1, 1)  # now the first is not the one that does not fit
+    write_images(colour / "0", 1, 1)  # now another image than the first differs
     (colour / "0" / "0.png").rename(colour / "-.png")
     result = refine("--json", inputs=(colour,), code=3)
     assert {Path(item["path"]).name for item in json.loads(result.stdout)["failed"]} == {"0.png", "1.png"}
@@ -118,7 +118,7 @@ def test_failing_images_are_reported_and_the_rest_are_done(refine: Refine, rende
     assert len(lines) == 9
 
 
-def test_a_disk_that_fills_leaves_nothing_half_written(refine: Refine, renders: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_half_written(refine: Refine, renders: Path, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 3, 1)
     write_images(images / "large", 3, 1, shape=(90, 110))
     pack(renders, images / "shard.tar")
@@ -130,17 +130,17 @@ def test_a_disk_that_fills_leaves_nothing_half_written(refine: Refine, renders: 
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert "--skip-existing" in result.stderr
     refine(inputs=(images,), out="whole")
-    whole = files_below(tmp_path / "whole")
-    assert all(whole[name] == content for name, content in files_below(tmp_path / "out").items())
+    complete = files_below(tmp_path / "whole")
+    assert all(complete[name] == content for name, content in files_below(tmp_path / "out").items())
     refine("--skip-existing", inputs=(images,))
-    assert files_below(tmp_path / "out") == whole
+    assert files_below(tmp_path / "out") == complete
 
 
 def test_existing_results_are_kept_replaced_or_an_error(refine: Refine, renders: Path, tmp_path: Path) -> None:
     refine()
-    whole = files_below(tmp_path / "out")
-    said = refine(code=2).stderr
-    assert all(words in said for words in ("10 of the results exist", "--skip-existing", "--overwrite"))
+    before = files_below(tmp_path / "out")
+    stderr = refine(code=2).stderr
+    assert all(words in stderr for words in ("10 of the results exist", "--skip-existing", "--overwrite"))
     (tmp_path / "out" / "3.png").unlink()
     (tmp_path / "out" / "labels.csv").unlink()
     (tmp_path / "out" / "1.png").write_bytes(b"mine")
@@ -148,16 +148,16 @@ def test_existing_results_are_kept_replaced_or_an_error(refine: Refine, renders:
     assert (document["refined"], document["skipped"]) == (1, 6)
     assert (tmp_path / "out" / "1.png").read_bytes() == b"mine"
     refine("--overwrite")
-    assert files_below(tmp_path / "out") == whole
+    assert files_below(tmp_path / "out") == before
     assert "contradict" in refine("--overwrite", "--skip-existing", code=2).stderr
 
 
-def test_results_of_two_settings_are_not_mixed_unasked(refine: Refine, tmp_path: Path) -> None:
+def test_results_of_two_settings_are_not_mixed(refine: Refine, tmp_path: Path) -> None:
     refine()
     (tmp_path / "out" / "3.png").unlink()
     for dry_run in ((), ("--dry-run",)):
         assert "strength 1.0, now 0.5" in refine("--skip-existing", "--strength", "0.5", *dry_run, code=2).stderr
-    refine("--skip-existing", "--seed", "7")  # which changes nothing without noise
+    refine("--skip-existing", "--seed", "7")  # no effect without noise
     noisy = write_refiner(tmp_path / "noisy", noise=True)
     assert "model_sha256" in refine("--skip-existing", "--model", noisy, code=2).stderr
     refine("--overwrite", "--model", noisy)
@@ -173,7 +173,7 @@ def test_a_damaged_record_is_not_taken_for_none(refine: Refine, tmp_path: Path) 
     refine("--skip-existing")
 
 
-def test_an_overwrite_in_parts_is_not_taken_for_all(refine: Refine, model: Path, tmp_path: Path) -> None:
+def test_an_overwrite_of_one_part_does_not_count_for_all(refine: Refine, model: Path, tmp_path: Path) -> None:
     refine()
     other = write_refiner(tmp_path / "other", width=4)
     refine("--overwrite", "--model", other, "--shard", "1/2")
@@ -192,7 +192,9 @@ def test_what_failed_in_an_overwrite_is_not_skipped_by_the_advice(refine: Refine
 
 @pytest.mark.parametrize("flag", ["--manifest", "--compare"])
 @pytest.mark.parametrize("place", ["renders/labels.csv", "renders/0.png", "out/deep er/1.png", "out/labels.csv"])
-def test_manifest_and_sheet_go_into_no_file_of_the_job(refine: Refine, tmp_path: Path, flag: str, place: str) -> None:
+def test_manifest_and_sheet_never_replace_a_file_of_the_job(
+    refine: Refine, tmp_path: Path, flag: str, place: str
+) -> None:
     before = files_below(tmp_path)
     assert (
         f"{flag} {tmp_path / place}: this job reads or writes that file"
@@ -202,7 +204,7 @@ def test_manifest_and_sheet_go_into_no_file_of_the_job(refine: Refine, tmp_path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file of /proc that nobody can read")
-def test_a_label_that_cannot_be_read_keeps_no_other_back(refine: Refine, renders: Path, tmp_path: Path) -> None:
+def test_an_unreadable_label_does_not_stop_the_others(refine: Refine, renders: Path, tmp_path: Path) -> None:
     (renders / "labels.csv").unlink()
     (renders / "labels.csv").symlink_to("/proc/self/mem")  # whose first page is not there
     result = refine("--json", code=3)
@@ -213,7 +215,7 @@ def test_a_label_that_cannot_be_read_keeps_no_other_back(refine: Refine, renders
     assert (tmp_path / "out" / "deep er" / "1.json").exists()
 
 
-def test_labels_can_be_left_and_keep_their_times(refine: Refine, renders: Path, tmp_path: Path) -> None:
+def test_labels_keep_their_times_or_are_left_out(refine: Refine, renders: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "labels.csv").touch()
     assert "1 of the results exist" in refine(code=2).stderr
@@ -232,7 +234,7 @@ def test_strength_0_copies_every_byte_even_of_lossy_images(refine: Refine, rende
     assert {name: after[name] for name in files_below(renders)} == files_below(renders)
 
 
-def test_lossy_results_are_said(refine: Refine, renders: Path, tmp_path: Path) -> None:
+def test_lossy_results_are_reported(refine: Refine, renders: Path, tmp_path: Path) -> None:
     Image.linear_gradient("L").save(renders / "9.jpg", quality=70)
     assert "1 results are lossy" in refine().stderr
     assert pixels(tmp_path / "out" / "9.jpg").shape == (256, 256)
@@ -244,7 +246,7 @@ def test_lossy_results_are_said(refine: Refine, renders: Path, tmp_path: Path) -
     assert (tmp_path / "jpeg" / "deep er" / "0.jpg").exists()
 
 
-def test_the_manifest_and_the_json_tell_all(refine: Refine, renders: Path, model: Path, tmp_path: Path) -> None:
+def test_manifest_and_json_list_every_image(refine: Refine, renders: Path, model: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "logs" / "m.jsonl"
     document = json.loads(refine("--json", "--manifest", manifest, "--check-labels").stdout)
     sha256 = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
@@ -297,7 +299,7 @@ def test_a_dry_run_lists_and_writes_nothing(refine: Refine, renders: Path, tmp_p
     assert "collide" in refine("-n", "--format", "png", code=2).stderr
 
 
-def test_of_several_ranks_the_first_lists_everything(
+def test_the_first_of_several_ranks_lists_everything(
     refine: Refine, renders: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -311,7 +313,7 @@ def test_of_several_ranks_the_first_lists_everything(
             assert as_text == as_json == ""
 
 
-def test_parts_together_are_the_whole_with_a_manifest_and_a_sheet_each(refine: Refine, tmp_path: Path) -> None:
+def test_parts_make_up_the_job_with_a_manifest_and_a_sheet_each(refine: Refine, tmp_path: Path) -> None:
     refine()
     files = ("--manifest", tmp_path / "m.jsonl", "--compare", tmp_path / "c.png")
     for part in (1, 2, 3):
@@ -327,7 +329,7 @@ def test_parts_together_are_the_whole_with_a_manifest_and_a_sheet_each(refine: R
 
 
 @pytest.mark.slow
-def test_ranks_share_the_work_and_the_first_one_talks(
+def test_ranks_share_the_work_and_the_first_one_prints(
     refine: Refine, renders: Path, model: Path, tmp_path: Path
 ) -> None:
     refine()
@@ -353,7 +355,7 @@ def test_ranks_share_the_work_and_the_first_one_talks(
     assert files_below(tmp_path / "ranks") == files_below(tmp_path / "out")
 
 
-def test_several_folders_and_a_list_of_them(refine: Refine, renders: Path, tmp_path: Path) -> None:
+def test_several_folders_are_refined_also_from_a_list(refine: Refine, renders: Path, tmp_path: Path) -> None:
     more = write_images(tmp_path / "more", 1, 5)
     (tmp_path / "list").write_text(f"{renders}\n{more}\n")
     refine(inputs=(renders, more))
@@ -371,7 +373,7 @@ def test_a_sheet_compares_before_and_after(refine: Refine, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("flag", ["--manifest", "--compare"])
-def test_manifest_and_sheet_replace_nothing_unasked(refine: Refine, tmp_path: Path, flag: str) -> None:
+def test_manifest_and_sheet_replace_files_only_with_overwrite(refine: Refine, tmp_path: Path, flag: str) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
     assert f"{flag} {mine}: exists" in refine(flag, mine, code=2).stderr
@@ -383,7 +385,7 @@ def test_manifest_and_sheet_replace_nothing_unasked(refine: Refine, tmp_path: Pa
     assert "--skip-existing resumes after an interruption" in refine(flag, mine, code=2).stderr
 
 
-def test_files_that_look_like_images_are_pointed_out(refine: Refine, renders: Path) -> None:
+def test_unread_image_formats_give_a_warning(refine: Refine, renders: Path) -> None:
     (renders / "a.exr").write_bytes(b"v/1\x01")
     assert "carried along unrefined: 1 .exr" in refine().stderr
     quiet = refine("--quiet", out="quiet").stderr
@@ -391,13 +393,13 @@ def test_files_that_look_like_images_are_pointed_out(refine: Refine, renders: Pa
     assert quiet.count("\n") == 1
 
 
-@pytest.mark.parametrize(("size", "told"), [((16, 20), False), ((20, 26), False), ((40, 30), True), ((9, 12), True)])
-def test_images_of_another_scale_than_the_refiner_knows_are_pointed_out(
-    refine: Refine, tmp_path: Path, size: tuple[int, int], told: bool
+@pytest.mark.parametrize(("size", "warns"), [((16, 20), False), ((20, 26), False), ((40, 30), True), ((9, 12), True)])
+def test_images_of_another_scale_than_in_training_give_a_warning(
+    refine: Refine, tmp_path: Path, size: tuple[int, int], warns: bool
 ) -> None:
     images = write_images(tmp_path / "images", 2, 1, size)
-    said = refine("--dry-run", inputs=(images,)).stderr
-    assert (f"the first image is {size[0]}x{size[1]}, and the refiner was trained at 16x20" in said) == told
+    stderr = refine("--dry-run", inputs=(images,)).stderr
+    assert (f"the first image is {size[0]}x{size[1]}, and the refiner was trained at 16x20" in stderr) == warns
 
 
 def test_a_drift_of_more_than_a_pixel_is_a_warning(renders: Path, tmp_path: Path, refine: Refine) -> None:

@@ -64,9 +64,9 @@ def test_a_folder_of_shards_keeps_its_names_beside_loose_files(refine: Run, rend
     result = refine(shards, "--json", "--manifest", tmp_path / "m.jsonl", "--compare", tmp_path / "c.png")
     document = json.loads(result.stdout)
     assert (document["images"], document["refined"], document["labels"]) == (33, 33, 2 + 1)
-    found = below(tmp_path / "out")
-    assert found.keys() == below(shards).keys()
-    assert found["labels.tgz"] == labels.read_bytes()
+    files = below(tmp_path / "out")
+    assert files.keys() == below(shards).keys()
+    assert files["labels.tgz"] == labels.read_bytes()
     refine(tmp_path / "s5", out="single")
     assert members(tmp_path / "out/a/000005.tar") == below(tmp_path / "single")
     lines = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
@@ -75,7 +75,7 @@ def test_a_folder_of_shards_keeps_its_names_beside_loose_files(refine: Run, rend
     assert (tmp_path / "c.png").stat().st_size > 1000
 
 
-def test_several_inputs_and_parts(refine: Run, renders: Path, tmp_path: Path) -> None:
+def test_archives_are_refined_beside_folders_and_in_parts(refine: Run, renders: Path, tmp_path: Path) -> None:
     inputs = [renders, *(pack(renders, tmp_path / f"{n}.tar", n) for n in range(3))]
     refine(*inputs, out="whole")
     assert {name.split("/")[0] for name in below(tmp_path / "whole")} == {"renders", "0.tar", "1.tar", "2.tar"}
@@ -84,7 +84,7 @@ def test_several_inputs_and_parts(refine: Run, renders: Path, tmp_path: Path) ->
     assert files_below(tmp_path / "out") == files_below(tmp_path / "whole")
 
 
-def test_formats_labels_and_dry_runs(refine: Run, renders: Path, tmp_path: Path) -> None:
+def test_archives_take_formats_labels_and_dry_runs(refine: Run, renders: Path, tmp_path: Path) -> None:
     archive = pack(renders, tmp_path / "r.tar")
     listed = refine(archive, "--dry-run").stdout
     assert f"refine {archive}/deep er/0.png -> {tmp_path}/out/r.tar/deep er/0.png" in listed
@@ -95,7 +95,7 @@ def test_formats_labels_and_dry_runs(refine: Run, renders: Path, tmp_path: Path)
     assert members(tmp_path / "out" / "r.tar").keys() == names
 
 
-def test_existing_archives_need_a_word_and_are_skipped_whole(refine: Run, renders: Path, tmp_path: Path) -> None:
+def test_existing_archives_are_an_error_or_skipped_as_one(refine: Run, renders: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     for name in ("1.tar", "2.tar", "3.zip"):
         pack(renders, shards / name)
@@ -116,7 +116,7 @@ def test_existing_archives_need_a_word_and_are_skipped_whole(refine: Run, render
 
 
 @pytest.mark.parametrize("name", ["r.tar", "r.zip"])
-def test_an_archive_that_lacks_an_image_or_a_label_is_made_again(
+def test_an_archive_that_lacks_an_image_or_a_label_is_rewritten(
     refine: Run, renders: Path, tmp_path: Path, name: str
 ) -> None:
     broken = renders / "deep er" / "1.png"
@@ -138,7 +138,7 @@ def test_an_archive_that_lacks_an_image_or_a_label_is_made_again(
         assert members(output) == below(tmp_path / "folder")
 
 
-def test_hostile_archives_are_reported_and_write_nowhere(refine: Run, renders: Path, tmp_path: Path) -> None:
+def test_hostile_archives_are_reported_and_write_nothing_outside(refine: Run, renders: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     pack(renders, shards / "good.tar")
     with tarfile.open(shards / "above.tar", "w") as tar:
@@ -155,13 +155,13 @@ def test_hostile_archives_are_reported_and_write_nowhere(refine: Run, renders: P
     document = json.loads(refine(shards, "--json", code=3).stdout)
     reasons = {Path(failed["path"]).relative_to(shards).as_posix(): failed["reason"] for failed in document["failed"]}
     assert reasons.keys() == {"above.tar", "absolute.zip", "damaged.zip/1.png"}
-    assert "leads out of it" in reasons["above.tar"]
+    assert "leads outside" in reasons["above.tar"]
     assert (document["images"], document["refined"]) == (7 + 1 + 2, 7)
     assert below(tmp_path / "out").keys() == {"good.tar"}
     assert {path for path in tmp_path.rglob("*") if tmp_path / "out" not in path.parents} == before | {tmp_path / "out"}
 
 
-def test_an_archive_is_no_place_to_write_to(refine: Run, renders: Path, tmp_path: Path) -> None:
+def test_out_that_is_an_archive_is_refused(refine: Run, renders: Path, tmp_path: Path) -> None:
     archive = pack(renders, tmp_path / "out" / "r.tar")
     content = archive.read_bytes()
     assert "one lies inside the other" in refine(archive, "--overwrite", code=2).stderr

@@ -1,4 +1,4 @@
-"""`simgan refine --copies`: several looks of each render, with their labels."""
+"""`simgan refine --copies`: several refined copies of each render, with their labels."""
 
 import json
 from collections.abc import Callable
@@ -94,10 +94,10 @@ def test_archives_hold_what_folders_do(refine: Refine, renders: Path, tmp_path: 
 
 def test_a_job_resumes_look_by_look_with_the_same_settings_alone(refine: Refine, renders: Path, tmp_path: Path) -> None:
     refine("--copies", "2", *TONED)
-    whole = files_below(tmp_path / "out")
+    complete = files_below(tmp_path / "out")
     assert "19 of the results exist" in refine("--copies", "2", *TONED, code=2).stderr
     refine("--copies", "2", *TONED, "--overwrite")
-    assert files_below(tmp_path / "out") == whole
+    assert files_below(tmp_path / "out") == complete
     for name in ("3_1.png", "deep er/0_1.json"):
         (tmp_path / "out" / name).unlink()
     (tmp_path / "out" / "1_0.png").write_bytes(b"mine")
@@ -105,7 +105,7 @@ def test_a_job_resumes_look_by_look_with_the_same_settings_alone(refine: Refine,
     assert [Path(output).name for _, output in listed["refine"] + listed["carry"]] == ["3_1.png", "0_1.json"]
     document = json.loads(refine("--copies", "2", *TONED, "--skip-existing", "--json").stdout)
     assert (document["images"], document["refined"], document["skipped"]) == (14, 1, 13)
-    assert files_below(tmp_path / "out") == whole | {"1_0.png": b"mine"}
+    assert files_below(tmp_path / "out") == complete | {"1_0.png": b"mine"}
     for flags, change in (
         (("--copies", "3", *TONED), "copies 2, now 3"),
         (("--copies", "2", "--match", "histogram"), "augment True, now False"),
@@ -113,7 +113,7 @@ def test_a_job_resumes_look_by_look_with_the_same_settings_alone(refine: Refine,
         assert change in refine(*flags, "--skip-existing", code=2).stderr
 
 
-def test_parts_together_are_the_whole(refine: Refine, tmp_path: Path) -> None:
+def test_parts_make_up_the_job(refine: Refine, tmp_path: Path) -> None:
     refine("--copies", "2")
     for part in (1, 2, 3):
         refine("--copies", "2", "--shard", f"{part}/3", "--manifest", tmp_path / "m.jsonl", out="parts")
@@ -122,7 +122,7 @@ def test_parts_together_are_the_whole(refine: Refine, tmp_path: Path) -> None:
     assert sorted(Path(line["output"]).name for line in lines) == ["1_0.png", "1_1.png", "4_0.png", "4_1.png"]
 
 
-def test_augmenting_is_no_drift_of_labels(refine: Refine, tmp_path: Path) -> None:
+def test_augmentation_does_not_count_as_label_drift(refine: Refine, tmp_path: Path) -> None:
     folder = write_images(tmp_path / "large", 6, 1, shape=(64, 64))
     drifts = [
         json.loads(refine("--check-labels", "--json", *flags, source=folder, out=str(n)).stdout)["drift_pixels"]
@@ -131,7 +131,7 @@ def test_augmenting_is_no_drift_of_labels(refine: Refine, tmp_path: Path) -> Non
     assert drifts[0] == drifts[1]
 
 
-def test_what_cannot_be_read_or_looks_like_a_label_counts_once(refine: Refine, tmp_path: Path) -> None:
+def test_unreadable_and_label_images_count_once(refine: Refine, tmp_path: Path) -> None:
     folder = write_images(tmp_path / "mixed", 30, 5)
     for number in range(6):
         ids = np.zeros((16, 20), np.uint8)
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_or_looks_like_a_label_counts_once(refine: Refine, t
     assert (tmp_path / "out" / "3_mask.png").read_bytes() == (folder / "3_mask.png").read_bytes()
 
 
-def test_files_that_name_images_are_said(refine: Refine, renders: Path) -> None:
+def test_label_files_with_image_names_are_reported(refine: Refine, renders: Path) -> None:
     (renders / "coco.json").write_text('{"images": [{"file_name": "3.png"}]}')
     (renders / "deep er" / "1.json").write_text('{"imagePath": "1.png"}')
     result = refine("--copies", "2", "--json")
@@ -161,7 +161,7 @@ def test_names_that_would_collide_are_an_error(refine: Refine, renders: Path, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_copies_that_would_be_alike_are_refused(refine: Refine, tmp_path: Path) -> None:
+def test_equal_copies_are_refused(refine: Refine, tmp_path: Path) -> None:
     assert "all would be the same" in refine("--copies", "2", "--strength", "0", code=2).stderr
     quiet = write_refiner(tmp_path / "quiet")
     assert "all would be the same" in refine("--copies", "2", "--model", quiet, code=2).stderr
@@ -170,7 +170,7 @@ def test_copies_that_would_be_alike_are_refused(refine: Refine, tmp_path: Path) 
     refine("--copies", "2", "--strength", "0", "--augment")
 
 
-def test_unityeyes_keep_their_json_and_are_read_again(refine: Refine, tmp_path: Path) -> None:
+def test_refined_unityeyes_keep_their_json_and_are_readable(refine: Refine, tmp_path: Path) -> None:
     folder = write_images(tmp_path / "eyes", 2, 1, shape=(48, 64))
     margin = ["(20.0, 18.0, 1.0)", "(44.0, 30.0, 1.0)"]
     for number in range(2):
@@ -183,7 +183,7 @@ def test_unityeyes_keep_their_json_and_are_read_again(refine: Refine, tmp_path: 
     assert np.allclose(images.targets[0], images.targets[1])
 
 
-def test_refined_sets_of_eval_gaze_are_the_files_of_refine(
+def test_refined_sets_of_eval_gaze_equal_the_files_of_refine(
     refine: Refine, renders: Path, model: Path, tmp_path: Path
 ) -> None:
     for path in (renders / "deep er").iterdir():

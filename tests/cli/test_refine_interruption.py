@@ -40,7 +40,7 @@ def finish(place: Path, out: str) -> None:
 
 
 def send(program: subprocess.Popen[bytes], number: signal.Signals) -> tuple[int, bytes]:
-    """Send a program a signal; return its exit code and what it wrote to stderr."""
+    """Send a program a signal; return its exit code and its stderr."""
     program.send_signal(number)
     _, stderr = program.communicate(timeout=60)
     return program.returncode, stderr
@@ -59,13 +59,13 @@ def start_and_wait_for(place: Path, out: str, count: int, pattern: str = "*.png"
 
 def assert_all_complete(place: Path, out: str) -> None:
     """Check that every result, but for temporary files, is that of the undisturbed run, and that some are missing."""
-    whole = files_below(place / "whole")
+    undisturbed = files_below(place / "whole")
     done = {name: content for name, content in files_below(place / out).items() if "/.tmp-" not in f"/{name}"}
-    assert done.items() <= whole.items()
-    assert len(done) < len(whole)
+    assert done.items() <= undisturbed.items()
+    assert len(done) < len(undisturbed)
 
 
-def test_killed_at_three_moments_and_restarted_the_result_is_that_of_an_undisturbed_run(place: Path) -> None:
+def test_a_job_killed_three_times_gives_the_undisturbed_result(place: Path) -> None:
     moments = random.Random(0)
     for count, pattern in ((5, "*.png"), (35, "*.png"), (1, "*.tar")):  # the last one within the second archive
         running = start_and_wait_for(place, "killed", count, pattern)
@@ -77,7 +77,7 @@ def test_killed_at_three_moments_and_restarted_the_result_is_that_of_an_undistur
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
-def test_a_signal_finishes_what_is_in_hand(place: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_finishes_the_current_images(place: Path, number: signal.Signals, code: int) -> None:
     out = f"stopped-{number.name}"
     found, stderr = send(start_and_wait_for(place, out, 10), number)
     assert found == code, stderr
@@ -88,7 +88,7 @@ def test_a_signal_finishes_what_is_in_hand(place: Path, number: signal.Signals, 
     assert files_below(place / out) == files_below(place / "whole")
 
 
-def test_two_at_once_into_one_folder_do_no_harm(place: Path) -> None:
+def test_two_jobs_at_once_into_one_folder_give_the_undisturbed_result(place: Path) -> None:
     command = [str(warm_simgan()), *COMMAND, "--out", "twice"]
     environment = os.environ | ENVIRONMENT
     processes = [subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Settings from flags, files and the environment: which one wins, and what is said of wrong ones."""
+"""Settings from flags, files and the environment: their order, and the errors of wrong ones."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def toml(tmp_path: Path, text: str) -> Path:
 
 
 def problems_of(*arguments: str | Path, env: dict[str, str] | None = None) -> list[str]:
-    """Return what `simgan train` says is wrong with its settings, on stderr and in its document alike."""
+    """Return the problems that `simgan train` reports, on stderr and in its document alike."""
     result = invoke("train", *arguments, "--json", code=2, env=env)
     document = json.loads(result.stdout)
     assert (document["schema"], document["exit_code"]) == ("simgan.error/1", 2)
@@ -29,7 +29,7 @@ def problems_of(*arguments: str | Path, env: dict[str, str] | None = None) -> li
     return problems
 
 
-def test_all_wrong_values_are_named_at_once_by_where_they_came_from(tmp_path: Path) -> None:
+def test_all_wrong_values_are_named_at_once_with_their_source(tmp_path: Path) -> None:
     file = toml(tmp_path, '[train]\nkeep = "many"\nbatch-size = 2.5\nflip = "maybe"\nout = 3\nreal = 4\n')
     flags = ["--steps", "many", "--size", "big", "--psi", "identity=x", "--max-time", "soon", "--channels", "2"]
     env = {"SIMGAN_TRAIN_EMA": "1.5", "SIMGAN_SEED": "first", "SIMGAN_TRAIN_LAMBDA": "much"}
@@ -51,7 +51,7 @@ def test_all_wrong_values_are_named_at_once_by_where_they_came_from(tmp_path: Pa
         ('{"settings"', "--config {file}: cannot be read as JSON"),
         ('{"schema": "simgan.eval-gaze/1", "settings": {}}', "--config {file}: holds no settings of simgan train"),
         (b"\xff\xfe\x00", "--config {file}: cannot be read as TOML"),
-        ("[train]\n# Größe".encode("latin-1"), "byte 12 is no UTF-8"),
+        ("[train]\n# Größe".encode("latin-1"), "byte 12 is not UTF-8"),
         (None, "--config {file}: cannot be read as TOML"),
     ],
 )
@@ -185,7 +185,7 @@ def test_an_unknown_option_is_a_document_too() -> None:
 
 
 @pytest.mark.slow
-def test_names_that_are_not_utf8(domains: Domains, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_accepted(domains: Domains, tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"render\xff")
     domains.synthetic.rename(folder)
     (folder / os.fsdecode(b"broken\xfe.png")).write_bytes(b"")

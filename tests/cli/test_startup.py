@@ -1,4 +1,4 @@
-"""Help and usage errors are instant: torch, which takes seconds to import, is not among the imports."""
+"""Help and usage errors are instant: they do not import torch, which takes seconds."""
 
 import json
 import re

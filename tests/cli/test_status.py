@@ -39,7 +39,7 @@ def status(run: RunFolder) -> dict[str, Any]:
     return document
 
 
-def test_a_stopped_run_has_its_step_the_time_it_still_needs_and_its_newest_checkpoint(run: RunFolder) -> None:
+def test_a_stopped_run_has_its_step_remaining_time_and_newest_checkpoint(run: RunFolder) -> None:
     document = status(run)
     assert document.pop("checkpoint") == {
         "path": str(run.checkpoint(30)), "step": 30, "age_seconds": pytest.approx(600, abs=5),
@@ -53,7 +53,7 @@ def test_a_stopped_run_has_its_step_the_time_it_still_needs_and_its_newest_check
         assert words in text
 
 
-def test_a_process_that_trains_is_seen_and_not_disturbed(run: RunFolder) -> None:
+def test_a_running_training_is_recognised_and_not_disturbed(run: RunFolder) -> None:
     os.utime(run.metrics, 2 * (time.time() - 20,))
     with run.locked():
         document = status(run)
@@ -62,7 +62,7 @@ def test_a_process_that_trains_is_seen_and_not_disturbed(run: RunFolder) -> None
     assert status(run)["training"] is False
 
 
-def test_a_look_at_the_lock_keeps_no_training_from_starting(run: RunFolder) -> None:
+def test_status_does_not_keep_a_training_from_starting(run: RunFolder) -> None:
     run.lock.touch()
     for _ in range(20):
         assert run.is_locked() is False
@@ -87,7 +87,7 @@ def test_a_run_before_its_first_line_and_a_finished_one(run: RunFolder) -> None:
     assert "unknown yet" in invoke("status", run.root).stdout
 
 
-def test_without_locks_nobody_claims_to_know_whether_it_trains(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_it_is_unknown_whether_a_run_trains(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(descriptor: int, operation: int) -> None:  # as of a mount of a cluster's file system without locks
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 

@@ -1,4 +1,4 @@
-"""What a terminal gets: no orders from names of files, which could move the cursor, and lines that fit."""
+"""Terminal output: lines fit, and file names cannot send control characters."""
 
 import shutil
 import time
@@ -18,7 +18,7 @@ EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders and files whose names are orders to a terminal, some of them unreadable; and a run among them."""
+    """Folders, files and a run whose names hold control characters; some are unreadable."""
     world = tmp_path_factory.mktemp("world") / EVIL
     write_images(world / "synthetic", 12, 1)
     write_images(world / "real", 3, 2)
@@ -67,21 +67,21 @@ def orders(text: str) -> list[str]:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_what_is_said_holds_no_orders(world: Path, command: str, more: list[str], code: int) -> None:
-    found, said = run(world, command, *more)
-    assert found == code, said
-    assert said.strip()
-    assert orders(said) == []
+def test_output_holds_no_control_characters(world: Path, command: str, more: list[str], code: int) -> None:
+    exit_code, output = run(world, command, *more)
+    assert exit_code == code, output
+    assert output.strip()
+    assert orders(output) == []
 
 
-def test_what_is_planned_is_told_without_orders(world: Path, tmp_path: Path) -> None:
-    code, said = run(world, "train", "--out", str(tmp_path / "new"), "--dry-run")
-    assert code == 0, said
-    assert "\\x1b[31mred" in said
-    assert orders(said) == []
+def test_dry_runs_print_no_control_characters(world: Path, tmp_path: Path) -> None:
+    code, output = run(world, "train", "--out", str(tmp_path / "new"), "--dry-run")
+    assert code == 0, output
+    assert "\\x1b[31mred" in output
+    assert orders(output) == []
 
 
-def test_the_log_of_a_run_may_be_shown_by_a_terminal(world: Path) -> None:
+def test_the_log_of_a_run_holds_no_control_characters(world: Path) -> None:
     log = (world / "run" / "log.txt").read_text()
     assert "\\x1b[31mred" in log
     assert orders(log) == []
@@ -89,12 +89,12 @@ def test_the_log_of_a_run_may_be_shown_by_a_terminal(world: Path) -> None:
 
 @pytest.mark.slow
 def test_a_stdout_without_utf_8_gets_what_it_can_show(world: Path) -> None:
-    said = simgan("inspect-buffer", world / "run", env={"PYTHONIOENCODING": "latin-1"}, cold=True)
-    assert (said.returncode, said.stderr) == (0, "")
-    assert "\\u2588" in said.stdout  # the bars
+    result = simgan("inspect-buffer", world / "run", env={"PYTHONIOENCODING": "latin-1"}, cold=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\\u2588" in result.stdout  # the bars
 
 
-def test_progress_without_a_terminal_is_a_short_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_terminal_is_a_short_line_at_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressLine(2, quiet=False) as progress, ProgressLine(quiet=False, pause=60) as seldom:
         for done in (1, 2, 3, 4000):
             time.sleep(REFRESH)

@@ -92,7 +92,7 @@ def test_signals_save_and_exit_and_resume_is_an_identity(place: Path) -> None:
     assert_same_as_undisturbed(place, "stopped")
 
 
-def test_nohup_keeps_a_training_that_its_terminal_leaves_and_a_second_into_its_run_is_refused(place: Path) -> None:
+def test_a_training_under_nohup_survives_its_terminal_and_a_second_one_is_refused(place: Path) -> None:
     process = start_and_wait_for_a_line(place, "nohup", *command("nohup", program=SIMGAN))
     os.kill(process.pid, signal.SIGHUP)
     second = simgan(*command("nohup")[1:], cwd=place)
@@ -106,7 +106,9 @@ def test_nohup_keeps_a_training_that_its_terminal_leaves_and_a_second_into_its_r
 
 
 @pytest.mark.parametrize("opened", [os.pipe, os.openpty], ids=["pipe", "terminal"])
-def test_a_training_goes_on_where_nobody_reads_any_more(place: Path, opened: Callable[[], tuple[int, int]]) -> None:
+def test_a_training_continues_where_nobody_reads_stderr_any_more(
+    place: Path, opened: Callable[[], tuple[int, int]]
+) -> None:
     out = f"unread-{opened.__name__}"
     reader, writer = opened()
     process = subprocess.Popen(command(out), cwd=place, stdout=subprocess.PIPE, stderr=writer, start_new_session=True)
@@ -119,14 +121,14 @@ def test_a_training_goes_on_where_nobody_reads_any_more(place: Path, opened: Cal
     assert_same_as_undisturbed(place, out)
 
 
-def test_a_training_goes_on_with_a_closed_stderr(place: Path) -> None:
+def test_a_training_continues_with_a_closed_stderr(place: Path) -> None:
     shell = f"exec {shlex.join(command('closed', program=SIMGAN))} 2>&-"
     process = subprocess.run(["bash", "-c", shell], cwd=place, stdout=subprocess.PIPE, check=False)
     assert process.returncode == 0
     assert_same_as_undisturbed(place, "closed")
 
 
-def test_what_nobody_reads_of_stdout_is_no_error_of_the_run(place: Path) -> None:
+def test_a_closed_stdout_gives_no_message(place: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.Popen(
@@ -137,17 +139,17 @@ def test_what_nobody_reads_of_stdout_is_no_error_of_the_run(place: Path) -> None
     assert process.returncode == 1
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_says_nothing_untrue(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_ctrl_c_exits_at_once_without_a_false_claim(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as ended, exit_codes("results", "again", "less"), stop_on_signals() as stop:
         stop.is_listening = True
         signal.raise_signal(signal.SIGINT)
-        assert stop.reason == "interrupt"  # work has been done, and would be saved
+        assert stop.reason == "interrupt"  # steps are done, and would be saved
         signal.raise_signal(signal.SIGINT)
     assert ended.value.exit_code == 130
     assert capsys.readouterr().err == "interrupted; earlier saves are untouched\n"
 
 
-def test_a_signal_before_the_first_step_is_no_failure(place: Path) -> None:
+def test_a_signal_before_the_first_step_stops_cleanly(place: Path) -> None:
     early = command("early", "--json", program=SIMGAN)
     process = subprocess.Popen(early, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not is_caught(process.pid, signal.SIGUSR1):
@@ -168,7 +170,7 @@ def is_caught(process: int, number: signal.Signals) -> bool:
 
 
 def test_max_time_saves_and_exits_75_until_done(place: Path) -> None:
-    """However short it is, each call does a step."""
+    """Each call does at least one step."""
     (place / "short.toml").write_text("[train]\nmax_time = 0.001\n")
     for step in (1, 2):
         stopped = simgan(*command("timed", "--config", "short.toml", "--json")[1:], cwd=place)
@@ -180,7 +182,7 @@ def test_max_time_saves_and_exits_75_until_done(place: Path) -> None:
     assert_same_as_undisturbed(place, "timed")
 
 
-def test_a_start_that_was_killed_while_it_wrote_the_settings_is_no_obstacle(place: Path) -> None:
+def test_a_start_killed_while_writing_settings_does_not_block_the_next(place: Path) -> None:
     run = place / "nearly"
     run.mkdir()
     for name in (".lock", "log.txt", ".tmp-0123456789abcdef"):

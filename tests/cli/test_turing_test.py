@@ -18,22 +18,22 @@ def test_a_page_is_written_once_and_its_key_goes_to_stdout(tmp_path: Path) -> No
     hashes = [hash_of(written["page"], number, image["kind"]) for number, image in enumerate(written["images"])]
     assert json.dumps(hashes) in page.read_text()
     content = page.read_bytes()
-    said = invoke(*command, "--pairs", code=2).output
-    assert f"--out {page}: exists; give --overwrite" in said
+    output = invoke(*command, "--pairs", code=2).output
+    assert f"--out {page}: exists; give --overwrite" in output
     assert page.read_bytes() == content
     invoke(*command, "--pairs", "--overwrite")
     assert page.read_bytes() != content
 
 
-def test_what_cannot_be_meant_is_an_error_that_says_what_to_give(tmp_path: Path) -> None:
-    said = invoke("turing-test", "a.json", "b.json", "--out", tmp_path, code=2).output
-    assert "wanted one run, got a.json, b.json; give --score for files of answers" in said
-    assert f"--out {tmp_path}: a folder" in said
+def test_contradictory_arguments_are_errors_with_advice(tmp_path: Path) -> None:
+    output = invoke("turing-test", "a.json", "b.json", "--out", tmp_path, code=2).output
+    assert "wanted one run, got a.json, b.json; give --score for files of answers" in output
+    assert f"--out {tmp_path}: a folder" in output
     assert "no file of answers given" in invoke("turing-test", "--score", code=2).output
     assert "missing.json: No such file" in invoke("turing-test", "--score", tmp_path / "missing.json", code=4).output
 
 
-def test_a_score_shows_persons_all_and_table_1(tmp_path: Path) -> None:
+def test_a_score_shows_each_person_all_persons_and_table_1(tmp_path: Path) -> None:
     anna = write(tmp_path / "a.json", document(*map(trial, range(10)), subject="An\x1bna"))
     ben = write(tmp_path / "b.json", document(*(trial(n, "refined", n < 4) for n in range(10))))
     other = write(tmp_path / "c.json", document(trial(0), page=PAGES[1]))

@@ -47,7 +47,7 @@ def test_the_default_cache_is_the_platforms(folder: Path) -> None:
     assert list((Path(os.environ["XDG_CACHE_HOME"]) / "simgan-pixels").glob("*/index.json"))
 
 
-def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(folder: Path, cache: Path) -> None:
+def test_a_second_call_decodes_nothing_unless_a_file_changed(folder: Path, cache: Path) -> None:
     before = opened(folder, cache)
     (index,) = cache.rglob("index.json")
     made = index.stat().st_ino
@@ -56,12 +56,12 @@ def test_a_second_call_decodes_nothing_and_a_changed_file_is_seen(folder: Path, 
     file = folder / "1.png"
     status = file.stat()
     file.write_bytes(b"x" * status.st_size)
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # as what unpacks an archive sets it
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # as unpacking an archive sets it
     assert [path for path, _ in opened(folder, cache).skipped] == [str(file)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file of Linux that cannot be read")
-def test_what_a_disk_failed_to_read_is_tried_again(folder: Path, cache: Path) -> None:
+def test_images_with_read_errors_are_decoded_again(folder: Path, cache: Path) -> None:
     failing = folder / "9.png"
     failing.symlink_to("/proc/self/mem")  # an "Input/output error"
     for _ in range(2):
@@ -82,7 +82,7 @@ def test_the_fingerprint_is_of_the_pixels_alone(tmp_path: Path, folder: Path) ->
     assert opened(folder, "off").fingerprint != opened(other, "off").fingerprint
 
 
-def test_another_preparation_is_another_entry(folder: Path, cache: Path) -> None:
+def test_another_preparation_makes_another_entry(folder: Path, cache: Path) -> None:
     plain, equalized = opened(folder, cache), opened(folder, cache, preprocess="equalize")
     assert plain.fingerprint != equalized.fingerprint
     assert opened(folder, cache, size=(8, 10)).shape == (1, 8, 10)
@@ -127,13 +127,13 @@ def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path, cache: Path) -
     assert len(list(cache_folder(str(cache)).iterdir())) == 1
 
 
-def test_what_a_killed_builder_left_is_removed_by_the_next(folder: Path, cache: Path) -> None:
+def test_leftovers_of_a_killed_builder_are_removed(folder: Path, cache: Path) -> None:
     opened(folder, cache)
     pixels = cache_folder(str(cache))
     (entry,) = pixels.iterdir()
     entry.rename(pixels / f".tmp-{entry.name}-killed")
     (pixels / f"{entry.name}.lock").touch()
-    (pixels / f".tmp-{'0' * 32}-alive").mkdir()  # perhaps another entry's builder is at it
+    (pixels / f".tmp-{'0' * 32}-alive").mkdir()  # another entry's builder may be writing it
     assert len(opened(folder, cache).pixels) == 3
     assert {path.name for path in pixels.iterdir()} == {entry.name, f".tmp-{'0' * 32}-alive"}
 
@@ -144,8 +144,8 @@ def test_mixed_depths_name_both_files(folder: Path) -> None:
         opened(folder, "off")
 
 
-def test_a_process_without_file_descriptors_caches_no_image_as_unreadable(folder: Path, cache: Path) -> None:
-    """That would leave them out of every later training, too."""
+def test_a_lack_of_file_descriptors_does_not_cache_images_as_unreadable(folder: Path, cache: Path) -> None:
+    """Otherwise every later training would leave these images out."""
     pack(folder, folder / "shard.tar")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for room in range(1, 9):

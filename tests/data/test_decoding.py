@@ -77,7 +77,7 @@ def test_sixteen_bit_pgm_and_big_endian_tiff(tmp_path: Path) -> None:
     ("mode", "color", "channels", "value"),
     [("RGB", (50, 50, 50), "1", 50), ("L", 250, "3", 250), ("I;16", 900, "3", 900)],
 )
-def test_channels_are_converted_when_asked(tmp_path: Path, mode: str, color: Any, channels: Any, value: int) -> None:
+def test_channels_are_converted_on_request(tmp_path: Path, mode: str, color: Any, channels: Any, value: int) -> None:
     path = saved(Image.new(mode, (5, 4), color), tmp_path / "a.png")
     assert read_pixels(path, Preparation(channels=channels)).tolist() == np.full((int(channels), 4, 5), value).tolist()
 
@@ -223,8 +223,8 @@ def test_a_photograph_shows_through_transparent_pixels(tmp_path: Path) -> None:
     own = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [100, 0, 0, 51]]], np.uint8)
     photograph = np.full((3, 1, 3), 200, np.uint8)
     path = saved(Image.fromarray(own), tmp_path / "a.png")
-    found = read_pixels(path, REAL, photograph)
-    assert found[:, 0].T.tolist() == [[10, 20, 30], [200, 200, 200], [180, 160, 160]]
+    pixels = read_pixels(path, REAL, photograph)
+    assert pixels[:, 0].T.tolist() == [[10, 20, 30], [200, 200, 200], [180, 160, 160]]
     assert read_pixels(path, REAL)[:, 0, 1].tolist() == [0, 0, 0]
     with pytest.raises(UnreadableImage, match="photographs are 1x3 grey, 8 bits"):
         read_pixels(path, REAL, photograph[:1])
@@ -233,9 +233,9 @@ def test_a_photograph_shows_through_transparent_pixels(tmp_path: Path) -> None:
 def test_the_bars_of_padding_show_no_photograph(tmp_path: Path) -> None:
     path = saved(Image.new("RGBA", (40, 10), (0, 0, 0, 0)), tmp_path / "a.png")
     preparation = Preparation(size=(20, 20), fit="pad", background="real")
-    found = read_pixels(path, preparation, np.full((3, 20, 20), 200, np.uint8))
-    assert (found[:, 8:12] == 200).all()
-    assert (found[:, :6] == 0).all()
+    pixels = read_pixels(path, preparation, np.full((3, 20, 20), 200, np.uint8))
+    assert (pixels[:, 8:12] == 200).all()
+    assert (pixels[:, :6] == 0).all()
 
 
 @pytest.mark.parametrize("background", ["#000000", "#80ff01"])
@@ -307,7 +307,7 @@ FRAME = JPEG.index(b"\xff\xc0")  # its kind, two bytes of length, bits of a samp
         (overwritten(JPEG, FRAME + 1, b"\xf7"), "a JPEG-LS image, which is not read"),
         (overwritten(JPEG, FRAME + 1, b"\xc3"), "a lossless JPEG image, which is not read"),
         (overwritten(JPEG, FRAME + 4, b"\x0c"), "a 12-bit JPEG image, which is not read"),
-        # Pillow reads more than we do, and hands some to other programs.
+        # Pillow reads more formats than we do, some by other programs.
         (encoded("EPS"), "an EPS image, which is not read"),
         (encoded("PDF"), "a PDF document"),
         (encoded("ICO"), "an ICO image, which is not read"),
@@ -317,14 +317,14 @@ FRAME = JPEG.index(b"\xff\xc0")  # its kind, two bytes of length, bits of a samp
         (encoded("DDS"), "a DDS image, which is not read"),
     ],
 )
-def test_a_file_that_is_not_read_is_called_what_it_is(content: bytes, says: str) -> None:
+def test_an_unreadable_file_is_named_by_its_kind(content: bytes, says: str) -> None:
     with pytest.raises(UnreadableImage, match=says):
         decode(Path("a.png"), content)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_file_that_was_cut_off_says_so(kind: str, share: float) -> None:
+def test_a_cut_off_file_is_named_as_such(kind: str, share: float) -> None:
     content = encoded(kind)
     part = content[: int(len(content) * share)]
     with pytest.raises(UnreadableImage, match=rf"ends early: {len(part):,} of .*bytes|outside"):
@@ -332,7 +332,7 @@ def test_a_file_that_was_cut_off_says_so(kind: str, share: float) -> None:
 
 
 @pytest.mark.slow
-def test_damaged_tags_are_no_warning_of_the_decoder(tmp_path: Path) -> None:
+def test_damaged_tags_give_no_warning(tmp_path: Path) -> None:
     saved(Image.new("L", (9, 9)), tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\5\1\x12")
     program = (
         "import sys; from pathlib import Path; from simgan_cli.data.decoding import decode;"

@@ -1,4 +1,4 @@
-"""Masks, depth and codes are told from the pictures beside them."""
+"""Masks, depth and codes are distinguished from the pictures beside them."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def look(folder: Path) -> LabelSearch:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_labels_of_a_renderer_are_told_and_patterns_name_them(layout: str, tmp_path: Path) -> None:
+def test_the_label_images_of_a_renderer_are_found_and_patterns_name_them(layout: str, tmp_path: Path) -> None:
     write = Writer(tmp_path)
     write.layout(layout)
     images = set(read_tree(tmp_path).images)
@@ -43,8 +43,8 @@ def test_the_labels_of_a_renderer_are_told_and_patterns_name_them(layout: str, t
 @needs_shared_data
 @pytest.mark.parametrize("name", ["eyes", "camera", "pupils", "unityeyes_sample", "."])
 def test_real_pictures_and_plain_renders_are_never_taken_for_labels(name: str) -> None:
-    found = look(SHARED / name)
-    assert (found.groups, found.packed) == ([], None)
+    search = look(SHARED / name)
+    assert (search.groups, search.packed) == ([], None)
 
 
 def discs(folder: Path, count: int, suffix: str = ".png") -> None:
@@ -65,7 +65,7 @@ def test_flat_renders_are_pictures_where_all_are_flat(tmp_path: Path) -> None:
 
 
 def test_few_files_of_many_kinds_are_pictures(tmp_path: Path) -> None:
-    """A flat PNG among four lively JPEGs may be a picture as well as a mask."""
+    """One flat PNG among four varied JPEGs may be a picture or a mask."""
     discs(tmp_path, 4, ".jpg")
     discs(tmp_path / "more", 1)
     Image.effect_noise((32, 24), 50).convert("P").save(tmp_path / "palette.png")
@@ -80,7 +80,7 @@ def test_faces_with_masks_are_pictures(tmp_path: Path) -> None:
     assert look(tmp_path).groups == []
 
 
-def test_one_mask_among_many_pictures_is_carried(tmp_path: Path) -> None:
+def test_one_mask_among_many_pictures_is_left_out(tmp_path: Path) -> None:
     write = Writer(tmp_path)
     for i in range(30):
         write.picture(f"{i}.png")
@@ -91,7 +91,7 @@ def test_one_mask_among_many_pictures_is_carried(tmp_path: Path) -> None:
     assert [selection.oddity(tmp_path / name) for name in ("odd.png", "1.png")] == ["few values in large areas", None]
 
 
-def test_a_number_may_code_what_an_image_is(tmp_path: Path) -> None:
+def test_a_number_in_names_may_separate_labels_from_pictures(tmp_path: Path) -> None:
     write = Writer(tmp_path)
     for i in range(5):
         write.picture(f"{i:03}_0.png")
@@ -99,7 +99,7 @@ def test_a_number_may_code_what_an_image_is(tmp_path: Path) -> None:
     assert [(group.pattern, len(group.paths)) for group in look(tmp_path).groups] == [("*_1.png", 5)]
 
 
-def test_patterns_are_a_persons_word(tmp_path: Path) -> None:
+def test_includes_override_the_search_for_label_images(tmp_path: Path) -> None:
     write = Writer(tmp_path)
     write.layout("solo")
     everything = Patterns(("*",))
@@ -107,12 +107,12 @@ def test_patterns_are_a_persons_word(tmp_path: Path) -> None:
     some = Patterns((), ("*segmentation.png", "*.depth.png"))
     assert select_pictures(read_tree(tmp_path, some), some).count == 5
     fewer = Patterns((), ("*.depth.png",))
-    with pytest.raises(LabelImages) as refused:  # what an exclude leaves is looked at
+    with pytest.raises(LabelImages) as refused:  # an exclude does not switch off the search
         select_pictures(read_tree(tmp_path, fewer), fewer)
     assert refused.value.remedies["leave labels as they are"][:2] == ("--exclude", "*.depth.png")
 
 
-def test_numbers_packed_into_colour_alone_are_warned_of(tmp_path: Path) -> None:
+def test_numbers_packed_into_colour_give_a_warning_where_all_images_are_so(tmp_path: Path) -> None:
     write = Writer(tmp_path)
     for i in range(6):
         write.packed(f"synthdepth_1_{i:07}.png")

@@ -1,4 +1,4 @@
-"""labels.csv with its rows repeated: all but the names of files stays as it was written."""
+"""labels.csv with repeated rows: everything except file names stays byte for byte."""
 
 import codecs
 import csv
@@ -11,7 +11,7 @@ from simgan_cli.data.texts import edit_text
 
 
 def twice(file: str) -> list[str]:
-    """Return two looks of all files but masks."""
+    """Return two names for each file, and one for masks."""
     stem, _, suffix = file.rpartition(".")
     return [file] if "mask" in file else [f"{stem}_0.{suffix}", f"{stem}_1.{suffix}"]
 

@@ -64,7 +64,7 @@ def test_off_returns_the_images() -> None:
     assert match_tones(images, quantiles_of(random_images(2, 1, (4, 4))), [1, 0], "off") is images
 
 
-def test_a_look_follows_from_content_and_seed() -> None:
+def test_a_look_depends_on_content_and_seed() -> None:
     def draws(*arguments: Any) -> list[int]:
         return [int(generator.integers(7)) for generator in look_generators(*arguments)]
 

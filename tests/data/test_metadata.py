@@ -1,4 +1,4 @@
-"""What stands in an image file beside its pixels: what arrives byte for byte, and the names of what does not."""
+"""Metadata of image files: carried byte for byte, or named as lost."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ DATA = PALETTE.index(b"IDAT") - 4
 
 
 def refined(path: Path, content: bytes, wanted: FormatName | None = None) -> tuple[bytes, tuple[str, ...]]:
-    """Invert the pixels of a file and return what is written, and what it lacks."""
+    """Invert the pixels of a file; return the new content and the names of lost metadata."""
     path.write_bytes(content)
     picture = read_picture(path)
     written = write_picture(picture, np.iinfo(picture.pixels.dtype).max - picture.pixels, wanted)
@@ -46,7 +46,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def others_of_png(content: bytes) -> list[tuple[bytes, bool]]:
-    """Return each chunk that holds no pixels, and whether it stands behind them."""
+    """Return each chunk without pixels, and whether it follows them."""
     position, found, is_behind = 8, [], False
     while position < len(content):
         end = position + 12 + int.from_bytes(content[position : position + 4])
@@ -85,18 +85,18 @@ def test_a_png_keeps_its_chunks_in_their_places(
 def test_a_png_of_16_bits_in_colour_keeps_its_chunks(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
     data = zlib.compress(b"\0" + bytes(range(12)))
-    told = chunk(b"sBIT", bytes([12, 12, 12])), chunk(b"tEXt", b"Camera\x003")
+    carried = chunk(b"sBIT", bytes([12, 12, 12])), chunk(b"tEXt", b"Camera\x003")
     exif = chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\3\0\0\0\0\0\0")  # turned by half
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + told[0] + told[1] + chunk(b"IDAT", data) + exif
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + carried[0] + carried[1] + chunk(b"IDAT", data) + exif
     (tmp_path / "a.png").write_bytes(content + chunk(b"IEND", b""))
     picture = read_picture(tmp_path / "a.png")
     assert picture.pixels[0].tolist() == [[0x0607, 0x0001]]
     result, lost = write_picture(picture, 65535 - picture.pixels, None)
-    assert others_of_png(result) == [(told[0], False), (told[1], False), (exif, True)]
+    assert others_of_png(result) == [(carried[0], False), (carried[1], False), (exif, True)]
     assert lost == ()
 
 
-def test_a_palette_png_loses_what_speaks_of_its_palette(tmp_path: Path) -> None:
+def test_a_palette_png_loses_the_chunks_of_its_palette(tmp_path: Path) -> None:
     gamma, background = chunk(b"gAMA", bytes(4)), chunk(b"bKGD", b"\0")
     content = PALETTE[:33] + gamma + PALETTE[33:DATA] + background + PALETTE[DATA:] + b"more"
     result, lost = refined(tmp_path / "a.png", content)
@@ -105,14 +105,14 @@ def test_a_palette_png_loses_what_speaks_of_its_palette(tmp_path: Path) -> None:
 
 
 def segments(content: bytes) -> list[bytes]:
-    """Return what a JPEG tells in front of its pixels."""
-    position, found = 2, []
+    """Return the metadata segments of a JPEG."""
+    position, kept = 2, []
     while content[position + 1] != 0xDA:
         end = position + 2 + int.from_bytes(content[position + 2 : position + 4])
         if content[position + 1] == 0xFE or content[position + 1] >> 4 == 0xE:
-            found.append(content[position:end])
+            kept.append(content[position:end])
         position = end
-    return found
+    return kept
 
 
 def segment(marker: int, data: bytes) -> bytes:
@@ -126,7 +126,7 @@ def sized(data: bytes) -> bytes:
     return bytes([len(data)]) + data + bytes(len(data) % 2)
 
 
-told = st.one_of(
+any_segment = st.one_of(
     st.tuples(st.just(0xFE), st.binary(max_size=40)),
     st.tuples(st.just(0xE1), st.binary(max_size=40).map(lambda data: b"http://ns.adobe.com/xap/1.0/\0" + data)),
     st.tuples(st.just(0xE1), st.binary(max_size=40).map(lambda data: b"http://ns.adobe.com/xmp/extension/\0" + data)),
@@ -136,7 +136,7 @@ told = st.one_of(
 )
 
 
-@given(parts=st.lists(told, max_size=5), jfif=st.booleans())
+@given(parts=st.lists(any_segment, max_size=5), jfif=st.booleans())
 def test_a_jpeg_keeps_its_segments(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, bytes]], jfif: bool
 ) -> None:
@@ -213,12 +213,12 @@ def test_tags_of_every_type_and_order_keep_their_values(
         for target, way in ((little, "<"), (stored, order)):
             target[40000 + number] = (kind, count, b"".join(struct.pack(way + CODES[kind], *one) for one in values))
     header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
-    found = read_directory(header + directory(order, stored, 8))
-    assert found == little
-    assert read_directory(write_tiff(found)) == found
+    tags = read_directory(header + directory(order, stored, 8))
+    assert tags == little
+    assert read_directory(write_tiff(tags)) == tags
 
 
-def test_exif_and_gps_of_a_tiff_go_along(tmp_path: Path) -> None:
+def test_exif_and_gps_of_a_tiff_are_carried(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0110] = "a camera"
     exif.get_ifd(0x8769)[0x9003] = "2024:01:02 03:04:05"
@@ -234,7 +234,7 @@ def test_exif_and_gps_of_a_tiff_go_along(tmp_path: Path) -> None:
         assert lost == ()
 
 
-def test_webp_and_bmp_keep_what_they_hold(tmp_path: Path) -> None:
+def test_webp_and_bmp_keep_their_metadata(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010E] = "a note"
     content = encoded(COLOUR, "WEBP", lossless=True, exif=exif, xmp=b"<x/>", icc_profile=b"a profile")
@@ -298,7 +298,7 @@ def test_another_format_keeps_profile_exif_xmp_and_resolution(
     assert set(lost) == expected
 
 
-def test_a_tag_that_stands_twice_is_kept_twice(tmp_path: Path) -> None:
+def test_a_repeated_tag_is_kept_twice(tmp_path: Path) -> None:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[270], tags[271] = "a render of a left eye", '{"shape": [6, 9, 3]}'
     content = encoded(COLOUR, "TIFF", tiffinfo=tags).replace(struct.pack("<HH", 271, 2), struct.pack("<HH", 270, 2))
@@ -339,7 +339,9 @@ END = "data after its end"
         (bmp(108, b"BGRs", b"more"), (END,)),
     ],
 )
-def test_what_no_format_keeps_is_named(tmp_path: Path, content: bytes, expected: tuple[str, ...]) -> None:
+def test_metadata_that_is_lost_in_the_same_format_is_named(
+    tmp_path: Path, content: bytes, expected: tuple[str, ...]
+) -> None:
     for wanted in (None, "tiff"):
         assert refined(tmp_path / "a", content, wanted)[1] == expected
 
@@ -352,7 +354,7 @@ def test_what_no_format_keeps_is_named(tmp_path: Path, content: bytes, expected:
         (b"P5 1 2 1023\n\0\1\3\xff", "png", ("10 of 16 bits",)),
     ],
 )
-def test_what_another_format_does_not_hold_is_named(
+def test_losses_of_another_format_are_named(
     tmp_path: Path, content: bytes, wanted: FormatName, expected: tuple[str, ...]
 ) -> None:
     assert refined(tmp_path / "a", content, wanted)[1] == expected

@@ -32,14 +32,14 @@ def test_a_pattern_takes_what_rsync_takes(pattern: str, takes: list[str], leaves
     assert [path for path in leaves if include.takes(path) or not exclude.takes(path)] == []
 
 
-def test_an_exclude_is_stronger_than_an_include_and_no_pattern_takes_all() -> None:
+def test_an_exclude_wins_over_an_include_and_no_pattern_takes_all() -> None:
     patterns = Patterns(("*.png", "*.jpg"), ("mask_*",))
     assert [patterns.takes(path) for path in ("1.png", "1.jpg", "mask_1.png", "1.tif")] == [True, True, False, False]
     assert Patterns().takes("a/b")
 
 
 @given(st.text("ab*?[]!/.\\^$(){}+|\n", min_size=1))
-def test_any_text_is_a_pattern(pattern: str) -> None:
+def test_any_text_is_a_valid_pattern(pattern: str) -> None:
     re.compile(translate(pattern), re.DOTALL)
 
 

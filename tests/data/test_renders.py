@@ -1,4 +1,4 @@
-"""Renders in formats for numbers: colours go through a curve and back, all else in the file stays."""
+"""Renders in formats for numbers: colours go through a curve and back, everything else stays."""
 
 import io
 import subprocess
@@ -188,7 +188,7 @@ def test_damaged_pixels_of_an_exr_are_refused_in_each_part() -> None:
         assert "damaged or cut off EXR" in refused("a.exr", damaged)
 
 
-def test_an_exr_that_cannot_be_written_as_it_was_is_refused() -> None:
+def test_an_exr_that_cannot_be_rewritten_unchanged_is_refused() -> None:
     levels = openexr.TileDescription()
     levels.mode = openexr.MIPMAP_LEVELS
     samples = np.empty((H, W), object)
@@ -282,12 +282,12 @@ def test_the_srgb_curve_gives_the_standards_values() -> None:
 
 
 def test_a_change_of_display_values_comes_back_as_light() -> None:
-    # Display 0.5 is light 0.214041, and 0.75 is 0.522522: a pixel that went from one to the other gains 0.308481.
-    seen = np.full((1, 3), 32768, np.uint16)
+    # Display 0.5 is light 0.214041, and 0.75 is 0.522522: the change adds 0.308481.
+    original = np.full((1, 3), 32768, np.uint16)
     refined = np.full((1, 3), 49151, np.uint16)
     values = np.array([[0.214041, 5.0, -1.0]], np.float32)
-    np.testing.assert_allclose(from_display(refined, seen, values, "srgb"), values + 0.308481, atol=2e-5)
-    np.testing.assert_allclose(from_display(refined, seen, values, "linear"), values + 0.25, atol=2e-5)
+    np.testing.assert_allclose(from_display(refined, original, values, "srgb"), values + 0.308481, atol=2e-5)
+    np.testing.assert_allclose(from_display(refined, original, values, "linear"), values + 0.25, atol=2e-5)
 
 
 LIGHT = st_numpy.arrays(
@@ -299,11 +299,11 @@ LIGHT = st_numpy.arrays(
 
 @given(LIGHT, st.sampled_from(["srgb", "linear"]), st.integers(0, 2**32 - 1))
 def test_unchanged_values_stay_and_others_end_near_what_was_shown(values: Array, curve: Curve, seed: int) -> None:
-    seen = to_display(values, curve)
-    np.testing.assert_array_equal(from_display(seen, seen, values, curve), values)
+    original = to_display(values, curve)
+    np.testing.assert_array_equal(from_display(original, original, values, curve), values)
     assert np.all(np.diff(to_display(np.sort(values.ravel()), curve).astype(int)) >= 0)
     refined = np.random.default_rng(seed).integers(0, 65536, values.shape, np.uint16)
-    changed = from_display(refined, seen, values, curve)
+    changed = from_display(refined, original, values, curve)
     assert changed.dtype == np.float32
     assert np.all(changed >= np.minimum(values, 0))
     assert np.all(changed[(values > 0) & (refined > 0)] > 0)
@@ -313,7 +313,7 @@ def test_unchanged_values_stay_and_others_end_near_what_was_shown(values: Array,
     np.testing.assert_allclose(
         changed[within], wanted[within], atol=1.2 / 65535
     )  # half a step where the curve is steep
-    assert np.all(np.sign(changed - values) * np.sign(refined.astype(int) - seen) >= 0)
+    assert np.all(np.sign(changed - values) * np.sign(refined.astype(int) - original) >= 0)
 
 
 @given(st_numpy.arrays(np.float16, (8, 9, 3), elements=st.sampled_from(HALVES)), st.data())
@@ -331,7 +331,7 @@ def test_every_changed_value_is_written_and_no_other(stored: Array, data: st.Dat
     [
         ("a.exr", lambda: exr({"Z": light(H, W), "N.X": light(H, W)}), "holds the channels N.X, Z; wanted R, G and B"),
         ("a.exr", lambda: exr({b: np.ones((H, W), np.uint32) for b in "RGB"}), "holds integers in R, G, B"),
-        ("a.exr", lambda: exr({b: light(H, W) * 0 + 9 for b in "RGB"}), "up to 9, of which nearly all exceed 1"),
+        ("a.exr", lambda: exr({b: light(H, W) * 0 + 9 for b in "RGB"}), "up to 9; nearly all exceed 1"),
         ("a.npy", lambda: npy(light(4, H, W, 3)), "holds an array of 4 x 20 x 14 x 3, float32; wanted H x W"),
         ("a.npy", lambda: npy(light(H, W, 2)), "holds an array of 20 x 14 x 2, float32; wanted"),
         ("a.npy", lambda: npy(np.ones((H, W), np.int64)), "holds an array of 20 x 14, int64; wanted"),
@@ -354,7 +354,7 @@ def test_other_data_is_refused_by_what_it_holds(name: str, make: Any, said: str)
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["a.exr", "a.tif", "a.npy"])
-def test_values_that_are_no_numbers_are_counted_and_refused(name: str, broken: float) -> None:
+def test_infinite_and_nan_values_are_counted_and_refused(name: str, broken: float) -> None:
     values = light(H, W, 3)
     values[2, 3], values[5, 6, 1] = broken, broken
     made = {
@@ -362,17 +362,17 @@ def test_values_that_are_no_numbers_are_counted_and_refused(name: str, broken: f
         "a.tif": lambda: tiff(values),
         "a.npy": lambda: npy(values),
     }
-    assert "4 values are infinite or no numbers" in refused(name, made[name]())
+    assert "4 values are infinite or NaN" in refused(name, made[name]())
 
 
 @pytest.mark.parametrize("name", ["zip.exr", "tiles.exr", "plain.tif", "tiles.tif", "float.npy", "fortran.npy", "a.h5"])
 @pytest.mark.parametrize("kept", [0.5, 0.999])
-def test_a_file_that_is_cut_off_is_refused(name: str, kept: float) -> None:
+def test_a_cut_off_file_is_refused(name: str, kept: float) -> None:
     content = WHOLE[name]() if name in WHOLE else hdf5(colors=light(H, W, 3))
     assert "cut off" in refused(name, content[: int(len(content) * kept)])
 
 
-def test_an_hdf5_file_leads_into_no_other_file(tmp_path: Path) -> None:
+def test_links_of_an_hdf5_file_to_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.h5").write_bytes(hdf5(colors=np.ones((H, W, 3), np.uint8)))
     linked, virtual = io.BytesIO(), io.BytesIO()
     with h5py.File(linked, "w") as file:
@@ -397,7 +397,7 @@ def test_pages_sizes_and_orientations_that_are_not_read_are_named() -> None:
     assert "99999x99999 pixels" in refused("a.npy", huge)
 
 
-def test_what_is_no_render_is_left_to_other_readers_or_named() -> None:
+def test_other_files_are_left_to_other_readers_or_refused() -> None:
     assert read_render(Path("a.tif"), tiff(RNG.integers(0, 256, (H, W, 3), np.uint8))) is None
     assert read_render(Path("a.tif"), b"II*\0" + bytes(9)) is None
     assert read_render(Path("a.png"), b"\x89PNG\r\n\x1a\n") is None
@@ -408,7 +408,7 @@ def test_what_is_no_render_is_left_to_other_readers_or_named() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.exr", "a.tif", "a.h5"])
-def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: Path, name: str) -> None:
+def test_a_missing_library_is_named_with_its_install_command(tmp_path: Path, name: str) -> None:
     made = {"a.exr": exr(), "a.tif": tiff(light(H, W)), "a.h5": hdf5(colors=np.ones((H, W), np.uint8))}
     (tmp_path / name).write_bytes(made[name])
     program = (
@@ -431,9 +431,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: 
         ("a.h5", lambda: hdf5(colors=np.ones((H, W, 3), np.uint8)), ("other HDF5 data sets",)),
     ],
 )
-def test_what_another_format_does_not_hold_is_named(
-    tmp_path: Path, name: str, make: Any, lost: tuple[str, ...]
-) -> None:
+def test_losses_of_another_format_are_named(tmp_path: Path, name: str, make: Any, lost: tuple[str, ...]) -> None:
     (tmp_path / name).write_bytes(make())
     picture = read_picture(tmp_path / name)
     assert write_picture(picture, picture.pixels ^ 1, "png").lost == lost

@@ -28,7 +28,7 @@ def test_every_pass_has_every_image_once(count: int, passes: int) -> None:
 
 
 @given(count=st.integers(1, 9), batches=st.lists(st.integers(1, 25), min_size=1, max_size=6))
-def test_how_the_stream_is_cut_into_batches_does_not_matter(count: int, batches: list[int]) -> None:
+def test_the_stream_does_not_depend_on_batch_sizes(count: int, batches: list[int]) -> None:
     cut, whole = sampler(count), sampler(count)
     parts = torch.cat([cut(size) for size in batches])
     assert torch.equal(parts, whole(sum(batches)))
@@ -36,7 +36,7 @@ def test_how_the_stream_is_cut_into_batches_does_not_matter(count: int, batches:
 
 
 @given(before=st.integers(0, 30), size=st.integers(1, 12))
-def test_the_position_is_all_that_a_resume_needs(before: int, size: int) -> None:
+def test_a_resume_needs_only_the_position(before: int, size: int) -> None:
     undisturbed, resumed = sampler(5, flip=True), sampler(5, flip=True)
     if before:
         undisturbed(before)
@@ -49,7 +49,7 @@ def test_the_position_is_all_that_a_resume_needs(before: int, size: int) -> None
     flip=st.booleans(),
     part=st.sampled_from([(0, 1), (1, 3)]),
 )
-def test_streaming_gives_what_resident_pixels_give(batches: list[int], flip: bool, part: tuple[int, int]) -> None:
+def test_streamed_batches_equal_resident_ones(batches: list[int], flip: bool, part: tuple[int, int]) -> None:
     streaming, resident = (sampler(7, flip=flip, part=part, resident=resident) for resident in (False, True))
     for size in [*batches, batches[-1]]:  # two batches of one size, so that one is gathered ahead
         assert torch.equal(streaming(size), resident(size))
@@ -61,7 +61,7 @@ def test_streaming_gives_what_resident_pixels_give(batches: list[int], flip: boo
     batches=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     flip=st.booleans(),
 )
-def test_parts_together_draw_what_one_alone_would(count: int, parts: int, batches: list[int], flip: bool) -> None:
+def test_parts_together_draw_the_stream_of_one_process(count: int, parts: int, batches: list[int], flip: bool) -> None:
     whole = sampler(count, flip=flip)
     each = [sampler(count, flip=flip, part=(index, parts)) for index in range(parts)]
     for size in batches:
@@ -69,7 +69,7 @@ def test_parts_together_draw_what_one_alone_would(count: int, parts: int, batche
     assert {part.position for part in each} == {whole.position}
 
 
-def test_seeds_differ() -> None:
+def test_different_seeds_draw_different_streams() -> None:
     assert sampler(50, seed=1).indices(0, 50).tolist() != sampler(50, seed=2).indices(0, 50).tolist()
 
 

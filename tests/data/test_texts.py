@@ -17,7 +17,7 @@ MARKED = {
     "utf-32-le": b"\xff\xfe\x00\x00",
     "utf-32-be": b"\x00\x00\xfe\xff",
 }
-# Names as folders have them: no NUL, no line end, no blank at an end, and none that only a mark is.
+# Valid names of folders without line ends, blanks at an end, or a mark alone.
 LETTERS = st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Zs"], blacklist_characters="\\\ufeff\x85")
 NAMES = st.lists(st.text(LETTERS, min_size=1), min_size=1)
 
@@ -32,16 +32,16 @@ def test_text_of_every_encoding_is_decoded(encoding: tuple[str, bytes], text: st
 
 
 @given(st.text(st.characters(min_codepoint=9, max_codepoint=126), min_size=1), st.sampled_from(["le", "be"]))
-def test_utf16_without_a_mark_is_told_by_its_nuls(text: str, order: str) -> None:
+def test_utf16_without_a_mark_is_recognised_by_its_nuls(text: str, order: str) -> None:
     assert decode_text(text.encode(f"utf-16-{order}")) == text
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"caf\xe9", "byte 3 is no UTF-8"),
-        (b"\xff\xfea\x00b", "byte 4 is no UTF-16-LE"),
-        (b"\xef\xbb\xbfa\xff", "byte 4 is no UTF-8"),
+        (b"caf\xe9", "byte 3 is not UTF-8"),
+        (b"\xff\xfea\x00b", "byte 4 is not UTF-16-LE"),
+        (b"\xef\xbb\xbfa\xff", "byte 4 is not UTF-8"),
     ],
 )
 def test_an_error_names_the_byte_counted_from_the_file_s_start(content: bytes, says: str) -> None:
@@ -60,7 +60,7 @@ def test_lines_of_a_text_end_in_newlines(tmp_path: Path) -> None:
     st.sampled_from([*MARKED.items(), ("utf-8", b"")]),
     st.booleans(),
 )
-def test_a_list_gives_its_names_in_any_encoding_and_with_any_ends(
+def test_a_list_is_read_in_any_encoding_and_with_any_line_ends(
     names: list[str], end: str, encoding: tuple[str, bytes], ended: bool
 ) -> None:
     text = end.join(names) + (end if ended else "")
@@ -70,7 +70,7 @@ def test_a_list_gives_its_names_in_any_encoding_and_with_any_ends(
 
 
 @given(st.binary())
-def test_any_bytes_of_a_list_are_folders_or_a_settings_error(
+def test_any_bytes_of_a_list_give_folders_or_a_settings_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "any-bytes"
@@ -108,7 +108,7 @@ def test_blanks_and_backslashes_belong_to_a_name_only_where_such_a_folder_exists
     assert names_in(content) == ["blank  ", "other", "back\\slash", "a/b", "./a/b", "new\\one"]
 
 
-def test_one_letter_folders_between_nuls_are_no_utf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_letter_folders_between_nuls_are_not_utf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert names_in(b"a\0b\0") == ["ab"]
     for name in ("a", "b"):
@@ -116,7 +116,7 @@ def test_one_letter_folders_between_nuls_are_no_utf16(tmp_path: Path, monkeypatc
     assert names_in(b"a\0b\0") == ["a", "b"]
 
 
-def test_a_list_of_no_text_says_how_to_save_it(tmp_path: Path) -> None:
+def test_a_list_that_is_not_text_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"\xff\xfes\x00y")
     with pytest.raises(SettingsError, match=r"--from-file .*list: not text in UTF-8.*save it as UTF-8"):
         folders_in(tmp_path / "list")

@@ -1,4 +1,4 @@
-"""Which files lie below a folder, and in which order."""
+"""The files below a folder, and their order."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_files_come_in_natural_order_folder_by_folder(tmp_path: Path) -> None:
     assert tree.unusable == []
 
 
-def test_archives_are_named_apart_and_one_is_all_there_is(tmp_path: Path) -> None:
+def test_archives_are_listed_apart_and_one_may_stand_for_the_folder(tmp_path: Path) -> None:
     touch(tmp_path, "10.tar", "9.TAR", "a/1.tar.gz", "a/1.tgz", "a/x.zip", "a/x.gz", "1.png", "tar")
     tree = read_tree(tmp_path)
     assert (tree.images, tree.others) == (["1.png"], ["tar", "a/x.gz"])
@@ -39,7 +39,9 @@ NAMES = st.text("a9B0.é", min_size=1, max_size=4).filter(lambda name: not name.
 
 
 @given(st.sets(st.lists(NAMES, max_size=3).map(lambda folders: "/".join([*folders, "x.png"])), max_size=6))
-def test_paths_sort_as_they_are_found(tmp_path_factory: pytest.TempPathFactory, paths: set[str]) -> None:
+def test_the_sort_key_of_paths_gives_the_order_of_the_tree(
+    tmp_path_factory: pytest.TempPathFactory, paths: set[str]
+) -> None:
     folder = tmp_path_factory.mktemp("tree")
     touch(folder, *paths)
     assert read_tree(folder).images == sorted(paths, key=walk_order)
@@ -83,15 +85,13 @@ def test_hidden_files_and_empty_folders_are_kept_apart_but_not_our_own(tmp_path:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM"])
 @pytest.mark.parametrize("name", ["frame_0001", "render.0001", "shot.tmp"])
-def test_an_image_is_known_by_its_first_bytes_where_its_name_does_not_tell(
-    tmp_path: Path, kind: str, name: str
-) -> None:
+def test_an_image_without_a_known_suffix_is_recognised_by_its_first_bytes(tmp_path: Path, kind: str, name: str) -> None:
     Image.effect_noise((8, 6), 50).convert("RGB").save(tmp_path / name, kind)
     assert read_tree(tmp_path).images == [name]
 
 
 @pytest.mark.parametrize("suffix", "jpe jfif jif jfi pjpeg pjp dib apng pnm JFIF".split())
-def test_other_suffixes_of_images_are_known(tmp_path: Path, suffix: str) -> None:
+def test_other_suffixes_of_images_are_read(tmp_path: Path, suffix: str) -> None:
     touch(tmp_path, f"a.{suffix}")
     assert read_tree(tmp_path).images == [f"a.{suffix}"]
 

@@ -24,19 +24,19 @@ def test_weights_come_in_the_order_of_the_files(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("file,often\na.png,1\n", "has no column 'weight'; wanted file,weight"),
-        ("file,weight\na.png,x\n", "cannot be read as a table of weights"),
-        ("file,weight\na.png\n", "cannot be read as a table of weights"),
+        ("file,weight\na.png,x\n", "not a readable table of weights"),
+        ("file,weight\na.png\n", "not a readable table of weights"),
         ("file,weight\nb.png,1\n", r"no weight for 1 of 1 images, such as a\.png"),
         ("file,weight\na.png,0\n", "not all 0"),
         ("file,weight\na.png,-1\n", "must be finite, 0 or more"),
         ("file,weight\na.png,nan\n", "must be finite"),
     ],
 )
-def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, says: str) -> None:
+def test_an_unusable_table_is_refused_with_the_reason(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         read_weights(write(tmp_path, text), ["a.png"])
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.csv: cannot be read"):
+    with pytest.raises(DataError, match=r"gone\.csv: not a readable table"):
         read_weights(tmp_path / "gone.csv", ["a.png"])

@@ -8,7 +8,7 @@ from simgan_cli.gaze.geometry import vectors_from_angles
 
 SIZE = (70, 110)
 RANGES: Ranges = {**UNIFORM_GAZE, **FACE, **CLEAN_LOOK}
-# Nothing dark but the pupil, lids that hide nothing of it, no light that comes from anywhere.
+# Only the pupil is dark, lids do not hide it, and light has no direction.
 BARE: dict[str, float] = {
     "upper": 12, "lower": 12, "aperture": 1, "follow_upper": 0, "follow_lower": 0, "skin": 0.8, "sclera": 0.9,
     "iris": 0.6, "iris_texture": 0, "limbus": 0, "pupil": 0, "pupil_radius": 2.5, "ambient": 1, "lid_shadow": 0,
@@ -18,19 +18,19 @@ BARE: dict[str, float] = {
 
 
 def eyes(number: int = 1, /, **same: float | NDArray[np.float64]) -> Eyes:
-    """Draw eyes whose parameters `same` are those, of all or of each."""
+    """Draw eyes with the parameters `same`, for all eyes or for each."""
     given = {name: np.full(number, value) for name, value in same.items()}
     return Eyes.draw(np.random.default_rng(3), number, RANGES, **given)
 
 
 def dark_centre(image: Floats) -> NDArray[np.float64]:
-    """Return x and y of the middle of what is dark, pixel centres at +0.5."""
+    """Return x and y of the centre of dark pixels, pixel centres at +0.5."""
     weights = np.clip(0.3 - image, 0, None)
     y, x = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
     return np.array([(weights * x).sum() / weights.sum(), (weights * y).sum() / weights.sum()])
 
 
-def test_the_label_is_the_middle_of_the_drawn_pupil() -> None:
+def test_the_pupil_label_is_the_middle_of_the_drawn_pupil() -> None:
     limits = np.array([[0.5], [0.5], [1.5], [1.5]])  # radians, millimetres
     pitch, yaw, x, y = np.random.default_rng(0).uniform(-limits, limits, (4, 100))
     some = eyes(100, **BARE, pitch=pitch, yaw=yaw, x=x, y=y)
@@ -87,7 +87,7 @@ def test_landmarks_lie_on_the_picture() -> None:
 
 
 @pytest.mark.parametrize("size", [(35, 55), (36, 60), (64, 64), (20, 90)])
-def test_renders_are_pictures_of_any_size(size: tuple[int, int]) -> None:
+def test_renders_of_any_size_are_valid_images(size: tuple[int, int]) -> None:
     images = render(eyes(8), size)
     assert images.shape == (8, *size)
     assert images.dtype == np.float32
@@ -101,18 +101,18 @@ def test_an_eye_does_not_depend_on_its_neighbours() -> None:
     np.testing.assert_array_equal(render(some, SIZE)[2:4], render(some[2:4], SIZE))
 
 
-def test_a_camera_keeps_places_and_changes_looks() -> None:
+def test_a_camera_keeps_positions_and_changes_looks() -> None:
     rng = np.random.default_rng(0)
     clean = render(eyes(64), (35, 55))
-    seen = webcam.photograph(clean, rng) / 255
+    photographs = webcam.photograph(clean, rng) / 255
     # Shifts by phase correlation, averaged over all images: blur and noise move nothing.
-    spectrum = (np.fft.fft2(clean) * np.conj(np.fft.fft2(seen))).sum(axis=0)
+    spectrum = (np.fft.fft2(clean) * np.conj(np.fft.fft2(photographs))).sum(axis=0)
     assert np.fft.ifft2(spectrum / np.abs(spectrum)).real.argmax() == 0
-    assert np.abs(seen - clean).mean() > 0.1
-    assert seen.std(axis=(1, 2)).mean() > 1.3 * clean.std(axis=(1, 2)).mean()
+    assert np.abs(photographs - clean).mean() > 0.1
+    assert photographs.std(axis=(1, 2)).mean() > 1.3 * clean.std(axis=(1, 2)).mean()
 
 
-def test_the_camera_meets_other_looks_and_a_narrower_gaze_but_the_same_shapes() -> None:
+def test_the_camera_has_other_looks_and_a_narrower_gaze_but_the_same_shapes() -> None:
     assert webcam.WEBCAM_LOOK.keys() == CLEAN_LOOK.keys()
     assert webcam.WEBCAM_LOOK["iris"][1] < CLEAN_LOOK["iris"][0]
     assert webcam.WEBCAM_LOOK["sclera"][1] < CLEAN_LOOK["sclera"][0]

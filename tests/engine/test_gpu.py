@@ -1,4 +1,4 @@
-"""What only a GPU can show: the same training as on a CPU, repeatable where asked, and no step that waits for it."""
+"""Tests that need a GPU: training matches the CPU, repeats with --deterministic, and no step waits for the GPU."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ SIZE = (16, 20)
 
 @pytest.fixture
 def waiting_is_an_error() -> Iterator[Any]:
-    """Give what makes every operation that waits for the GPU raise, until the test ends."""
+    """Return a function after which operations that wait for the GPU raise, until the test ends."""
     yield lambda: torch.cuda.set_sync_debug_mode("error")
     torch.cuda.set_sync_debug_mode("default")
 
@@ -47,7 +47,7 @@ def step(state: TrainState) -> None:
     state.step += 1
 
 
-def test_devices_have_their_number() -> None:
+def test_devices_have_their_index() -> None:
     assert resolve_device("cuda") == resolve_device("auto") == torch.device("cuda", torch.cuda.current_device())
     assert resolve_device("cuda:0") == torch.device("cuda:0")
 
@@ -62,7 +62,7 @@ def test_no_step_waits_for_the_gpu(precision: str, waiting_is_an_error: Any) -> 
         step(state)
 
 
-def test_pixels_that_are_streamed_are_those_that_live_on_the_gpu(waiting_is_an_error: Any) -> None:
+def test_streamed_pixels_equal_those_resident_on_the_gpu(waiting_is_an_error: Any) -> None:
     resident, streamed = (
         Sampler(noise(7, 0), torch.device("cuda:0"), (0, 7), flip=True, resident=resident) for resident in (True, False)
     )
@@ -94,7 +94,7 @@ def test_a_gpu_trains_as_a_cpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
     assert moved > 0.01
 
 
-def test_a_training_that_goes_on_ends_as_one_that_never_stopped(domains: Domains, tmp_path: Path) -> None:
+def test_a_resumed_training_ends_like_an_uninterrupted_one(domains: Domains, tmp_path: Path) -> None:
     flags = [*domains.flags, *TINY, "--device", "cuda", "--deterministic", "--compile", "off"]
     parts = [*flags, "--out", str(tmp_path / "parts")]
     for command in (flags, [*parts, "--steps", "1"], [*parts, "--resume", "auto"]):

@@ -1,4 +1,4 @@
-"""Small labelled eyes: discs whose place tells the direction."""
+"""Small labelled eyes: discs whose position encodes the gaze."""
 
 import csv
 import json
@@ -70,7 +70,7 @@ def write_unityeyes(folder: Path, images: Any, gaze: Any, centres: Any) -> Path:
 
 
 def write_mpiigaze(root: Path, counts: dict[str, int]) -> dict[str, dict[str, NDArray[np.uint8]]]:
-    """Write a day of so many eyes of noise for each person, laid out as published; return images by person and side."""
+    """Write a day of noise images for each person in the published layout; return images by person and side."""
     rng = np.random.default_rng(0)
     written = {}
     for person, count in counts.items():

@@ -23,7 +23,7 @@ def eyes(count: int, seed: int, low: int, high: int) -> NDArray[np.uint8]:
 
 
 def labelled(pixels: NDArray[np.uint8]) -> LabelledImages:
-    """Return images whose labels tell their places."""
+    """Return images whose labels are their indices."""
     targets = np.arange(2.0 * len(pixels)).reshape(-1, 2)
     return LabelledImages(Path("renders"), "csv", "pupil", pixels, targets, [f"{i}.png" for i in range(len(pixels))])
 
@@ -53,8 +53,8 @@ def test_fda_takes_amplitudes_of_low_frequencies_and_keeps_phases() -> None:
     low = np.s_[row - side : row + side + 1, column - side : column + side + 1]
     amplitude[low] = np.abs(theirs)[low]
     expected = np.fft.ifft2(np.fft.ifftshift(amplitude * np.exp(1j * np.angle(ours)))).real
-    found = make_baseline("fda", labelled(RENDERS), PHOTOGRAPHS, 0).pixels[0]
-    assert np.abs(found - np.clip(expected, 0, 255)).max() <= 0.51
+    changed = make_baseline("fda", labelled(RENDERS), PHOTOGRAPHS, 0).pixels[0]
+    assert np.abs(changed - np.clip(expected, 0, 255)).max() <= 0.51
 
 
 def test_augmented_images_differ_from_each_other_and_follow_from_the_seed() -> None:
@@ -76,14 +76,14 @@ def test_mixed_has_the_photographs_levels_in_the_augmented_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["histogram", "reinhard", "fda", "augment", "mixed"])
-def test_where_photographs_are_equalized_the_set_is_too(name: BaselineName) -> None:
+def test_a_baseline_of_equalized_photographs_is_equalized(name: BaselineName) -> None:
     photographs = np.stack([equalize(image) for image in eyes(3, 3, 5, 90)])
     pixels = make_baseline(name, labelled(RENDERS), photographs, 0).pixels
     assert are_equalized(pixels[:, None])
     assert not are_equalized(make_baseline(name, labelled(RENDERS), PHOTOGRAPHS, 0).pixels[:, None])
 
 
-def test_labels_stay() -> None:
+def test_baselines_keep_labels() -> None:
     before = labelled(RENDERS)
     after = make_baseline("mixed", before, PHOTOGRAPHS, 0)
     assert (after.targets == before.targets).all()

@@ -1,4 +1,4 @@
-"""Labels of photographs against those of renders, by draws from known distributions."""
+"""The overlap of label distributions, on draws from known ones."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_the_overlap_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(40, 40), (100, 144), (600, 4000), (2000, 6000)])
-def test_one_distribution_is_never_taken_for_two(ours: int, theirs: int) -> None:
+def test_samples_of_one_distribution_do_not_differ(ours: int, theirs: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(40):
         content = compare_content("a", [normal(rng, ours)], [normal(rng, theirs)], 200)
@@ -32,8 +32,8 @@ def test_one_distribution_is_never_taken_for_two(ours: int, theirs: int) -> None
 
 
 @pytest.mark.parametrize(("ours", "theirs", "apart"), [(200, 144, 2.0), (600, 4000, 1.35)])
-def test_distributions_that_share_half_are_told_apart(ours: int, theirs: int, apart: float) -> None:
-    """Normal distributions 1.35 deviations apart share 2 * Phi(-0.675) = 0.5; few photographs need more."""
+def test_distributions_that_overlap_by_half_differ(ours: int, theirs: int, apart: float) -> None:
+    """Two unit normals 1.35 apart overlap by 2 * Phi(-0.675) = 0.5; few photographs need a larger distance."""
     rng = np.random.default_rng(0)
     for _ in range(20):
         content = compare_content("a", [normal(rng, ours)], [normal(rng, theirs, apart)], 200)

@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_estimator() -> None:
     assert not torch.equal(first["head.0.weight"], other["head.0.weight"])
 
 
-def test_one_point_is_learned_as_the_pupil_is_to_the_digit() -> None:
+def test_one_point_trains_the_same_estimator_as_the_pupil() -> None:
     pupils, schedule = eyes(40, 1, "pupil"), Schedule(4, 8, 1e-3, "fp32")
     points = replace(pupils, target="points", points=("pupil",))
     of_pupil, of_point = (
@@ -69,7 +69,7 @@ def test_one_point_is_learned_as_the_pupil_is_to_the_digit() -> None:
     )
 
 
-def test_missing_points_have_no_part_in_the_loss() -> None:
+def test_missing_points_do_not_count_in_the_loss() -> None:
     network = Estimator("resnet", 12, 20, "points", ("tip", "root"))
     output = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.9, 0.9], [0.0, 0.0, 0.0, 0.0]])
     targets = torch.tensor([[0.1, 0.1, 0.3, 0.6], [0.5, 0.2, torch.nan, torch.nan], [torch.nan] * 4])
@@ -86,9 +86,9 @@ def test_neighbours_and_the_mean_leave_missing_points_out() -> None:
 
 
 @pytest.mark.slow
-def test_images_of_no_weight_teach_nothing() -> None:
+def test_images_of_weight_0_are_not_trained_on() -> None:
     train, test = eyes(600, 1), eyes(60, 2)
-    false = train.targets * np.where(np.arange(600)[:, None] % 2, [-1, -1, 1], 1)  # every second looks the other way
+    false = train.targets * np.where(np.arange(600)[:, None] % 2, [-1, -1, 1], 1)  # every second label is mirrored
     train = replace(train, targets=false)
     schedule = Schedule(60, 32, 2e-3, "fp32")
     weighted = replace(train, weights=np.tile([2.0, 0.0], 300))
@@ -100,11 +100,11 @@ def test_images_of_no_weight_teach_nothing() -> None:
     assert errors[0] < 0.6 * guess < errors[1]
 
 
-def test_an_image_of_weight_must_be_among_those_trained_on() -> None:
+def test_a_training_set_without_any_weight_is_refused() -> None:
     train = eyes(100, 1)
     weights = np.zeros(100)
     weights[held_out(train, 0)[1][0]] = 100
-    with pytest.raises(DataError, match="held out of training"):
+    with pytest.raises(DataError, match="no training image has a weight"):
         fit("resnet", replace(train, weights=weights), 0, Schedule(4, 8, 1e-3, "fp32"), CPU)
 
 
@@ -116,14 +116,14 @@ def test_weights_travel_with_their_images_and_make_another_set() -> None:
     assert len({each.fingerprint for each in (images, eyes(4, 1), replace(images, weights=np.ones(4)))}) == 3
 
 
-def test_where_no_weight_is_among_them_held_out_images_count_alike() -> None:
+def test_held_out_images_without_any_weight_count_equally() -> None:
     weights = np.ones(40)
     weights[held_out(eyes(40, 1), 0)[1]] = 0
     network = fit("resnet", replace(eyes(40, 1), weights=weights), 0, Schedule(4, 8, 1e-3, "fp32"), CPU)
     assert np.isfinite(predict(network, eyes(2, 2).pixels, CPU, "fp32")).all()
 
 
-def test_persons_are_held_out_whole() -> None:
+def test_held_out_persons_are_not_trained_on() -> None:
     persons = [f"p{i % 10}" for i in range(100)]
     train, stop = held_out(eyes(100, 1, persons=persons), 0)
     assert not {persons[i] for i in train} & {persons[i] for i in stop}
@@ -148,4 +148,6 @@ def test_bf16_changes_angles_of_an_untrained_network_by_less_than_a_degree() -> 
     torch.manual_seed(0)
     network, pixels = Estimator("resnet", 18, 28), eyes(20, 1).pixels
     exact, rounded = (predict(network, pixels, CPU, precision) for precision in ("fp32", "bf16"))
-    assert 0 < errors_of(rounded, exact, "gaze").max() < 1  # short outputs exaggerate it; a trained one's mean is 0.02
+    assert (
+        0 < errors_of(rounded, exact, "gaze").max() < 1
+    )  # short output vectors exaggerate it; the mean of a trained estimator is 0.02

@@ -1,4 +1,4 @@
-"""Whole evaluations in this process: weights, persons, resuming."""
+"""Complete evaluations in this process: weights, persons, resuming."""
 
 import csv
 from dataclasses import replace
@@ -34,7 +34,7 @@ def evaluate(**settings: Any) -> tuple[Evaluation, dict[str, Any]]:
     return evaluation, run(evaluation, lambda *_: None)
 
 
-def test_one_point_is_measured_as_the_pupil_is_to_the_digit(tmp_path: Path) -> None:
+def test_one_point_has_the_same_errors_as_the_pupil(tmp_path: Path) -> None:
     train, test = write_csv(tmp_path / "train", 40, 1), write_csv(tmp_path / "test", 10, 2, persons=2)
     both = [
         evaluate(train=f"a={train}", test=test, out=tmp_path / target, target=target, photos=test)[1]
@@ -49,7 +49,7 @@ def test_one_point_is_measured_as_the_pupil_is_to_the_digit(tmp_path: Path) -> N
     assert both[0]["content"] == both[1]["content"]
 
 
-def test_points_that_are_missing_here_and_there_are_measured(tmp_path: Path) -> None:
+def test_sets_with_missing_points_are_measured(tmp_path: Path) -> None:
     for number, (name, count) in enumerate([("train", 30), ("test", 8)]):
         folder = write_csv(tmp_path / name, count, number)
         centres = discs(count, number)[2]
@@ -74,11 +74,11 @@ def test_points_that_are_missing_here_and_there_are_measured(tmp_path: Path) -> 
     assert "Error by point" in page
     estimator = f"b={out / 'estimators' / 'a-resnet-seed0'}"
     (tmp_path / "test" / "labels.csv").write_text("file,pupil_x,pupil_y\n0.png,9,9\n")
-    with pytest.raises(DataError, match=r"b: reads the points centre, right, and .*test has pupil; give another"):
+    with pytest.raises(DataError, match=r"b: predicts the points centre, right, but .*test has pupil; give another"):
         evaluate(test=tmp_path / "test", target="points", load=estimator, out=tmp_path / "loaded")
 
 
-def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tmp_path: Path) -> None:
+def test_weights_follow_each_estimators_predictions_for_unlabelled_images(tmp_path: Path) -> None:
     train, test, out = write_csv(tmp_path / "train", 200, 1), write_csv(tmp_path / "test", 10, 2), tmp_path / "out"
     images, gaze, _ = discs(150, 4)
     (tmp_path / "unlabelled").mkdir()
@@ -109,7 +109,7 @@ def test_weights_are_by_what_each_estimator_predicts_of_the_unlabelled_images(tm
     assert row["effective_images"] == pytest.approx(np.mean([effective_number(of_seed) for of_seed in weights]))
     assert row["unmatched"] == pytest.approx(np.mean(shares))
 
-    # Weights of an earlier evaluation would be taken for this one's.
+    # Weights of an earlier evaluation must go, or users take them for this one's.
     (out / "weights" / "mine.csv").touch()
     evaluate(**settings, estimator="knn", overwrite=True)
     assert [path.name for path in (out / "weights").iterdir()] == ["mine.csv"]
@@ -139,23 +139,23 @@ def test_labels_that_differ_and_a_few_photographs_add_their_rows(tmp_path: Path)
     assert (out / "worth.svg").is_file()
 
 
-def test_a_warning_says_where_no_label_lies_near_what_is_predicted(tmp_path: Path) -> None:
+def test_predicted_labels_outside_the_set_give_a_warning(tmp_path: Path) -> None:
     train, test = write_csv(tmp_path / "train", 120, 1), write_csv(tmp_path / "test", 20, 2)
     real = write_images(tmp_path / "real", 100, 4, (35, 55))
     corners = [{"gx": 0.6 * (-1) ** (index // 2), "gy": 0.6 * (-1) ** index, "gz": -0.5} for index in range(120)]
     write_table(train / "labels.csv", [{"file": f"{index}.png"} | corner for index, corner in enumerate(corners)])
     sets = {"train": f"a={train}", "test": test, "reweight_to": real, "out": tmp_path / "out"}
-    document = evaluate(**sets, lr=1e-9)[1]  # where it looks is up to its first weights, and in no corner
+    document = evaluate(**sets, lr=1e-9)[1]  # its predictions follow from random weights, and lie in no corner
     (row,) = [row for row in document["rows"] if row["name"] == "a-reweighted"]
     assert row["unmatched"] > 0.5
-    warning = f"{row['unmatched']:.0%} of {real} are predicted to have labels where a has none"
+    warning = f"{row['unmatched']:.0%} of the labels predicted for {real} lie where a has none"
     assert any(warning in text for text in document["warnings"])
 
 
 def test_persons_are_left_out_in_turn(tmp_path: Path) -> None:
     real = write_csv(tmp_path / "real", 30, 1, persons=3)
     labels = real / "labels.csv"
-    labels.write_text(labels.read_text().replace("p01", "/../../../p01"))  # names are not to be believed
+    labels.write_text(labels.read_text().replace("p01", "/../../../p01"))  # a hostile name
     settings = {"protocol": "leave-one-person-out", "train": f"real={real}", "out": tmp_path / "out"}
     (row,) = evaluate(**settings)[1]["rows"]
     assert sorted(row["persons"]) == ["/../../../p01", "p00", "p02"]
@@ -163,7 +163,7 @@ def test_persons_are_left_out_in_turn(tmp_path: Path) -> None:
         f"real-without-0{person}-resnet-seed0" for person in (1, 2, 3)
     }
     assert {path.name for path in tmp_path.iterdir()} == {"real", "out"}
-    # Whom an estimator has seen is part of what it was made of.
+    # An estimator is reused only for the same training persons.
     labels.write_text(labels.read_text().replace(",p02", ",p00"))
     (row,) = evaluate(**settings, skip_existing=True)[1]["rows"]
     assert sorted(row["persons"]) == ["/../../../p01", "p00"]

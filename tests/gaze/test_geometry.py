@@ -29,7 +29,9 @@ SUBJECTS_LEFT = (np.sin(0.4), 0.0, -np.cos(0.4))
         ("xgaze", SUBJECTS_LEFT, (0, np.pi - 0.4)),
     ],
 )
-def test_known_directions(convention: Convention, vector: tuple[float, ...], angles: tuple[float, ...]) -> None:
+def test_known_directions_have_the_angles_of_each_convention(
+    convention: Convention, vector: tuple[float, ...], angles: tuple[float, ...]
+) -> None:
     assert np.allclose(angles_from_vectors(np.array([vector]), convention), [angles])
     assert np.allclose(vectors_from_angles(np.array([angles], float), convention), [vector])
 
@@ -41,7 +43,7 @@ def test_xgaze_files_that_hold_the_reversed_vector_face_the_camera() -> None:
 
 
 @given(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5), st.sampled_from(["mpiigaze", "gazehub", "xgaze"]))
-def test_angles_come_back(pitch: float, yaw: float, convention: Convention) -> None:
+def test_angles_survive_a_round_trip_through_vectors(pitch: float, yaw: float, convention: Convention) -> None:
     angles = np.array([[yaw, pitch] if convention == "gazehub" else [pitch, yaw]])
     assert np.allclose(angles_from_vectors(vectors_from_angles(angles, convention), convention), angles)
 

@@ -1,4 +1,4 @@
-"""Several trainings at once: the same results, one progress, and one error that ends all."""
+"""Several trainings at once: the same results, a common progress, and one error that stops all."""
 
 import threading
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def test_the_number_of_workers_changes_no_bit() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_progress_is_that_of_all_together(workers: int) -> None:
+def test_progress_is_the_sum_over_trainings(workers: int) -> None:
     def train(updates: int, report: Report) -> int:
         for done in range(1, updates + 1):
             report(done, 4)

@@ -1,4 +1,4 @@
-"""What an evaluation reads, and what it refuses before anything is trained."""
+"""The inputs of an evaluation, and refusals before anything is trained."""
 
 import re
 from pathlib import Path
@@ -50,36 +50,36 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
     [
         (
             {"test": "train"},
-            "share 12 images (0.png = 0.png, 1.png = 1.png, 10.png = 10.png): an estimator must not be",
+            "share 12 images (0.png = 0.png, 1.png = 1.png, 10.png = 10.png); test images must not be trained on",
         ),
         ({"train": ["a=train", "a=test"]}, "must differ"),
-        ({"train": []}, "--train NAME=DIR is required"),
-        ({"test": None}, "--test is required"),
+        ({"train": []}, "no --train; give --train NAME=DIR"),
+        ({"test": None}, "no --test; give --test DIR"),
         ({"train": ["a=nowhere"]}, "no such file or folder"),
-        ({"train": ["a=."]}, "no labels found"),
+        ({"train": ["a=."]}, "no labels; found"),
         ({"out": "results"}, "--out results: not empty; use --overwrite, --skip-existing to resume"),
         ({"out": "test/0.png"}, "--out test/0.png: a file"),
         ({"skip_existing": True, "overwrite": True}, "contradict each other"),
         ({"reweight_to": "nowhere"}, "no such file or folder"),
-        ({"reweight_to": "test", "estimator": "knn"}, "--reweight-to weighs what an estimator"),
-        ({"baseline": "fda"}, "--baseline takes tones from --photos"),
-        ({"baseline": "fda", "photos": "test", "train": ["fda=train"]}, "fda=...: that row is made"),
-        (OTHER_ROW, "a-reweighted=...: that row is made by another option"),
-        (OTHER_ROW | {"model": "any", "train": ["a=train", "refined-reweighted=test"]}, "made by another option"),
+        ({"reweight_to": "test", "estimator": "knn"}, "--reweight-to weights training images"),
+        ({"baseline": "fda"}, "--baseline takes tones from unlabelled real images; give --photos"),
+        ({"baseline": "fda", "photos": "test", "train": ["fda=train"]}, "fda=...: another option makes a row"),
+        (OTHER_ROW, "a-reweighted=...: another option makes a row of this name"),
+        (OTHER_ROW | {"model": "any", "train": ["a=train", "refined-reweighted=test"]}, "another option makes a row"),
         ({"size": "4x4", "estimator": "cnn"}, "4x4 are too small for --estimator cnn; give a larger --size"),
-        ({"few": "5,7"}, "--few takes some of the labelled photographs of --real-train"),
-        ({"worth": True}, "--worth takes some of the labelled photographs of --real-train"),
+        ({"few": "5,7"}, "--few uses labelled photographs of --real-train"),
+        ({"worth": True}, "--worth uses labelled photographs of --real-train"),
         ({"few": [5, 20], "real_train": "test"}, "--few 20: --real-train has 8 labelled photographs; give fewer"),
         ({"worth": True, "real_train": "test"}, "--worth: --real-train has 8 labelled photographs; give more than 50"),
-        ({"few": "5", "real_train": "test", "train": ["real-5=train"]}, "real-5=...: that row is made"),
+        ({"few": "5", "real_train": "test", "train": ["real-5=train"]}, "real-5=...: another option makes a row"),
         ({"step": 5}, "--step 5 names a checkpoint of --model"),
-        ({"model": "any", "load": ["refined=network"]}, "refined=...: that row is made"),
-        ({"protocol": "leave-one-person-out"}, "--test: not with --protocol"),
-        (BY_PERSON | {"train": TWO}, "--train: one of them with --protocol"),
-        (BY_PERSON | {"estimator": ["knn", "resnet"]}, "--estimator: one of them with --protocol"),
+        ({"model": "any", "load": ["refined=network"]}, "refined=...: another option makes a row"),
+        ({"protocol": "leave-one-person-out"}, "--test: leave it out, since --protocol"),
+        (BY_PERSON | {"train": TWO}, "--train: given 2 times; --protocol"),
+        (BY_PERSON | {"estimator": ["knn", "resnet"]}, "--estimator: given 2 times; --protocol"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(
+def test_contradictory_settings_and_bad_sets_are_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], says: str
 ) -> None:
     monkeypatch.chdir(folder)
@@ -89,7 +89,7 @@ def test_what_cannot_be_evaluated_is_refused(
 
 
 @pytest.mark.parametrize("name", ["renders", "=renders", "../up=renders", "_a=renders", "a\udcff=renders"])
-def test_a_set_without_a_plain_name_is_no_setting(tmp_path: Path, name: str) -> None:
+def test_a_set_needs_a_plain_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValidationError, match="is not NAME=PATH"):
         EvalGazeConfig.model_validate({"train": [name], "out": tmp_path / "out"})
 
@@ -113,7 +113,7 @@ def test_a_loaded_estimator_is_checked_before_anything_is_trained(folder: Path, 
 
 
 @pytest.mark.parametrize("preprocess", ["none", "equalize"])
-def test_unlabelled_images_of_any_kind_are_seen_as_labelled_ones_are(tmp_path: Path, preprocess: str) -> None:
+def test_unlabelled_images_are_prepared_like_labelled_ones(tmp_path: Path, preprocess: str) -> None:
     train, test = write_csv(tmp_path / "train", 6, 1), write_csv(tmp_path / "test", 8, 2)
     deep = np.random.default_rng(0).integers(20_000, 60_000, (40, 50), np.uint16)
     for name in ("0.png", "1.png"):
@@ -126,12 +126,12 @@ def test_unlabelled_images_of_any_kind_are_seen_as_labelled_ones_are(tmp_path: P
     )
     assert evaluation.unlabelled is not None
     assert np.array_equal(np.sort(evaluation.unlabelled, axis=0), np.sort(evaluation.tested.pixels, axis=0))
-    for text in ("2 images left out, such as", "gone.png", "share 8 images, which rows made by them"):
+    for text in ("2 images left out, such as", "gone.png", "share 8 images, so rows made with them"):
         assert any(text in warning for warning in evaluation.warnings)
 
 
 def test_equalization_comes_after_refining(folder: Path, tmp_path: Path) -> None:
-    """The refiner knows images as they were rendered; equalized ones would be another domain."""
+    """The refiner was trained on plain renders; equalized ones would be another domain."""
     model = write_refiner(tmp_path / "model")
     settings = {"train": f"a={folder / 'train'}", "test": folder / "test", "model": model, "out": tmp_path / "out"}
     plain = prepared(**settings)
@@ -153,7 +153,7 @@ def test_baselines_are_made_of_the_first_set_and_the_photographs(folder: Path, t
     assert np.array_equal(by_reweighting.sets["histogram"].pixels, sets["histogram"].pixels)
 
 
-def test_all_sets_are_read_by_the_patterns(tmp_path: Path) -> None:
+def test_the_patterns_apply_to_all_sets(tmp_path: Path) -> None:
     folders = {
         "train": write_unityeyes(tmp_path / "train", *discs(3, 1)),
         "test": write_csv(tmp_path / "test", 4, 2),
@@ -175,7 +175,7 @@ def evaluated(folder: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 def run_with_estimator(folder: Path, preprocess: str = "none", target: str = "gaze") -> Path:
-    """Return what looks like a finished run of the tests' eyes."""
+    """Return a folder that looks like a finished run on the tests' eyes."""
     run = folder / "run"
     write_refiner(run / "refiner")
     write_json(run / "config.json", {"schema": "simgan.run/1"})
@@ -192,14 +192,14 @@ def test_the_estimator_of_a_run_has_a_row(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "of_run", "says"),
     [
-        ({}, {"preprocess": "equalize"}, "trained along with --preprocess equalize"),
-        ({}, {"target": "pupil"}, "trained along with --target pupil"),
-        ({"size": "40x60"}, {}, "trained along with --size 35x55"),
-        ({"target": "points"}, {"target": "points"}, "trained along with the points tip"),
+        ({}, {"preprocess": "equalize"}, "trained with --preprocess equalize"),
+        ({}, {"target": "pupil"}, "trained with --target pupil"),
+        ({"size": "40x60"}, {}, "trained with --size 35x55"),
+        ({"target": "points"}, {"target": "points"}, "trained with the points tip"),
     ],
     ids=str,
 )
-def test_an_estimator_of_other_images_has_none_and_a_warning_says_why(
+def test_an_estimator_of_other_images_gives_a_warning_and_no_row(
     folder: Path, tmp_path: Path, settings: dict[str, Any], of_run: dict[str, str], says: str
 ) -> None:
     evaluation = prepared(**evaluated(folder, tmp_path), model=run_with_estimator(tmp_path, **of_run), **settings)
@@ -207,7 +207,7 @@ def test_an_estimator_of_other_images_has_none_and_a_warning_says_why(
     assert any(warning.endswith(says) for warning in evaluation.warnings)
 
 
-def test_the_refined_set_has_the_looks_that_are_asked_for(folder: Path, tmp_path: Path) -> None:
+def test_the_refined_set_has_the_requested_copies(folder: Path, tmp_path: Path) -> None:
     common = evaluated(folder, tmp_path) | {"model": run_with_estimator(tmp_path)}
     one, three = (prepared(**common, copies=copies).sets["refined"] for copies in (1, 3))
     assert len(three) == 3 * len(one)

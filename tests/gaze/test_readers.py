@@ -1,4 +1,4 @@
-"""Labels as published and as programs save them; what cannot be read is named."""
+"""Labels in published layouts and as programs save them; unreadable ones are named."""
 
 import json
 from collections.abc import Callable
@@ -80,12 +80,12 @@ def test_a_table_without_points_and_points_that_differ_are_refused(tmp_path: Pat
         read(table_of(write_hands(tmp_path / "none"), "file,pitch,yaw\na,1,2\n"), POINTS)
     one = read(table_of(write_hands(tmp_path / "one"), "file,tip_x,tip_y\na,1,2\n"), POINTS)
     other = read(table_of(write_hands(tmp_path / "other"), "file,root_x,root_y\na,1,2\n"), POINTS)
-    with pytest.raises(DataError, match=r"other has the 1 points root, and .*one the 1 points tip; give the same"):
+    with pytest.raises(DataError, match=r"other has the 1 points root, but .*one the 1 points tip; give the same"):
         check_points(other, one)
 
 
 def table_of(folder: Path, content: str) -> Path:
-    """Write labels.csv into a folder and return that."""
+    """Write labels.csv into a folder and return the folder."""
     (folder / "labels.csv").write_text(content)
     return folder
 
@@ -115,9 +115,9 @@ def test_coco_keypoints_are_centres_of_pixels_and_v_0_is_missing(tmp_path: Path,
     ("change", "says"),
     [
         ({"images": None}, "not COCO keypoints"),
-        ({"annotations": [COCO["annotations"][0]] * 2}, "a.png stand there more than once"),
+        ({"annotations": [COCO["annotations"][0]] * 2}, "more than one label for a.png"),
         ({"annotations": [{"image_id": 0, "category_id": 1, "keypoints": [1, 2]}]}, "not COCO keypoints"),
-        ({"categories": [{"id": 1, "keypoints": ["tip"]}]}, "2 keypoints in an annotation, and 1 names"),
+        ({"categories": [{"id": 1, "keypoints": ["tip"]}]}, "2 keypoints in an annotation, but 1 names"),
     ],
     ids=str,
 )
@@ -194,9 +194,7 @@ def test_a_day_of_mpiigaze_that_cannot_be_read_is_named(
 ) -> None:
     write_mpiigaze(tmp_path, {"p00": 3})
     damage(tmp_path / "Data" / "Normalized" / "p00" / "day01.mat")
-    with pytest.raises(
-        DataError, match=rf"day01\.mat: cannot be read as a day of MPIIGaze \(.*{says}.*; copy it again"
-    ):
+    with pytest.raises(DataError, match=rf"day01\.mat: not a readable day of MPIIGaze \(.*{says}.*; copy it again"):
         read(tmp_path, GAZE)
 
 
@@ -232,7 +230,7 @@ def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        ({"x": EYES, "gaze": np.array([{}, {}])}, r"cannot be read as \.npz without pickles"),
+        ({"x": EYES, "gaze": np.array([{}, {}])}, r"not a readable \.npz without pickles"),
         ({"x": EYES, "gaze": np.array([["up", "left"]] * 2)}, r"2 images, but labels of shape \(2, 2\) and type <U4"),
         ({"x": EYES, "gaze": np.zeros((3, 2))}, r"2 images, but labels of shape \(3, 2\)"),
         ({"eyes": EYES, "directions": np.zeros((2, 2))}, "holds eyes, directions; wanted x and gaze"),
@@ -240,13 +238,13 @@ def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
         ({"x": EYES / 255, "gaze": np.zeros((2, 2))}, "images of type float64; wanted uint8"),
     ],
 )
-def test_an_npz_that_cannot_be_read_says_why(tmp_path: Path, arrays: dict[str, Any], says: str) -> None:
+def test_an_unreadable_npz_is_refused_with_the_reason(tmp_path: Path, arrays: dict[str, Any], says: str) -> None:
     np.savez(tmp_path / "eyes.npz", **arrays)
     with pytest.raises(DataError, match=rf"eyes\.npz: {says}"):
         read(tmp_path / "eyes.npz", GAZE)
 
 
-def test_an_hdf5_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+def test_an_unreadable_hdf5_is_refused_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "eyes.h5"
     with h5py.File(path, "w") as file:
         file["p00/eyes"], file["p00/gaze"] = EYES, np.zeros((2, 2))
@@ -282,22 +280,25 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> N
     ("text", "says"),
     [
         ("file,pitch,yaw\n0.png,0,125,-0,25\n", "line 2 has more cells than the 3 columns"),
-        ("file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up', wanted a number"),
-        ("file,pitch,yaw\n0.png,0\n", "line 2: yaw is '', wanted a number"),
+        ("file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up'; wanted a number"),
+        ("file,pitch,yaw\n0.png,0\n", "line 2: yaw is ''; wanted a number"),
         ("file,pitch,yaw\n0.png,nan,0.1\n", r"1 labels are NaN, .*\(0\.png\)"),
         ("file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
         ("file,pitch,yaw\n0.png,12,-7\n", "are degrees; pass --degrees"),
         ("file,pitch,yaw\n", "no labelled image"),
         ("", r"has the columns \(none\)"),
         ("image,pitch,yaw\n0.png,0,0\n", "columns image, pitch, yaw; wanted file,gx,gy,gz or file,pitch,yaw"),
-        ("file,pitch,yaw,person\n0.png,0,0,p1\n1.png,0,0,\n", "line 3 names no person"),
-        ("file,pitch,yaw\n0,0,0\n0.png,0,0\n", r"0\.png stand there more than once"),
-        ("file,pitch,yaw\n7,0,0\n", r"1 of 1 labels have no image \(7\); images there: 0\.png, 1\.png, 2\.jpg, 2\.png"),
-        ("file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2\.jpg, 2\.png\); name the suffix"),
-        ("caf\udce9", r"labels\.csv: cannot be read as a table \(not text in UTF-8.*save it as"),
+        ("file,pitch,yaw,person\n0.png,0,0,p1\n1.png,0,0,\n", "line 3 has no person"),
+        ("file,pitch,yaw\n0,0,0\n0.png,0,0\n", r"more than one label for 0\.png"),
+        (
+            "file,pitch,yaw\n7,0,0\n",
+            r"1 of 1 labels have no image \(7\); found the images 0\.png, 1\.png, 2\.jpg, 2\.png",
+        ),
+        ("file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2\.jpg, 2\.png\); add the suffix"),
+        ("caf\udce9", r"labels\.csv: not a readable table \(not text in UTF-8.*save it as"),
     ],
 )
-def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: str, says: str) -> None:
+def test_an_unreadable_table_is_refused_with_the_reason(tmp_path: Path, text: str, says: str) -> None:
     folder = write_images(tmp_path / "csv", 3, 1)
     Image.open(folder / "2.png").save(folder / "2.jpg")
     (folder / "labels.csv").write_bytes(text.encode(errors="surrogateescape"))
@@ -316,7 +317,7 @@ def test_degrees_empty_persons_and_images_without_labels(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "degrees", "says"),
     [
-        ("pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,0.4\n", True, "no angle is larger than 0.4 degrees: if its labels are"),
+        ("pitch,yaw\n0.png,-0.3,0.1\n1.png,0.1,0.4\n", True, "no angle is larger than 0.4 degrees; if its labels are"),
         ("gx,gy,gz\n0.png,0,0,2\n1.png,0,1,2\n", False, "most gaze vectors point away from the camera"),
     ],
 )
@@ -329,7 +330,7 @@ def test_labels_that_look_like_another_convention_are_a_warning(
     assert says in warning
 
 
-def test_other_sizes_take_the_pupil_along(tmp_path: Path) -> None:
+def test_resizing_scales_the_pupil(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "csv", 4, 1)
     large = read(folder, LabelFormat(target="pupil", size=(70, 110)))
     assert np.allclose(large.targets, 2 * read(folder, PUPIL).targets)
@@ -353,11 +354,11 @@ def test_patterns_leave_labelled_images_out(tmp_path: Path) -> None:
     assert (eyes.files, eyes.warnings) == (["0.png", "1.png", "3.png"], [])
     eyes = read(folder, LabelFormat(patterns=Patterns(include=("[13].png",), exclude=("masks",))))
     assert eyes.files == ["1.png", "3.png"]
-    with pytest.raises(DataError, match="--include and --exclude leave none of its labelled images"):
+    with pytest.raises(DataError, match="--include and --exclude take none of its labelled images"):
         read(folder, LabelFormat(patterns=Patterns(include=("*.jpg",))))
 
 
-def test_patterns_tell_renders_of_unityeyes_from_their_masks(tmp_path: Path) -> None:
+def test_patterns_separate_renders_of_unityeyes_from_their_masks(tmp_path: Path) -> None:
     images, gaze, centres = discs(3, 1)
     folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
     for number in range(1, 4):
@@ -367,17 +368,17 @@ def test_patterns_tell_renders_of_unityeyes_from_their_masks(tmp_path: Path) -> 
         assert (eyes.files, eyes.warnings) == (["1.png", "2.png", "3.png"], [])
         assert np.array_equal(eyes.pixels, images)
     with pytest.raises(
-        DataError, match=r"3 labels fit more than one image \(1\.bmp, 1\.png, 2\.bmp, .*; name the suffix"
+        DataError, match=r"3 labels fit more than one image \(1\.bmp, 1\.png, 2\.bmp, .*; add the suffix"
     ):
         read(folder, GAZE)
 
 
-def test_a_folder_without_labels_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_without_labels_is_refused_with_its_content(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "eyes", 3, 1)
     (folder / "eye.json").write_text("{}")
-    with pytest.raises(DataError, match=r"eyes: no labels found, but 3 \.png, 1 \.json; wanted"):
+    with pytest.raises(DataError, match=r"eyes: no labels; found 3 \.png, 1 \.json; wanted"):
         read(folder, GAZE)
-    with pytest.raises(DataError, match=r"eyes: no N\.json of UnityEyes among 3 \.png, 1 \.json"):
+    with pytest.raises(DataError, match=r"eyes: found 3 \.png, 1 \.json; wanted N\.json"):
         read(folder, GAZE, "unityeyes")
 
 
@@ -419,7 +420,7 @@ def render(y: str) -> str:
         (render("1e30"), "far outside the image"),
     ],
 )
-def test_json_that_no_render_has_says_why(tmp_path: Path, text: str, says: str) -> None:
+def test_json_that_is_not_unityeyes_is_refused_with_the_reason(tmp_path: Path, text: str, says: str) -> None:
     folder = write_unityeyes(tmp_path / "unity", *discs(1, 1))
     (folder / "1.json").write_text(text)
     with pytest.raises(DataError, match=says):
@@ -433,7 +434,7 @@ def test_the_eye_window_has_the_aspect_and_the_centre() -> None:
 
 
 @needs_shared_data
-def test_rendered_irises_lie_where_the_gaze_goes() -> None:
+def test_rendered_irises_lie_in_the_direction_of_gaze() -> None:
     gaze, iris = (read(SHARED / "unityeyes_sample", label_format) for label_format in (GAZE, PUPIL))
     for axis in (0, 1):
         assert np.corrcoef(gaze.targets[:, axis], iris.targets[:, axis])[0, 1] > 0.5

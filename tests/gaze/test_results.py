@@ -1,4 +1,4 @@
-"""Which rows are compared with which, and what is written of it."""
+"""The comparisons between rows, and the documents about them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_the_share_of_the_gap_is_between_the_first_row_and_the_oracle(tmp_path: 
 
 
 def evaluation_of(tmp_path: Path, errors: dict[str, float], **settings: Any) -> Evaluation:
-    """Return an evaluation whose rows have these mean errors, the first of which guesses; without photographs."""
+    """Return an evaluation whose rows have these mean errors; the first row guesses. It has no photographs."""
     pixels, gaze, _ = discs(4, 1)
     images = LabelledImages(Path("d"), "csv", "gaze", pixels, gaze, [f"{index}.png" for index in range(4)])
     config = EvalGazeConfig.model_validate({"out": tmp_path, "bootstrap": 100} | settings)
@@ -85,7 +85,7 @@ def evaluation_of(tmp_path: Path, errors: dict[str, float], **settings: Any) -> 
     return evaluation
 
 
-def test_rows_are_set_against_the_best_one_without_refiner_and_labels(tmp_path: Path) -> None:
+def test_rows_are_compared_with_the_best_row_without_refiner_and_labels(tmp_path: Path) -> None:
     errors = {"a": 8.0, "fda": 5.0, "refined": 4.0, "oracle": 2.0}
     document = summarize(evaluation_of(tmp_path, errors))
     differences = {row["name"]: row["to_best_free"] for row in document["rows"] if row["estimator"] == "resnet"}

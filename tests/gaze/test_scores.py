@@ -52,8 +52,8 @@ def test_other_seeds_widen_an_interval_by_students_t(seeds: int, published: floa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "persons"), [(2, 0), (5, 0), (1, 5)])
-def test_of_twenty_intervals_one_misses(seeds: int, persons: int) -> None:
-    """Of 400 evaluations without any difference, whose seeds, persons and images all vary: 5% and 3 deviations."""
+def test_95_percent_of_intervals_contain_the_truth(seeds: int, persons: int) -> None:
+    """Simulate 400 evaluations without a difference; 5% of intervals, to 3 standard deviations, miss 0."""
     rng = np.random.default_rng(0)
     names = [str(index % persons) for index in range(60)] if persons else None
     missed = 0
@@ -68,14 +68,14 @@ def test_of_twenty_intervals_one_misses(seeds: int, persons: int) -> None:
     assert abs(missed - 400 * 0.05) < 3 * np.sqrt(400 * 0.05 * 0.95)
 
 
-def test_persons_are_resampled_whole() -> None:
+def test_intervals_resample_persons_not_images() -> None:
     values = np.repeat(np.arange(5.0), 100)[None]
     persons = [str(i) for i in np.repeat(np.arange(5), 100)]
     by_person, by_image = (interval(values, given, 2000) for given in (persons, None))
     assert by_person[1] - by_person[0] > 5 * (by_image[1] - by_image[0])
 
 
-def test_verdicts_in_words() -> None:
+def test_a_comparison_has_a_verdict_in_words() -> None:
     base = np.random.default_rng(0).uniform(5, 9, (2, 200))
     for shift, verdict in ((-1, "helps"), (1, "hurts")):
         result = compare(row(base), row(base + shift, "b"), None, 500)

@@ -31,7 +31,7 @@ def test_gaze_of_a_table_is_read_as_unit_vectors(tmp_path: Path) -> None:
     _, gaze, _ = discs(6, 1)
     assert labels.target == "gaze"
     np.testing.assert_allclose(labels.of([f"{n}.png" for n in range(6)]), gaze, atol=1e-6)
-    assert lines == ["labels: 6 of gaze (csv), an estimator is trained along"]
+    assert lines == ["labels: 6 of gaze (csv); an estimator is trained along"]
 
 
 def test_pupils_of_a_table_are_fractions_of_the_image(tmp_path: Path) -> None:
@@ -58,13 +58,13 @@ def test_unityeyes_gives_gaze_and_no_pupils(tmp_path: Path) -> None:
     folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)
     labels, _ = read(folder)
     np.testing.assert_allclose(labels.of(["2.png"])[0], gaze[1], atol=1e-6)
-    with pytest.raises(DataError, match="points of UnityEyes belong to crops"):
+    with pytest.raises(DataError, match="UnityEyes' points are read only from crops"):
         read(folder, labels="unityeyes", target="pupil")
 
 
 @pytest.mark.parametrize("fit", get_args(Fit))
 @pytest.mark.parametrize("size", [(30, 80), (60, 40)])
-def test_a_pupil_is_where_the_training_image_shows_it(tmp_path: Path, fit: Fit, size: tuple[int, int]) -> None:
+def test_pupil_labels_follow_size_and_fit(tmp_path: Path, fit: Fit, size: tuple[int, int]) -> None:
     folder, (x, y) = tmp_path / "eyes", (70, 44)
     folder.mkdir()
     image = np.zeros((90, 120), np.uint8)
@@ -82,11 +82,14 @@ def test_a_pupil_is_where_the_training_image_shows_it(tmp_path: Path, fit: Fit, 
     ("settings", "says"),
     [
         ({"labels": "off"}, []),
-        ({"flip": True}, ["labels: not used (--flip mirrors images, and labels would become wrong)"]),
+        (
+            {"flip": True},
+            ["labels: not used, since --flip mirrors images but not labels; leave --flip out to use them"],
+        ),
     ],
     ids=str,
 )
-def test_labels_are_left_out_where_they_do_not_serve(tmp_path: Path, settings: Any, says: list[str]) -> None:
+def test_labels_that_training_cannot_use_are_left_out(tmp_path: Path, settings: Any, says: list[str]) -> None:
     assert read(write_csv(tmp_path / "eyes", 2, 1), **settings) == (None, says)
 
 

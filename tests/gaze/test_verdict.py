@@ -1,4 +1,4 @@
-"""The sentence that people act on, of errors made by hand."""
+"""The verdict and its sentence, on errors made by hand."""
 
 import numpy as np
 import pytest
@@ -11,25 +11,25 @@ GUESS = Result("renders", "mean", 10, [], np.full((1, 200), 9.0))
 
 
 def row(name: str, error: float, spread: float = 0.0) -> Result:
-    """Return a row of that mean error; others differ from it by noise of mean 0 and `spread`."""
+    """Return a row of that mean error, with noise of mean 0 and standard deviation `spread`."""
     own = np.random.default_rng(len(name)).uniform(-1, 1, NOISE.shape)
     own -= own.mean(axis=1, keepdims=True)
     return Result(name, "cnn", 10, [], error + NOISE - NOISE.mean(axis=1, keepdims=True) + spread * own)
 
 
 def verdict(free: list[Result], refined: list[Result], along: Result | None = None) -> tuple[object, object, str]:
-    found = decide(free, refined, GUESS, "px", None, 500, along)
-    assert found["estimator"] == "cnn"
-    return found["train_on"], found["refining_helps"], found["sentence"]
+    document = decide(free, refined, GUESS, "px", None, 500, along)
+    assert document["estimator"] == "cnn"
+    return document["train_on"], document["refining_helps"], document["sentence"]
 
 
-def test_refining_that_beats_the_best_free_set_earned_its_place() -> None:
+def test_refining_that_beats_the_best_free_set_helps() -> None:
     free = [row("renders", 3.5), row("histogram", 2.5)]
     assert verdict(free, [row("refined-reweighted", 2.75), row("refined", 2.0)]) == (
         "refined",
         True,
         "Train on refined: 2.00 px, 0.50 less than histogram, the best set made without a refiner "
-        "(95%: -0.50 to -0.50): refining earned its place.",
+        "(95%: -0.50 to -0.50): refining helps.",
     )
     assert verdict(free, [row("refined", 2.25), row("refined-reweighted", 2.0)])[0] == "refined-reweighted"
 
@@ -50,7 +50,7 @@ def test_without_a_significant_difference_the_simpler_set_is_chosen(error: float
     assert sentence.endswith("), so choose the simpler set.")
 
 
-def test_without_a_refiner_the_other_sets_have_to_beat_the_renders() -> None:
+def test_without_a_refiner_the_other_sets_must_beat_the_renders() -> None:
     renders = row("renders", 3.0)
     assert verdict([renders, row("fda", 2.75), row("renders-reweighted", 2.5)], []) == (
         "renders-reweighted",
@@ -66,12 +66,12 @@ def test_without_a_refiner_the_other_sets_have_to_beat_the_renders() -> None:
     assert verdict([renders], [])[2] == "Train on renders: 3.00 px; no other set was compared."
 
 
-def test_no_set_is_advised_that_is_no_better_than_the_mean_label() -> None:
+def test_a_set_no_better_than_the_mean_label_is_not_advised() -> None:
     train_on, helps, sentence = verdict([row("renders", 9.75)], [row("refined", 9.5)])
     assert (train_on, helps) == (None, False)
     assert sentence.startswith("No set is better than guessing the mean label (refined +0.50 px, 95%: ")
     assert sentence.endswith("): check labels, crops and warnings first.")
-    assert verdict([row("renders", 8.99, 9)], [])[0] is None  # not for sure
+    assert verdict([row("renders", 8.99, 9)], [])[0] is None  # not significantly better
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_no_set_is_advised_that_is_no_better_than_the_mean_label() -> None:
         (2.0, 3, "The estimator that the run exported is as good, and trained already (2.00 px, "),
     ],
 )
-def test_the_estimator_of_the_run_is_set_beside_the_best_set(error: float, spread: float, says: str) -> None:
+def test_the_estimator_of_the_run_is_compared_with_the_best_set(error: float, spread: float, says: str) -> None:
     free, refined, along = [row("renders", 3.5)], [row("refined", 2.0)], row("trained-along", error, spread)
     train_on, helps, sentence = verdict(free, refined, along)
     assert (train_on, helps) == ("refined", True)
-    assert f"refining earned its place. {says}" in sentence
+    assert f"refining helps. {says}" in sentence

@@ -35,26 +35,26 @@ def images_of(count: int, seed: int) -> LabelledImages:
     ],
 )
 def test_a_row_is_worth_the_photographs_of_its_error(error: float, count: float, sentence: str) -> None:
-    found = worth(row(10, error), [row(50, 4), row(100, 3), row(1000, 2)], None, 100)
-    assert found["photographs"] == pytest.approx(count)
-    assert found["ci95"] == pytest.approx([count, count])  # the same noise everywhere: nothing is left open
-    assert found["sentence"] == sentence
+    result = worth(row(10, error), [row(50, 4), row(100, 3), row(1000, 2)], None, 100)
+    assert result["photographs"] == pytest.approx(count)
+    assert result["ci95"] == pytest.approx([count, count])  # the same noise everywhere, so the interval is a point
+    assert result["sentence"] == sentence
 
 
-def test_a_curve_that_rises_by_chance_is_levelled() -> None:
+def test_a_learning_curve_that_rises_by_chance_is_pooled() -> None:
     curve = [row(50, 4), row(100, 2.5), row(300, 3.5), row(1000, 2)]  # 100 and 300 pool at 3
     assert worth(row(10, 3.5), curve, None, 100)["photographs"] == pytest.approx((50 * 100) ** 0.5)
     assert 300 < worth(row(10, 2.9), curve, None, 100)["photographs"] < 1000
 
 
-def test_the_interval_holds_the_truth_and_ends_with_the_curve() -> None:
+def test_the_interval_contains_the_truth_and_ends_with_the_curve() -> None:
     rng = np.random.default_rng(1)
     others = [Result("real", "cnn", count, [], error + rng.normal(0, 1, (3, 100))) for count, error in CURVE.items()]
-    found = worth(Result("refined", "cnn", 10, [], 2.5 + rng.normal(0, 1, (3, 100))), others, None, 200)
-    low, high = found["ci95"]
+    result = worth(Result("refined", "cnn", 10, [], 2.5 + rng.normal(0, 1, (3, 100))), others, None, 200)
+    low, high = result["ci95"]
     assert 50 <= low < 1000 / 10**0.5 < high <= 1000
-    assert found["sentence"].startswith("refined is worth about ")
-    assert " labelled photographs (95%: " in found["sentence"]
+    assert result["sentence"].startswith("refined is worth about ")
+    assert " labelled photographs (95%: " in result["sentence"]
 
 
 CURVE = {50: 4, 100: 3, 1000: 2}

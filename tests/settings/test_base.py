@@ -1,4 +1,4 @@
-"""What holds for the settings of all commands."""
+"""Properties of the settings of all commands."""
 
 import re
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -36,7 +36,7 @@ def test_a_key_has_one_type_in_all_commands() -> None:
     assert sum(len(found) > 1 for found in types.values()) > 10
 
 
-def test_a_meaning_is_short() -> None:
+def test_help_texts_are_short() -> None:
     for model in MODELS:
         for key, field in model.fields_by_key().items():
             meaning = field.description or ""
@@ -52,7 +52,7 @@ def test_recorded_settings_make_the_same_settings() -> None:
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if "seed" in model.model_fields])
-def test_every_seed_that_is_taken_suits_pytorch(model: type[Settings]) -> None:
+def test_every_valid_seed_suits_pytorch(model: type[Settings]) -> None:
     wanted, largest = REQUIRED.get(model.command, {}), 2**63 - 1
     assert model.model_validate(wanted | {"seed": largest}).model_dump()["seed"] == largest
     assert torch.Generator().manual_seed(largest).initial_seed() == largest
@@ -64,11 +64,11 @@ def test_every_seed_that_is_taken_suits_pytorch(model: type[Settings]) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("90", 90), ("30m", 1800), ("2h", 7200), ("1h30m5s", 5405), (7.5, 7.5)]
 )
-def test_durations(text: object, seconds: float) -> None:
+def test_durations_are_parsed(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "h", "1d", "-5s", "5s3m", "1.5h"])
-def test_what_is_no_duration(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)

@@ -37,12 +37,12 @@ def test_what_the_paper_leaves_open_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(("text", "rate"), [("0.1", 0.1), (2, 2.0), ("1e-3xpatches", "1e-3xpatches")])
-def test_rates(text: object, rate: object) -> None:
+def test_rates_are_parsed(text: object, rate: object) -> None:
     assert parse_rate(text) == rate
 
 
 @pytest.mark.parametrize("text", ["", "fast", "xpatches", "0", "-1xpatches", "inf", "0.1 x patches"])
-def test_what_is_no_rate(text: str) -> None:
+def test_an_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is neither a positive number nor one"):
         parse_rate(text)
 
@@ -60,12 +60,12 @@ def test_what_is_no_rate(text: str) -> None:
         ("identity=nan", "positive"),
     ],
 )
-def test_what_is_no_sum_of_transforms(psi: str, says: str) -> None:
+def test_an_invalid_psi_is_refused(psi: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse_psi(psi)
 
 
-def test_transforms_have_the_weight_1_unless_told() -> None:
+def test_transforms_have_the_weight_1_by_default() -> None:
     assert parse_psi("identity, blur=0.5") == [("identity", 1), ("blur", 0.5)]
 
 
@@ -77,7 +77,7 @@ def test_lambda_is_a_number_of_0_or_more(value: str) -> None:
 
 
 @pytest.mark.parametrize("setting", ["refiner_width", "refiner_blocks", "refiner_kernel", "refiner_block_kernel"])
-def test_no_network_is_trained_that_could_not_be_loaded(setting: str) -> None:
+def test_networks_too_large_to_load_are_refused(setting: str) -> None:
     TrainConfig.model_validate({"synthetic": "x", "real": "y", setting: 4095})
     with pytest.raises(ValidationError, match="less than or equal to 4096"):
         TrainConfig.model_validate({"synthetic": "x", "real": "y", setting: 4097})

@@ -1,4 +1,4 @@
-"""A subject of the visual Turing test in headless Chromium, scripted by what the test knows and the page does not."""
+"""A simulated subject of the visual Turing test, in headless Chromium, who knows the true kinds."""
 
 import json
 import re
@@ -16,7 +16,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is ins
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=600000"]
 Habit = Literal["right", "wrong", "guesses"]
 
-# It looks at pictures alone: their data are the keys of what it knows. Arrow keys and clicks take turns.
+# It recognises pictures by their data, and alternates arrow keys and clicks.
 SUBJECT = """
 const [kinds, habit, stopAt] = KNOWN, sides = ["ArrowLeft", "ArrowRight"];
 let seed = 7, given = 0;
@@ -37,7 +37,7 @@ const timer = setInterval(() => {
 
 
 def run_page(page: Path, script: str, *flags: str) -> str:
-    """Open a copy of a page that ends with `script`, from a file; return its document as it is in the end."""
+    """Open a copy of a page with `script` at its end from a file; return the final document."""
     assert CHROMIUM is not None
     copy = page.with_name("scripted.html")
     copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
@@ -46,12 +46,12 @@ def run_page(page: Path, script: str, *flags: str) -> str:
 
 
 def subject(key: dict[str, str], habit: Habit, stop_at: int = -1) -> str:
-    """Return the script of somebody with a habit who knows each picture's kind by its data."""
+    """Return the script of a subject with a habit, who knows each picture's kind by its data."""
     return SUBJECT.replace("KNOWN", json.dumps([key, habit, stop_at]))
 
 
 def key_of(page: Path, document: dict[str, Any]) -> dict[str, str]:
-    """Return the kind of each picture of a page by its data, from what `--json` said of it."""
+    """Return the kind of each picture of a page by its data, from the document of `--json`."""
     data = json.loads(re.findall(r'<script id="data"[^>]*>(.*?)</script>', page.read_text())[0])
     return {url: image["kind"] for url, image in zip(data["images"], document["images"], strict=True)}
 

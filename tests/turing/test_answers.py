@@ -1,4 +1,4 @@
-"""What people answered adds up as in the paper."""
+"""Answers are scored as in the paper."""
 
 import json
 from itertools import product
@@ -31,18 +31,18 @@ def write(path: Path, content: Any) -> Path:
 def test_the_papers_table_1_gives_its_figures() -> None:
     counts = {("real", True): 224, ("refined", False): 276, ("real", False): 207, ("refined", True): 293}
     trials = [Trial(**trial(0, *key)) for key, count in counts.items() for _ in range(count)]
-    found = figures(False, trials)
-    assert (found["correct"], found["trials"], round(found["p"], 3)) == (517, 1000, 0.148)
-    assert found["table"] == {"real": {"real": 224, "refined": 276}, "refined": {"real": 207, "refined": 293}}
+    scores = figures(False, trials)
+    assert (scores["correct"], scores["trials"], round(scores["p"], 3)) == (517, 1000, 0.148)
+    assert scores["table"] == {"real": {"real": 224, "refined": 276}, "refined": {"real": 207, "refined": 293}}
     z, share = 1.959964, 0.517  # Wilson's interval, by hand
     middle, half = (share + z**2 / 2000) / (1 + z**2 / 1000), z * sqrt(share * 0.483 / 1000 + z**2 / 4e6)
-    assert found["ci95"] == pytest.approx([middle - half / (1 + z**2 / 1000), middle + half / (1 + z**2 / 1000)])
+    assert scores["ci95"] == pytest.approx([middle - half / (1 + z**2 / 1000), middle + half / (1 + z**2 / 1000)])
 
 
 @pytest.mark.parametrize("correct", [0, 1, 9, 12])
 def test_the_p_value_counts_outcomes_as_good_or_better(correct: int) -> None:
-    found = figures(False, [Trial(**trial(n, correct=n < correct)) for n in range(12)])
-    assert found["p"] == pytest.approx(sum(comb(12, k) for k in range(correct, 13)) / 2**12)
+    scores = figures(False, [Trial(**trial(n, correct=n < correct)) for n in range(12)])
+    assert scores["p"] == pytest.approx(sum(comb(12, k) for k in range(correct, 13)) / 2**12)
 
 
 def test_answers_add_up_by_person_and_by_page(tmp_path: Path) -> None:
@@ -69,24 +69,24 @@ BAD = {
     "no page": (GOOD | {"page": "<b>"}, "page"),
     "a wrong type": (document({**trial(0), "correct": "yes"}), "trials.0.correct"),
     "an unknown field": (GOOD | {"score": 100}, "score"),
-    "an answer of pairs": (document(trial(0, "left")), "an answer is none of real, refined"),
+    "an answer of pairs": (document(trial(0, "left")), "an answer is neither real nor refined"),
     "an image twice": (document(trial(0), trial(0)), "answered twice"),
     "half a pair": (document(trial(0, "left"), pairs=True), "a pair is incomplete"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_damaged_or_foreign_is_named(tmp_path: Path, name: str) -> None:
+def test_damaged_or_foreign_answers_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     content, words = BAD[name]
     path = write(tmp_path / "answers.json", content)
     with pytest.raises(DataError) as caught:
         score([write(tmp_path / "good.json", GOOD), path])
     assert str(caught.value).startswith(f"{path}: ")
     assert words in str(caught.value)
-    assert "wanted the JSON that a page of simgan turing-test gave" in str(caught.value)
+    assert "wanted the JSON from a page of simgan turing-test" in str(caught.value)
 
 
-def test_the_same_answers_do_not_count_twice(tmp_path: Path) -> None:
+def test_the_same_answers_twice_are_refused(tmp_path: Path) -> None:
     first, again = (write(tmp_path / name, GOOD) for name in ("first.json", "again.json"))
     with pytest.raises(DataError, match=r"again.json: the same answers as .*first.json; leave one of them out"):
         score([first, again])

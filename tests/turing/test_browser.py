@@ -38,7 +38,7 @@ def test_a_subject_gets_the_figures_that_the_score_has(tmp_path: Path, habit: Ha
     if habit != "guesses":
         assert person["correct"] == (person["trials"] if habit == "right" else 0)
     urls = list(key)
-    for trial in json.loads(answers.read_text())["trials"]:  # what the page says, against what the test knows
+    for trial in json.loads(answers.read_text())["trials"]:  # the page's numbers against the test's own
         kinds = [key[urls[image]] for image in trial["images"]]
         truth = ["left", "right"][kinds.index("refined")] if pairs else kinds[0]
         assert trial["correct"] == (trial["answer"] == truth)
@@ -59,14 +59,14 @@ def test_interval_and_p_value_of_the_page_are_those_of_scipy(tmp_path: Path) -> 
     cases = [(k, n) for n in (1, 2, 7, 100, 1000, 5000) for k in sorted({0, 1, n // 3, n // 2, n - 1, n})]
     script = f"document.title = JSON.stringify({json.dumps(cases)}.map(([k, n]) => [...wilson(k, n), chance(k, n)]))"
     dom = run_page(page, script)
-    found = json.loads(re.findall("<title>(.*?)</title>", dom)[0])
-    for (right, total), (low, high, p) in zip(cases, found, strict=True):
+    answers = json.loads(re.findall("<title>(.*?)</title>", dom)[0])
+    for (right, total), (low, high, p) in zip(cases, answers, strict=True):
         interval = binomtest(right, total).proportion_ci(0.95, "wilson")
         assert (low, high) == pytest.approx((interval.low, interval.high), abs=1e-12)
         assert p == pytest.approx(binom.sf(right - 1, total, 0.5), rel=1e-9, abs=1e-300)
 
 
-def test_nothing_is_told_before_the_end_and_pixels_are_whole(tmp_path: Path) -> None:
+def test_no_answer_is_shown_before_the_end_and_pixels_stay_square(tmp_path: Path) -> None:
     page, key = make_page(tmp_path)
     dom = run_page(page, subject(key, "wrong", stop_at=4), "--window-size=700,900")
     assert "5 of 10" in dom

@@ -1,4 +1,4 @@
-"""The images of a visual Turing test are those of the files, one kind refined."""
+"""The images of a visual Turing test equal their files; one kind is refined."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.turing.helpers import write_run
 
 
 class Silent:
-    """Hears nothing but warnings."""
+    """Ignores everything except warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -51,7 +51,7 @@ def test_each_image_is_its_file_and_one_kind_is_refined(tmp_path: Path, channels
         assert len({image.file for image in images}) == N_EXAMPLES + 3
 
 
-def test_the_seed_chooses(tmp_path: Path) -> None:
+def test_the_seed_chooses_the_images(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     first, again, other = ([image.file for image in choose(run, seed=seed)["real"]] for seed in (1, 1, 2))
     assert first == again != other
@@ -72,7 +72,7 @@ def test_images_of_16_bits_are_stretched_alike(tmp_path: Path) -> None:
         assert np.abs(image.levels - (values - low) / (high - low) * 255).max() <= 0.5001
 
 
-def test_too_few_images_are_an_error_that_says_how_many_trials_they_allow(tmp_path: Path) -> None:
+def test_too_few_images_are_an_error_with_the_possible_trials(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     with pytest.raises(DataError, match=r"photos2: 12 images.*give --real a larger folder, or --trials 2$"):
         choose(run, real=write_images(tmp_path / "photos2", 12, 3))
@@ -80,11 +80,11 @@ def test_too_few_images_are_an_error_that_says_how_many_trials_they_allow(tmp_pa
         choose(run, synthetic=write_images(tmp_path / "renders2", 9, 3))
 
 
-def test_what_is_no_run_or_has_lost_its_images_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_or_its_images_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     with pytest.raises(SettingsError, match="photos: not a run of simgan"):
         choose(tmp_path / "photos")
     (tmp_path / "photos").rename(tmp_path / "moved")
-    with pytest.raises(SettingsError, match=r"photos, which is not here; give --real DIR"):
+    with pytest.raises(SettingsError, match=r"photos, which is missing; give --real DIR"):
         choose(run)
     assert len(choose(run, real=tmp_path / "moved")["real"]) == N_EXAMPLES + 3

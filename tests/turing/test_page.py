@@ -1,4 +1,4 @@
-"""The source of a page tells nothing of the answers."""
+"""The source of a page does not reveal the answers."""
 
 import base64
 import hashlib

@@ -1,1 +1,1 @@
-"""Images in and out: folders, decoding, the pixel cache, mini-batches."""
+"""Images in: folders, decoding, the pixel cache, mini-batches."""

@@ -1,7 +1,7 @@
-"""Tar and zip archives of images: listed, and read in place.
+"""List tar and zip archives of images, and read them in place.
 
-Nothing is ever unpacked to a path: members are read into memory, and names are only compared and written into other
-archives. An archive that holds anything but plain files and folders with names of their own below it is refused whole.
+Nothing is ever unpacked to a path: members are read into memory, and names are only compared or written into other
+archives. An archive with links, special files, repeated names or names that lead out of it is refused.
 """
 
 import gzip
@@ -29,12 +29,12 @@ from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
 from simgan_cli.files import with_filename
 from simgan_cli.portability import read_at
 
-# Renders that are packed well expand tenfold; flat ones, as plain bitmaps, a hundredfold. Deflate itself ends at 1,032.
+# Well-packed renders expand tenfold, flat bitmaps a hundredfold; Deflate itself can reach 1,032.
 MAX_EXPANSION = 200
-MAX_TRUSTED_BYTES = 64_000_000  # that may come of an archive of any size
-MAX_TEMPORARY_BYTES = 64_000_000_000  # that a compressed tar may take in the folder for temporary files
-MAX_IMAGE_BYTES = 512_000_000  # of one image file: it is read into memory
-MAX_HEADER_BYTES = 1_000_000  # of a tar's extended header: likewise
+MAX_TRUSTED_BYTES = 64_000_000  # an archive of any size may expand to this
+MAX_TEMPORARY_BYTES = 64_000_000_000  # an expanded tar may take in the folder for temporary files
+MAX_IMAGE_BYTES = 512_000_000  # of one image file, which is read into memory
+MAX_HEADER_BYTES = 1_000_000  # of a tar's extended header, which is read into memory
 ZIP_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 # What the readers of the standard library raise for damaged files.
 DAMAGE = (
@@ -54,7 +54,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive, to be read as a Path is."""
+    """A file in an archive, with the reading methods of a Path."""
 
     archive: "Archive"
     entry: Entry
@@ -86,10 +86,10 @@ Readable = Path | Member
 
 
 class Archive(ABC):
-    """An archive whose members are known: `images` in the order of a tree of files, `others` as they lie.
+    """An archive and its members: `images` in the order of a tree of files, `others` in the archive's order.
 
-    The file is opened when a member is first read, and stays open until `close`. Raises UnreadableArchive for what is
-    damaged, encrypted or not safe to pass on.
+    The file is opened when a member is first read, and stays open until `close`. Raises UnreadableArchive for an
+    archive that is damaged, encrypted or unsafe to unpack.
     """
 
     def __init__(self, path: Path, patterns: Patterns = ANY) -> None:
@@ -113,7 +113,7 @@ class Archive(ABC):
         return is_picture(entry.name, patterns, lambda: self._first_bytes(entry), self.foreign)
 
     def members(self, start: int = 0, stop: int | None = None) -> list[Member]:
-        """Return the images from `start` to `stop`, to be read."""
+        """Return the images from `start` to `stop`."""
         return [Member(self, entry) for entry in self.images[start:stop]]
 
     def by_name(self) -> dict[str, Member]:
@@ -133,14 +133,14 @@ class Archive(ABC):
 
     @abstractmethod
     def _first_bytes(self, entry: Entry) -> bytes:
-        """Return what tells the kind of a member."""
+        """Return the first bytes of a member, which show its kind."""
 
     @abstractmethod
     def _entries(self) -> Iterator[Entry]:
-        """Yield the files among the members, once all that is known of each is found harmless."""
+        """Yield the files among the members; raises UnreadableArchive for one that is unsafe."""
 
     def opened(self) -> BinaryIO:
-        """Return the open file, of a compressed tar what it expands to; raises UnreadableArchive where it changed."""
+        """Return the open file, a compressed tar expanded; raises UnreadableArchive where it changed since."""
         with self._lock:
             if self._file is None:
                 file = self.path.open("rb")
@@ -158,17 +158,17 @@ class Archive(ABC):
         return max(MAX_TRUSTED_BYTES, MAX_EXPANSION * self._identity[0])
 
     def _plain(self, name: str) -> str:
-        """Return a member's name without "./" and the like; raises UnreadableArchive for one that leads out of it."""
-        parts = re.split(r"[/\\]", name)  # backslashes are separators to some who unpack it
+        """Return a member's name without "./" and the like; raises UnreadableArchive for one that leads outside."""
+        parts = re.split(r"[/\\]", name)  # Windows unpackers take backslashes for separators
         if ".." in parts or not parts[0] or re.match("[A-Za-z]:", name):
-            raise UnreadableArchive(self.path, f"{name!r} in it leads out of it; pack relative names")
+            raise UnreadableArchive(self.path, f"its member {name!r} leads outside; pack relative names")
         return str(PurePosixPath(name))
 
     def _refuse_twins(self, entries: list[Entry]) -> None:
         names: set[str] = set()
         for entry in entries:
             if entry.name in names:
-                raise UnreadableArchive(self.path, f"holds {entry.name!r} twice, and only one could be kept")
+                raise UnreadableArchive(self.path, f"holds {entry.name!r} twice; pack it again with each name once")
             names.add(entry.name)
 
     def _prepared(self, file: BinaryIO) -> BinaryIO:
@@ -176,28 +176,28 @@ class Archive(ABC):
 
     @contextmanager
     def reported(self) -> Iterator[None]:
-        """Raise UnreadableArchive for what readers of the standard library raise for damage."""
+        """Raise UnreadableArchive for the standard library's errors of damaged archives."""
         try:
             yield
         except DAMAGE as error:
-            raise UnreadableArchive(self.path, f"damaged, or not what its name says ({error})") from error
+            raise UnreadableArchive(self.path, f"damaged, or not the archive that its name says ({error})") from error
 
 
 class _BoundedHeader(tarfile.TarInfo):
-    """A header whose extensions (long names, pax records) cannot take more memory than any real one does."""
+    """A header whose extensions (long names, pax records) have a limit, since tarfile reads them into memory."""
 
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # where tarfile lets subclasses in
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # tarfile's hook for subclasses
         if self.size > MAX_HEADER_BYTES and not (self.isreg() or self.isdir()):
             raise tarfile.ReadError(f"a header of {self.size:,} bytes")
         return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
 
 class TarArchive(Archive):
-    """A tar file, plain or compressed by gzip; the latter is expanded into an unnamed temporary file to be read."""
+    """A tar file, plain or compressed by gzip; a compressed one is expanded into an unnamed temporary file."""
 
     @property
     def is_compressed(self) -> bool:
-        """Whether it is packed by gzip."""
+        """Return whether gzip compresses it."""
         return not self.path.name.lower().endswith(".tar")
 
     def read(self, entry: Entry) -> bytes:
@@ -225,14 +225,16 @@ class TarArchive(Archive):
                 )
                 raise UnreadableArchive(
                     self.path,
-                    f"{member.name!r} in it is {what}; pack plain files (tar --dereference --hard-dereference)",
+                    f"its member {member.name!r} is {what}; pack plain files (tar --dereference --hard-dereference)",
                 )
             if member.offset_data + member.size > end:
-                raise UnreadableArchive(self.path, f"ends before the {member.size:,} bytes of {member.name!r} in it do")
+                raise UnreadableArchive(
+                    self.path, f"ends within the {member.size:,} bytes of its member {member.name!r}"
+                )
             yield Entry(name, number, member.offset_data, member.size)
 
     def headers(self) -> Iterator[tuple[tarfile.TarInfo, int]]:
-        """Yield each member and where it ends; raises tarfile.ReadError where the headers end in something else."""
+        """Yield each member and where it ends; raises tarfile.ReadError where something else follows."""
         file = self.opened()
         file.seek(0)
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", tarinfo=_BoundedHeader) as tar:
@@ -240,7 +242,7 @@ class TarArchive(Archive):
                 if member.size < 0 or tar.offset < member.offset_data:
                     raise tarfile.ReadError(f"{member.name!r} has an impossible size")
                 yield member, tar.offset
-                tar.members.clear()  # type: ignore[attr-defined]  # of no use here, and a kilobyte each
+                tar.members.clear()  # type: ignore[attr-defined]  # unused, and a kilobyte each
             file.seek(tar.offset)
             rest = file.read(tarfile.BLOCKSIZE)
             if len(rest.rstrip(b"\0")) or 0 < len(rest) < tarfile.BLOCKSIZE:
@@ -254,7 +256,7 @@ class TarArchive(Archive):
         try:
             with gzip.GzipFile(fileobj=file) as packed:
                 while chunk := packed.read(1 << 20):
-                    with with_filename(Path(tempfile.gettempdir())):  # which may be full
+                    with with_filename(Path(tempfile.gettempdir())):  # it may be full
                         expanded.write(chunk)
                         expanded.flush()
                     if expanded.tell() > most:
@@ -274,7 +276,7 @@ class ZipArchive(Archive):
     def read(self, entry: Entry) -> bytes:
         archive = self.zipped()
         with archive.open(archive.infolist()[entry.number]) as member:
-            content = member.read(entry.size + 1)  # what it declares may be a lie
+            content = member.read(entry.size + 1)  # one more than declared, which may be wrong
         if len(content) != entry.size:
             raise EOFError(f"it does not have its {entry.size:,} bytes")
         return content
@@ -290,7 +292,7 @@ class ZipArchive(Archive):
         return self._zip
 
     def _prepared(self, file: BinaryIO) -> BinaryIO:
-        # Handed an open file, ZipFile leaves it to us to close: its own count of readers is not one of threads.
+        # ZipFile does not close an open file that it is given; its own count of readers is not thread-safe.
         self._zip = zipfile.ZipFile(file)
         return file
 
@@ -301,9 +303,9 @@ class ZipArchive(Archive):
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
                 what = "a link" if kind == stat.S_IFLNK else "no file"
-                raise UnreadableArchive(self.path, f"{member.filename!r} in it is {what}; pack plain files")
+                raise UnreadableArchive(self.path, f"its member {member.filename!r} is {what}; pack plain files")
             if member.flag_bits & 0x1:
-                raise UnreadableArchive(self.path, f"encrypted ({member.filename!r}); unpack it, or pack it without")
+                raise UnreadableArchive(self.path, f"encrypted ({member.filename!r}); unpack it first")
             if member.compress_type not in ZIP_METHODS:
                 raise UnreadableArchive(
                     self.path, f"{member.filename!r} is compressed by method {member.compress_type}; pack it deflated"
@@ -321,7 +323,7 @@ class ZipArchive(Archive):
 
 
 def open_archive(path: Path, patterns: Patterns = ANY) -> Archive:
-    """List an archive; raises UnreadableArchive."""
+    """Return a listed archive; raises UnreadableArchive."""
     try:
         return ZipArchive(path, patterns) if path.name.lower().endswith(".zip") else TarArchive(path, patterns)
     except OSError as error:
@@ -331,9 +333,9 @@ def open_archive(path: Path, patterns: Patterns = ANY) -> Archive:
 
 
 def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Archive]]:
-    """Return the archives of a tree that hold images, and the tree with the rest in its place.
+    """Return the tree with its archives sorted, and those that hold images.
 
-    Archives without images are files like others; those that cannot be read, or are not safe, are unusable.
+    An archive without images joins `others`; one that cannot be read, or is unsafe, joins `unusable`.
     """
     archives, others, unusable = [], [], []
     for name in tree.archives:
@@ -355,7 +357,7 @@ def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Arch
 
 
 def image_batches(tree: Tree, archives: Sequence[Archive], size: int) -> Iterator[Sequence[Readable]]:
-    """Yield the images of a tree in order, up to `size` at a time; archives are open while their batch is in use."""
+    """Yield the images of a tree in order, up to `size` at a time; an archive is closed after its last batch."""
     for start in range(0, len(tree.images), size):
         yield [tree.root / name for name in tree.images[start : start + size]]
     for archive in archives:

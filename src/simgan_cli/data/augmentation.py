@@ -1,4 +1,4 @@
-"""Degrade images by hand as a camera might: the rival that every refiner must beat."""
+"""Degrade images by hand-made augmentation, as a camera might: the baseline that a refiner must beat."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,9 +6,9 @@ from PIL import Image, ImageFilter
 
 
 def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return an H x W or H x W x 3 uint8 image with random blur, light from one side, gamma, contrast, level and noise.
+    """Return an H x W or H x W x 3 uint8 image with random blur, side light, gamma, contrast, level and noise.
 
-    Geometry stays, and with it every label.
+    Geometry stays, so labels stay valid.
     """
     height, width = image.shape[:2]
     blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))

@@ -1,4 +1,4 @@
-"""A set of images as one memory-mapped array of integers, decoded once and shared by later runs."""
+"""Decode images once to a memory-mapped array of integers, which later runs share."""
 
 import errno
 import hashlib
@@ -41,12 +41,12 @@ from simgan_cli.files import (
     write_json,
 )
 
-CACHE_VERSION = 5  # of the cache; raise it when the same files would give other pixels
+CACHE_VERSION = 5  # raise it when the same files would give other pixels
 BATCH_IMAGES = 1024  # decoded between two reports of progress
-PHOTOGRAPH_STEP = 2_654_435_761  # a prime: neighbouring images meet photographs from all over
-MAX_WAITING = 4  # decoded images that wait for the writer, for each thread: bounds memory
+PHOTOGRAPH_STEP = 2_654_435_761  # a large prime: neighbouring images get photographs that lie far apart
+MAX_WAITING = 4  # decoded images for each thread that wait for the writer; bounds memory
 Progress = Callable[[int, int], None]  # images done, images in all
-Index = dict[str, Any]  # what describes a cache entry's pixels
+Index = dict[str, Any]  # describes the pixels of a cache entry
 PIXELS, INDEX = "pixels.bin", "index.json"  # the files of a cache entry
 _KEY_LENGTH = 32  # hexadecimal digits
 
@@ -58,8 +58,8 @@ class PixelSet:
     folder: Path
     pixels: Pixels
     skipped: list[tuple[str, str]]  # path and reason of each unreadable file
-    fingerprint: str  # SHA-256 of shape and pixels: the same for the same images anywhere
-    notes: list[str] = field(default_factory=list)  # what a person should know of the folder
+    fingerprint: str  # SHA-256 of shape and pixels, the same on every machine
+    notes: list[str] = field(default_factory=list)  # warnings about the folder
     files: list[str] = field(default_factory=list)  # each image's path in the folder or in its archive
 
     @property
@@ -71,14 +71,14 @@ class PixelSet:
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or archive of images, and which of its files are pictures; `flags` are the options that say so."""
+    """A folder or archive of images, and the patterns of its pictures; `flags` are their options, for messages."""
 
     folder: Path
     patterns: Patterns = ANY
     flags: tuple[str, str] = INCLUDE_EXCLUDE
 
     def read(self) -> Tree:
-        """Return its files; raises DataError where none is an image or an archive, or there is no access."""
+        """Return its files; raises DataError where none is an image or archive, or it cannot be read."""
         with reading(self.folder):
             tree = read_tree(self.folder, self.patterns)
         if not tree.images and not tree.archives:
@@ -104,13 +104,13 @@ def open_pixels(
     """Return the pictures of `source`: from the cache if it holds them, else decoded now.
 
     `cache` is a folder, "off", or None for the platform's. Unreadable images are left out and listed. Transparent
-    images are laid on `photographs` where there are any. Raises DataError for a folder that cannot be read, holds no
-    readable image, mixes sizes, channels or depths, or holds label images among its pictures.
+    images are laid on `photographs`, if given. Raises DataError for a folder that cannot be read, has no readable
+    image, mixes sizes, channels or depths, or has many label images.
     """
     tree = source.read()
     work = _Work(source, tree, preparation, workers, progress, photographs)
     if cache == "off":
-        # Unnamed: gone with the process, even a killed one.
+        # Unnamed, so that it disappears even with a killed process.
         with tempfile.TemporaryFile() as file, with_filename(Path(tempfile.gettempdir())):
             return _open(source, file, _decode_to(file, work), tree)
     entry = cache_folder(cache) / _key(work)
@@ -122,14 +122,14 @@ def open_pixels(
         index = _index_of(entry) or _build(entry, work)  # another process may have built it while we waited
         pixels = _open(source, entry / PIXELS, index, tree)
         if index["failed"]:
-            # Another run may read what a disk did not give to this one. Open pixels stay, on Windows with their file.
+            # The disk failed, so the next run should decode again. Windows keeps the file while it is mapped.
             shutil.rmtree(entry, ignore_errors=True)
     return pixels
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What is to be decoded, and how."""
+    """The images to decode, and how to prepare them."""
 
     source: Source
     tree: Tree
@@ -140,8 +140,8 @@ class _Work:
 
 
 def _build(entry: Path, work: _Work) -> Index:
-    """Make a cache entry and return its index; its lock is ours."""
-    for left in entry.parent.glob(f"{TEMPORARY_PREFIX}{entry.name}-*"):  # by a process that was killed
+    """Build a cache entry and return its index; the caller holds its lock."""
+    for left in entry.parent.glob(f"{TEMPORARY_PREFIX}{entry.name}-*"):  # left by a killed process
         shutil.rmtree(left)
     with atomic_directory(entry) as building:
         with (building / PIXELS).open("w+b") as file, with_filename(building / PIXELS):
@@ -153,7 +153,7 @@ def _build(entry: Path, work: _Work) -> Index:
 
 
 def cache_folder(cache: str | None) -> Path:
-    """Return the folder of cached pixels, which holds nothing else: below `cache`, or the platform's cache folder."""
+    """Return the folder for cached pixels alone, below `cache` or the platform's cache folder."""
     return Path(cache or platformdirs.user_cache_dir()) / "simgan-pixels"
 
 
@@ -162,16 +162,16 @@ def _lock_of(entry: Path) -> Path:
 
 
 def _decode_to(file: BinaryIO, work: _Work) -> Index:
-    """Append the pixels of every readable picture to `file`; return the index that describes it."""
+    """Append the pixels of every readable picture to `file`, and return their index."""
     selection = work.source.select(work.tree)
     total = selection.count
     first: tuple[Readable, Pixels] | None = None
     digest = hashlib.sha256()
-    # Links that lead nowhere and the like are listed again each time; what archives are like is kept with the pixels.
+    # The tree's own unusable files, such as broken links, are listed at each run; the index keeps those of archives.
     unusable = selection.tree.unusable[len(work.tree.unusable) :]
     skipped = [(str(work.tree.root / name), reason) for name, reason in unusable]
     odd: dict[str, str] = {}
-    surprises: dict[str, str] = {}  # those that the look at the folder missed
+    surprises: dict[str, str] = {}  # those that `select` missed
     hidden: list[float] = []
     files: list[str] = []
     failed = False
@@ -200,7 +200,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     refuse_many(surprises, total, work.source.flags)
     if first is None:
         bad, reason = [*skipped, *odd.items()][0]
-        raise DataError(f"none of {total} images can be read; the first is {bad}: {reason}")
+        raise DataError(f"none of {total:,} images can be read; the first is {bad}: {reason}")
     shape = [len(files), *first[1].shape]
     digest.update(json.dumps([shape, first[1].dtype.name]).encode())
     return {
@@ -213,7 +213,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
             *selection.notes(work.preparation.pixels, odd),
             *([_hidden_note(hidden, len(files), work.preparation.background)] if hidden else []),
         ],
-        "failed": failed,  # to read an image that another attempt may read
+        "failed": failed,  # an image could not be read, but another attempt may succeed
     }
 
 
@@ -226,9 +226,9 @@ def _hidden_note(hidden: list[float], count: int, background: str) -> str:
 
 
 def _may_pass(error: UnreadableImage) -> bool:
-    """Return whether an image could not be read for no fault of its own, as where a disk or a network failed.
+    """Return whether a disk or network failed, so that another attempt may read the image.
 
-    Permissions are part of a cache entry's key.
+    Permissions do not count: a change of them changes the cache entry's key.
     """
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno not in (None, errno.EACCES, errno.EPERM)
@@ -236,7 +236,7 @@ def _may_pass(error: UnreadableImage) -> bool:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image in the form that the networks train on, C x H x W; `hidden` is the share of transparent pixels."""
+    """A prepared image, C x H x W; `hidden` is the share of fully transparent pixels."""
 
     pixels: Pixels
     hidden: float
@@ -249,10 +249,10 @@ def decoded(
     selection: Selection | None = None,
     photographs: Pixels | None = None,
 ) -> Generator[tuple[Readable, Prepared | UnreadableImage], None, None]:
-    """Yield each image of `batches` as prepared, or why it is not, decoded by as many threads.
+    """Yield each image of `batches`, prepared by `workers` threads, or the error of an unreadable one.
 
-    One that is no picture of its `selection` is an OddImage. Image i is laid on one of the `photographs`, each
-    with another.
+    An image that is not a picture of its `selection` gives OddImage. Transparent images are laid on different
+    `photographs`.
     """
 
     def read(number: int, path: Readable) -> Prepared | UnreadableImage:
@@ -298,7 +298,7 @@ def _check_alike(first: tuple[Readable, Pixels], other: tuple[Readable, Pixels],
 
 
 def _index_of(entry: Path) -> Index | None:
-    """Return a cache entry's index; None unless it is complete: people and tools delete single files."""
+    """Return the index of a complete cache entry, else None: people and tools may delete single files."""
     try:
         index: Index = parse_json((entry / INDEX).read_bytes())
         size = math.prod(index["shape"]) * np.dtype(index["dtype"]).itemsize
@@ -311,16 +311,16 @@ def _index_of(entry: Path) -> Index | None:
 
 
 def _open(source: Source, place: Path | BinaryIO, index: Index, tree: Tree) -> PixelSet:
-    # Copy-on-write, for torch warns of arrays that cannot be written to. Nothing writes: pages stay shared.
+    # Copy-on-write: torch warns of read-only arrays. Nothing writes, so pages stay shared.
     pixels = np.memmap(place, dtype=index["dtype"], mode="c", shape=tuple(index["shape"]))
     skipped = tree.unusable_images() + [(path, reason) for path, reason in index["skipped"]]
     return PixelSet(source.folder, pixels, skipped, index["fingerprint"], index["notes"], index["files"])
 
 
 def _key(work: _Work) -> str:
-    """Return the name of a cache entry: another one when any file has another name, size or time, or more go unread.
+    """Return the name of a cache entry, a hash of settings and of each file's name, size and times.
 
-    The time of its last change of any kind is one that unpacking an archive cannot set.
+    It includes ctime: unpacking an archive can set mtime, but not ctime.
     """
     behind = work.photographs.fingerprint if work.photographs is not None else ""
     tree = work.tree

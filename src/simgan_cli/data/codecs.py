@@ -1,4 +1,4 @@
-"""Files that Pillow reads or writes in part alone: PNM of any scale, PNG of 16 bits in colour or of less than 8."""
+"""Formats that Pillow covers only in part: PNM of any scale, PNG of 16 bits in colour or of less than 8."""
 
 import io
 import re
@@ -26,14 +26,14 @@ COPY_AGAIN = "render or copy it again"
 
 
 class Damage(ValueError):
-    """A file is damaged: a reason in our own words, and what to do."""
+    """A file is damaged; the message gives the reason and what to do."""
 
     def __init__(self, reason: str, remedy: str = COPY_AGAIN) -> None:
         super().__init__(f"{reason}; {remedy}")
 
 
 def ends_early(size: int, needed: str) -> Damage:
-    """Return the error of a file of `size` bytes or samples that had as many as `needed`."""
+    """Return the error of a file with `size` bytes or samples instead of `needed`."""
     return Damage(f"ends early: {size:,} of {needed}")
 
 
@@ -48,12 +48,12 @@ class Pnm(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """1 of grey, 3 of colour."""
+        """1 for grey, 3 for colour."""
         return 3 if self.kind in (3, 6) else 1
 
     @property
     def row(self) -> int:
-        """The bytes of a row of pixels, where they are no text."""
+        """The bytes of a row of pixels, in the binary forms."""
         return -(-self.width // 8) if self.kind == 4 else self.width * self.channels * (2 if self.maxval > 255 else 1)
 
 
@@ -61,13 +61,13 @@ def pnm_header(content: bytes) -> Pnm:
     """Parse the header of a PNM file, comments included; raises Damage."""
     header = _PNM.match(content)
     if header is None:
-        raise Damage("damaged: the header holds no width and height")
+        raise Damage("damaged: the header has no width and height")
     kind, width, height = (int(group) for group in header.groups())
     end, maxval = header.end(), 1
     if kind not in (1, 4):
         top = _MAXVAL.match(content, end)
         if top is None or not 0 < int(top[1]) < 65536:
-            raise Damage("damaged: the header holds no largest value of 1 to 65535")
+            raise Damage("damaged: the header has no largest value of 1 to 65535")
         end, maxval = top.end(), int(top[1])
     if not width or not height:
         raise Damage(f"damaged: the header gives {width}x{height} pixels")
@@ -106,13 +106,13 @@ def read_pnm(content: bytes) -> Pixels:
 
 
 def _words(content: bytes, pnm: Pnm) -> list[bytes]:
-    """Return the samples of a plain PNM, and what else follows its header."""
+    """Return the words behind the header of a plain PNM: its samples, and any data after them."""
     text = re.sub(rb"#[^\r\n]*", b"", content[pnm.start :])
     return re.findall(rb"\S", text) if pnm.kind == 1 else text.split()
 
 
 def others_in_pnm(content: bytes) -> set[str]:
-    """Return the names of what stands in a PNM behind its header that is no pixel."""
+    """Return the names of everything behind the header of a PNM that is not pixels."""
     pnm = pnm_header(content)
     if pnm.kind > 3:
         return {"data after its end"} if content[pnm.start + pnm.height * pnm.row :].strip() else set()
@@ -122,7 +122,7 @@ def others_in_pnm(content: bytes) -> set[str]:
 
 
 def write_pnm(samples: Pixels, maxval: int, source: bytes | None) -> bytes:
-    """Return a PNM file of H x W (x 3) samples, with the header of `source`, comments and all, if there is one."""
+    """Return a PNM file of H x W (x 3) samples, with the header and comments of `source`, if there is one."""
     height, width = samples.shape[:2]
     kind = 5 if samples.ndim == 2 else 6
     header = b"P%d\n%d %d\n%d\n" % (kind, width, height, maxval)
@@ -139,13 +139,13 @@ def write_pnm(samples: Pixels, maxval: int, source: bytes | None) -> bytes:
 
 
 def packed_rows(samples: Pixels, bits: int) -> Pixels:
-    """Return H x W samples of 1, 2 or 4 bits as H x (bytes of a row), the first one in the highest bits."""
+    """Return H x W samples of 1, 2 or 4 bits as H x (bytes of a row); the first sample takes the highest bits."""
     single = samples[..., None] >> np.arange(bits - 1, -1, -1) & 1
     return np.packbits(single.reshape(len(samples), -1).astype(np.uint8), axis=1)
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind of each chunk of a PNG and where it starts and ends; the last may end behind the content.
+    """Yield the kind, start and end of each chunk of a PNG; the last may end behind the content.
 
     Raises Damage where the content ends in the head of a chunk.
     """
@@ -172,7 +172,7 @@ def png_head(content: bytes) -> tuple[int, int]:
 
 
 def write_png(samples: Pixels, bits: int) -> bytes:
-    """Return a PNG of H x W grey samples of 1, 2, 4 or 16 bits, or of H x W x 2 to 4 of 16 with colour or alpha."""
+    """Return a PNG of H x W grey samples of 1, 2, 4 or 16 bits, or of H x W x 2 to 4 samples of 16 bits."""
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else samples.shape[2]
     if bits < 8:
@@ -185,8 +185,8 @@ def write_png(samples: Pixels, bits: int) -> bytes:
 def read_deep_png(content: bytes) -> Pixels:
     """Return H x W x 2 to 4 samples, uint16, of a PNG with 16 bits and colour or alpha; raises Damage.
 
-    Its rows are stored as differences of bytes to those of pixels beside and above. High bytes differ from high ones
-    and low from low: each half is a PNG of 8 bits, which Pillow decodes.
+    PNG filters subtract the same byte of a neighbouring pixel, so high and low bytes never mix. Pillow decodes each
+    half as a PNG of 8 bits.
     """
     width, height, _, kind, _, _, interlaced = struct.unpack(">IIBBBBB", content[16:29])
     channels = _CHANNELS[kind]
@@ -219,7 +219,7 @@ def _png(width: int, height: int, bits: int, kind: int, packed: bytes, interlace
 
 
 def _filtered(rows: Pixels, distance: int) -> Pixels:
-    """Return the rows of a PNG behind the number of their filter: differences to the left, or above, if smaller."""
+    """Return the filtered rows of a PNG, each behind its filter's number: Sub, or Up where that is smaller."""
     left, above = rows.copy(), rows.copy()
     left[:, distance:] -= rows[:, :-distance]
     above[1:] -= rows[:-1]
@@ -238,7 +238,7 @@ def webp_chunks(content: bytes) -> Iterator[bytes]:
 
 
 def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker of each segment of a JPEG in front of its first scan, and where it starts and ends."""
+    """Yield marker, start and end of each segment of a JPEG up to the header of its first scan."""
     position = 2
     while (position := content.find(b"\xff", position)) >= 0 and position + 4 <= len(content):
         marker = content[position + 1]
@@ -253,6 +253,6 @@ def jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def jpeg_end(content: bytes, scan: int) -> int:
-    """Return the place behind a JPEG's end mark, which follows the header of the first scan; 0 where it has none."""
+    """Return the place behind a JPEG's end mark, searched from the header of the first scan; 0 without a mark."""
     place = content.find(b"\xff\xd9", scan)
     return place + 2 if place >= 0 else 0

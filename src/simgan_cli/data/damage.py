@@ -1,4 +1,4 @@
-"""What a file is that could not be decoded as an image, and what to do about it."""
+"""Explain why a file could not be decoded as an image, and what to do."""
 
 import re
 
@@ -12,7 +12,7 @@ from simgan_cli.data.tiff import blocks, read_directory
 from simgan_cli.errors import UnreadableImage
 
 MAX_PIXELS = 100_000_000  # a decoded image of this size is 0.3 GB in colour; larger ones are refused unread
-N_HEAD_BYTES = 4096  # bytes that tell what a file is
+N_HEAD_BYTES = 4096  # examined to recognise a file
 _UNREAD_JPEGS = {0xC3: "a lossless JPEG image", 0xF7: "a JPEG-LS image"}  # by the marker of its frame
 _AVIF, _HEIC, _HEIF = "an AVIF image", "a HEIC image", "a HEIF image"
 _BRANDS = {b"avif": _AVIF, b"avis": _AVIF, b"heic": _HEIC, b"heix": _HEIC, b"mif1": _HEIF, b"msf1": _HEIF}
@@ -26,13 +26,13 @@ def refuse_pages(path: Readable, pages: int) -> None:
 
 
 def refuse_many_pixels(path: Readable, width: int, height: int) -> None:
-    """Raise UnreadableImage where an image is too large to be decoded."""
+    """Raise UnreadableImage where an image is too large to decode."""
     if width * height > MAX_PIXELS:
-        raise UnreadableImage(path, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are read")
+        raise UnreadableImage(path, f"{width}x{height} pixels; at most {MAX_PIXELS:,} are read, so scale it down")
 
 
 def reason_of(content: bytes, error: Exception) -> str:
-    """Return why `content` is not an image that can be read, where a decoder raised `error`."""
+    """Return why `content` could not be decoded, and what to do; `error` is the decoder's."""
     if not content:
         return "empty file"
     if isinstance(error, Damage):
@@ -46,15 +46,15 @@ def reason_of(content: bytes, error: Exception) -> str:
     except Damage as damage:
         return str(damage)
     if content_of(content) is None:
-        return "not an image, or one of an unknown format"
+        return "not an image, or of an unknown format"
     if isinstance(error, UnidentifiedImageError):
         return "an image of a kind that is not read, or damaged; convert it to PNG, or copy it again"
-    why = str(error) if "upported" in str(error) else "its content cannot be decoded"  # other words tell of code
+    why = str(error) if "upported" in str(error) else "its content cannot be decoded"  # other messages describe code
     return f"damaged: {why}; {COPY_AGAIN}"
 
 
 def _foreign(head: bytes) -> str | None:
-    """Return what a file is whose first bytes are those of something else."""
+    """Return the kind of a file that is not a readable image, by its first bytes, or None."""
     if not head.strip(b"\0"):
         return f"begins with zero bytes, as an interrupted copy does; {COPY_AGAIN}"
     if head.startswith(b"version https://git-lfs"):
@@ -78,14 +78,14 @@ def _foreign(head: bytes) -> str | None:
 
 
 def _text(head: bytes) -> str | None:
-    """Return which text a file holds; None where it holds none."""
+    """Return the kind of text that a file holds, or None."""
     is_text = content_of(head) is None
     try:
         cut = (
             N_HEAD_BYTES if len(head) < N_HEAD_BYTES else len(head.rstrip(bytes(range(0x80, 0x100))))
         )  # no letter in part
         head = decode_text(head[:cut]).encode()
-    except ValueError:  # of an older encoding, or no text
+    except ValueError:  # an older encoding, or not text
         is_text = False
     text = head.lstrip().lower()
     if re.match(rb"<!doctype html|<html|<head|<body", text):
@@ -100,7 +100,7 @@ def _text(head: bytes) -> str | None:
 
 
 def _unread_jpeg(content: bytes) -> str | None:
-    """Return the kind of a JPEG that Pillow does not decode."""
+    """Return the kind of a JPEG that Pillow cannot decode, or None."""
     for marker, start, _ in jpeg_segments(content) if content.startswith(JPEG) else ():
         if marker in _UNREAD_JPEGS:
             return _UNREAD_JPEGS[marker]
@@ -116,7 +116,7 @@ def _check_end(content: bytes) -> None:
         blocks(content, read_directory(content))
     elif content.startswith(PNG):
         kind, _, needed = [(b"", 0, len(PNG)), *png_chunks(content)][-1]
-        needed += 0 if kind == b"IEND" else 12  # of the chunk that ends each file
+        needed += 0 if kind == b"IEND" else 12  # the size of IEND, which ends every PNG
     elif content.startswith(JPEG):
         *_, (_, _, scan) = [(0, 0, 2), *jpeg_segments(content)]
         needed = 0 if jpeg_end(content, scan) else size + 2

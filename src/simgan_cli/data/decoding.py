@@ -1,4 +1,4 @@
-"""One image file to one array of pixels, and pixels to and from the networks' range."""
+"""Decode an image file to an array of pixels, and prepare the pixels for the networks."""
 
 import io
 import warnings
@@ -21,39 +21,41 @@ from simgan_cli.data.metadata import emptied_png
 from simgan_cli.data.renders import Curve, NoColours, Render, is_render, read_render, to_display
 from simgan_cli.errors import UnreadableImage, is_shortage
 
-# Pillow's other decoders are for formats that no suffix of ours names; some start programs, as that of EPS does.
+# Pillow has other decoders, for formats that we do not read; some start programs, such as that of EPS.
 FORMATS_READ = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "PPM", "GIF")
-BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # in a TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value of the second
 ORIENTATION = 0x0112  # EXIF tag
 _BITS_OF_PNG = {"1": 1, "2": 2, "4": 4, "16B": 16}  # by the end of Pillow's name of its layout
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
 PixelCoding = Literal["plain", "packed16"]
 
-# We refuse by our own limit before anything is decoded; Pillow's warning would come on top of the error.
+# Images above our own limit are refused before decoding; Pillow would warn in addition.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Of damaged tags Pillow warns without naming the file.
+# Pillow's warnings of damaged tags do not name the file.
 warnings.filterwarnings("ignore", "Corrupt EXIF data|Truncated File Read|Metadata Warning", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How an image is brought into the form that the networks train on; `size` is (H, W)."""
+    """How an image is prepared for the networks; `size` is (H, W)."""
 
     size: tuple[int, int] | None = None
     fit: Literal["resize", "crop", "pad"] = "resize"
     channels: Literal["1", "3"] | None = None
     preprocess: Literal["none", "equalize"] = "none"
     pixels: PixelCoding = "plain"  # packed16: one 16-bit value in the green and the blue byte
-    background: str = "#000000"  # behind transparent pixels: #rrggbb, real (a photograph), keep (what files hide there)
-    tone_curve: Curve = "srgb"  # from linear pixels of float files
+    background: str = (
+        "#000000"  # behind transparent pixels: #rrggbb, real (a photograph), keep (the file's own colours)
+    )
+    tone_curve: Curve = "srgb"  # for the linear pixels of float files
 
 
 class Decoded(NamedTuple):
     """One decoded image file, upright.
 
-    `array` is H x W or H x W x 3, uint8 or uint16, of the full range of its type; palettes and CMYK are colour, and
-    alpha is left out. `alpha` is H x W of the same type.
+    `array` is H x W or H x W x 3, uint8 or uint16, scaled to the full range of its type. Palettes and CMYK become RGB.
+    `alpha` is H x W of the same type.
     """
 
     path: Readable
@@ -61,23 +63,23 @@ class Decoded(NamedTuple):
     alpha: Pixels | None = None
     is_palette: bool = False
     bits: int = 8  # of a sample in the file
-    maxval: int = 255  # the sample of the file that `array` shows as the largest of its type
-    orientation: int = 1  # of EXIF, 1 to 8; it was applied
+    maxval: int = 255  # the largest sample that the file can hold
+    orientation: int = 1  # of EXIF, 1 to 8, already applied
     format: str | None = None  # Pillow's name
-    mode: str = "RGB"  # Pillow's name of how the file stores pixels
-    info: Mapping[Any, Any] = MappingProxyType({})  # what else Pillow read
-    render: Render | None = None  # where `array` is what a renderer's numbers look like
+    mode: str = "RGB"  # Pillow's mode of the file
+    info: Mapping[Any, Any] = MappingProxyType({})  # Pillow's metadata
+    render: Render | None = None  # the numbers of a renderer that `array` shows
 
 
 def read_pixels(path: Readable, preparation: Preparation, photograph: Pixels | None = None) -> Pixels:
-    """Decode the file `path` and prepare it: C x H x W, uint8 or uint16. Raises UnreadableImage with the reason."""
+    """Return the prepared pixels of a file, C x H x W, uint8 or uint16. Raises UnreadableImage with the reason."""
     return prepare(decode(path, curve=preparation.tone_curve), preparation, photograph)
 
 
 def decode(path: Readable, content: bytes | None = None, *, single: bool = False, curve: Curve = "srgb") -> Decoded:
-    """Decode the file `path`, whose `content` may have been read before; linear light goes through the tone `curve`.
+    """Decode the file `path`, or its `content` if that was read before; `curve` is the tone curve of linear light.
 
-    Of several pages the first is taken, or with `single` none. Raises UnreadableImage with the reason.
+    Decodes the first of several pages; with `single`, refuses several. Raises UnreadableImage with the reason.
     """
     with _opened(path, content) as file:
         start = file.read(8)
@@ -86,7 +88,7 @@ def decode(path: Readable, content: bytes | None = None, *, single: bool = False
             content = file.read()
             if (render := read_render(path, content)) is not None:
                 return _decode_render(render, curve)
-            _refuse_tiff(path, content)  # nothing else is left
+            _refuse_tiff(path, content)  # only a TIFF gives no render here
             file.seek(0)
         if _is_pnm(start):
             return _decode_pnm(path, file.read())
@@ -125,7 +127,7 @@ def _decode_pnm(path: Readable, content: bytes) -> Decoded:
 
 
 def _decode_deep(path: Readable, image: Image.Image, file: IO[bytes]) -> Decoded:
-    """Decode 16 bits a channel of colour or with alpha; Pillow would drop 8 of them."""
+    """Decode 16 bits a channel in colour or with alpha, which Pillow would cut to 8."""
     info, orientation = image.info, 1
     if "transparency" in info:
         raise UnreadableImage(path, "16 bits a channel with a transparent colour; convert it")
@@ -141,7 +143,7 @@ def _decode_deep(path: Readable, image: Image.Image, file: IO[bytes]) -> Decoded
     elif image.format == "TIFF":
         samples = tiff.read_deep_tiff(content)
     else:
-        raise UnreadableImage(path, "16 bits a channel in colour or with alpha, of which 8 would be lost; convert it")
+        raise UnreadableImage(path, "16 bits a channel in colour or with alpha; convert it to PNG or TIFF")
     samples = turned(samples, orientation)
     alpha = samples[..., -1] if samples.shape[2] in (2, 4) else None
     array = samples[..., 0] if samples.shape[2] == 2 else samples[..., :3]
@@ -156,7 +158,7 @@ def _decode_by_pillow(path: Readable, image: Image.Image, bits: int) -> Decoded:
     if is_deep(image):
         _refuse_other_grey(image, path)
     is_tiff = image.format == "TIFF"
-    orientation = _orientation(image) if is_tiff else 1  # asked first: Pillow turns a TIFF while it loads it
+    orientation = _orientation(image) if is_tiff else 1  # read first: Pillow turns a TIFF while it loads it
     maxval = 65535 if is_deep(image) else (1 << bits) - 1 if mode in {"1", "L"} and bits < 8 else 255
     info = dict(image.info) if is_tiff else image.info  # Pillow drops a TIFF's compression while it loads it
     image.load()
@@ -188,7 +190,7 @@ def _pixels_and_alpha(image: Image.Image, path: Readable) -> tuple[Pixels, Pixel
 
 
 def _orientation(image: Image.Image) -> int:
-    # Pillow parses EXIF each time it is asked; few images have any.
+    # getexif parses each time; few images have EXIF.
     has_any = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"} & image.info.keys()
     if not has_any and image.format != "TIFF":
         return 1
@@ -197,9 +199,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def turned(array: Pixels, orientation: int, *, back: bool = False) -> Pixels:
-    """Turn H x W (x C) pixels upright as EXIF's `orientation` (1 to 8) says, or `back` to how they are stored."""
+    """Return H x W (x C) pixels turned upright by EXIF's `orientation` (1 to 8), or with `back` turned as stored."""
     if back and orientation in (6, 8):
-        orientation = 14 - orientation  # each of the others is its own inverse
+        orientation = 14 - orientation  # the others are their own inverses
     if orientation >= 5:
         array = array.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -210,10 +212,10 @@ def turned(array: Pixels, orientation: int, *, back: bool = False) -> Pixels:
 
 
 def prepare(decoded: Decoded, preparation: Preparation, photograph: Pixels | None = None) -> Pixels:
-    """Prepare a decoded image: C x H x W, uint8 or uint16.
+    """Return the prepared pixels of a decoded image, C x H x W, uint8 or uint16.
 
-    With the background "real", transparent pixels show `photograph`, which was prepared likewise; black without one.
-    Raises UnreadableImage where the pixels are not packed as told.
+    With the background "real", transparent pixels show the prepared `photograph`, or black if there is none.
+    Raises UnreadableImage where pixels should be packed and are not.
     """
     array, alpha = decoded.array, decoded.alpha
     if preparation.pixels == "packed16":
@@ -236,7 +238,7 @@ def _in_size(array: Pixels, preparation: Preparation) -> Pixels:
 
 
 def _over(photograph: Pixels, array: Pixels, alpha: Pixels, path: Readable, preparation: Preparation) -> Pixels:
-    """Show a photograph through what was laid on black; the bars of the fit "pad" stay black."""
+    """Return an image that was laid on black, with the photograph behind it; the bars of the fit "pad" stay black."""
     top = top_of(array.dtype)
     clear = top - alpha
     if preparation.size is not None:
@@ -245,7 +247,7 @@ def _over(photograph: Pixels, array: Pixels, alpha: Pixels, path: Readable, prep
     if (photograph.shape, photograph.dtype) != (laid.shape, laid.dtype):
         raise UnreadableImage(
             path,
-            f"{describe(laid.shape, laid.dtype)}, with transparent pixels, and photographs are "
+            f"{describe(laid.shape, laid.dtype)}, with transparent pixels, but photographs are "
             f"{describe(photograph.shape, photograph.dtype)}; pass --background '#000000', or images of one kind",
         )
     shown = laid + (photograph.astype(np.int64) * clear + top // 2) // top
@@ -260,7 +262,7 @@ def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 def laid_on(background: str, array: Pixels, alpha: Pixels) -> Pixels:
-    """Lay H x W (x 3) pixels on a colour #rrggbb, of which grey ones show the luma."""
+    """Return H x W (x 3) pixels laid on a colour #rrggbb; grey pixels are laid on its luma."""
     top = top_of(array.dtype)
     colour = np.array([int(background[at : at + 2], 16) for at in (1, 3, 5)], np.uint32) * (top // 255)
     if array.ndim == 2:
@@ -285,11 +287,11 @@ def unpacked(decoded: Decoded) -> Pixels:
     array = decoded.array
     if array.ndim != 3 or array.dtype != np.uint8:
         kind = f"{8 * array.itemsize}-bit {'grey' if array.ndim == 2 else 'colour'}"
-        raise UnreadableImage(decoded.path, f"{kind}, and packed16 is 8-bit colour; pass --pixels plain")
+        raise UnreadableImage(decoded.path, f"{kind}, but packed16 is 8-bit colour; pass --pixels plain")
     lowest, highest = int(array[..., 0].min()), int(array[..., 0].max())
     if lowest != highest:
         raise UnreadableImage(
-            decoded.path, f"its red is {lowest} to {highest}, and packed16 has one value there; pass --pixels plain"
+            decoded.path, f"its red is {lowest} to {highest}, but packed16 has one red value; pass --pixels plain"
         )
     return array[..., 1].astype(np.uint16) << 8 | array[..., 2]
 
@@ -305,16 +307,16 @@ def _with_channels(array: Pixels, channels: Literal["1", "3"] | None) -> Pixels:
 
 
 def stored_size(path: Readable) -> tuple[int, int]:
-    """Return H and W of an image as it is stored, its pixels not decoded. Raises UnreadableImage with the reason."""
+    """Return the stored H and W of an image, without decoding it. Raises UnreadableImage with the reason."""
     with _opened(path, None) as file, Image.open(file, formats=FORMATS_READ) as image:
         return image.height, image.width
 
 
 @contextmanager
 def _opened(path: Readable, content: bytes | None) -> Iterator[IO[bytes]]:
-    """Yield the file; what decoders raise in the block becomes an UnreadableImage with the reason.
+    """Yield the file, and turn a decoder's exception into an UnreadableImage with the reason.
 
-    A process without memory, file descriptors or disk is not the image's fault: its error is passed on.
+    A shortage of memory, file descriptors or disk is not the image's fault and is raised as it is.
     """
     try:
         with path.open("rb") if content is None else io.BytesIO(content) as file:
@@ -344,14 +346,14 @@ def _refuse_other_grey(image: Image.Image, path: Readable) -> None:
     if "transparency" in image.info:
         raise UnreadableImage(path, "16 bits with a transparent grey level; convert it")
     if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        raise UnreadableImage(path, "16 bits with 0 for white; convert it")  # Pillow inverts 8 bits alone
+        raise UnreadableImage(path, "16 bits with 0 for white; convert it")  # Pillow inverts only 8 bits
 
 
 def _bits(image: Image.Image) -> int:
-    """Return the bits of a sample in the file, 8 where Pillow does not tell; asked before the pixels are decoded."""
+    """Return the bits of a sample in a file that is not decoded yet; 8 where Pillow does not report them."""
     if image.format == "TIFF":
         return int(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))))  # type: ignore[attr-defined]
-    tiles = getattr(image, "tile", [])  # what is still to decode, with the file's own layout of pixels
+    tiles = getattr(image, "tile", [])  # not yet decoded, with the file's own layout of pixels
     arguments = tiles[0].args if tiles else None
     if image.format == "PNG" and isinstance(arguments, str):
         return _BITS_OF_PNG.get(arguments.partition(";")[2], 1 if arguments == "1" else 8)
@@ -360,14 +362,14 @@ def _bits(image: Image.Image) -> int:
 
 
 def channels_first(array: Pixels) -> Pixels:
-    """Return H x W or H x W x C pixels as C x H x W: a copy of its own, that may be written to."""
+    """Return H x W or H x W x C pixels as a writable copy, C x H x W."""
     return np.array(np.atleast_3d(array).transpose(2, 0, 1), order="C")
 
 
 def resize(array: Pixels, size: tuple[int, int], fit: Literal["resize", "crop", "pad"]) -> Pixels:
-    """Bring an H x W or H x W x 3 array to `size` (H, W), antialiased; the same array where it has that size.
+    """Return an H x W or H x W x 3 array in `size` (H, W), antialiased; the same array where it has that size.
 
-    resize stretches; crop scales to cover and cuts the middle; pad scales to fit inside and fills with black.
+    resize stretches; crop scales to cover and keeps the middle; pad scales to fit inside and fills with black.
     """
     if array.shape[:2] == size:
         return array
@@ -387,11 +389,11 @@ def resize(array: Pixels, size: tuple[int, int], fit: Literal["resize", "crop", 
 
 
 def equalize(array: Pixels) -> Pixels:
-    """Spread the histogram over the whole range; colour images by their luma, so that hues stay.
+    """Return an image whose histogram is spread over the whole range; colour by its luma, so that hues stay.
 
-    The lookup is that of OpenCV's equalizeHist, which stored the gaze data sets: (cdf - cdf_min) / (n - cdf_min).
+    The lookup is that of OpenCV's equalizeHist, which the gaze data sets used: (cdf - cdf_min) / (n - cdf_min).
     """
-    if array.ndim == 3 and array.dtype != np.uint8:  # Pillow converts 8 bits alone
+    if array.ndim == 3 and array.dtype != np.uint8:  # Pillow converts only 8 bits
         grey = _with_channels(array, "1")
         change = equalize(grey).astype(np.int32) - grey
         spread: Pixels = np.clip(array + change[..., None], 0, top_of(array.dtype)).astype(array.dtype)
@@ -411,7 +413,7 @@ def equalize(array: Pixels) -> Pixels:
 
 
 def luma(pixels: Pixels) -> Pixels:
-    """Return N x 1 x H x W grey of N x 3 x H x W colour (ITU-R 601, in Pillow's integers: equal channels stay)."""
+    """Return N x 1 x H x W grey of N x 3 x H x W colour (ITU-R 601, in Pillow's integers: grey pixels stay)."""
     wide = pixels.astype(np.int64)
     red, green, blue = wide[:, 0:1], wide[:, 1:2], wide[:, 2:3]
     return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(pixels.dtype)
@@ -423,13 +425,13 @@ def top_of(dtype: np.dtype[Any]) -> int:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Return whether an image has more than 8 bits a pixel: grey always, in Pillow."""
+    """Return whether Pillow holds an image as grey of more than 8 bits."""
     return image.mode.startswith("I;16") or image.mode == "I"
 
 
 def _reason(path: Readable, content: bytes | None, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror  # of the disk, not of a decoder
+        return error.strerror  # an error of the disk
     try:
         content = path.read_bytes() if content is None else content
     except OSError as unread:

@@ -1,7 +1,7 @@
-"""Label images among pictures: masks, ids, depth and codes that renderers write beside them.
+"""Find label images among pictures: masks, ids, depth and codes, which a refiner must not touch.
 
-They are recognised by content and name, and a refiner must not touch them. A group of files is compared with the
-pictures beside it, so a folder of one kind, however flat its renders are, is a folder of pictures.
+They are recognised by content and name. A group of files is compared with the pictures beside it, so a folder of one
+kind is a folder of pictures, however flat its renders are.
 """
 
 import os
@@ -21,25 +21,25 @@ from simgan_cli.data.renders import NoColours
 from simgan_cli.data.tree import suffix_of
 from simgan_cli.errors import UnreadableImage
 
-# Measured on renders of eyes and their masks: masks have 4 or 5 colours, and 99.2 to 99.9 % of their pixels equal the
-# left neighbour; pictures have 7,000 colours or more, and 11 to 56 %. Small masks and ids of objects need the room.
+# Measured on renders of eyes and their masks. Masks: 4 or 5 colours, 99.2 to 99.9 % of pixels equal their left
+# neighbour. Pictures: 7,000 colours or more, 11 to 56 %. The limits leave room for small masks and object ids.
 MIN_LABEL_STILL = 0.8  # share of pixels equal to their left neighbour
-MAX_PICTURE_STILL = 0.6  # a picture has fewer
+MAX_PICTURE_STILL = 0.6  # share of such pixels in a picture, at most
 MAX_GREYS, MAX_COLOURS = 64, 256
-MAX_MASK_COLOURS = 4  # of any mask
+MAX_MASK_COLOURS = 4  # flat images with so few are masks, whatever their number of changes
 # At 48x64, masks have at most 0.16 colours for each change between neighbours, shaded renders at least 0.5.
 MAX_COLOURS_PER_CHANGE = 0.2
-MAX_ROWS = 256  # of an image that are looked at
+MAX_ROWS = 256  # analysed of an image
 MAX_GROUP_SAMPLES, MAX_SAMPLES = 16, 256  # images decoded of a group, and of all
-MAX_ODD, MAX_ODD_FRACTION = 3, 0.01  # a group of so few files is carried along, a larger one needs a person's word
-MIN_GROUP, MIN_PICTURES = 3, 20  # files that content tells by, or pictures beside which it tells one file
+MAX_ODD, MAX_ODD_FRACTION = 3, 0.01  # so few label images are left out, more need patterns
+MIN_GROUP, MIN_PICTURES = 3, 20  # content decides for groups of 3 files, or for any file beside 20 pictures
 FLAT = "few values in large areas"
-MIN_GROUP_FRACTION = 0.75  # share of a group that tells of all
-MAX_NAMES = 16  # kinds of names in a folder, or of folders, that are kept apart
-MAX_VALUES = 8  # of a number in names that may code what an image is
-MAX_FILLERS = 2  # words of a label's name that its picture's lacks, beside label words
+MIN_GROUP_FRACTION = 0.75  # share of a group that decides for all of it
+MAX_NAMES = 16  # kinds of names in a folder, or of folders, that form groups of their own
+MAX_VALUES = 8  # different values of a number in names that may code the kind of an image
+MAX_FILLERS = 2  # words in a label's name that neither its picture's name has nor are label words
 
-# Maps that may be as lively as pictures, and those that are grey.
+# Maps that may vary as much as pictures, and those that are grey.
 MAP_WORDS = frozenset(
     "depth depths depthmap depthmaps disparity disparities disp distance normal normals normalmap normalmaps flow "
     "flows optical motion vector vectors nocs uv iuv coord coords coordinates albedo specular heatmap heatmaps".split()
@@ -47,7 +47,7 @@ MAP_WORDS = frozenset(
 GREY_WORDS = frozenset(
     "ao mist shadow roughness metallic edge edges sketch saliency confidence prob alpha alphas matte mattes".split()
 )
-# Masks and the like never are, so a lively image of such a name is a picture: a face with a mask.
+# Masks never vary so much: an image of such a name that does is a picture, such as a face with a mask.
 SHAPE_WORDS = frozenset(
     "mask masks msk seg segs segm segmap segmaps segmentation segmentations semantic semantics sem instance instances "
     "ins is cs inds panoptic cseg iseg label labels labelmap labelids lbl trainids id ids class classes classgt "
@@ -67,7 +67,7 @@ WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 @dataclass(frozen=True)
 class Group:
-    """Images that are no pictures, by `why`; `pattern` is a glob that takes them and no picture, None without one."""
+    """Label images and the reason `why`; `pattern` is a glob that takes them and no picture, or None."""
 
     paths: list[str]
     why: str
@@ -76,46 +76,46 @@ class Group:
 
 @dataclass(frozen=True)
 class Domain:
-    """What the pictures of a folder have in common, to recognise one that is not like them."""
+    """Common properties of the pictures of a folder, to recognise an image that differs."""
 
     bits: int = 16  # of a sample, at most
     has_palettes: bool = True
-    is_flat: bool = True  # some have as few colours as masks
+    is_flat: bool = True  # some pictures have as few colours as masks
 
     def oddity(self, decoded: Decoded) -> str | None:
-        """Return why an image is none of these pictures; None for one that may be."""
+        """Return why an image does not belong to these pictures, or None."""
         if decoded.is_palette and not self.has_palettes and _still(decoded.array) >= MAX_PICTURE_STILL:
             return "palette"
         if decoded.bits > 8 >= self.bits:
             return "16 bits among 8"
         is_odd = not self.is_flat and is_flat(decoded.array) and not _is_constant(decoded.array)
-        return FLAT if is_odd else None  # a frame of one colour may be of either kind
+        return FLAT if is_odd else None  # a frame of one colour may be a picture
 
 
 @dataclass(frozen=True)
 class LabelSearch:
-    """What the images of a folder are."""
+    """The label images of a folder, and the properties of its pictures."""
 
     groups: list[Group]  # of label images
-    domain: Domain  # of the others
-    packed: str | None = None  # an image with numbers packed into colour, where all images seem to be so
+    domain: Domain  # of the pictures
+    packed: str | None = None  # an example, where all images seem to hold numbers packed into colour
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What one image is like: `constant` are its channels of one value, with that value."""
+    """Properties of one image."""
 
     bits: int
     is_palette: bool = False
     is_flat: bool = False
-    is_lively: bool = False  # as only pictures and maps are
+    is_lively: bool = False  # neighbouring pixels differ, as only in pictures and maps
     is_colour: bool = False
-    constant: tuple[tuple[int, int], ...] = ()
+    constant: tuple[tuple[int, int], ...] = ()  # channels of one value, with that value
     is_coded: bool = False  # one channel has few values, another many
 
 
 def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> LabelSearch:
-    """Look at the names of `images`, which are `paths` relative to their folder, and at the content of some."""
+    """Return the label images among `images`, whose relative paths are `paths`, by names and by the content of some."""
     members = _grouped(paths)
     each = max(1, min(MAX_GROUP_SAMPLES, MAX_SAMPLES // max(1, len(members))))
     samples = {key: _spread(places, each) for key, places in members.items()}
@@ -123,7 +123,7 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Label
     named = _named_as_labels(paths, samples)
     named -= {key for key in named if _is_lively_shape(paths[samples[key][0]], looks[key])}
     suspicions = {key: _why(looks[key], 16, ()) for key in members if looks[key] and key not in named}
-    # What pictures are told from labels by: flat ones only where there are no others.
+    # Labels are compared with these pictures; flat groups count as pictures only where there are no others.
     pictures = [key for key, why in suspicions.items() if not why]
     normal = () if pictures else (FLAT,)
     pictures = pictures or [key for key, why in suspicions.items() if why == FLAT]
@@ -144,7 +144,7 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Label
 
 
 def is_flat(array: Pixels) -> bool:
-    """Return whether an H x W or H x W x 3 image has few colours in large areas, as masks have."""
+    """Return whether an H x W or H x W x 3 image has few colours in large areas, like masks."""
     part = array[:: max(1, len(array) // MAX_ROWS)]
     still = _still(part)
     if still < MIN_LABEL_STILL:
@@ -155,7 +155,7 @@ def is_flat(array: Pixels) -> bool:
 
 
 def _look(image: Readable) -> _Look | None:
-    """Return what an image is like; None where it cannot be read, or has one colour, which tells nothing."""
+    """Return the properties of an image; None where it cannot be read, or has only one colour."""
     try:
         decoded = decode(image)
     except UnreadableImage as error:
@@ -194,9 +194,9 @@ def _colours(array: Pixels) -> int:
 
 
 def _why(looks: list[_Look], bits: int, normal: tuple[str, ...]) -> str:
-    """Return why a group, beside pictures of so many `bits`, holds none; "" where it may.
+    """Return why a group beside pictures of `bits` holds label images, or "".
 
-    What is `normal` among the pictures tells nothing.
+    Reasons that are `normal` for the pictures do not count.
     """
     reasons = {
         "palette": [look.is_palette and not look.is_lively for look in looks],
@@ -209,7 +209,7 @@ def _why(looks: list[_Look], bits: int, normal: tuple[str, ...]) -> str:
 
 
 def _is_packed(looks: list[_Look]) -> bool:
-    """Return whether one channel has one value in all images, and another few values in each: bytes of a number."""
+    """Return whether images hold bytes of a number: one channel constant in all, another with few values in each."""
     return (
         len({look.constant for look in looks}) == 1
         and len(looks[0].constant) == 1
@@ -222,17 +222,17 @@ def _most(facts: Sequence[bool]) -> bool:
 
 
 def _spread(items: list[int], count: int) -> list[int]:
-    """Return up to `count` items from all over a list, its ends among them."""
+    """Return up to `count` items, evenly spread over a list and including its ends."""
     if len(items) <= count:
         return items
     return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
 
 
 def _grouped(paths: Sequence[str]) -> dict[tuple[object, ...], list[int]]:
-    """Return the places of paths by what kind of name they have: folder and name with numbers left out.
+    """Return the indices of paths by the kind of their name: folder and name with numbers left out.
 
-    A number of few values is part of the kind, for it may code what an image is. Where there are many kinds, names are
-    told apart by the label words in them alone.
+    A number with few values is part of the kind, for it may code what an image is. Where there are many kinds, only
+    the label words in names make the kind.
     """
     by_skeleton = defaultdict[tuple[str, str], list[int]](list)
     for place, path in enumerate(paths):
@@ -260,14 +260,14 @@ def _label_words(path: str) -> tuple[str, ...]:
 
 
 def _is_lively_shape(path: str, looks: list[_Look]) -> bool:
-    """Return whether a group named as masks, or as grey maps, holds pictures all the same."""
+    """Return whether a group that is named as masks or grey maps nevertheless holds pictures."""
     words = _label_words(path)
     is_grey = not GREY_WORDS.isdisjoint(words)
     return MAP_WORDS.isdisjoint(words) and _most([look.is_lively and (look.is_colour or not is_grey) for look in looks])
 
 
 def _named_as_labels(paths: Sequence[str], samples: dict[tuple[object, ...], list[int]]) -> set[tuple[object, ...]]:
-    """Return the groups most of whose names are those of other images with label words: mask/7.png, rgb/7.png."""
+    """Return the groups in which most names equal those of other images plus label words: mask/7.png, rgb/7.png."""
     if not any(map(LABEL_WORD.search, {NUMBER.sub("", path) for path in paths})):
         return set()
     fewest = dict[tuple[str, ...], int]()  # label words, by all other words of a path
@@ -291,10 +291,9 @@ def _named_as_labels(paths: Sequence[str], samples: dict[tuple[object, ...], lis
 
 
 def _bare(path: str) -> tuple[tuple[str, ...], int, bool]:
-    """Return what the name of an image tells beside its kind.
+    """Return the words of a path that are neither picture nor label words, and facts about its label words.
 
-    First the words that tell neither pictures nor labels, then how many tell labels, then whether all of its own name
-    do. Numbers of folders are left out.
+    The facts: how many there are, and whether the file's own name consists of them. Numbers of folders are left out.
     """
     folder, _, name = path.rpartition("/")
     stem = [word.lower() for word in WORD.findall(os.path.splitext(name)[0])]  # noqa: PTH122 - as in tree.py
@@ -304,7 +303,7 @@ def _bare(path: str) -> tuple[tuple[str, ...], int, bool]:
 
 
 def _groups(members: list[tuple[list[str], str]], taken: list[str]) -> list[Group]:
-    """Return groups of label images, those of one pattern together."""
+    """Return groups of label images, merged where reason and pattern are the same."""
     merged = dict[tuple[str, str | None], list[str]]()
     for paths, why in members:
         merged.setdefault((why, _pattern(paths, taken)), []).extend(paths)
@@ -312,7 +311,7 @@ def _groups(members: list[tuple[list[str], str]], taken: list[str]) -> list[Grou
 
 
 def _pattern(paths: list[str], taken: list[str]) -> str | None:
-    """Return a glob that takes all `paths` and none that is `taken`: a folder, the end or the beginning of names."""
+    """Return a glob that takes all `paths` and none of `taken`, by folder, or end or start of names; or None."""
     names = [path.rpartition("/")[2] for path in paths]
     end = commonprefix([name[::-1] for name in names])[::-1]  # noqa: RUF071 - of characters
     start = commonprefix(names)  # noqa: RUF071

@@ -1,4 +1,4 @@
-"""labels.csv beside images, as text: rows are repeated and renamed, and all else in it stays as it was written."""
+"""labels.csv as text: rows are repeated and renamed, everything else keeps its bytes."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +9,12 @@ DELIMITERS = ",;\t"
 
 
 def delimiter_of(text: str) -> str:
-    """Return what parts the cells of a table: the delimiter that its header has most of."""
+    """Return the delimiter of a table: the one that is most frequent in its header."""
     return max(DELIMITERS, key=text.partition("\n")[0].count)
 
 
 def repeat_rows(text: str, names_of: Callable[[str], Sequence[str]]) -> str:
-    """Return a table with each row once for each of `names_of` its file.
+    """Return a table in which each row stands once for each name that `names_of` gives for its file.
 
     Raises ValueError for a table without the column `file`.
     """
@@ -37,7 +37,7 @@ def repeat_rows(text: str, names_of: Callable[[str], Sequence[str]]) -> str:
 
 
 def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    """Yield each row as cell, delimiter, cell and so on, its line end last; cells have their quotes and blanks."""
+    """Yield each row as cell, delimiter, cell, ..., line end; cells keep their quotes and blanks."""
     row: list[str] = []
     pattern = rf'( *"(?:[^"]|"")*"[^{delimiter}\r\n]*|[^{delimiter}\r\n]*)({delimiter}|\r\n|\r|\n|\Z)'
     for match in re.finditer(pattern, text):
@@ -55,7 +55,7 @@ def _unquoted(cell: str) -> str:
 
 
 def _renamed(cell: str, name: str) -> str:
-    """Return a cell of another text, quoted where it was."""
+    """Return a cell with another text, quoted if it was."""
     bare = cell.strip(" ")
     quoted = '"' + name.replace('"', '""') + '"'
     return cell.replace(bare, quoted if _is_quoted(bare) else name)

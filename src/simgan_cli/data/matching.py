@@ -1,7 +1,6 @@
-"""Give images the tones of photographs: their histogram, or their mean and deviation.
+"""Match the tones of images to photographs: the histogram, or mean and standard deviation.
 
-A refiner learns looks, and leaves mean and contrast of a whole image less exact than a table of tones does. Both go
-together: refine first, then match.
+A refiner gets the mean and contrast of an image less exactly than a tone table does. Refine first, then match.
 """
 
 import zlib
@@ -23,17 +22,17 @@ MAX_DISTANCE_EQUALIZED = 0.08  # from uniform ranks; Pillow reaches 0.07 on smal
 
 
 def quantiles_of(images: Pixels) -> Bank:
-    """Return the quantiles of each channel of N x C x H x W uint8 or uint16 images, in [0, 1] of their type's range."""
+    """Return the quantiles of each channel of N x C x H x W uint8 or uint16 images, scaled to [0, 1]."""
     flat = images.reshape(*images.shape[:2], -1)
     quantiles = np.quantile(flat, QUANTILE_RANKS, axis=-1) / np.iinfo(images.dtype).max
     return np.ascontiguousarray(np.moveaxis(quantiles, 0, -1), np.float32)
 
 
 def match_tones(images: Levels, bank: Bank, chosen: Sequence[int], kind: Match) -> Levels:
-    """Return N x C x H x W images in [0, 1] with the tones of the `chosen` photographs, one for each.
+    """Return N x C x H x W images in [0, 1] with the tones of the `chosen` photographs, one for each image.
 
-    `histogram` maps each level to the photograph's level of the same rank (Gonzalez and Woods, Sec. 3.3); `mean-std`
-    shifts and scales to its mean and deviation (Reinhard et al., 2001). Each channel is matched alone.
+    `histogram` maps each level to the photograph's level of the same rank (Gonzalez and Woods, Sec. 3.3). `mean-std`
+    shifts and scales to its mean and standard deviation (Reinhard et al., 2001). Each channel is matched alone.
     """
     tone = {"histogram": _histogram, "mean-std": _mean_std}.get(kind)
     if tone is None:
@@ -48,9 +47,9 @@ def match_tones(images: Levels, bank: Bank, chosen: Sequence[int], kind: Match) 
 def look_generators(
     images: Pixels, seed: int, looks: Sequence[str | None] | None = None, *stream: int
 ) -> list[np.random.Generator]:
-    """Return a random generator for each of N images, by its content, `seed` and `stream` alone.
+    """Return a random generator for each of N images, which depends on its content, `seed` and `stream` alone.
 
-    Images with the same name in `looks` have generators that draw the same.
+    Images with the same name in `looks` draw the same numbers.
     """
     generators = []
     for image, look in zip(images, looks or [None] * len(images), strict=True):
@@ -83,6 +82,6 @@ def _distance_from_uniform(image: Pixels) -> float:
 
 
 def _levels(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.float64]]:
-    """Return an image's levels, the place of each pixel's level among them, and their ranks: the middles of shares."""
+    """Return the sorted levels of an image, each pixel's index into them, and their ranks in [0, 1]."""
     levels, which, counts = np.unique(image, return_inverse=True, return_counts=True)
     return levels, which, (np.cumsum(counts) - counts / 2) / image.size

@@ -1,7 +1,7 @@
-"""What stands in an image file beside its pixels, carried to another file that shows the same scene.
+"""Carry the metadata of an image file over to its refined copy.
 
-Within a format it goes as it is stored, byte for byte. Into another format go the colour profile, EXIF, XMP, the
-resolution and a comment. Whatever does not arrive is named.
+Within a format it is copied byte for byte. Another format gets the colour profile, EXIF, XMP, the resolution and a
+comment. Everything that is lost is named.
 """
 
 import struct
@@ -38,26 +38,26 @@ from simgan_cli.data.tiff import (
     write_tiff,
 )  # fmt: skip
 
-# openings of a JPEG's segments
+# the first bytes of a JPEG's segments
 _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 _XMP, _MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
-_MAX_SEGMENT_BYTES = 65_000  # bytes of EXIF or XMP that one segment of a JPEG surely holds
+_MAX_SEGMENT_BYTES = 65_000  # of EXIF or XMP, with room for their headers: a JPEG's segment holds 65,533
 _TIFF_XMP, _TIFF_ICC, _TIFF_OTHER_IMAGES = 700, 34675, 330
 _RESOLUTION = frozenset({282, 283, 296})
 _EXIF_TAGS = frozenset({270, 271, 272, 274, 305, 306, 315, 316, 33432, 34665, 34853})  # of a TIFF
-# How a TIFF stores its pixels: the file that is written has tags of its own for that.
+# How a TIFF stores its pixels: the result has its own tags for that.
 _STRUCTURE = frozenset(
     {*range(256, 260), 262, 266, 273, *range(277, 282), 284, *range(288, 294), 317, 320, *range(322, 326), 332, 333}
     | {334, 336, *range(338, 343), 347, *range(512, 522), *range(529, 533)}
 )
-_UNTIED = frozenset({b"tRNS", b"iDOT"})  # chunks of a PNG that speak of its pixels or its compressed bytes
+_UNTIED = frozenset({b"tRNS", b"iDOT"})  # chunks of a PNG that describe its pixels or its compressed bytes
 _ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
-_UNKEPT = _ANIMATION | {b"hIST"}  # the palette of hIST goes, too
+_UNKEPT = _ANIMATION | {b"hIST"}  # hIST belongs to the palette, which is lost
 _OF_SAMPLES = frozenset({b"bKGD", b"sBIT"})  # chunks whose form depends on the colour type and the number of bits
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _WEBP_KNOWN = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP "})
 
-Carried = tuple[bytes, set[str]]  # a file's content, and the names of what did not arrive in it
+Carried = tuple[bytes, set[str]]  # a file's content, and the names of lost metadata
 
 
 _NAMES = {"icc_profile": "ICC", "exif": "EXIF", "xmp": "XMP", "dpi": "resolution", "comment": "comment"}
@@ -65,7 +65,7 @@ _NAMES = {"icc_profile": "ICC", "exif": "EXIF", "xmp": "XMP", "dpi": "resolution
 
 @dataclass(frozen=True)
 class Notes:
-    """What several formats can hold, by Pillow's names; `lost` names what stands in the source and is none of it."""
+    """Metadata that several formats can hold, by Pillow's names; `lost` names everything else in the source."""
 
     icc_profile: bytes | None = None
     exif: bytes | None = None  # in the form of a TIFF
@@ -75,11 +75,11 @@ class Notes:
     lost: frozenset[str] = frozenset()
 
     def held(self, name: str) -> dict[str, Any]:
-        """Return what a file of the format `name` will hold."""
+        """Return the metadata that a file of the format `name` can hold."""
         return {key: getattr(self, key) for key in _HELD[name] if getattr(self, key) is not None}
 
     def unheld(self, name: str) -> set[str]:
-        """Return the names of what it will not hold."""
+        """Return the names of the metadata that a file of the format `name` cannot hold."""
         return {shown for key, shown in _NAMES.items() if getattr(self, key) is not None and key not in _HELD[name]}
 
 
@@ -96,9 +96,9 @@ _HELD: dict[str, frozenset[str]] = {
 
 
 def carry(name: str, source: bytes, result: bytes, *, other_space: bool = False) -> Carried:
-    """Return `result`, pixels alone, with all that stands in `source`, a file of the same format.
+    """Return `result`, which has pixels alone, with the metadata of `source`, a file of the same format.
 
-    `other_space` tells that the source's colours were of another space, such as CMYK: its profile does not fit.
+    `other_space` means that the source has another colour space, such as CMYK, so its profile does not fit.
     """
     if name == "png":
         return _carry_png(source, result)
@@ -112,7 +112,7 @@ def carry(name: str, source: bytes, result: bytes, *, other_space: bool = False)
 
 
 def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other_space: bool = False) -> Notes:
-    """Return what stands in the file `content`; `info` is Pillow's, of the whole file."""
+    """Return the metadata of the file `content`; `info` is Pillow's."""
     exif, lost = info.get("exif"), set()
     if exif is None and "Raw profile type exif" in info:  # as ImageMagick writes it
         exif = bytes.fromhex("".join(str(info["Raw profile type exif"]).split("\n")[3:]))
@@ -120,13 +120,13 @@ def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other
     if dpi is not None and not all(0 < float(number) < 1e6 for number in dpi):
         dpi = None
     if format_read in ("JPEG", "MPO") and info.get("jfif_unit") not in (1, 2):
-        dpi = None  # made up by Pillow, or of EXIF, with which it goes
+        dpi = None  # Pillow's default, or that of EXIF, which is carried anyway
     if format_read == "TIFF":
         everything = read_directory(content)
         tags = {tag: value for tag, value in everything.items() if tag % DUPLICATE not in _STRUCTURE}
         descriptive = {tag: value for tag, value in tags.items() if tag in _EXIF_TAGS}
         exif = write_tiff(descriptive) if descriptive else None
-        dpi = dpi if 282 in tags else None  # else made up by Pillow
+        dpi = dpi if 282 in tags else None  # without the tag it is Pillow's default
         others = tags.keys() - _EXIF_TAGS - _RESOLUTION - {_TIFF_XMP, _TIFF_ICC}
         lost |= {f"TIFF tag {tag % DUPLICATE}" for tag in others} | _premultiplied(everything)
     elif format_read in _OTHERS:
@@ -148,9 +148,9 @@ def notes_of(format_read: str, content: bytes, info: Mapping[Any, Any], *, other
 
 
 def options(name: str, notes: Notes) -> tuple[dict[str, Any], set[str]]:
-    """Return what Pillow is to write beside the pixels, and the names of what would be too large for it.
+    """Return Pillow's options that write metadata, and the names of metadata too large for the format.
 
-    That is nothing in a PNG or TIFF, which `annotate` completes.
+    A PNG or TIFF has no options here; `annotate` adds its metadata.
     """
     held = {} if name in ("png", "tiff") else notes.held(name)
     too_large = set()
@@ -161,7 +161,7 @@ def options(name: str, notes: Notes) -> tuple[dict[str, Any], set[str]]:
 
 
 def annotate(name: str, result: bytes, notes: Notes) -> Carried:
-    """Return a PNG or TIFF with the notes of a file of another format; any other as it is."""
+    """Return a PNG or TIFF with the metadata of a file of another format; other formats unchanged."""
     if name == "png":
         return _insert_in_png(result, b"".join(png_chunk(*chunk) for chunk in _png_notes(notes)), b""), set()
     if name == "tiff":
@@ -173,13 +173,13 @@ def annotate(name: str, result: bytes, notes: Notes) -> Carried:
 
 def _carry_png(source: bytes, result: bytes) -> Carried:
     if source[37:41] == b"IDAT" and len(source) == 57 + int.from_bytes(source[33:37]):
-        return result, set()  # most have three chunks alone
+        return result, set()  # most files have three chunks only
     lost, place, groups, end = set(), 0, (bytearray(), bytearray()), 0
     same_samples = png_head(source) == png_head(result)
     for kind, start, end in png_chunks(source):
         if kind == b"IDAT":
             place = 1
-        elif kind[0] & 0x20 and kind not in _UNTIED:  # no part of the pixels
+        elif kind[0] & 0x20 and kind not in _UNTIED:  # bit 5 marks chunks that are not part of the pixels
             if kind in _UNKEPT or (kind in _OF_SAMPLES and not same_samples):
                 lost.add(_png_name(kind))
             else:
@@ -190,7 +190,7 @@ def _carry_png(source: bytes, result: bytes) -> Carried:
 
 
 def emptied_png(source: bytes) -> bytes:
-    """Return a PNG of one pixel with all that stands in `source` beside its pixels."""
+    """Return a PNG of one pixel with the metadata of `source`."""
     return _carry_png(source, write_png(np.zeros((1, 1), np.uint8), 1))[0]
 
 
@@ -204,7 +204,7 @@ def _png_name(kind: bytes) -> str:
 
 
 def _others_in_png(content: bytes) -> set[str]:
-    """Return the names of what is none of the Notes."""
+    """Return the names of metadata that Notes does not cover."""
     noted = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
     names, end = set(), 0
     for kind, start, end in png_chunks(content):
@@ -253,21 +253,21 @@ def _carry_jpeg(source: bytes, result: bytes, other_space: bool) -> Carried:
             continue
         data = source[start + 4 : end]
         if marker == 0xE2 and data.startswith(b"MPF\0"):
-            lost.add("MPF")  # places of other images in the file
+            lost.add("MPF")  # offsets of other images in the file
         elif marker == 0xE2 and data.startswith(_ICC) and other_space:
             lost.add("ICC")
         elif marker == 0xEE and data.startswith(b"Adobe") and (data[11:12] != b"\1" or other_space):
-            pass  # tells of another transform of colours than the result's
+            pass  # names another colour transform than the result's
         else:
             kept += source[start:end]
     if source[jpeg_end(source, end) :].strip(b"\0\r\n"):
         lost.add("data after its end")
-    first = 4 + int.from_bytes(result[4:6])  # behind JFIF, with which Pillow begins
+    first = 4 + int.from_bytes(result[4:6])  # behind JFIF, the first segment that Pillow writes
     return b"".join((result[:2], kept, result[first:])), lost
 
 
 def _others_in_jpeg(content: bytes) -> set[str]:
-    """Return the names of what is none of the Notes."""
+    """Return the names of metadata that Notes does not cover."""
     names, end = set(), 2
     for marker, start, end in jpeg_segments(content):
         data = content[start + 4 : end]
@@ -287,13 +287,13 @@ def _carry_tiff(source: bytes, result: bytes, other_space: bool) -> Carried:
 
 
 def _premultiplied(tags: Directory) -> set[str]:
-    """Return the name of the form in which alpha is not written again."""
+    """Return the name of premultiplied alpha where a TIFF has it: the result has straight alpha."""
     return {"premultiplied alpha"} if numbers(tags, EXTRA) == (1,) else set()
 
 
 def _carried_tags(tags: Directory, misfits: set[int]) -> tuple[Directory, set[str]]:
-    """Return the tags that go to another TIFF, and the names of others that tell more than how pixels are stored."""
-    left = misfits | {_TIFF_OTHER_IMAGES} | {tag for tag, (kind, _, _) in tags.items() if kind > 13}  # of BigTIFF
+    """Return the tags to carry to another TIFF, and the names of the lost ones."""
+    left = misfits | {_TIFF_OTHER_IMAGES} | {tag for tag, (kind, _, _) in tags.items() if kind > 13}  # BigTIFF's types
     descriptive = {tag: value for tag, value in tags.items() if tag % DUPLICATE not in _STRUCTURE}
     lost = {"ICC" if tag == _TIFF_ICC else f"TIFF tag {tag % DUPLICATE}" for tag in descriptive.keys() & left}
     return {tag: value for tag, value in descriptive.items() if tag not in left}, lost
@@ -317,7 +317,7 @@ def _tiff_notes(notes: Notes) -> tuple[Directory, set[str]]:
 
 
 def _others_in_bmp(content: bytes) -> set[str]:
-    """Return the names of what stands in a BMP beside its pixels and their resolution."""
+    """Return the names of metadata in a BMP, except its resolution."""
     header = int.from_bytes(content[14:18], "little")
     if header < 40:
         return set()
@@ -334,7 +334,7 @@ def _others_in_bmp(content: bytes) -> set[str]:
 
 
 def _others_in_webp(content: bytes) -> set[str]:
-    """Return the names of the chunks of a WebP that are neither pixels nor Notes."""
+    """Return the names of the chunks of a WebP that are neither pixels nor covered by Notes."""
     return {f"WebP chunk {kind.decode('latin-1')}" for kind in webp_chunks(content) if kind not in _WEBP_KNOWN}
 
 

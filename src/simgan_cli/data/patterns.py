@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, where a person says so by patterns."""
+"""Globs that say which files of a folder are pictures."""
 
 import fnmatch
 import re
@@ -8,11 +8,11 @@ from functools import cache
 
 @dataclass(frozen=True)
 class Patterns:
-    """Globs that say which files are pictures: those that match an `include`, or any without one, and no `exclude`.
+    """Pictures match an `include`, if there is one, and no `exclude`.
 
-    The rules are rsync's. A pattern is compared with the end of a path, whole names at a time; one that starts with a
-    slash, with the whole path below the input. `*` and `?` stop at a slash, `**` does not. A pattern that matches a
-    folder takes all that lies in it.
+    The rules are rsync's. A pattern is compared with the last names of a path; one that starts with a slash, with the
+    complete path below the input. `*` and `?` stop at a slash, `**` does not. A pattern that matches a folder takes
+    everything in it.
     """
 
     include: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""Pictures of renderers in formats for numbers: OpenEXR, float TIFF, NumPy arrays and BlenderProc's HDF5.
+"""Read and write renders in formats for numbers: OpenEXR, float TIFF, NumPy arrays and BlenderProc's HDF5.
 
-Networks see display values: linear light is clipped to 0 to 1 and goes through a tone curve. Their changes come back
-through the inverse as differences, so that highlights, negative values and unchanged pixels stay.
+Networks see display values: linear light, clipped to 0 to 1, through a tone curve. A change comes back through the
+inverse curve as a difference, so highlights, negative values and unchanged pixels stay.
 """
 
 import functools
@@ -26,8 +26,8 @@ from simgan_cli.data.tiff import SAMPLE_FORMAT, numbers, read_directory
 from simgan_cli.data.tree import RENDER_SUFFIXES, suffix_of
 from simgan_cli.errors import UnreadableImage, is_shortage
 
-MIN_SIDE = 8  # pixels a side; smaller arrays are poses, landmarks or cameras
-MAX_WHITE_FRACTION = 0.9  # of the positive values above 1: depth in metres, or 0 to 255 as floats
+MIN_SIDE = 8  # pixels; smaller arrays are poses, landmarks or cameras
+MAX_WHITE_FRACTION = 0.9  # of the positive values above 1; more means depth in metres, or 0 to 255 as floats
 SAMPLE_TYPES = frozenset({"u1", "u2", "f2", "f4", "f8"})
 IEEE_FLOAT, OFFSETS, COUNTS = 3, (273, 324), (279, 325)  # in a TIFF, of strips and of tiles
 TIFF_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946, 50000})  # none, LZW, Deflate, PackBits, old Deflate, Zstandard
@@ -37,12 +37,12 @@ Array = NDArray[Any]
 
 
 class NoColours(UnreadableImage):
-    """A file that is in order and holds other data than one picture, such as depth or poses."""
+    """A valid file that holds other data than one picture, such as depth or poses."""
 
 
 @dataclass(frozen=True)
 class Render:
-    """One file of a renderer: colour H x W or H x W x 3, as linear light (float32) or as stored (uint8 or uint16)."""
+    """One file of a renderer; `values` are H x W or H x W x 3, linear light (float32) or integers as stored."""
 
     path: Readable
     content: bytes
@@ -50,17 +50,17 @@ class Render:
     values: Array
     alpha: NDArray[np.float32] | None  # H x W, 0 to 1
     is_premultiplied: bool = False  # colours were multiplied by alpha
-    is_lossy: bool = False  # by its own compression, which is applied again
-    channels: tuple[str, ...] = ()  # of an EXR, those of the colours
+    is_lossy: bool = False  # its compression loses pixels, and is applied again
+    channels: tuple[str, ...] = ()  # the colour channels of an EXR
 
     @property
     def is_linear(self) -> bool:
-        """Return whether the tone curve applies."""
+        """Return whether the values are linear light, to which the tone curve applies."""
         return self.values.dtype.kind == "f"
 
     @property
     def straight(self) -> Array:
-        """The colours before they were multiplied by alpha; those under an alpha of 0 as they are."""
+        """The colours divided by alpha where they were multiplied by it; unchanged where alpha is 0."""
         if not self.is_premultiplied or self.alpha is None:
             return self.values
         alpha = np.where(self.alpha == 0, 1, self.alpha)
@@ -68,22 +68,22 @@ class Render:
 
 
 def is_render(path: Readable, start: bytes) -> bool:
-    """Return whether `read_render` is to be asked, by a file's name and its first 8 bytes."""
+    """Return whether a file may be for `read_render`, by its name and its first 8 bytes."""
     return start.startswith(_MAGICS) or suffix_of(str(path)) in RENDER_SUFFIXES
 
 
-def recoloured(render: Render, refined: Array, seen: Array, curve: Curve) -> Array:
-    """Return the colours of `render` with the change from `seen` to `refined`, display values of its straight ones."""
+def recoloured(render: Render, refined: Array, original: Array, curve: Curve) -> Array:
+    """Return the values of `render` with the change from `original` to `refined`, both display values of `straight`."""
     if not render.is_linear:
         return refined
-    values = from_display(refined, seen, render.straight, curve)
+    values = from_display(refined, original, render.straight, curve)
     if render.is_premultiplied and render.alpha is not None:
         values = values * (render.alpha if values.ndim == 2 else render.alpha[..., None])
-    return np.where(refined == seen, render.values, values.astype(render.values.dtype))
+    return np.where(refined == original, render.values, values.astype(render.values.dtype))
 
 
 def read_render(path: Readable, content: bytes) -> Render | None:
-    """Return the picture in a file's `content`, or None where the file is of another kind.
+    """Return the picture in a file's `content`, or None for a file of another kind.
 
     Raises NoColours for a file of other data, and UnreadableImage with the reason for one that cannot be read.
     """
@@ -96,32 +96,32 @@ def read_render(path: Readable, content: bytes) -> Render | None:
 
 
 def write_render(render: Render, values: Array) -> bytes:
-    """Return the file of `render` with other colours, shaped and typed as `render.values`.
+    """Return the file of `render` with other `values`, of the same shape and type.
 
-    All else stays: channels, data sets, header, tags, compression, and each colour that is equal to the one read.
-    Raises UnreadableImage.
+    Everything else stays: other channels and data sets, header, tags, compression, and each unchanged value. Raises
+    UnreadableImage.
     """
     return render.content if np.array_equal(values, render.values) else _WRITERS[render.kind](render, values)
 
 
 def to_display(values: Array, curve: Curve) -> NDArray[np.uint16]:
-    """Return linear light as display values of 16 bits: clipped to 0 to 1, through the curve, rounded half to even."""
+    """Return linear light as 16-bit display values: clipped to 0 to 1, through the curve, rounded half to even."""
     light = np.clip(values, 0, 1).astype(np.float64)
     if curve == "srgb":  # IEC 61966-2-1
         light = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.rint(light * 65535).astype(np.uint16)
 
 
-def from_display(refined: NDArray[np.uint16], seen: NDArray[np.uint16], values: Array, curve: Curve) -> Array:
-    """Return `values` (float32) with the light added that lies between the display values `seen` and `refined`.
+def from_display(refined: NDArray[np.uint16], original: NDArray[np.uint16], values: Array, curve: Curve) -> Array:
+    """Return `values` (float32) plus the difference in light between the display values `refined` and `original`.
 
-    No value falls below zero that was not below, nor to zero unless `refined` is. Where `refined` equals `seen`, values
-    are exactly the same.
+    A value of 0 or more never becomes negative, and becomes 0 only where `refined` is 0. Values are exactly the same
+    where `refined` equals `original`.
     """
     light = _light(curve)
     least = light[np.minimum(refined, 1)]
-    changed = np.maximum(values + (light[refined] - light[seen]), np.minimum(values, least))
-    return np.where(refined == seen, values, changed.astype(np.float32))
+    changed = np.maximum(values + (light[refined] - light[original]), np.minimum(values, least))
+    return np.where(refined == original, values, changed.astype(np.float32))
 
 
 @functools.cache
@@ -148,7 +148,7 @@ _stdout_lock = threading.Lock()
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """Send to stderr what a library in C++ prints to stdout, which belongs to the document of --json."""
+    """Redirect what a C++ library prints from stdout to stderr: stdout belongs to the document of --json."""
     with _stdout_lock:
         stdout = os.dup(1)
         os.dup2(2, 1)
@@ -160,7 +160,7 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 
 def _exr_parts(path: Readable, content: bytes) -> Any:
-    """Return the parts, of which the first one has colours, and all can be written again."""
+    """Return the parts of an EXR; the first has colours, and all can be written again."""
     openexr = _library(path, "OpenEXR")
     with _parsing(path, "EXR"):
         headers = [part.header for part in openexr.File(io.BytesIO(content), header_only=True).parts]
@@ -174,23 +174,23 @@ def _exr_parts(path: Readable, content: bytes) -> Any:
         is_in_levels = any("tiles" in header and header["tiles"].mode != one_level for header in headers)
         is_sampled = any((channel.xSampling, channel.ySampling) != (1, 1) for channel in channels)
         if is_deep or is_in_levels or is_sampled or len(headers[0].get("multiView", ())) > 1:
-            raise UnreadableImage(path, "has deep pixels, mipmaps, subsampled channels or views; export it without")
+            raise UnreadableImage(path, "has deep pixels, mipmaps, subsampled channels or views; export it flat")
         for header in headers:
             (left, top), (right, bottom) = header["dataWindow"]
             refuse_many_pixels(path, int(right) - int(left) + 1, int(bottom) - int(top) + 1)
         with _stdout_to_stderr():
             parts = openexr.File(io.BytesIO(content), separate_channels=True).parts
         if len(parts) < len(headers):
-            raise UnreadableImage(path, f"damaged or cut off EXR; {COPY_AGAIN}")  # the library leaves such parts out
+            raise UnreadableImage(path, f"damaged or cut off EXR; {COPY_AGAIN}")  # the library skips incomplete parts
         if any(parts[0].channels[name].pixels.dtype.kind != "f" for name in names):
             raise NoColours(path, f"holds integers in {', '.join(names)}; wanted half or float")
     return parts
 
 
 def _colour_channels(names: Iterable[str]) -> list[str]:
-    """Return the names of red, green and blue, of those in Blender's one Combined layer, or of grey.
+    """Return the names of red, green and blue, at top level or in Blender's one Combined layer, or of grey, or [].
 
-    Beside X, Y is no grey but a part of a vector, such as a normal.
+    Beside X, Y is part of a vector, such as a normal.
     """
     names = set(names)
     combined = [name[:-1] for name in names if name.endswith(".Combined.R")]
@@ -227,26 +227,26 @@ def _read_tiff(path: Readable, content: bytes) -> Render | None:
             wanted = "wanted orientation 1 and LZW, Deflate, PackBits, Zstandard or no compression"
             raise UnreadableImage(path, f"float TIFF of orientation {turned} and compression {packing:d}; {wanted}")
         if any(at + size > len(content) for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)):
-            raise UnreadableImage(path, f"is cut off; {COPY_AGAIN}")  # the library would fill in zeros
+            raise UnreadableImage(path, f"cut off; {COPY_AGAIN}")  # the library would fill in zeros
         stored = _bands_last(page, page.asarray(maxworkers=1))
         return _of_array(path, content, "tiff", stored, is_premultiplied=tuple(page.extrasamples) == (1,))
 
 
 def _has_float_samples(content: bytes) -> bool:
-    """Return whether the first page of a TIFF is of floats."""
+    """Return whether the first page of a TIFF holds floats."""
     try:
         return IEEE_FLOAT in numbers(read_directory(content), SAMPLE_FORMAT)
-    except Damage:  # the reader of other images will say how
+    except Damage:  # the reader of other images will report it
         return False
 
 
 def _bands_last(page: Any, stored: Array) -> Array:
-    """Return a view of H x W [x C]; planes that are stored one by one come first."""
+    """Return a view of stored samples as H x W [x C]; planar TIFFs store C x H x W."""
     return np.moveaxis(stored, 0, -1) if stored.ndim == 3 and page.planarconfig == 2 else stored
 
 
 def _write_tiff(render: Render, values: Array) -> bytes:
-    """Pack the pixels as they were and put them in place, or at the end where they need more room: no tag is lost."""
+    """Write the packed pixels in place, or at the end where they need more room, so that no tag is lost."""
     tifffile = _library(render.path, "tifffile")
     with _parsing(render.path, "TIFF"):
         written = io.BytesIO(render.content)
@@ -263,12 +263,12 @@ def _write_tiff(render: Render, values: Array) -> bytes:
                 counts[place] = len(segment)
             for codes, numbers in ((OFFSETS, offsets), (COUNTS, counts)):
                 tag = next(page.tags[code] for code in codes if code in page.tags)
-                tag.overwrite(numbers, dtype=4 if tag.dtype == 3 and max(numbers) > 65535 else None)  # 3 is of 16 bits
+                tag.overwrite(numbers, dtype=4 if tag.dtype == 3 and max(numbers) > 65535 else None)  # 3: 16 bits
         return written.getvalue()
 
 
 def _segments(tifffile: Any, file: Any, page: Any, stored: Array) -> Iterator[bytes]:
-    """Yield the strips or tiles of `stored`, packed as those of `page`."""
+    """Yield the strips or tiles of `stored`, compressed as those of `page`."""
     packed = io.BytesIO()
     tifffile.imwrite(
         packed,
@@ -284,7 +284,7 @@ def _segments(tifffile: Any, file: Any, page: Any, stored: Array) -> Iterator[by
         metadata=None,
         maxworkers=1,
     )
-    packed.seek(0)  # the reader takes the place where it stands for the file's beginning
+    packed.seek(0)  # the reader starts at the current position
     with tifffile.TiffFile(packed) as copy:
         for at, size in zip(copy.pages[0].dataoffsets, copy.pages[0].databytecounts, strict=True):
             yield packed.getvalue()[at : at + size]
@@ -296,7 +296,7 @@ def _read_npy(path: Readable, content: bytes) -> Render:
 
 
 def _npy_array(path: Readable, content: bytes) -> tuple[Array, int]:
-    """Return the array, in the file's own order and type, and where it begins in the file."""
+    """Return the array, in the file's own order and type, and its offset in the file."""
     with _parsing(path, ".npy"):
         file = io.BytesIO(content)
         version = np.lib.format.read_magic(file)
@@ -318,12 +318,12 @@ def _read_hdf5(path: Readable, content: bytes) -> Render:
     h5py = _library(path, "h5py")
     with _parsing(path, "HDF5"), h5py.File(io.BytesIO(content), "r") as file:
         link = file.get("colors", getlink=True)
-        data = file["colors"] if isinstance(link, h5py.HardLink) else None  # others may lead into another file
+        data = file["colors"] if isinstance(link, h5py.HardLink) else None  # other links may lead into another file
         if not isinstance(data, h5py.Dataset):
             content_name = "colors, a link" if data is None else f"colors, a {type(data).__name__.lower()}"
             raise NoColours(path, f"holds {content_name if link else _listed(list(file))}; wanted the data set colors")
         if data.is_virtual or data.external:
-            raise UnreadableImage(path, "colors lies in other files; store it plainly")
+            raise UnreadableImage(path, "colors lies in other files; store it in this one")
         _refuse_array(path, "colors", data.shape, data.dtype)
         stored = data[...]
     return _of_array(path, content, "hdf5", stored)
@@ -346,7 +346,7 @@ def _of_array(
     stored: Array,
     is_premultiplied: bool = False,
 ) -> Render:
-    """Return the picture in an array of H x W [x C]; of an even number of bands the last one is alpha."""
+    """Return the picture in an array of H x W [x C]; with 2 or 4 bands, the last is alpha."""
     values, alpha = _split(stored)
     if stored.dtype.kind == "f":
         with np.errstate(over="ignore"):  # float64 beyond float32 is refused as infinite
@@ -358,16 +358,16 @@ def _of_array(
 
 
 def _split(stored: Array) -> tuple[Array, Array | None]:
-    """Return views of colours (H x W or H x W x 3) and of alpha."""
+    """Return views of colours (H x W or H x W x 3) and of alpha (H x W), if any."""
     if stored.ndim == 2:
         return stored, None
     bands = stored.shape[2]
     return stored[..., :3] if bands > 2 else stored[..., 0], stored[..., -1] if bands in (2, 4) else None
 
 
-def _replace(stored: Array, seen: Array, values: Array) -> None:
-    """Write `values` into `stored` where they differ from what was read; beyond float16 they become its largest."""
-    changed = values != seen
+def _replace(stored: Array, original: Array, values: Array) -> None:
+    """Write `values` into `stored` where they differ from `original`, clipped to the range of its type."""
+    changed = values != original
     new = values[changed]
     if stored.dtype.kind == "f":
         limit = np.finfo(stored.dtype).max
@@ -387,10 +387,10 @@ def _checked(render: Render) -> Render:
         int(np.count_nonzero(~np.isfinite(array))) for array in (render.values, render.alpha) if array is not None
     )
     if broken:
-        raise UnreadableImage(render.path, f"{broken:,} values are infinite or no numbers; render it again")
+        raise UnreadableImage(render.path, f"{broken:,} values are infinite or NaN; render it again")
     positive = render.values[render.values > 0]
     if positive.size and np.mean(positive > 1) > MAX_WHITE_FRACTION:
-        kind = f"holds values up to {positive.max():g}, of which nearly all exceed 1 and would be white"
+        kind = f"holds values up to {positive.max():g}; nearly all exceed 1 and would be white"
         raise NoColours(render.path, f"{kind}; scale colours to 0 to 1, or pass --exclude for depth")
     return render
 
@@ -411,7 +411,7 @@ def _listed(names: list[str]) -> str:
 
 @contextmanager
 def _parsing(path: Readable, format_name: str) -> Iterator[None]:
-    """Raise UnreadableImage for what a library raises; their errors have no common class."""
+    """Raise UnreadableImage for any error of a library; their errors have no common class."""
     try:
         yield
     except UnreadableImage:

@@ -1,4 +1,4 @@
-"""Mini-batches for the networks: shuffled, endless, on the device, and resumable from one number."""
+"""Draw mini-batches for the networks: shuffled, endless, on the device, and resumable from one number."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,18 +11,18 @@ from torch import Tensor
 from simgan_cli.data.decoding import Pixels, top_of
 
 MAX_RESIDENT_FRACTION = 0.4  # of the device's free memory that one domain's pixels may take
-Batch = tuple[Tensor, Tensor | None]  # integer images, and their labels where there are any
+Batch = tuple[Tensor, Tensor | None]  # integer images, and their labels if any
 
 
 def as_tensor(pixels: Pixels) -> Tensor:
-    """Return pixels as a tensor of a type that every device has: 16 bits as int16 of the same bytes, for MPS."""
+    """Return pixels as a tensor; uint16 becomes int16 of the same bytes, since MPS has no uint16."""
     return torch.from_numpy(pixels.view(np.int16) if pixels.dtype == np.uint16 else pixels)
 
 
 def to_network(pixels: Tensor) -> Tensor:
-    """Return integer pixels as float32 in [-1, 1]; 0 is -1, the largest value of the integer type is 1.
+    """Return integer pixels as float32 in [-1, 1]; 0 is -1, the largest value of the type is 1.
 
-    16 bits are without a sign, whether they come as uint16 or as the int16 of `as_tensor`.
+    16 bits are read as unsigned, also from the int16 of `as_tensor`.
     """
     if pixels.dtype == torch.uint8:
         return pixels.to(torch.float32).div_(127.5).sub_(1)
@@ -37,7 +37,7 @@ def to_pixels(images: Tensor, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -
 
 
 def on_device(numbers: NDArray[Any], device: torch.device) -> Tensor:
-    """Return numbers as a tensor on `device` without waiting: a copy from memory that is not pinned waits for a GPU."""
+    """Return numbers as a tensor on `device`, copied from pinned memory so that the copy does not wait for the GPU."""
     tensor = torch.from_numpy(numbers)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
@@ -45,15 +45,15 @@ def on_device(numbers: NDArray[Any], device: torch.device) -> Tensor:
 class Sampler:
     """An endless stream of mini-batches: one shuffled pass over the images after another.
 
-    Pass k is the permutation of the random stream (seed, stream, k), so `position`, the number of images drawn so
-    far, is all that a resume needs; a batch may be larger than the data set. Images `left_out` are never drawn.
-    Where the pixels fit they live on the device as integers; otherwise the next batch is gathered and
-    copied by a thread while this one is trained on.
+    Pass k is a permutation that depends on (seed, stream, k) alone. A resume therefore needs only `position`, the
+    number of images drawn so far. A batch may be larger than the data set. Images `left_out` are never drawn. With
+    `weights`, one for each image, a pass draws as many images with replacement; `reweigh` changes them.
 
-    `part` (index from 0, count) is one of several processes that share the stream: each takes its piece of every batch,
-    so that together they draw what one alone would, and `position` is theirs together. All must draw alike.
-    After each batch `targets` holds what `labels`, a row for each image, say of its images. By `weights`, one for each
-    image, a pass draws as many images as it has, with replacement; `reweigh` changes them.
+    Pixels that fit stay on the device as integers. Otherwise a thread gathers the next batch during the current step.
+
+    `part` is (index, count) of the processes that share the stream: each takes its piece of every batch, and
+    `position` counts the images of all. All processes must draw the same counts.
+    After each batch `targets` holds the rows of `labels` of its images.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Sampler:
             if self._ahead is None or self._ahead[0] != (position, count):
                 self._ahead = ((position, count), self._thread.submit(self._gather, position, count))
             batch, self.targets = self._ahead[1].result()
-            # Batches of one kind follow each other; another count than foreseen is simply gathered again.
+            # Prefetch a batch of the same size; if another size is wanted, it is gathered again.
             following = (position + parts * count, count)
             self._ahead = (following, self._thread.submit(self._gather, *following))
         batch = to_network(batch.to(self._device, non_blocking=True))
@@ -117,7 +117,7 @@ class Sampler:
         return batch.contiguous(memory_format=torch.channels_last)
 
     def indices(self, position: int, count: int) -> NDArray[np.int64]:
-        """Return which images the stream holds at `position` to `position + count`."""
+        """Return the indices of the images at `position` to `position + count` of the stream."""
         size = len(self.kept)
         parts = []
         while count > 0:
@@ -135,9 +135,9 @@ class Sampler:
 
     def _gather(self, position: int, count: int) -> Batch:
         chosen = self.indices(position, count)
-        there = on_device(chosen, self._device)
-        targets = None if self._labels is None else self._labels[there]
+        index = on_device(chosen, self._device)
+        targets = None if self._labels is None else self._labels[index]
         if self._resident is not None:
-            return self._resident[there], targets
+            return self._resident[index], targets
         batch = self._host[torch.from_numpy(chosen)]
         return (batch.pin_memory() if self._device.type == "cuda" else batch), targets

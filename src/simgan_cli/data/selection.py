@@ -1,4 +1,4 @@
-"""Which images of a folder are its pictures: what a person says, else what they look like."""
+"""Select the pictures of a folder: by patterns, or else by their content."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,28 +17,28 @@ MAX_SHOWN = 5  # groups or files in a message
 
 
 class OddImage(UnreadableImage):
-    """An image that is none of the pictures of its folder; `reason` says what it looks like."""
+    """An image that is not a picture; `reason` says what it looks like."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The pictures of a folder: the images of `tree` and of `archives`, but those that `oddity` tells to be none."""
+    """The pictures of a folder: the images of `tree` and of `archives` for which `oddity` returns None."""
 
     tree: Tree
     archives: list[Archive]
-    domain: Domain | None = None  # None: a person says which files are pictures
-    odd: dict[str, str] = field(default_factory=dict)  # why an image looks like a label, by its path in the folder
-    unmatched: list[str] = field(default_factory=list)  # of patterns that match nothing
-    packed: str | None = None  # an image that seems to hold numbers in two of its colours, where all do
+    domain: Domain | None = None  # None: patterns select the pictures
+    odd: dict[str, str] = field(default_factory=dict)  # path in the folder to why the image looks like a label
+    unmatched: list[str] = field(default_factory=list)  # warnings of patterns that match no file
+    packed: str | None = None  # an example, where all images seem to hold numbers packed into colour
     flags: tuple[str, str] = INCLUDE_EXCLUDE
 
     @property
     def count(self) -> int:
-        """Images in all."""
+        """Return the number of images."""
         return len(self.tree.images) + sum(len(archive.images) for archive in self.archives)
 
     def oddity(self, image: Readable, decoded: Decoded | None = None) -> str | None:
-        """Return why an image looks like a label, not a picture: by the look at all, or by its own content."""
+        """Return why an image looks like a label: by its group in the folder, or by its own content; else None."""
         if self.domain is None:
             return None
         if self.odd and (why := self.odd.get(path_in(self.tree.root, image))):
@@ -46,18 +46,18 @@ class Selection:
         return None if decoded is None else self.domain.oddity(decoded)
 
     def warnings(self, pixels: str) -> list[str]:
-        """Return what a person should know who takes the pictures' pixels for "plain" or "packed16"."""
+        """Return the warnings for pictures that are read as `pixels`, "plain" or "packed16"."""
         if self.packed is None or pixels != "plain":
             return self.unmatched
         return [
             *self.unmatched,
-            f"one channel is constant in all images, and another has few values, as in {self.packed}: they seem to "
-            "hold numbers packed into colour, which a refiner ruins; --pixels packed16 unpacks them, "
-            f"{self.flags[0]} '*' takes them as they are",
+            f"images seem to hold numbers packed into colour, which a refiner ruins: one channel is constant, and "
+            f"another has few values, as in {self.packed}; --pixels packed16 unpacks them, {self.flags[0]} '*' takes "
+            "them as they are",
         ]
 
     def notes(self, pixels: str, odd: dict[str, str]) -> list[str]:
-        """Return the warnings, and one sentence each about images left out: `odd` ones, and those not read."""
+        """Return the warnings, and a sentence each about `odd` images left out and about formats not read."""
         labels = [odd_note(odd, "left out", self.flags)] if odd else []
         foreign = [foreign_note(self.tree.foreign, "left out")] if self.tree.foreign else []
         return [*self.warnings(pixels), *labels, *foreign]
@@ -68,9 +68,9 @@ def select_pictures(
 ) -> Selection:
     """Return the pictures of a tree that was read with `patterns`.
 
-    Label images are looked for unless somebody says by an include which files are pictures; one that is `is_recorded`
-    in a model does not count, but for "*". `flags` are the options that settle it. Raises LabelImages where many files
-    look like labels, not pictures.
+    Label images are searched for unless an include names the pictures. Patterns that are recorded in a model
+    (`is_recorded`) do not count as such, except "*". `flags` are the options for messages. Raises LabelImages where
+    many files look like labels.
     """
     tree, archives = open_archives(tree, patterns)
     whose = " (recorded in the model)" if is_recorded else ""
@@ -99,10 +99,10 @@ def path_in(root: Path, image: Readable) -> str:
 
 
 def refuse_many(odd: dict[str, str], total: int, flags: tuple[str, str]) -> None:
-    """Raise LabelImages where so many of the images look like labels that a person should say which do."""
+    """Raise LabelImages where so many images look like labels that patterns must select the pictures."""
     if _are_many(len(odd), total):
         raise LabelImages(
-            f"{odd_note(odd, f'of {total:,}')}; name the labels with {flags[1]}, then start again",
+            f"{odd_note(odd, f'of {total:,}')}; name the labels with {flags[1]}, then rerun",
             {"take all images for pictures": (flags[0], "*")},
         )
 
@@ -142,7 +142,7 @@ def _options(patterns: Patterns, flags: tuple[str, str]) -> dict[str, str]:
 
 
 def odd_note(odd: dict[str, str], what: str, flags: tuple[str, str] = INCLUDE_EXCLUDE) -> str:
-    """Return one sentence about images that look like labels, by path with why; `what` was done with them."""
+    """Return one sentence about images that look like labels; `odd` is path to why, `what` was done with them."""
     images = "1 image looks like a label, not a picture" if len(odd) == 1 else f"{len(odd):,} images look like labels"
     return (
         f"{images} ({', '.join(dict.fromkeys(odd.values()))}): {what}, such as {next(iter(odd))}; {flags[0]} and "
@@ -169,7 +169,7 @@ def _unmatched(tree: Tree, archives: Sequence[Archive], patterns: Patterns, flag
 
 
 def _place(tree: Tree) -> Path:
-    """Return the folder that a tree is of, or the archive in its place."""
+    """Return the folder of a tree, or the archive in its place."""
     files = [*tree.images, *tree.others, *tree.hidden, *tree.archives]
     return tree.root / tree.archives[0] if files == tree.archives and len(files) == 1 else tree.root
 

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes."""
+"""Recognise a file by its first bytes."""
 
 import re
 from typing import Literal
@@ -47,7 +47,7 @@ _BMP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108,
 
 
 def content_of(first: bytes) -> Content | None:
-    """Return what a file is: an image that we read, another image, video or archive, or neither (None)."""
+    """Return "image" for an image that we read, "foreign" for another image, video or archive, None for the rest."""
     is_webp = first[:4] == b"RIFF" and first[8:12] == b"WEBP"
     is_bmp = first[:2] == b"BM" and first[6:10] == bytes(4) and first[14:18] in _BMP_HEADERS
     if first.startswith((PNG, JPEG, *TIFF)) or is_webp or is_bmp or re.match(rb"P[2356](#[^\n]*\n|\s)+\d", first):

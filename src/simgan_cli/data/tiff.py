@@ -1,4 +1,4 @@
-"""TIFF: its directory of tags, read and written, and 16 bits a channel of colour, which Pillow decodes to 8."""
+"""Read and write a TIFF's directory of tags, and 16 bits a channel in colour, which Pillow cuts to 8."""
 
 import io
 import struct
@@ -13,25 +13,25 @@ STRIPS, SAMPLES, ROWS, STRIP_SIZES = 273, 277, 278, 279
 FILL_ORDER, PLANAR, PREDICTOR, EXTRA, SAMPLE_FORMAT = 266, 284, 317, 338, 339
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES = 322, 323, 324, 325
 _SHORT, _LONG = 3, 4  # types
-DUPLICATE = 1 << 16  # added to the number of a tag, times its place, where the tag stands there a second time
-# bytes of a value and of the units in it whose order of bytes differs between machines; 16 to 18 are of BigTIFF
+DUPLICATE = 1 << 16  # a repeated tag gets its number plus a multiple of this, so that all are kept
+# By type: bytes of a value, and of the units in it that have a byte order; 16 to 18 are BigTIFF's.
 _UNITS = {
     1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2), 9: (4, 4), 10: (8, 4),
     11: (4, 4), 12: (8, 8), 13: (4, 4), 16: (8, 8), 17: (8, 8), 18: (8, 8),
 }  # fmt: skip
 _SIGNED, _DNG_VERSION = 2, 50706
-_DIRECTORIES = frozenset({34665, 34853, 40965})  # tags whose value is the place of another directory: EXIF, GPS, ...
-_MAX_DEPTH = 3  # directories in directories
+_DIRECTORIES = frozenset({34665, 34853, 40965})  # tags whose value is the offset of a directory: EXIF, GPS, ...
+_MAX_DEPTH = 3  # of nested directories
 
-# A tag's type, number of values and values (of little-endian bytes), or the tags of its directory.
+# A tag's type, number of values, and values as little-endian bytes, or the tags of its directory.
 Tag = tuple[int, int, "bytes | Directory"]
 Directory = dict[int, Tag]
 
 
 def read_directory(content: bytes) -> Directory:
-    """Return the tags of the first page of a TIFF, of either order of bytes, also of a BigTIFF.
+    """Return the tags of the first page of a TIFF or BigTIFF, of either byte order.
 
-    Tags whose values lie outside of the content are left out. Raises Damage where there is no directory.
+    Tags whose values lie outside the content are left out. Raises Damage where there is no directory.
     """
     order = {b"II": "<", b"MM": ">"}.get(content[:2])
     try:
@@ -41,7 +41,7 @@ def read_directory(content: bytes) -> Directory:
         (place,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
         return _directory(content, place, order, big, 1)
     except struct.error as error:
-        raise Damage("damaged: its directory of tags lies outside") from error
+        raise Damage("damaged: its directory of tags lies outside the file") from error
 
 
 def _directory(content: bytes, place: int, order: str, big: bool, depth: int) -> Directory:
@@ -76,7 +76,7 @@ def _directory(content: bytes, place: int, order: str, big: bool, depth: int) ->
 
 
 def numbers(tags: Directory, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-    """Return the whole numbers of a tag."""
+    """Return the unsigned integers of a tag."""
     if tag not in tags:
         return default
     kind, _, data = tags[tag]
@@ -94,18 +94,18 @@ def longs(*values: int) -> Tag:
 
 
 def rationals(*values: float) -> Tag:
-    """Return a tag of fractions, of hundredths."""
+    """Return a tag of fractions with the denominator 100."""
     return 5, len(values), b"".join(struct.pack("<II", round(100 * value), 100) for value in values)
 
 
 def write_tiff(tags: Directory, data: bytes = b"") -> bytes:
-    """Return a little-endian TIFF: `data` from the 8th byte on, and behind it the directory."""
+    """Return a little-endian TIFF: `data` at offset 8, then the directory."""
     data += bytes(len(data) % 2)
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + _written(tags, 8 + len(data))
 
 
 def _written(tags: Directory, place: int) -> bytes:
-    """Return a directory for this place of a file, and behind it what does not fit into it."""
+    """Return the bytes of a directory for this offset of a file, followed by its longer values."""
     entries, behind = [struct.pack("<H", len(tags))], bytearray()
     start = place + 2 + 12 * len(tags) + 4
     for tag, (kind, count, data) in sorted(tags.items(), key=lambda item: (item[0] % DUPLICATE, item[0])):
@@ -120,7 +120,7 @@ def _written(tags: Directory, place: int) -> bytes:
 
 
 def blocks(content: bytes, tags: Directory) -> list[bytes]:
-    """Return the strips or tiles of a TIFF's pixels; raises Damage where the content ends before."""
+    """Return the strips or tiles of a TIFF's pixels; raises Damage where the content is too short."""
     places, sizes = (numbers(tags, tag) for tag in ((TILES, TILE_SIZES) if TILES in tags else (STRIPS, STRIP_SIZES)))
     end = max((place + size for place, size in zip(places, sizes, strict=False)), default=0)
     if end > len(content):
@@ -129,7 +129,7 @@ def blocks(content: bytes, tags: Directory) -> list[bytes]:
 
 
 def laid_out(tags: Directory, pixels: list[bytes]) -> bytes:
-    """Return a TIFF of these tags and of these strips or tiles, whose places and sizes are noted."""
+    """Return a TIFF of these tags and of these strips or tiles, with tags for their offsets and sizes."""
     places = 8 + np.cumsum([0, *map(len, pixels)])[:-1]
     at, size = (TILES, TILE_SIZES) if TILE_WIDTH in tags else (STRIPS, STRIP_SIZES)
     noted = {at: longs(*places.tolist()), size: longs(*map(len, pixels))}
@@ -142,23 +142,23 @@ def has_signed_samples(tags: Directory) -> bool:
 
 
 def misread(content: bytes, tags: Directory) -> str | None:
-    """Return why Pillow would misread a TIFF of these tags; None for all others, also where it reads none of it."""
+    """Return why Pillow would misread a TIFF of these tags; None where it reads it correctly, or not at all."""
     bits, extra = max(numbers(tags, BITS, (1,))), numbers(tags, EXTRA)
     if _DNG_VERSION in tags or content[4:12] == b"\x10\0\0\0CR\2\0":
-        return "a camera's raw photograph, of which only a preview would be read; develop it to PNG or TIFF"
+        return "a camera's raw file, which would give only a preview; develop it to PNG or TIFF"
     if bits not in (1, 2, 4, 8, 16, 32):
         return f"a TIFF of {bits} bits a sample, which is not read; convert it to 16 bits"
     if extra and not (len(extra) == 1 and extra[0] in (1, 2, 999)):  # alpha: premultiplied, straight, of Corel Draw
-        return "has samples that are neither colour nor alpha, and would be lost; convert it to RGB or RGBA"
+        return "has samples other than colour and alpha, which would be lost; convert it to RGB or RGBA"
     if numbers(tags, PLANAR) == (2,) and numbers(tags, SAMPLES) == (2,):
         return "grey and alpha in planes, which is not read; store them pixel by pixel"
     return None
 
 
 def read_deep_tiff(content: bytes) -> Pixels:
-    """Return H x W x 3 or 4 samples, uint16, of a TIFF with 16 bits and colour.
+    """Return H x W x 3 or 4 samples, uint16, of a TIFF with 16 bits and colour; raises Damage for another layout.
 
-    libtiff unpacks it as if it were grey, as many times as wide, and little-endian. Raises Damage for another layout.
+    libtiff decodes it as a grey, little-endian image that is 3 or 4 times as wide.
     """
     tags = read_directory(content)
     (samples,), (width,), (height,) = (numbers(tags, tag) for tag in (SAMPLES, WIDTH, HEIGHT))
@@ -178,23 +178,23 @@ def read_deep_tiff(content: bytes) -> Pixels:
         array = np.asarray(image).astype(np.uint16).reshape(height, width, samples)
     if content[:2] == b"MM":
         array = array.byteswap()
-    if predictor == (2,):  # differences to the left, in each tile of its own
+    if predictor == (2,):  # differences to the left neighbour, within each tile
         for start in range(0, width, block):
             array[:, start : start + block] = np.cumsum(array[:, start : start + block], axis=1, dtype=np.uint16)
     return array
 
 
 def write_tiff_samples(samples: Pixels, bits: int, compression: str) -> bytes:
-    """Return a TIFF of H x W grey samples of 1, 2 or 4 bits, or of H x W x 3 or 4 of 16 with colour.
+    """Return a TIFF of H x W grey samples of 1, 2 or 4 bits, or of H x W x 3 or 4 samples of 16 bits.
 
-    `compression` is Pillow's name of a lossless one. Written as what Pillow can write: grey of 8 or 16 bits.
+    `compression` is Pillow's name of a lossless one. Pillow compresses the samples as grey of 8 or 16 bits.
     """
     height, width = samples.shape[:2]
     channels = 1 if samples.ndim == 2 else samples.shape[2]
     tags = {WIDTH: longs(width), BITS: shorts(*[bits] * channels), SAMPLES: shorts(channels)}
     tags[PHOTOMETRIC] = shorts(1 if channels == 1 else 2)
     if channels == 4:
-        tags[EXTRA] = shorts(2)  # alpha that colours are not multiplied with
+        tags[EXTRA] = shorts(2)  # straight alpha
     if bits < 8:
         rows = packed_rows(samples, bits)
     elif compression in ("raw", "packbits"):

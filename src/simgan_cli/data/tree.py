@@ -1,4 +1,4 @@
-"""The files below a folder: in natural order, through links but never in circles, and split into parts."""
+"""List the files below a folder in natural order, following links but never in circles."""
 
 import os
 import re
@@ -16,21 +16,21 @@ from simgan_cli.errors import DataError, is_shortage
 SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .tif .tiff .bmp .dib .webp .pgm .ppm .pnm".split()
 )
-# Read where a pattern names them: beside other images they hold depth, poses and the like.
+# Read only where a pattern names them: beside other images they often hold depth or poses.
 RENDER_SUFFIXES = frozenset({".exr", ".npy", ".h5", ".hdf5"})
-# Images, videos and archives to people, but not to us: carried along unrefined, which deserves a word.
+# Images, videos and archives that we do not read: copied unrefined, with a warning.
 FOREIGN_SUFFIXES = frozenset(
     ".gif .exr .hdr .tga .jp2 .j2k .avif .heic .heif .jxl .psd .dds .pbm .pam .svg .mp4 .avi .mov .mkv .webm "
     ".xz .txz .bz2 .tbz2 .zst .7z .rar .lz4".split()
 )
-# Their content is not asked for: there may be one beside each of a million images.
+# Not opened to recognise their content: one may lie beside each of a million images.
 TEXT_SUFFIXES = frozenset(
     ".json .jsonl .txt .csv .tsv .xml .yaml .yml .toml .md .log .html .npz .npy .h5 .hdf5 .mat .pkl".split()
 )
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 SUFFIXES_IN_WORDS = ".png, .jpg, .tif, .bmp, .webp, .pgm, .ppm and their other names"
-OWN_FILE = re.compile(r"\.simgan-.*|\.tmp-[0-9a-f]{16}(-link)?")  # what we write into a refined folder for ourselves
-N_FIRST_BYTES = 264  # of a file: they tell what it is; a tar says so at 257
+OWN_FILE = re.compile(r"\.simgan-.*|\.tmp-[0-9a-f]{16}(-link)?")  # our own files in a refined folder
+N_FIRST_BYTES = 264  # show the kind of a file; a tar has its magic at 257
 Item = TypeVar("Item")
 FILE, FOLDER = "file", "folder"
 Identity = tuple[int, int]  # device and inode
@@ -39,16 +39,16 @@ FirstBytes = Callable[[], bytes]
 
 @dataclass(frozen=True)
 class Tree:
-    """What lies below `root`: paths relative to it, in natural order, folder by folder.
+    """The files below `root`: paths relative to it, in natural order, folder by folder.
 
-    Archives are only named here; `open_archives` tells which hold images. Theirs come after those of `images`.
+    Archives are only named here; `open_archives` finds those that hold images.
     """
 
     root: Path
     images: list[str] = field(default_factory=list)
     archives: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)  # a name in their path starts with a dot: carried, never read
+    hidden: list[str] = field(default_factory=list)  # a name in their path starts with a dot: copied, never read
     empty: list[str] = field(default_factory=list)  # folders
     foreign: Counter[str] = field(default_factory=Counter)  # suffixes of images among `others` that we do not read
     unusable: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
@@ -59,10 +59,10 @@ class Tree:
 
 
 def read_tree(folder: Path, patterns: Patterns = ANY) -> Tree:
-    """List the files below `folder`, following links to folders but never back to one above.
+    """Return the files below `folder`; links to folders are followed, but never back to one above.
 
-    An archive in the place of a folder is all that there is in its own. Images that `patterns` do not take are others.
-    Raises OSError for a folder that cannot be read.
+    If `folder` is an archive, it is the only file of the tree. Images that `patterns` do not take are others. Raises
+    OSError for a folder that cannot be read.
     """
     if is_archive(folder.name) and folder.is_file():
         return Tree(folder.parent, archives=[folder.name])
@@ -94,7 +94,7 @@ def read_tree(folder: Path, patterns: Patterns = ANY) -> Tree:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Raise DataError where the block may not read `folder`, or what lies in it."""
+    """Raise DataError where the block cannot read `folder` or a file in it."""
     try:
         yield
     except OSError as error:
@@ -117,9 +117,9 @@ def _sort_in(tree: Tree, path: str, patterns: Patterns) -> None:
 
 
 def is_picture(path: str, patterns: Patterns, first: FirstBytes, foreign: Counter[str]) -> bool:
-    """Return whether a file is an image that we read and a person wants: by its name, else by its `first` bytes.
+    """Return whether a file is an image that we read, by its name or its `first` bytes, and that `patterns` take.
 
-    Images that we cannot read are counted in `foreign`.
+    Images of formats that we do not read are counted in `foreign`.
     """
     suffix = suffix_of(path)
     if suffix in SUFFIXES:
@@ -139,31 +139,31 @@ def _first_bytes(path: Path) -> bytes:
         with path.open("rb", buffering=0) as file:
             return file.read(N_FIRST_BYTES)
     except OSError:
-        return b""  # whoever carries it along says why it cannot be read
+        return b""  # the copy of the file will report why
 
 
 def suffix_of(path: str) -> str:
-    """Return the suffix of a file's name in small letters, with its dot; "" where it has none."""
-    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - asked of every file, and ten times as fast
+    """Return the lower-case suffix of a file's name, with its dot; "" where it has none."""
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - called for every file, and ten times as fast
 
 
 def is_image(name: str) -> bool:
-    """Return whether a file's name is that of an image we read."""
+    """Return whether a file's name has the suffix of an image that we read."""
     return suffix_of(name) in SUFFIXES
 
 
 def is_archive(name: str) -> bool:
-    """Return whether a file's name is that of an archive we look into."""
+    """Return whether a file's name has the suffix of an archive that we read."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a name in a path starts with a dot, as the forks do that macOS packs."""
+    """Return whether a name in a path starts with a dot, such as the resource forks that macOS packs."""
     return path.startswith(".") or "/." in path
 
 
 def holds_images(name: str) -> bool:
-    """Return whether a file's name is that of an image or of an archive."""
+    """Return whether a file's name has the suffix of an image or archive that we read."""
     return is_image(name) or is_archive(name)
 
 
@@ -175,20 +175,20 @@ def suffixes_found(paths: Sequence[str]) -> str:
 
 
 def walk_order(path: str) -> str:
-    """Return what sorts paths as `read_tree` finds them: a folder's files, then the folders in it, by natural order."""
+    """Return a sort key for the order of `read_tree`: a folder's files, then its folders, each in natural order."""
     *folders, name = path.split("/")
     return "".join(f"\2{natural(folder)}\0{folder}\0" for folder in folders) + f"\1{natural(name)}\0{name}"
 
 
 def part_of(items: Sequence[Item], index: int, count: int) -> Sequence[Item]:
-    """Return part `index` (from 0) of `count`: every count-th item, so that parts differ by one item at most."""
+    """Return part `index` (from 0) of `count`: every count-th item, so sizes differ by one at most."""
     return items[index::count]
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield name and kind of what lies in a folder, in natural order.
+    """Yield name and kind of each entry of a folder, in natural order.
 
-    Each entry is one string while it is sorted, since a folder may hold a million.
+    Each entry is one string while it is sorted, to save memory: a folder may hold a million.
     """
     with os.scandir(folder) as entries:
         lines = [f"{natural(entry.name)}\0{entry.name}\0{_kind(entry)}" for entry in entries]
@@ -199,7 +199,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _kind(entry: "os.DirEntry[str]") -> str:
-    """Return FILE, FOLDER, or why it is neither."""
+    """Return FILE, FOLDER, or the reason why an entry is neither."""
     try:
         if entry.is_dir():
             return FOLDER
@@ -212,5 +212,5 @@ def _kind(entry: "os.DirEntry[str]") -> str:
 
 
 def natural(name: str) -> str:
-    """Return what sorts 2.png before 10.png: digits by value, other text as it stands."""
+    """Return a sort key that puts 2.png before 10.png: digits by value, other text unchanged."""
     return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name)

@@ -1,4 +1,4 @@
-"""How often to draw each image: a table of file and weight, as `simgan eval-gaze` writes it."""
+"""Read the table of sampling weights, with file and weight, that `simgan eval-gaze` writes."""
 
 import csv
 import io
@@ -35,14 +35,14 @@ def read_weights(path: Path, files: Sequence[str]) -> NDArray[np.float64]:
     except KeyError as error:
         raise DataError(f"{path}: has no column {error}; wanted {','.join(COLUMNS)}, as eval-gaze writes it") from error
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table of weights ({error}); write it again") from error
+        raise DataError(f"{path}: not a readable table of weights ({error}); rerun eval-gaze") from error
     missing = [file for file in files if file not in by_file]
     if missing:
         raise DataError(
             f"{path}: no weight for {len(missing):,} of {len(files):,} images, such as {missing[0]}; "
-            "give the table that was written for these renders"
+            "give the table that eval-gaze wrote for these renders"
         )
     weights = np.array([by_file[file] for file in files])
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise DataError(f"{path}: weights must be finite, 0 or more, and not all 0; write it again")
+        raise DataError(f"{path}: weights must be finite, 0 or more, and not all 0; rerun eval-gaze")
     return weights

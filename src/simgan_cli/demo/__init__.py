@@ -1,1 +1,1 @@
-"""The simulated eyes."""
+"""Simulated eyes for demonstrations."""

@@ -1,4 +1,4 @@
-"""The folders of a demonstration: labelled renders, and eyes as a simulated webcam sees them."""
+"""Write the data of a demonstration: labelled renders, and eyes seen by a simulated webcam."""
 
 import io
 import json
@@ -17,19 +17,19 @@ from simgan_cli.demo import webcam
 from simgan_cli.demo.eye_world import CLEAN_LOOK, FACE, UNIFORM_GAZE, Eyes, render
 from simgan_cli.files import atomic_directory, write_json
 
-RECORD = "demo-data.json"  # says what wrote a folder, with which settings
-BATCH_IMAGES = 64  # images; a larger batch leaves the caches
-MAX_JSON = 300  # renders that get the JSON of UnityEyes, too
-README = """All images below this folder are simulated: drawn by `simgan demo-data`, no photograph among them.
+RECORD = "demo-data.json"  # the settings that a folder was written with
+BATCH_IMAGES = 64  # a larger batch leaves the processor's caches
+MAX_JSON = 300  # renders that also get UnityEyes' JSON
+README = """All images below this folder are simulated: `simgan demo-data` drew them, none is a photograph.
 
 synthetic/        {count:,} clean renders: wide, uniform gaze; labels.csv; for the first {json} also UnityEyes' JSON
-camera/train/     {count:,} eyes as a simulated webcam sees them, without labels: what a refiner learns from
-camera/test/      {tests:,} more of them with labels.csv, to measure with and for nothing else
-camera/oracle/    the images of camera/train (hard links) with labels.csv: only for the row "oracle" of eval-gaze,
-                  the error of an estimator that may see what nobody has in earnest, labels of real images
+camera/train/     {count:,} eyes seen by a simulated webcam, without labels: the real images of a training
+camera/test/      {tests:,} more of them with labels.csv, only for tests
+camera/oracle/    the images of camera/train (hard links) with labels.csv, only for the row "oracle" of eval-gaze:
+                  the error of an estimator trained on labelled real images
 
-The camera's domain differs by its looks: darker skins, irises and scleras, make-up and glasses now and then, uneven
-light, blur, noise, JPEG, a stretched histogram. Shapes of faces and eyes are drawn alike in both; gaze is narrower.
+The camera's images look different: darker skins, irises and scleras, some make-up and glasses, uneven light, blur,
+noise, JPEG, a stretched histogram. Both draw faces and eyes from the same shapes; the camera's gaze is narrower.
 
 labels.csv: pitch and yaw in radians (pitch > 0 looks up, yaw > 0 to the image's left; gaze = (-cos(pitch) sin(yaw),
 -sin(pitch), -cos(pitch) cos(yaw)), x right, y down, z away from the camera), pupil_x and pupil_y in pixels from the
@@ -40,16 +40,16 @@ Size {height}x{width}, seed {seed}: the same command draws the same images.
 
 
 def test_count(count: int) -> int:
-    """Return how many images camera/test gets where the other sets get `count`."""
+    """Return the number of images of camera/test, where the other sets have `count`."""
     return max(1, count // 3)
 
 
 def write_demo_data(
     folder: Path, count: int, seed: int, size: tuple[int, int], advanced: Callable[[int, int], None]
 ) -> None:
-    """Write `folder` as README above says, in one step; what was there is replaced.
+    """Write `folder` as README describes, in one step; an earlier folder is replaced.
 
-    `size` is (H, W); `advanced` hears how many of all images are written. Raises OSError; nothing is then changed.
+    `size` is (H, W). `advanced` gets the images written and the images in all. Raises OSError, and changes nothing.
     """
     tests = test_count(count)
     total, written = 2 * count + tests, 0
@@ -70,17 +70,17 @@ def write_demo_data(
 
 
 def record(count: int, seed: int, size: tuple[int, int]) -> dict[str, Any]:
-    """Return what RECORD holds: the settings that a folder's images hang on."""
+    """Return the content of RECORD: the settings that determine the images."""
     return {"schema": "simgan.demo-data.record/1", "count": count, "seed": seed, "size": f"{size[0]}x{size[1]}"}
 
 
 def synthetic_eyes(count: int, seed: int | list[int]) -> Eyes:
-    """Return eyes of the renderer's domain."""
+    """Return eyes of the synthetic domain."""
     return Eyes.draw(np.random.default_rng(seed), count, {**UNIFORM_GAZE, **FACE, **CLEAN_LOOK})
 
 
 def camera_eyes(count: int, rng: np.random.Generator) -> Eyes:
-    """Return eyes that the camera meets."""
+    """Return eyes of the camera's domain."""
     given = webcam.gaze_at_a_screen(rng, count) | webcam.make_up(rng, count)
     return Eyes.draw(rng, count, {**FACE, **webcam.WEBCAM_LOOK}, **given)
 
@@ -109,7 +109,7 @@ def _levels(images: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def write_images(folder: Path, batches: Iterator[NDArray[np.uint8]]) -> Iterator[int]:
-    """Write batches N x H x W as 00000.png, 00001.png ..., yielding the number of each batch."""
+    """Write batches N x H x W as 00000.png, 00001.png, ... and yield the size of each batch."""
     folder.mkdir(parents=True)
     written = 0
     with ThreadPoolExecutor() as pool:
@@ -120,7 +120,7 @@ def write_images(folder: Path, batches: Iterator[NDArray[np.uint8]]) -> Iterator
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    file = io.BytesIO()  # one write a file, whatever the encoder does
+    file = io.BytesIO()  # the encoder writes in small pieces; a file gets one write
     Image.fromarray(image).save(file, "PNG", compress_level=1)
     path.write_bytes(file.getvalue())
 
@@ -130,7 +130,7 @@ def _name(number: int, suffix: str) -> str:
 
 
 def write_labels(path: Path, eyes: Eyes, size: tuple[int, int]) -> None:
-    """Write labels.csv of images 00000.png, ...: angles in radians, pupils in pixels of images of `size` (H, W)."""
+    """Write labels.csv of images 00000.png, ...: angles in radians, pupils in pixels for images of `size` (H, W)."""
     angles = np.concatenate([eyes.pitch[:, 0], eyes.yaw[:, 0]], axis=1)
     lines = ["file,pitch,yaw,pupil_x,pupil_y"]
     lines += [
@@ -141,7 +141,7 @@ def write_labels(path: Path, eyes: Eyes, size: tuple[int, int]) -> None:
 
 
 def _write_json_labels(folder: Path, eyes: Eyes, size: tuple[int, int]) -> None:
-    """Write N.json beside the images, with the keys and the conventions of UnityEyes: y points up."""
+    """Write N.json beside the images, with UnityEyes' keys and conventions: y points up."""
     landmarks = eyes.landmarks(size)
     gaze = np.concatenate(eyes.gaze(), axis=2)[:, 0]
     for number, (x, y, z) in enumerate(gaze):

@@ -1,8 +1,8 @@
-"""A small procedural world of eyes: parameters of many eyes at once, their clean renders, labels and landmarks.
+"""Draw simulated eyes, many at once: parameters, clean renders, labels and landmarks.
 
-Left eyes seen by a camera straight ahead, in parallel projection: the nose lies at the image's left. Lengths are
-millimetres with x right and y down from the middle of the image, whose width shows 44 of them; levels are those of a
-display, 0 black to 1 white. Edges are antialiased by their distance, so that nothing is drawn twice as large first.
+A camera straight ahead sees left eyes in parallel projection, with the nose at the image's left. Lengths are in
+millimetres from the middle of the image, x right and y down; the image is 44 mm wide. Levels are those of a display, 0
+black to 1 white. Edges are antialiased by their distance, which needs no larger render.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[Any]  # float32 throughout; the types of numpy cannot tell
+Floats = NDArray[Any]  # always float32, which numpy's types cannot express
 Ranges = Mapping[str, tuple[float, float]]
 
 FIELD = 44.0  # mm across the image
@@ -22,14 +22,14 @@ CORNEA, CORNEA_DISTANCE = 7.8, 5.6  # radius of the cornea; distance of its cent
 LID_BULGE = 15.0  # radius of the lids over the ball
 BANK = 512  # texels along a side of a texture, which repeats
 TEXEL = 0.1  # mm
-LASH_ROOT, LASH_LENGTH = 20, 38  # texels: row of the lid's margin in the texture of lashes, and how far the longest go
+LASH_ROOT, LASH_LENGTH = 20, 38  # texels: row of the lid's margin in the texture of lashes, longest lash
 
-# Each eye draws its parameters from ranges. Gaze: radians in the mpiigaze convention, over a wide range.
-UNIFORM_GAZE: Ranges = {"pitch": (-0.38, 0.38), "yaw": (-0.52, 0.52)}
-# What makes a face, in mm; both domains draw from almost the same. `roll` is a slope. `upper` and `lower` are the
-# heights of the lids over the line between the corners, gaze straight; the exponents `upper_peak` and `lower_peak` move
-# their peaks to the nose (below 1) or away from it. Lids follow shares of the way of the cornea, and `aperture` is the
-# share of both heights that is open.
+# Each eye draws its parameters from ranges.
+UNIFORM_GAZE: Ranges = {"pitch": (-0.38, 0.38), "yaw": (-0.52, 0.52)}  # radians, mpiigaze convention
+# The face, in mm; both domains draw it from the same ranges. `roll` is a slope. `upper` and `lower` are the heights of
+# the lids over the line between the corners, for straight gaze. The exponents `upper_peak` and `lower_peak` move their
+# peaks to the nose (below 1) or away from it. Lids follow a share of the cornea's movement, `follow_upper` and
+# `follow_lower`. `aperture` is the open share of both heights.
 FACE: Ranges = {
     "x": (-1.4, 1.4), "y": (-1.2, 1.2), "zoom": (0.93, 1.08), "roll": (-0.09, 0.09),
     "ball_x": (-0.5, 0.5), "ball_y": (-1.0, 0.0), "half_width": (13.2, 15.0), "tilt": (0.2, 2.2),
@@ -37,8 +37,8 @@ FACE: Ranges = {
     "follow_upper": (0.6, 0.75), "follow_lower": (0.3, 0.45), "aperture": (0.78, 1.04),
     "iris_radius": (5.6, 6.3), "crease_height": (2.2, 4.6), "brow_height": (12.5, 20.0), "brow_thickness": (2.2, 4.0),
 }  # fmt: skip
-# What a renderer makes of it: fair skins, pale irises, white sclera, crisp light from above. Levels of surfaces and
-# strengths of what darkens them; `light_x` and `light_y` of the unit vector to the light; texels of textures.
+# A renderer's look: fair skins, pale irises, white sclera, crisp light from above. The numbers are levels of surfaces,
+# strengths of darkening, lengths in mm, `light_x` and `light_y` of the unit vector to the light, and texture offsets.
 CLEAN_LOOK: Ranges = {
     "skin": (0.55, 0.85), "blotches": (0.02, 0.05), "pores": (0.01, 0.03), "wrinkles": (0.0, 0.05),
     "crease": (0.2, 0.5), "socket": (0.15, 0.5), "lid_tone": (0.96, 1.04),
@@ -55,13 +55,13 @@ CLEAN_LOOK: Ranges = {
 
 @dataclass(frozen=True)
 class Eyes:
-    """N eyes; each parameter of the tables above is an attribute, N x 1 x 1, so that it meets images N x H x W."""
+    """N eyes; each parameter of the tables above is an attribute, N x 1 x 1, to broadcast over images N x H x W."""
 
     parameters: Mapping[str, Floats]
 
     @classmethod
     def draw(cls, rng: np.random.Generator, count: int, ranges: Ranges, **given: NDArray[np.float64]) -> "Eyes":
-        """Return `count` eyes: what is not `given` (each N) is uniform in its range."""
+        """Return `count` eyes; parameters that are not `given` (each N) are uniform in their ranges."""
         values = given | {name: rng.uniform(*ends, count) for name, ends in ranges.items() if name not in given}
         return cls({name: np.asarray(value, np.float32).reshape(-1, 1, 1) for name, value in values.items()})
 
@@ -83,12 +83,12 @@ class Eyes:
         )
 
     def scale(self, size: tuple[int, int]) -> Floats:
-        """Return pixels for each millimetre in images of `size` (H, W)."""
+        """Return pixels per millimetre in images of `size` (H, W)."""
         scale: Floats = self.zoom * np.float32(size[1] / FIELD)
         return scale
 
     def lids(self, x: Floats) -> tuple[Floats, Floats]:
-        """Return y of the upper and the lower lid's margin at `x` of the eye's own frame; closed beyond the corners."""
+        """Return y of the upper and lower lid's margin at `x`, in mm of the eye's frame; closed beyond the corners."""
         t = np.clip((x + self.half_width) / (2 * self.half_width), 0, 1)
         lift = EYEBALL * np.sin(self.pitch)
         upper = np.maximum(self.aperture * (self.upper + self.follow_upper * lift), 0.6)
@@ -105,7 +105,7 @@ class Eyes:
         return self._pixels(self.ball_x + IRIS_DISTANCE * gx, self.ball_y + IRIS_DISTANCE * gy, size)[:, 0]
 
     def landmarks(self, size: tuple[int, int]) -> dict[str, NDArray[np.float64]]:
-        """Return lid margin N x 16 x 2, caruncle N x 7 x 2 and the iris' edge N x 32 x 2, in pixels, y down."""
+        """Return the lid margin N x 16 x 2, caruncle N x 7 x 2 and iris edge N x 32 x 2, in pixels, y down."""
         across = np.linspace(-1, 1, 9, dtype=np.float32) * self.half_width
         top, bottom = (lid + self.roll * across for lid in self.lids(across))
         margin_x = np.concatenate([across, across[:, :, 7:0:-1]], 2)
@@ -126,13 +126,13 @@ class Eyes:
         }
 
     def _pixels(self, x: Floats, y: Floats, size: tuple[int, int]) -> NDArray[np.float64]:
-        """Return places of the eye's frame, N x 1 x K each, as pixels N x K x 2."""
+        """Return positions in the eye's frame, N x 1 x K each, as pixels N x K x 2."""
         scale = self.scale(size)
         places = np.stack([(x + self.x) * scale + size[1] / 2, (y + self.y) * scale + size[0] / 2], axis=-1)
         return places[:, 0].astype(np.float64)
 
     def iris_axes(self) -> tuple[tuple[Floats, ...], tuple[Floats, ...]]:
-        """Return two unit vectors across the gaze, the first horizontal."""
+        """Return two unit vectors orthogonal to the gaze, the first one horizontal."""
         gx, gy, gz = self.gaze()
         flat = np.hypot(gx, gz)
         ax, az = -gz / flat, gx / flat
@@ -140,7 +140,7 @@ class Eyes:
 
 
 class _View:
-    """Where the pixels of images of `size` (H, W) lie: mm from the middle of the eye, the ball and the lids."""
+    """Positions of the pixels of images of `size` (H, W): mm from the middle of the eye, the ball and the lids."""
 
     def __init__(self, eyes: Eyes, size: tuple[int, int]) -> None:
         height, width = size
@@ -148,7 +148,7 @@ class _View:
         self.x = (np.arange(width, dtype=np.float32) + np.float32(0.5 - width / 2)) / self.scale - eyes.x  # N x 1 x W
         y = (np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5 - height / 2)) / self.scale - eyes.y
         self.u, self.v = self.x - eyes.ball_x, y - eyes.ball_y
-        self.y = y - eyes.roll * self.x  # the roll of a head, small, as a shear: x stays a matter of columns
+        self.y = y - eyes.roll * self.x  # a shear for the small roll of a head, so that x depends on columns alone
         self.top, bottom = eyes.lids(self.x)
         self.below_top = (self.y - self.top) / self._steepness(self.top)  # positive on the eye
         self.above_bottom = (bottom - self.y) / self._steepness(bottom)
@@ -161,18 +161,18 @@ class _View:
         return steepness
 
     def inside(self, distance: Floats, blur: float | Floats = 0.0) -> Floats:
-        """Return the share of a pixel that lies within an edge at `distance` mm, itself as soft as `blur` mm."""
+        """Return the share of a pixel inside an edge at `distance` mm, which is `blur` mm soft."""
         return np.clip(distance / (blur + 1 / self.scale) + np.float32(0.5), 0, 1)
 
     def texture(self, name: str, column: Floats, row: Floats) -> Floats:
-        """Return a texture at texels (they repeat) as N x H x W."""
+        """Return a repeating texture at these texels, N x H x W."""
         rows, columns = row.astype(np.int32) & (BANK - 1), column.astype(np.int32) & (BANK - 1)
         texture: Floats = self.textures[name][rows, columns]
         return texture
 
 
 def render(eyes: Eyes, size: tuple[int, int]) -> Floats:
-    """Return clean renders N x H x W in [0, 1], fastest some 64 at a time."""
+    """Return clean renders N x H x W in [0, 1]; about 64 at a time are fastest."""
     view = _View(eyes, size)
     image = _skin(eyes, view)
     opening = view.inside(np.minimum(view.below_top, view.above_bottom))
@@ -218,7 +218,7 @@ def _ball(eyes: Eyes, view: _View) -> Floats:
     level = eyes.sclera * _light(eyes, u / EYEBALL, v / EYEBALL)
     level *= 1 - eyes.veins * np.minimum(np.abs(u) / 12, 1) * view.texture("veins", view.column, view.row)
     level *= 1 - 0.4 * np.exp(-inward / 2)
-    # The iris is a disc in a plane across the gaze: a and b are its coordinates where a pixel's ray meets it.
+    # The iris is a disc in a plane orthogonal to the gaze; a pixel's ray meets it at the coordinates a and b.
     (ax, _, az), (bx, by, bz) = eyes.iris_axes()
     gx, gy, gz = eyes.gaze()
     depth, depth_u, depth_v = IRIS_DISTANCE / gz, -gx / gz, -gy / gz
@@ -256,16 +256,16 @@ def _add_margins(image: Floats, eyes: Eyes, view: _View) -> None:
 
 
 def _glint(eyes: Eyes, view: _View) -> Floats:
-    """Return the lamp's reflection: there the cornea's normal halves the angle to it."""
+    """Return the lamp's reflection, where the cornea's normal halves the angle between lamp and camera."""
     gx, gy, _ = eyes.gaze()
     du = view.u - CORNEA_DISTANCE * gx - CORNEA * eyes.glint_x
     dv = view.v - CORNEA_DISTANCE * gy - CORNEA * eyes.glint_y
-    away = np.sqrt(np.sqrt(du**4 + dv**4))  # lamps and windows are rather square
+    away = np.sqrt(np.sqrt(du**4 + dv**4))  # a rounded square, like lamps and windows
     return eyes.glint * view.inside(eyes.glint_radius - away)
 
 
 def _light(eyes: Eyes, nx: Floats | float, ny: Floats | float) -> Floats:
-    """Return how bright a surface of these slopes is: ambient light and Lambert's law."""
+    """Return the brightness of a surface with these slopes: ambient light and Lambert's law."""
     lz = np.sqrt(1 - eyes.light_x**2 - eyes.light_y**2)
     facing = (nx * eyes.light_x + ny * eyes.light_y + lz) / np.sqrt(1 + nx * nx + ny * ny)
     light: Floats = eyes.ambient + (1 - eyes.ambient) * np.maximum(facing, 0)
@@ -273,25 +273,25 @@ def _light(eyes: Eyes, nx: Floats | float, ny: Floats | float) -> Floats:
 
 
 def _arch(t: Floats, peak: Floats) -> Floats:
-    """Return an arch over t in [0, 1], a little rounder than a sine, of height 1 at 0.5 ** (1 / peak)."""
+    """Return an arch over t in [0, 1], rounder than a sine, with its height of 1 at 0.5 ** (1 / peak)."""
     arch: Floats = np.sin(np.pi * t**peak).clip(0, 1) ** 0.8
     return arch
 
 
 def _step(distance: Floats, width: float) -> Floats:
-    """Return 0 to 1 over `width` mm around 0."""
+    """Return a ramp from 0 to 1 over `width` mm around 0."""
     return np.clip(distance / np.float32(width) + np.float32(0.5), 0, 1)
 
 
 @cache
 def _textures(pixel: float) -> dict[str, Floats]:
-    """Return the textures, filtered for pixels of so many texels."""
+    """Return the textures, filtered for pixels of `pixel` texels."""
     return {name: _smoothed(texture, 0.7 * pixel, 0.7 * pixel) for name, texture in _sharp_textures().items()}
 
 
 @cache
 def _sharp_textures() -> dict[str, Floats]:
-    """Return textures BANK x BANK: noise of mean 0 and deviation 1, or coverage in [0, 1]."""
+    """Return textures BANK x BANK: noise of mean 0 and standard deviation 1, or coverage in [0, 1]."""
     rng = np.random.default_rng(55)
     return {
         "fine": _noise(rng, 5, 5),
@@ -304,14 +304,14 @@ def _sharp_textures() -> dict[str, Floats]:
 
 
 def _noise(rng: np.random.Generator, across: float, down: float, slant: float = 0.0) -> Floats:
-    """Return noise that repeats, smooth over so many texels."""
+    """Return repeating noise, smooth over `across` and `down` texels."""
     noise = _smoothed(rng.normal(size=(BANK, BANK)), across, down, slant)
     noise /= noise.std()
     return noise
 
 
 def _smoothed(texture: NDArray[Any], across: float, down: float, slant: float = 0.0) -> Floats:
-    """Return a texture that repeats, blurred by a Gaussian whose deviation is 0.7 of these texels."""
+    """Return a repeating texture, blurred by a Gaussian whose standard deviation is 0.7 of these texels."""
     fx, fy = np.meshgrid(np.fft.fftfreq(BANK), np.fft.fftfreq(BANK))
     response = np.exp(-(np.pi**2) * ((fx * across) ** 2 + ((fy - slant * fx) * down) ** 2))
     smoothed: Floats = np.fft.ifft2(np.fft.fft2(texture) * response).real.astype(np.float32)
@@ -319,7 +319,7 @@ def _smoothed(texture: NDArray[Any], across: float, down: float, slant: float = 
 
 
 def _lashes(rng: np.random.Generator) -> Floats:
-    """Return lashes that grow over a lid's margin: column along it, row up from LASH_ROOT."""
+    """Return lashes on a lid's margin: columns along it, rows up from LASH_ROOT."""
     picture = np.zeros((BANK, BANK), np.float32)
     rows, columns = np.mgrid[LASH_ROOT : LASH_ROOT + LASH_LENGTH, :BANK].astype(np.float32)
     for root in np.arange(0, BANK, 8) + rng.uniform(-4, 4, BANK // 8):

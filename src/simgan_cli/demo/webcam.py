@@ -1,4 +1,4 @@
-"""A stand-in for a webcam: what faces and lamps it meets, and what it does to their image. All of it is simulated."""
+"""Simulate a webcam: the faces and lamps before it, and its degradation of their image."""
 
 import io
 
@@ -8,8 +8,8 @@ from PIL import Image
 
 from simgan_cli.demo.eye_world import CLEAN_LOOK, Floats, Ranges
 
-MARGIN = 8  # pixels round an image while it is blurred
-# Other people in other light: darker skins and irises, a dull sclera deep in shadow, lashes that run into a dark line.
+MARGIN = 8  # pixels of padding while an image is blurred
+# Other people in other light: darker skins and irises, a dull sclera in shadow, lashes that merge into a dark line.
 WEBCAM_LOOK: Ranges = {
     **CLEAN_LOOK,
     "skin": (0.34, 0.74), "blotches": (0.02, 0.07), "pores": (0.01, 0.06), "wrinkles": (0.02, 0.10),
@@ -28,14 +28,14 @@ LOOKS_AT_A_SCREEN = {"mean": (-0.06, 0.0), "deviation": (0.13, 0.18), "most": (0
 
 
 def gaze_at_a_screen(rng: np.random.Generator, count: int) -> dict[str, NDArray[np.float64]]:
-    """Return pitch and yaw (N each, radians) of people before a screen: normal, cut off where a screen ends."""
+    """Return pitch and yaw (N each, radians) of people before a screen: normal, clipped to its edges."""
     mean, deviation, most = (np.array(numbers) for numbers in LOOKS_AT_A_SCREEN.values())
     pitch, yaw = np.clip(rng.normal(mean, deviation, (count, 2)), -most, most).T
     return {"pitch": pitch, "yaw": yaw}
 
 
 def make_up(rng: np.random.Generator, count: int) -> dict[str, NDArray[np.float64]]:
-    """Return lashes and lids (N each) of people of whom some wear eyeliner and eyeshadow."""
+    """Return lash and lid parameters (N each) of people; some wear eyeliner and eyeshadow."""
     wears = rng.random(count) < WEARS_MAKE_UP
     return {
         name: np.where(wears, rng.uniform(*MAKE_UP[name], count), rng.uniform(*WEBCAM_LOOK[name], count))
@@ -44,15 +44,15 @@ def make_up(rng: np.random.Generator, count: int) -> dict[str, NDArray[np.float6
 
 
 def photograph(images: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return clean images N x H x W in [0, 1] as a poor camera delivers them, in grey levels.
+    """Return clean images N x H x W in [0, 1] as photographs of a poor camera, uint8.
 
-    Uneven light, glasses, defocus and motion, the sensor's noise, JPEG, and a stretch of the histogram.
+    It adds uneven light, glasses, defocus and motion, sensor noise, JPEG, and a stretched histogram.
     """
     lit = _lit(images, rng)
     _add_glare(lit, rng)
-    seen = _blurred(lit, rng)
-    _add_noise(seen, rng)
-    stretched = _stretched(seen, rng)
+    blurred = _blurred(lit, rng)
+    _add_noise(blurred, rng)
+    stretched = _stretched(blurred, rng)
     levels = np.rint(255 * np.clip(stretched, 0, 1)).astype(np.uint8)
     qualities = rng.integers(45, 95, len(levels))
     return np.stack([_through_jpeg(image, int(quality)) for image, quality in zip(levels, qualities, strict=True)])
@@ -69,21 +69,21 @@ def _places(shape: tuple[int, ...]) -> tuple[Floats, Floats]:
 
 
 def _lit(images: Floats, rng: np.random.Generator) -> Floats:
-    """Return images under light that falls off across the face, at times with a shadow's edge, and a tone curve."""
+    """Return images in light that falls off across the face, some with a shadow's edge, through a tone curve."""
     count = len(images)
     x, y = _places(images.shape)
     light = np.exp(_uniform(rng, -0.4, 0.4, count) * x + _uniform(rng, -0.3, 0.15, count) * y)
     light *= 1 - _uniform(rng, 0, 0.25, count) * (x * x + y * y) / 2  # vignetting
     turn = _uniform(rng, 0, 2 * np.pi, count)
     beyond = np.cos(turn) * x + 0.6 * np.sin(turn) * y - _uniform(rng, 0.1, 0.9, count)
-    depth = _uniform(rng, -0.9, 0.6, count).clip(0)  # none for more than half
+    depth = _uniform(rng, -0.9, 0.6, count).clip(0)  # more than half of the images get no shadow
     light *= 1 - depth * np.clip(beyond / _uniform(rng, 0.1, 0.6, count), 0, 1)
     toned: Floats = np.clip(images * light, 0, 1) ** _uniform(rng, 0.75, 1.35, count)
     return toned
 
 
 def _add_glare(images: Floats, rng: np.random.Generator) -> None:
-    """Add what glasses mirror to some images: a bright patch, and the rim's edge."""
+    """Add glasses to some images: a bright reflection, and the rim's edge."""
     count = int(rng.binomial(len(images), WEARS_GLASSES))
     wearers = rng.choice(len(images), count, replace=False)
     x, y = _places(images.shape)
@@ -101,22 +101,22 @@ def _add_glare(images: Floats, rng: np.random.Generator) -> None:
 
 
 def _blurred(images: Floats, rng: np.random.Generator) -> Floats:
-    """Return images out of focus (a Gaussian) and moved during exposure (a line), by their transfer functions."""
+    """Return images blurred by defocus (a Gaussian) and motion (a line), through their transfer functions."""
     count, (height, width) = len(images), images.shape[1:]
     padded = np.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)), mode="edge")
     fy = np.fft.fftfreq(padded.shape[1]).astype(np.float32)[None, :, None]
     fx = np.fft.rfftfreq(padded.shape[2]).astype(np.float32)[None, None, :]
-    pixel = np.float32(width / 55)  # so that larger images are as soft
+    pixel = np.float32(width / 55)  # blur grows with the image, as 55 pixels wide is the reference
     sigma = pixel * _uniform(rng, 0.45, 1.15, count)
     length, turn = pixel * _uniform(rng, -2.5, 2.5, count).clip(0), _uniform(rng, 0, np.pi, count)
     transfer = np.exp(-2 * np.pi**2 * sigma**2 * (fx * fx + fy * fy))
     transfer *= np.sinc(length * (np.cos(turn) * fx + np.sin(turn) * fy))
-    seen = np.fft.irfft2(np.fft.rfft2(padded) * transfer, s=padded.shape[1:])
-    return seen[:, MARGIN : MARGIN + height, MARGIN : MARGIN + width].astype(np.float32)
+    blurred = np.fft.irfft2(np.fft.rfft2(padded) * transfer, s=padded.shape[1:])
+    return blurred[:, MARGIN : MARGIN + height, MARGIN : MARGIN + width].astype(np.float32)
 
 
 def _add_noise(images: Floats, rng: np.random.Generator) -> None:
-    """Add a sensor's noise, stronger where more light falls, and partly shared by neighbours."""
+    """Add sensor noise, stronger in bright pixels and correlated between neighbours."""
     count = len(images)
     noise = rng.standard_normal(images.shape, dtype=np.float32)
     noise += _uniform(rng, 0, 0.8, count) * (np.roll(noise, 1, axis=2) + np.roll(noise, 1, axis=1))
@@ -124,7 +124,7 @@ def _add_noise(images: Floats, rng: np.random.Generator) -> None:
 
 
 def _stretched(images: Floats, rng: np.random.Generator) -> Floats:
-    """Return images whose darkest and brightest pixels are moved towards black and white."""
+    """Return images whose 1st and 99th percentiles are moved towards black and white."""
     low, high = np.percentile(images, [1, 99], axis=(1, 2))[:, :, None, None].astype(np.float32)
     share = _uniform(rng, 0.6, 1.0, len(images))
     stretched: Floats = images + share * ((images - low) / np.maximum(high - low, 0.05) - images)

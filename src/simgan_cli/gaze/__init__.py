@@ -1,1 +1,1 @@
-"""Does refining help: labelled eyes, estimators, and what they err on real ones."""
+"""Does refining help? Labelled images, estimators, and their errors on real images."""

@@ -1,4 +1,4 @@
-"""Training sets that anyone makes without a refiner: what refining has to beat."""
+"""Training sets made without a refiner: the baselines that refining must beat."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +11,14 @@ from simgan_cli.data.matching import Match, are_equalized, match_tones, quantile
 from simgan_cli.gaze.labels import Grey, LabelledImages
 from simgan_cli.settings.eval_gaze import BaselineName
 
-BETA = 0.05  # share of the shorter side that FDA takes for low frequencies, to either side of zero
+BETA = 0.05  # FDA's low frequencies, as a share of the shorter side, on either side of zero
 Make = Callable[[Grey, Grey, np.random.Generator], Grey]  # images and photographs, N x H x W uint8 -> images
 
 
 def make_baseline(name: BaselineName, images: LabelledImages, photographs: Grey, seed: int) -> LabelledImages:
-    """Return `images` as a baseline makes them from unlabelled `photographs` of their size, M x H x W uint8.
+    """Return `images` changed by a baseline towards unlabelled `photographs` of the same size, M x H x W uint8.
 
-    Each image takes a random photograph. Where the photographs are equalized, the result is, too.
+    Each image gets a random photograph. If the photographs are equalized, so is the result.
     """
     rng = np.random.default_rng([seed, 1])
     result = replace(images, reader=f"{images.reader}, {name}", pixels=_MAKE[name](images.pixels, photographs, rng))
@@ -53,7 +53,7 @@ def _augmented(images: Grey, _: Grey, rng: np.random.Generator) -> Grey:
 
 
 def _mixed(images: Grey, photographs: Grey, rng: np.random.Generator) -> Grey:
-    """Return images augmented and then matched: of several baselines together the best one."""
+    """Return images augmented and then matched, the best combination of these baselines."""
     return _matched("histogram")(_augmented(images, photographs, rng), photographs, rng)
 
 

@@ -1,7 +1,7 @@
-"""Whether a training set shows what the photographs show: their labels' distributions, as an estimator sees them.
+"""Compare the label distributions of a training set and of unlabelled photographs, as an estimator predicts them.
 
-Labels of photographs are unknown. An estimator's errors would make equal distributions look different; so it predicts
-held-out images of its own training set, too, and predictions are compared with predictions (Lipton et al., ICML 2018).
+The photographs' labels are unknown, so predictions are compared with predictions (Lipton et al., ICML 2018): those for
+the photographs with those for held-out images of the training set. An estimator's errors then affect both alike.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,15 @@ import numpy as np
 
 from simgan_cli.data.reweighting import Targets, overlap
 
-# Of the two distributions; less is reported and weighed away.
-MIN_OVERLAP = 0.8
+MIN_OVERLAP = 0.8  # of the two distributions; less is reported and corrected by weights
 
 
 @dataclass(frozen=True)
 class Content:
-    """The labels of photographs, as the estimator of the set `name` predicts them with its first seed.
+    """The labels of photographs, as predicted by the first seed's estimator of the set `name`.
 
-    `overlap` is the share that they have in common with held-out images of that set, `ci95` its interval over images;
-    both are means over seeds.
+    `overlap` is the share in common with predictions for held-out images of that set, `ci95` its interval over images.
+    Both are means over seeds.
     """
 
     name: str
@@ -31,19 +30,19 @@ class Content:
 
     @property
     def differs(self) -> bool:
-        """Whether the two distributions surely share less than what deserves weights."""
+        """Return whether the overlap is significantly below MIN_OVERLAP."""
         return self.ci95[1] < MIN_OVERLAP
 
     @property
     def sentence(self) -> str:
-        """What a person reads of it."""
+        """The comparison in words."""
         shown = f"overlap by {self.overlap:.0%} (95%: {self.ci95[0]:.0%} to {self.ci95[1]:.0%})"
         if self.differs:
             return f"Labels differ: those predicted for the photographs {shown} with those of {self.name}."
         return f"Labels predicted for the photographs {shown} with those of {self.name}."
 
     def describe(self) -> dict[str, Any]:
-        """Return what results.json says of it."""
+        """Return the comparison for results.json."""
         return {
             "name": self.name,
             "overlap": self.overlap,
@@ -54,7 +53,7 @@ class Content:
 
 
 def compare_content(name: str, ours: Sequence[Targets], theirs: Sequence[Targets], resamples: int) -> Content:
-    """Return what predictions say, by seed, of held-out images of the set `name` (`ours`) and of the photographs."""
+    """Return the comparison of predictions by seed: `ours` for held-out images of `name`, `theirs` for photographs."""
     by_seed = [overlap(one, other, resamples) for one, other in zip(ours, theirs, strict=True)]
     share, low, high = (float(mean) for mean in np.mean(by_seed, axis=0))
     return Content(name, theirs[0], share, (low, high))

@@ -1,4 +1,4 @@
-"""Train an estimator with early stopping on a held-out part of its own training set, and predict with it."""
+"""Train an estimator with early stopping on a held-out part of its training set, and predict with it."""
 
 import threading
 from collections.abc import Callable
@@ -19,17 +19,17 @@ from simgan_cli.gaze.geometry import unit
 from simgan_cli.gaze.labels import LabelledImages
 
 HELD_OUT_FRACTION, MAX_HELD_OUT = 0.1, 2000
-MIN_PERSONS_TO_HOLD_OUT = 5  # with fewer, holding out whole persons costs more than it shows
-N_CHECKS, MAX_FRUITLESS_CHECKS = 20, 5  # checks of the held-out part in a training; without gain before it stops
+MIN_PERSONS_TO_HOLD_OUT = 5  # with fewer, holding out complete persons costs too much training data
+N_CHECKS, MAX_FRUITLESS_CHECKS = 20, 5  # held-out checks in a training; checks without gain before it stops
 N_NEIGHBOURS, NEIGHBOUR_SIZE = 5, 16  # of knn: k, and the longer side of its images
 MAX_BATCH, MAX_BATCH_VALUES = 512, 2**20  # images in a forward pass, fewer where they are large: 20 of 224x224
-INITIALISING = threading.Lock()  # new weights are drawn from the generator that all threads share
+INITIALISING = threading.Lock()  # all threads draw new weights from one generator
 Targets = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How an estimator is trained."""
+    """How to train an estimator."""
 
     steps: int
     batch_size: int
@@ -38,13 +38,13 @@ class Schedule:
 
 
 def held_out(images: LabelledImages, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices to train on and those to stop by: a tenth, of other persons where five or more are known.
+    """Return the indices to train on, and a held-out tenth, of other persons where five or more are known.
 
     Raises DataError for fewer than two images.
     """
     count = len(images)
     if count < 2:
-        raise DataError(f"{images.source}: {count} image; an estimator needs at least 2, and thousands to be of use")
+        raise DataError(f"{images.source}: {count} image; an estimator needs 2, and thousands to be useful")
     rng = np.random.default_rng([seed, stream_number("held-out")])
     wanted = min(MAX_HELD_OUT, max(1, round(HELD_OUT_FRACTION * count)))
     order = rng.permutation(count)
@@ -65,15 +65,15 @@ def fit(
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Estimator:
-    """Train an estimator by Adam on the squared Euclidean distance; return it as it was at its best held-out check.
+    """Return an estimator trained by Adam on the squared Euclidean distance, at its best held-out check.
 
-    Images that have weights are drawn by them, with replacement, and held-out errors count by them. Raises DataError
-    for too few images, or where none to train on has a weight; DivergedError when the loss is no longer finite.
+    Weighted images are drawn with replacement, and held-out errors are weighted, too. Raises DataError for too few
+    images, or where no training image has a weight; DivergedError where the error is no longer finite.
     """
     train, stop = held_out(images, seed)
     if images.weights is not None and not images.weights[train].any():
         raise DataError(
-            f"{images.source}: all images with a weight are held out of training; render more like them, or leave "
+            f"{images.source}: no training image has a weight, only held-out ones; render more like these, or leave "
             "--reweight-to out"
         )
     with INITIALISING:
@@ -122,14 +122,14 @@ def fit(
 
 
 def _weights(images: LabelledImages, index: NDArray[np.int64]) -> Tensor:
-    """Return the weights of the images at `index`, on average 1; all are alike where none has any."""
-    alike = torch.ones(len(index))
-    weights = alike if images.weights is None else torch.from_numpy(images.weights[index]).float()
-    return weights / weights.mean() if weights.any() else alike
+    """Return the weights of the images at `index`, 1 on average; all 1 where none has any."""
+    equal = torch.ones(len(index))
+    weights = equal if images.weights is None else torch.from_numpy(images.weights[index]).float()
+    return weights / weights.mean() if weights.any() else equal
 
 
 def _an_epoch(images: LabelledImages, train: NDArray[np.int64], draws: torch.Generator) -> Tensor:
-    """Return as many places in `train` as it has: each once, or by the images' weights, with replacement."""
+    """Return indices into `train` for an epoch: a permutation, or a draw by weights with replacement."""
     if images.weights is None:
         return torch.randperm(len(train), generator=draws)
     return torch.multinomial(_weights(images, train), len(train), replacement=True, generator=draws)
@@ -146,13 +146,13 @@ def predict(network: Estimator, pixels: NDArray[np.uint8], device: torch.device,
 
 
 def nearest_neighbours(train: LabelledImages, pixels: NDArray[np.uint8], device: torch.device) -> Targets:
-    """Return the mean target of the 5 nearest training images by small pixels of mean 0 and variance 1.
+    """Return the mean target of the 5 nearest training images, compared as small images of mean 0 and variance 1.
 
-    A missing point counts as its mean.
+    A missing point counts as the training mean of that point.
     """
     known = _small(train.pixels, device)
     filled = np.where(np.isnan(train.targets), np.nanmean(train.targets, axis=0), train.targets)
-    targets = torch.from_numpy(filled)  # float64, which stays on the CPU: MPS has none
+    targets = torch.from_numpy(filled)  # on the CPU: MPS has no float64
     means = []
     for part in torch.split(_small(pixels, device), MAX_BATCH):
         nearest = torch.cdist(part, known).topk(min(N_NEIGHBOURS, len(known)), largest=False).indices.cpu()
@@ -161,7 +161,7 @@ def nearest_neighbours(train: LabelledImages, pixels: NDArray[np.uint8], device:
 
 
 def predict_mean(train: LabelledImages, count: int) -> Targets:
-    """Return the training targets' mean `count` times: the best guess without looking."""
+    """Return the mean of the training targets `count` times."""
     return np.repeat(_unit_if_gaze(np.nanmean(train.targets, axis=0, keepdims=True), train), count, axis=0)
 
 
@@ -174,7 +174,7 @@ def _as_output(targets: Targets, images: LabelledImages) -> Targets:
 
 
 def _scales(targets: Targets, height: int, width: int) -> NDArray[np.int64]:
-    """Return what turns fractions into pixels: width and height for each point of targets N x 2K."""
+    """Return width and height for each point of targets N x 2K, which turn fractions into pixels."""
     return np.tile((width, height), targets.shape[1] // 2)
 
 

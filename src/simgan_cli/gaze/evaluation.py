@@ -1,4 +1,4 @@
-"""One evaluation: train and test every estimator on every set, then write what came of it."""
+"""Run an evaluation: train every estimator on every set, test it, and write the results."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -36,17 +36,17 @@ from simgan_cli.gaze.verdict import mean_error
 from simgan_cli.gaze.worth import subset, with_few
 from simgan_cli.settings.eval_gaze import FEW, REWEIGHTED
 
-MAX_UNMATCHED = 0.1  # of the unlabelled images, beyond which weights deserve a warning
-UNSHARED = "cnn-full"  # an estimator of 2 GB in training, of which memory may not hold one for each core
-Progress = Callable[[str, int, int], None]  # of the trainings of that label: updates done, and all
+MAX_UNMATCHED = 0.1  # of the unlabelled images; more give a warning
+UNSHARED = "cnn-full"  # its training takes 2 GB, too much for one on each core
+Progress = Callable[[str, int, int], None]  # label of the trainings, updates done, updates in all
 Key = tuple[str, str, int]  # of a training: row, estimator, seed
-Make = Callable[[int], LabelledImages]  # by seed, which chooses a few photographs
+Make = Callable[[int], LabelledImages]  # by seed, which chooses photographs
 
 
 def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
-    """Train and test every row, write the results to the output folder, return results.json.
+    """Train and test every row, write the results to the output folder, and return results.json.
 
-    Estimators are written as they are trained, everything else at the end. Raises OSError, DataError.
+    Each estimator is written after its training, everything else at the end. Raises OSError, DataError.
     """
     config = evaluation.config
     config.out.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
     guesses: list[NDArray[np.float64]] = []
     for name, images in evaluation.sets.items():
         guess = predict_mean(images, len(test))
-        if not any(np.allclose(guess[0], other) for other in guesses):  # refined labels are the synthetic ones
+        if not any(np.allclose(guess[0], other) for other in guesses):  # refined images have the same labels
             guesses.append(guess[0])
             evaluation.rows.append(result_of(name, MEAN, len(images), [guess], test))
     made = _training_sets(evaluation)
@@ -93,17 +93,17 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
     for row in evaluation.rows:
         if row.estimator != MEAN and row.errors.mean() >= constant:
             evaluation.warnings.append(
-                f"{row.name}, {row.estimator}: no better than always guessing the mean label ({constant:.2f})"
+                f"{row.name}, {row.estimator}: no better than guessing the mean label ({constant:.2f})"
             )
         if row.estimator != MEAN and (axes := scores.mirrored_axes(row, test.targets, test.target)):
             evaluation.warnings.append(
-                f"{row.name}, {row.estimator}: predicted {' and '.join(axes)} run against the truth: the two sets "
-                "define the sign differently (a mirrored eye or another --convention)"
+                f"{row.name}, {row.estimator}: predictions have the opposite sign in {' and '.join(axes)}; look for "
+                "mirrored eyes, or another --convention"
             )
 
 
 def _training_sets(evaluation: Evaluation) -> dict[str, Make]:
-    """Return what each row is trained on, by name."""
+    """Return the functions that make the training set of each row, by name."""
     sets: dict[str, Make] = {name: partial(_for_any_seed, images) for name, images in evaluation.sets.items()}
     for count in evaluation.counts:
         sets[f"{FEW}{count}"] = partial(subset, evaluation.sets[ORACLE], count)
@@ -118,13 +118,13 @@ def _for_any_seed(images: LabelledImages, _: int) -> LabelledImages:
 
 
 def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None:
-    """Compare the photographs with the best set; add weighted rows where they differ or --reweight-to asks for them."""
+    """Compare the photographs with the best set; add weighted rows if they differ, or with --reweight-to."""
     config, test = evaluation.config, evaluation.tested
     chosen: list[Result] = []
     for estimator in config.estimator:
         free = evaluation.free_rows(estimator)
         rows = [*free, *evaluation.refined_rows(estimator)]
-        if estimator == KNN or not rows:  # all sets have labels of the target
+        if estimator == KNN or not rows:  # no rows where all sets have labels of the target
             continue
         if evaluation.content is None:
             evaluation.content = _compare_content(evaluation, min(rows, key=mean_error), unlabelled)
@@ -153,7 +153,7 @@ def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None
 
 
 def _compare_content(evaluation: Evaluation, row: Result, unlabelled: Grey) -> Content:
-    """Compare what the estimators of a row see in the photographs with what they see in held-out images of its set."""
+    """Return the comparison of a row's predictions for the photographs and for held-out images of its set."""
     images = evaluation.sets[row.name]
     ours, theirs = [], []
     for seed in evaluation.seeds:
@@ -166,12 +166,12 @@ def _compare_content(evaluation: Evaluation, row: Result, unlabelled: Grey) -> C
 def _with_weights(
     evaluation: Evaluation, row: Result, name: str, weights: Sequence[tuple[NDArray[np.float64], float]]
 ) -> Result:
-    """Return the row with what its images weighed by each seed; warn where labels are predicted that `name` lacks."""
+    """Return the row with the weights of each seed; warn where many predicted labels lie outside the set `name`."""
     unmatched = float(np.mean([share for _, share in weights]))
     if unmatched > MAX_UNMATCHED:
         evaluation.warnings.append(
-            f"{row.name}, {row.estimator}: {unmatched:.0%} of {evaluation.photographs_from} are predicted to have "
-            f"labels where {name} has none, and count for its nearest ones: render that range, or doubt the estimator"
+            f"{row.name}, {row.estimator}: {unmatched:.0%} of the labels predicted for {evaluation.photographs_from} "
+            f"lie where {name} has none, so its nearest images count for them; render that range"
         )
     return replace(row, weights=np.stack([of_seed for of_seed, _ in weights]), unmatched=unmatched)
 
@@ -189,7 +189,7 @@ def _predicted_places(evaluation: Evaluation, network: Estimator, pixels: Grey) 
 
 
 def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Result:
-    """Return errors on every person by estimators that never saw that person: the ceiling within a data set."""
+    """Return the errors on every person by estimators that never saw that person: the best within a data set."""
     if images.persons is None or len(set(images.persons)) < 2:
         raise DataError(
             f"{images.source}: leaving persons out needs labels of two or more persons; add a person column"
@@ -202,7 +202,7 @@ def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, pr
         theirs, others = images.pixels[persons == person], images.part(np.flatnonzero(persons != person))
         if estimator == KNN:
             return nearest_neighbours(others, theirs, evaluation.device)
-        # Numbered: a person's name may be anything, also what would lead out of the folder.
+        # Numbered, since a person's name might lead out of the folder.
         network = _trained(evaluation, f"{name}-without-{number:02}", estimator, seed, others, report)
         return _predicted(evaluation, network, theirs)
 
@@ -218,7 +218,7 @@ def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, pr
 def _predictions(
     evaluation: Evaluation, sets: Mapping[Key, Callable[[], LabelledImages]], label: str, progress: Progress
 ) -> dict[Key, Targets]:
-    """Return what estimators that are trained on what `sets` make predict of the test images."""
+    """Return the predictions for the test images, by training; `sets` make the training sets."""
 
     def train(key: Key, make: Callable[[], LabelledImages], report: Report) -> Targets:
         return _predicted(evaluation, _trained(evaluation, *key, make(), report), evaluation.tested.pixels)
@@ -230,7 +230,7 @@ def _predictions(
 def _run(
     evaluation: Evaluation, trainings: Sequence[Training[Targets]], label: str, progress: Progress
 ) -> list[Targets]:
-    """Return the results of trainings: on a CPU several at once, on a GPU one after the other."""
+    """Return the results of trainings, which run in parallel on a CPU and in turn on a GPU."""
     shares = evaluation.device.type == "cpu" and UNSHARED not in evaluation.config.estimator
     return run_trainings(trainings, torch.get_num_threads() if shares else 1, partial(progress, label))
 
@@ -238,7 +238,7 @@ def _run(
 def _trained(
     evaluation: Evaluation, name: str, estimator: str, seed: int, images: LabelledImages, report: Report
 ) -> Estimator:
-    """Return the estimator of a row and seed: trained now, or by an interrupted evaluation of the same data."""
+    """Return the estimator of a row and seed, trained now or by an interrupted evaluation of the same data."""
     config = evaluation.config
     schedule = Schedule(config.steps, config.batch_size, config.lr, evaluation.precision)
     made_of = {"seed": seed, "data": images.fingerprint, "preprocess": config.preprocess} | vars(schedule)

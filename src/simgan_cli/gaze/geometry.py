@@ -1,7 +1,7 @@
-"""Directions of gaze: one convention inside, angles only at the edges.
+"""Directions of gaze: unit vectors inside the program, angles only in files and reports.
 
-Inside, gaze is a unit vector in the camera's frame: x right, y down, z away from the camera; looking into the camera is
-(0, 0, -1). Angles are radians.
+Vectors are in the camera's frame: x right, y down, z away from the camera. Looking into the camera is (0, 0, -1).
+Angles are in radians.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ Angles = NDArray[np.float64]  # N x 2, in the order of their convention
 
 
 def vectors_from_angles(angles: Angles, convention: Convention) -> Vectors:
-    """Return unit vectors N x 3 of angles N x 2 as files of `convention` hold them.
+    """Return unit vectors N x 3 of angles N x 2 in the order and signs of `convention`.
 
     mpiigaze (hysts, ptgaze): (pitch, yaw) with pitch = asin(-y), yaw = atan2(-x, -z). gazehub: the same angles as
-    (yaw, pitch). xgaze (ETH-XGaze, GazeML): (pitch, yaw) with pitch = asin(y), yaw = atan2(x, z); files of that
-    convention may hold the reversed vector (see `facing_camera`).
+    (yaw, pitch). xgaze (ETH-XGaze, GazeML): (pitch, yaw) with pitch = asin(y), yaw = atan2(x, z); files may hold the
+    reversed vector (see `facing_camera`).
     """
     first, second = angles.T
     pitch, yaw = (second, first) if convention == "gazehub" else (first, second)
@@ -27,7 +27,7 @@ def vectors_from_angles(angles: Angles, convention: Convention) -> Vectors:
 
 
 def angles_from_vectors(vectors: Vectors, convention: Convention) -> Angles:
-    """Return the angles N x 2 of vectors N x 3 of any length but 0: the inverse of `vectors_from_angles`."""
+    """Return the angles N x 2 of vectors N x 3 of any length except 0, the inverse of `vectors_from_angles`."""
     x, y, z = unit(vectors).T
     sign = 1.0 if convention == "xgaze" else -1.0
     pitch, yaw = np.arcsin(np.clip(sign * y, -1, 1)), np.arctan2(sign * x, sign * z)
@@ -37,14 +37,14 @@ def angles_from_vectors(vectors: Vectors, convention: Convention) -> Angles:
 def facing_camera(vectors: Vectors) -> Vectors:
     """Return vectors N x 3, all reversed if most point away from the camera.
 
-    ETH-XGaze and GazeML take their angles of the vector from what is looked at to the eye, so that looking into the
-    camera is yaw 0; an eye that a camera sees looks towards it, which tells the two apart.
+    ETH-XGaze and GazeML use the vector from the target to the eye, so that looking into the camera is yaw 0. Eyes that
+    a camera sees look towards it, so the sign of z shows which vector a file holds.
     """
     return -vectors if np.median(vectors[:, 2]) > 0 else vectors
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Return vectors of length 1; those of length 0 stay."""
+    """Return vectors scaled to length 1; those of length 0 stay."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length == 0, 1, length)
 
@@ -52,8 +52,7 @@ def unit(vectors: Vectors) -> Vectors:
 def angular_error(a: Vectors, b: Vectors) -> NDArray[np.float64]:
     """Return the angle between each pair of vectors N x 3, in degrees, N.
 
-    atan2(|a x b|, a . b): exact for equal and for opposite vectors, where the arc cosine of a rounded dot product is
-    NaN or wrong.
+    atan2(|a x b|, a . b) is exact for equal and opposite vectors; the arc cosine of a rounded dot product is not.
     """
     across = np.linalg.norm(np.cross(a, b), axis=1)
     angle: NDArray[np.float64] = np.degrees(np.arctan2(across, np.einsum("ij,ij->i", a, b)))
@@ -61,5 +60,5 @@ def angular_error(a: Vectors, b: Vectors) -> NDArray[np.float64]:
 
 
 def mirrored(vectors: Vectors) -> Vectors:
-    """Return vectors N x 3 as they look in an image that is flipped left to right."""
+    """Return vectors N x 3 for an image that is flipped left to right."""
     return np.multiply(vectors, [-1.0, 1.0, 1.0])

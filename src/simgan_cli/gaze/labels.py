@@ -1,4 +1,4 @@
-"""Labelled images of eyes, or of anything with points: brought to one size and checked."""
+"""Labelled images, with gaze, pupils or points: resized to one size and checked."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,15 +20,15 @@ from simgan_cli.settings.base import Convention, Target
 
 UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px", "points": "px"}
 Grey = NDArray[np.uint8]  # H x W, or N x H x W
-MAX_RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; in degrees all real sets go far beyond it
-MAX_DECODED = 256
+MAX_RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; angles in degrees are far larger
+MAX_DECODED = 256  # images of any size in memory at once
 
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """How labelled images are read; `size` is (H, W), None that of the first image.
+    """How to read labelled images; `size` is (H, W), by default that of the first image.
 
-    `patterns` say which files of a folder are images.
+    `patterns` select the images of a folder.
     """
 
     target: Target = "gaze"
@@ -41,10 +41,10 @@ class LabelFormat:
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image, its pixels not yet read.
+    """One labelled image, whose pixels are read on demand.
 
-    `target` is a gaze vector (x, y, z), or the pupil's centre (x, y) or points (x, y, x, y, ...) in pixels of that
-    image, pixel centres at +0.5. `points` are their names; a missing one is NaN, NaN.
+    `target` is a gaze vector (x, y, z), the pupil's centre (x, y), or points (x, y, x, y, ...). Points are in pixels of
+    that image, with pixel centres at +0.5; a missing one is NaN, NaN. `points` are their names.
     """
 
     file: str
@@ -56,10 +56,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Grey images N x H x W with a target each: unit vectors N x 3, or K points N x 2K in pixels, such as the pupil.
+    """Grey images N x H x W with targets: unit vectors N x 3, or K points N x 2K in pixels, such as the pupil.
 
-    `points` are the names of points, of which each image has at least one; others may be NaN. `weights` say how often
-    training draws each, on average 1; without them all are drawn alike.
+    `points` are the names of points. Each image has at least one of them; others may be NaN. `weights`, 1 on average,
+    say how often training draws each image.
     """
 
     source: Path
@@ -93,22 +93,22 @@ class LabelledImages:
         )
 
     def coordinates(self) -> dict[str, NDArray[np.float64]]:
-        """Return what a person reads of the targets: pitch and yaw in degrees, or the mean point in pixels."""
+        """Return the targets as named coordinates: pitch and yaw in degrees, or the mean point in pixels."""
         return coordinates_of(self.targets, self.target)
 
     def equalized(self) -> "LabelledImages":
-        """Return the same with the histogram of each image equalized."""
+        """Return the set with the histogram of each image equalized."""
         return replace(self, pixels=np.stack([equalize(image) for image in self.pixels]))
 
     @cached_property
     def digests(self) -> dict[bytes, str]:
-        """Hashes of the images' pixels, and their files; without empty frames, which may well be equal."""
+        """Hashes of the images' pixels, and their files; empty frames are left out, since they are often equal."""
         pairs = zip(digests_of(self.pixels), self.files, strict=True)
         return {digest: file for digest, file in pairs if digest is not None}
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all pixels, targets, persons and weights: what training an estimator looks at."""
+        """A hash of everything that trains an estimator: pixels, targets, persons and weights."""
         digest = hashlib.sha256(self.pixels.tobytes())
         digest.update(self.targets.tobytes())
         digest.update(repr(self.persons).encode(errors="surrogatepass"))
@@ -132,7 +132,7 @@ class LabelledImages:
 
 
 def digests_of(pixels: Grey) -> Iterator[bytes | None]:
-    """Yield a hash of each of N x H x W images, None for empty frames."""
+    """Yield a hash of each of N x H x W images, None for an empty frame."""
     for image in pixels:
         yield hashlib.blake2b(image.tobytes(), digest_size=16).digest() if image.std() > 0 else None
 
@@ -152,20 +152,20 @@ def as_points(targets: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mean_point(targets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of the known ones of K points, N x 2K -> N x 2."""
+    """Return the mean of the known points of each image, N x 2K -> N x 2."""
     mean: NDArray[np.float64] = np.nanmean(as_points(targets), axis=1)
     return mean
 
 
 def places(targets: NDArray[np.float64], target: Target) -> NDArray[np.float64]:
-    """Return what distributions of labels are compared by: unit vectors N x 3 as they are, or mean points N x 2."""
+    """Return the targets in the form that distributions are compared in: unit vectors N x 3, or mean points N x 2."""
     return targets if target == "gaze" else mean_point(targets)
 
 
 def collect(
     samples: Sequence[Sample], source: Path, reader: str, label_format: LabelFormat, warnings: Sequence[str] = ()
 ) -> LabelledImages:
-    """Read the pixels of `samples`, bring them to one size, and check the targets.
+    """Return `samples` with their pixels, resized to one size, and checked targets.
 
     Images without any point are left out. Raises DataError for no sample, an unreadable image, points of other names,
     or a target that is not finite or has no length.
@@ -185,7 +185,7 @@ def collect(
     scales = np.empty((len(samples), 2))
     with ThreadPoolExecutor() as pool:
         waiting = iter(enumerate(samples))
-        while batch := list(islice(waiting, MAX_DECODED)):  # decoded images of any size are not kept
+        while batch := list(islice(waiting, MAX_DECODED)):
             for (index, _), image in zip(batch, pool.map(lambda item: item[1].pixels(), batch), strict=True):
                 pixels[index] = prepared(image, size, label_format)
                 scales[index] = size[1] / image.shape[1], size[0] / image.shape[0]
@@ -204,7 +204,7 @@ def collect(
 
 
 def check_names(samples: Sequence[Sample], source: Path) -> tuple[str, ...]:
-    """Return the names of points that all samples have. Raises DataError where some have others."""
+    """Return the names of the points of all samples. Raises DataError where they differ."""
     if not samples:
         return ()
     first = samples[0]
@@ -215,31 +215,31 @@ def check_names(samples: Sequence[Sample], source: Path) -> tuple[str, ...]:
 
 
 def check_points(images: LabelledImages, others: LabelledImages) -> None:
-    """Raise DataError where two sets have other points, or points in another order."""
+    """Raise DataError where two sets differ in their points or in the order of these."""
     if images.points != others.points:
         raise DataError(_other_points(str(images.source), images.points, str(others.source), others.points))
 
 
 def _other_points(one: str, names: Sequence[str], other: str, wanted: Sequence[str]) -> str:
     return (
-        f"{one} has the {len(names)} points {', '.join(names)}, and {other} the {len(wanted)} points "
+        f"{one} has the {len(names)} points {', '.join(names)}, but {other} the {len(wanted)} points "
         f"{', '.join(wanted)}; give the same points in the same order"
     )
 
 
 def check_apart(train: LabelledImages, test: LabelledImages) -> None:
-    """Raise DataError where the two share an image: the test would then measure memory."""
+    """Raise DataError where the two sets share an image: the test would then measure memory."""
     ours, theirs = train.digests, test.digests
     shared = [f"{ours[key]} = {theirs[key]}" for key in ours.keys() & theirs.keys()]
     if shared:
         raise DataError(
-            f"{train.source} and {test.source} share {len(shared):,} images ({', '.join(sorted(shared)[:3])}): an "
-            "estimator must not be trained on what it is tested on; take them out of one of the two"
+            f"{train.source} and {test.source} share {len(shared):,} images ({', '.join(sorted(shared)[:3])}); test "
+            "images must not be trained on, so remove them from one of the two"
         )
 
 
 def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
-    """Return warnings where the labels' ranges or the images' brightness are far apart."""
+    """Return warnings where the labels' ranges, or the images' brightness or contrast, are far apart."""
     warnings = []
     theirs = test.coordinates()
     for name, values in train.coordinates().items():
@@ -247,20 +247,20 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
         outside = float(np.mean((theirs[name] < low) | (theirs[name] > high)))
         if outside > 0.2:
             warnings.append(
-                f"{outside:.0%} of the test's {name} lie outside the range {low:.1f} to {high:.1f} that "
-                f"{train.source} has: render that range, or check --convention"
+                f"{outside:.0%} of the test labels' {name} lie outside the range of {train.source}, {low:.1f} to "
+                f"{high:.1f}; render the missing range, or check --convention"
             )
     brightness, contrast = test.pixels.mean() - train.pixels.mean(), test.pixels.std() / max(1e-9, train.pixels.std())
     if abs(brightness) > 40 or not 0.6 < contrast < 1.6:
         warnings.append(
             f"grey values of {train.source} ({train.pixels.mean():.0f} +- {train.pixels.std():.0f}) and {test.source} "
-            f"({test.pixels.mean():.0f} +- {test.pixels.std():.0f}) are far apart: try --preprocess equalize"
+            f"({test.pixels.mean():.0f} +- {test.pixels.std():.0f}) are far apart; try --preprocess equalize"
         )
     return warnings
 
 
 def prepared(image: NDArray[Any], size: tuple[int, int], label_format: LabelFormat) -> Grey:
-    """Return an image H x W as estimators see it: 8 bits, of `size`, and equalized where that is wanted."""
+    """Return an image H x W as estimators get it: 8 bits, of `size`, and equalized if `label_format` says so."""
     if image.dtype != np.uint8:
         image = np.rint(image * (255 / top_of(image.dtype))).astype(np.uint8)
     image = resize(image, size, "resize")
@@ -279,7 +279,7 @@ def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, 
 
 
 def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
-    """Raise DataError where most points lie outside their images: the convention is another."""
+    """Raise DataError where most points lie outside their images, as another convention of pixels does."""
     points = as_points(targets)
     outside = np.any((points < 0) | (points > (size[1], size[0])), axis=2)
     if np.sum(outside) > 0.5 * np.sum(~np.isnan(points[:, :, 0])):
@@ -291,7 +291,7 @@ def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: li
 
 
 def _direction_warnings(vectors: Vectors, source: Path, degrees: bool) -> list[str]:
-    """Return warnings of vectors that look away from the camera, or were radians where `degrees` was said."""
+    """Return warnings of vectors that point away from the camera, or of radians that were read as `degrees`."""
     warnings = []
     if np.median(vectors[:, 2]) > 0:
         warnings.append(
@@ -301,7 +301,7 @@ def _direction_warnings(vectors: Vectors, source: Path, degrees: bool) -> list[s
     largest = max(float(np.abs(angles).max()) for angles in coordinates_of(vectors, "gaze").values())
     if degrees and largest <= MAX_RADIANS:
         warnings.append(
-            f"{source}: no angle is larger than {largest:.2g} degrees: if its labels are radians, convert them, or all "
-            "others, and leave --degrees out"
+            f"{source}: no angle is larger than {largest:.2g} degrees; if its labels are radians, leave --degrees out, "
+            "or convert them to degrees"
         )
     return warnings

@@ -1,4 +1,4 @@
-"""Train several estimators at once, on the cores that there are."""
+"""Train several estimators in parallel on the available cores."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -8,15 +8,15 @@ from typing import TypeVar
 import torch
 
 Result = TypeVar("Result")
-Report = Callable[[int, int], None]  # of one training: updates done, and all
+Report = Callable[[int, int], None]  # updates done, updates in all
 Training = Callable[[Report], Result]
 
 
 def run_trainings(trainings: Sequence[Training[Result]], workers: int, progress: Report) -> list[Result]:
-    """Return the results of `trainings`, of which up to `workers` run at once on equal parts of PyTorch's threads.
+    """Return the results of `trainings`; up to `workers` run at once, on equal parts of PyTorch's threads.
 
-    `progress` gets the updates of all of them together. The first exception of a training stops the others at their
-    next update and is raised; so does a signal.
+    `progress` gets the sum of all updates. The first exception, or a signal, stops all trainings at their next update
+    and is raised.
     """
     lock, is_stopped = threading.Lock(), threading.Event()
     shares = [0.0] * len(trainings)
@@ -30,7 +30,7 @@ def run_trainings(trainings: Sequence[Training[Result]], workers: int, progress:
                 progress(round(sum(shares) * total), len(trainings) * total)
 
         result = trainings[index](report)
-        shares[index] = 1.0  # also where it stopped early
+        shares[index] = 1.0  # early stopping ends before the last update
         return result
 
     threads, workers = torch.get_num_threads(), min(workers, len(trainings))
@@ -46,4 +46,4 @@ def run_trainings(trainings: Sequence[Training[Result]], workers: int, progress:
     finally:
         is_stopped.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what the pool's threads set is the default of later ones, too
+        torch.set_num_threads(threads)  # the pool's threads changed the default of later ones

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: curves of errors and labels, the error over directions, the worst images."""
+"""Draw the pictures of an evaluation: curves of errors and labels, the error over directions, the worst images."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from simgan_cli.gaze.scores import PAPERS_LIMIT, WITHIN, Result
 from simgan_cli.pictures.grid import sheet
 from simgan_cli.settings.base import Target
 
-N_WORST, ENLARGEMENT, MAX_SIDE = 10, 4, 256  # pictures of images that are larger than the side stay as they are
-N_BINS, MIN_IN_A_BIN = 14, 3  # cells along an axis of the map; images that make a cell worth showing
-MAX_ACROSS = 4  # maps beside each other
+N_WORST, ENLARGEMENT, MAX_SIDE = 10, 4, 256  # images larger than MAX_SIDE pixels are not enlarged
+N_BINS, MIN_IN_A_BIN = 14, 3  # cells along an axis of the map; images in a cell that is shown
+MAX_ACROSS = 4  # maps in a row
 N_LABEL_BINS = 40
 LabelSet = tuple[NDArray[np.float64], NDArray[np.float64] | None]  # targets, and their weights if any
 TRUE, PREDICTED = (0, 200, 0), (230, 30, 30)
@@ -29,7 +29,7 @@ def plots_available() -> bool:
 
 
 def curve(rows: Sequence[Result], target: Target, suffix: str) -> bytes:
-    """Return a PNG or SVG of the share of test images, or of points, below each error, as the paper's figure."""
+    """Return a PNG or SVG of the share of test images, or of points, below each error, as in the paper's Fig. 7."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
@@ -81,9 +81,9 @@ def error_map(rows: Sequence[Result], test: LabelledImages) -> bytes:
 
 
 def learning_curve(curve: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], unit: str) -> bytes:
-    """Return an SVG of the error over the count of labelled photographs, and of `rows` as lines across.
+    """Return an SVG of the error over the number of labelled photographs, with `rows` as horizontal lines.
 
-    Both are rows of results.json: those of photographs alone, and those that a count of these is sought for.
+    Both are rows of results.json: `curve` those of photographs only, `rows` those whose worth is shown.
     """
     from matplotlib.figure import Figure
 
@@ -103,7 +103,7 @@ def learning_curve(curve: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[st
 
 
 def label_histograms(labels: Mapping[str, LabelSet], target: Target) -> bytes:
-    """Return an SVG of how the labels of named sets are distributed."""
+    """Return an SVG of the label distributions of named sets."""
     from matplotlib.figure import Figure
 
     sets = {name: (coordinates_of(targets, target), weights) for name, (targets, weights) in labels.items()}
@@ -122,7 +122,7 @@ def label_histograms(labels: Mapping[str, LabelSet], target: Target) -> bytes:
 
 
 def worst_images(rows: Sequence[Result], test: LabelledImages) -> bytes:
-    """Return a PNG of the test images each row errs most on: truth green, prediction red."""
+    """Return a PNG of the test images with the largest errors of each row: truth green, prediction red."""
     columns = [f"{row.name}, {row.estimator}" for row in rows]
     order = [np.argsort(-row.errors.mean(axis=0))[:N_WORST] for row in rows]
     pictures = [

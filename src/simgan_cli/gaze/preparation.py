@@ -1,4 +1,4 @@
-"""Everything that an evaluation reads before it trains: sets, their refined images, trained estimators, checked."""
+"""Read and check everything that an evaluation needs: sets, refined images, trained estimators."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -40,15 +40,15 @@ LEFT_OUT = "leave-one-person-out"
 
 @dataclass
 class Evaluation:
-    """What an evaluation has read, and then measures.
+    """The inputs of an evaluation, and the results that it adds.
 
-    `unlabelled` are photographs, of --reweight-to or else of --photos.
+    `unlabelled` are the photographs of --reweight-to, or else of --photos.
     """
 
     config: EvalGazeConfig
     sets: dict[str, LabelledImages]
     loaded: dict[str, Estimator]
-    test: LabelledImages | None  # None where persons are left out in turn
+    test: LabelledImages | None  # None with --protocol leave-one-person-out
     unlabelled: Grey | None
     device: torch.device
     warnings: list[str] = field(default_factory=list)
@@ -58,11 +58,11 @@ class Evaluation:
 
     @property
     def tested(self) -> LabelledImages:
-        """The images that errors are of."""
+        """The test images."""
         return self.test if self.test is not None else next(iter(self.sets.values()))
 
     def free_rows(self, estimator: str) -> list[Result]:
-        """Return an estimator's rows that need neither a refiner nor labels of the target, the first set's first."""
+        """Return an estimator's rows that need neither a refiner nor labels of the target, in the order of the sets."""
         return [row for row in self._label_free(estimator) if not row.name.startswith(REFINED)]
 
     def refined_rows(self, estimator: str) -> list[Result]:
@@ -76,35 +76,35 @@ class Evaluation:
 
     @property
     def counts(self) -> list[int]:
-        """Subsets of the labelled photographs to train on, in ascending order: those of --few and of --worth."""
+        """The sizes of subsets of labelled photographs to train on, ascending: those of --few and of --worth."""
         curve = [count for count in CURVE if count < len(self.sets[ORACLE])] if self.config.worth else []
         return sorted({*self.config.few, *curve})
 
     @property
     def seeds(self) -> range:
-        """One for each repetition."""
+        """The seeds of the trainings."""
         return range(self.config.seed, self.config.seed + self.config.seeds)
 
     def folder_of(self, name: str, estimator: str, seed: int) -> Path:
-        """Return where the estimator of a row and seed is written."""
+        """Return the folder of the estimator of a row and seed."""
         return self.config.out / "estimators" / f"{name}-{estimator}-seed{seed}"
 
     @property
     def photographs_from(self) -> Path | None:
-        """Where the unlabelled photographs come from."""
+        """The folder of the unlabelled photographs."""
         return self.config.reweight_to or self.config.photos
 
     @property
     def precision(self) -> str:
-        """Arithmetic of the estimators' convolutions."""
+        """The precision of the estimators' convolutions."""
         return resolve_precision(self.config.precision, self.device)
 
 
 def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: None) -> Evaluation:
-    """Read all sets and trained estimators and check them against each other; nothing is written.
+    """Return all sets and trained estimators, checked against each other; nothing is written.
 
-    `report` is called with each step. Raises SettingsError for a contradiction, DataError for sets, and CheckpointError
-    for estimators that cannot be used.
+    `report` gets the name of each step. Raises SettingsError for contradictions, DataError for unusable sets, and
+    CheckpointError for unusable estimators.
     """
 
     def read_set(path: Path, label_format: LabelFormat) -> LabelledImages:
@@ -120,13 +120,13 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
     sets: dict[str, LabelledImages] = {}
     for name, path in config.train:
         if config.model is not None and not sets:
-            images = read_set(path, replace(labels, preprocess="none"))  # the refiner sees them as they were rendered
+            images = read_set(path, replace(labels, preprocess="none"))  # the refiner gets the renders unchanged
             report(f"refining {len(images):,} images by {config.model}")
             sets |= _with_refined(config, config.model, name, images, device)
         else:
             sets[name] = read_set(path, labels)
         labels = replace(labels, size=sets[name].size)
-    size = labels.size or _size_of(next(iter(loaded.values())))  # without --train one of them is given
+    size = labels.size or _size_of(next(iter(loaded.values())))  # without --train, --load is given
     labels = replace(labels, size=size)
     _check_networks(config, loaded, size)
     test_labels = replace(
@@ -155,7 +155,8 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
             check_apart(images, test)
             warnings += apart_warnings(images, test)
         warnings += [
-            f"{folder} and {test.source} share {len(shared):,} images, which rows made by them have seen without labels"
+            f"{folder} and {test.source} share {len(shared):,} images, so rows made with them have seen test images; "
+            "give other photographs"
             for folder, images in unlabelled.items()
             if (shared := test.digests.keys() & set(digests_of(images)))
         ]
@@ -163,7 +164,7 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
         warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
     elif config.load:
-        warnings.append(f"--load: of one training, {unknown}")
+        warnings.append(f"--load: one training, so {unknown}")
     compared = unlabelled.get(cast("Path", config.reweight_to or config.photos))
     return Evaluation(config, sets, loaded, test, compared, device, list(dict.fromkeys(warnings)))
 
@@ -171,7 +172,7 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
 def _check(config: EvalGazeConfig) -> None:
     problems = []
     if not config.train and not config.load:
-        problems.append("--train NAME=DIR is required (or --load, to test a trained estimator)")
+        problems.append("no --train; give --train NAME=DIR, or --load to test a trained estimator")
     taken = [name for name, _ in (*config.train, *config.load)]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
@@ -180,40 +181,40 @@ def _check(config: EvalGazeConfig) -> None:
         [*config.baseline, *(f"{FEW}{count}" for count in (*config.few, *(CURVE if config.worth else ())))], True
     )
     problems += [
-        f"{name}=...: that row is made by another option; take another name"
+        f"{name}=...: another option makes a row of this name; take another name"
         for name in taken
         if made.get(name) or ((config.reweight_to or config.photos) and name.endswith(REWEIGHTED))
     ]
     if config.protocol == LEFT_OUT:
         problems += [
-            f"--{flag}: not with --protocol leave-one-person-out, which tests on each person of --train"
+            f"--{flag}: leave it out, since --protocol leave-one-person-out tests on each person of --train"
             for flag in ("test", "model", "real-train", "reweight-to", "baseline", "load")
             if getattr(config, flag.replace("-", "_"))
         ]
         problems += [
-            f"--{flag}: one of them with --protocol leave-one-person-out, not {len(getattr(config, flag))}"
+            f"--{flag}: given {len(getattr(config, flag))} times; --protocol leave-one-person-out takes one"
             for flag in ("train", "estimator")
             if len(getattr(config, flag)) > 1
         ]
     elif config.test is None:
-        problems.append("--test is required")
+        problems.append("no --test; give --test DIR with labelled real images")
     if config.step is not None and config.model is None:
-        problems.append(f"--step {config.step} names a checkpoint of --model, which is not given")
+        problems.append(f"--step {config.step} names a checkpoint of --model; give --model, too")
     if config.model is not None and not config.train:
-        problems.append("--model refines the first --train; give one")
+        problems.append("--model refines the first --train; give --train")
     if config.reweight_to is not None and (not config.train or set(config.estimator) == {KNN}):
-        problems.append("--reweight-to weighs what an estimator of --train is trained on; give one, other than knn")
+        problems.append("--reweight-to weights training images; give --train and an --estimator other than knn")
     problems += [
-        f"--{flag} takes some of the labelled photographs of --real-train, which is not given"
+        f"--{flag} uses labelled photographs of --real-train; give --real-train"
         for flag in ("worth", "few")
         if getattr(config, flag) and config.real_train is None
     ]
     if config.few and not config.train:
-        problems.append("--few adds photographs to the first --train; give one")
+        problems.append("--few adds photographs to the first --train; give --train")
     if config.baseline and not config.train:
-        problems.append("--baseline changes the first --train; give one")
+        problems.append("--baseline changes the first --train; give --train")
     if config.baseline and config.photos is None and config.reweight_to is None:
-        problems.append("--baseline takes tones from --photos, which are not given; give unlabelled real images")
+        problems.append("--baseline takes tones from unlabelled real images; give --photos")
     if config.skip_existing and config.overwrite:
         problems.append("--skip-existing and --overwrite contradict each other; give one of them")
     if config.out.exists() and not config.out.is_dir():
@@ -236,7 +237,7 @@ def _check_counts(config: EvalGazeConfig, count: int) -> None:
 
 
 def _check_networks(config: EvalGazeConfig, loaded: dict[str, Estimator], size: tuple[int, int]) -> None:
-    """Raise SettingsError for --estimator that cannot read images of `size`, or --load trained on others."""
+    """Raise SettingsError for an --estimator that cannot read images of `size`, or a --load trained on others."""
     ours = {"size": f"{size[0]}x{size[1]}", "preprocess": config.preprocess}
     problems = [
         f"images of {ours['size']} are too small for --estimator {name}; give a larger --size, or another one"
@@ -257,7 +258,7 @@ def _check_networks(config: EvalGazeConfig, loaded: dict[str, Estimator], size: 
 
 
 def _check_points(sets: dict[str, LabelledImages], loaded: dict[str, Estimator], test: LabelledImages | None) -> None:
-    """Raise DataError where sets or loaded estimators have other points, or training sets one that no image has."""
+    """Raise DataError where points of sets and loaded estimators differ, or no image of a training set has one."""
     tested = test or next(iter(sets.values()))
     for images in sets.values():
         check_points(images, tested)
@@ -269,7 +270,7 @@ def _check_points(sets: dict[str, LabelledImages], loaded: dict[str, Estimator],
     for name, network in loaded.items():
         if _points_of(network) != tested.points:
             raise DataError(
-                f"{name}: reads the points {', '.join(_points_of(network))}, and {tested.source} has "
+                f"{name}: predicts the points {', '.join(_points_of(network))}, but {tested.source} has "
                 f"{', '.join(tested.points)}; give another estimator"
             )
 
@@ -277,7 +278,7 @@ def _check_points(sets: dict[str, LabelledImages], loaded: dict[str, Estimator],
 def _trained_along(
     config: EvalGazeConfig, size: tuple[int, int], points: tuple[str, ...]
 ) -> tuple[dict[str, Estimator], list[str]]:
-    """Return the estimator that --model trained along, by the name of its row, or a warning why it has none."""
+    """Return the estimator that the run of --model trained, by the name of its row, or a warning why it is left out."""
     folder = RunFolder(Path(config.model)).estimator if config.model is not None else None
     if folder is None or config.step is not None or not folder.is_dir():
         return {}, []
@@ -291,7 +292,7 @@ def _trained_along(
     if theirs["target"] == config.target and _points_of(network) != points:
         different.append(f"the points {', '.join(_points_of(network))}")
     if different:
-        return {}, [f"{folder}: no row; it was trained along with {', '.join(different)}"]
+        return {}, [f"{folder}: left out, since it was trained with {', '.join(different)}"]
     return {ALONG: network.eval().requires_grad_(False)}, []
 
 
@@ -302,7 +303,7 @@ def _shown(value: object) -> str:
 def _with_refined(
     config: EvalGazeConfig, model: str, name: str, images: LabelledImages, device: torch.device
 ) -> dict[str, LabelledImages]:
-    """Return the set and what the refiner makes of it, both preprocessed as the others are."""
+    """Return the set and its refined images, by name, both preprocessed like the other sets."""
     how: dict[str, Any] = {"match": config.match, "augment": config.augment, "copies": config.copies}
     refined = refined_by(open_model(model, config.step), images, device, **how)
     sets = {name: images, REFINED: replace(refined, source=Path(model))}
@@ -319,7 +320,7 @@ def refined_by(
     augment: bool = False,
     copies: int = 1,
 ) -> LabelledImages:
-    """Return the images as `simgan refine` with these settings makes them, with their labels, copy beside copy."""
+    """Return the labelled images refined as `simgan refine` would with these settings, the copies of each together."""
     refiner = ImageRefiner(model, device, seed=seed, match=match, augment=augment)
     count = refiner.capacity(images.size)
     parts = [images.pixels[start : start + count, None] for start in range(0, len(images), count)]

@@ -1,4 +1,4 @@
-"""How far refining moved labels: content, and an estimator's reading."""
+"""Measure how far refining moved labels: by content, and by an estimator's predictions."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MAX_PAIRS = 2000  # of x and R(x) whose drift is measured
 
 
 def measure_preservation(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the shifts in pixels or degrees from x to R(x): of content, and of a frozen estimator's reading."""
+    """Return the shifts from x to R(x): of content in pixels, and of a frozen estimator's predictions."""
     first = next(iter(evaluation.sets))
     count = len(evaluation.sets[first])
     index = np.linspace(0, count - 1, min(MAX_PAIRS, count)).astype(np.int64)

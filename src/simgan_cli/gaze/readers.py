@@ -1,4 +1,4 @@
-"""Readers of labelled eyes, one for each layout, and of unlabelled ones: all are brought to one form."""
+"""Read labelled images in any layout, and unlabelled ones, into one form."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,13 +22,13 @@ from simgan_cli.settings.eval_gaze import Layout
 
 
 class Reader(NamedTuple):
-    """How a layout is recognised, and its labels read as samples with warnings."""
+    """How to recognise a layout, and to read its labels as samples with warnings."""
 
     recognises: Callable[[Path], bool]
     read: Callable[[Path, LabelFormat], Samples]
 
 
-# The first that recognises a path reads it.
+# The first reader that recognises a path reads it.
 READERS: dict[Layout, Reader] = {
     "csv": Reader(is_table_folder, read_table_folder),
     "mpiigaze": Reader(is_mpiigaze_folder, read_mpiigaze),
@@ -40,16 +40,16 @@ READERS: dict[Layout, Reader] = {
 
 
 def read(path: Path, label_format: LabelFormat, layout: Layout | Literal["auto"] = "auto") -> LabelledImages:
-    """Read the labelled images at `path`: a folder, an .npz or an HDF5 file.
+    """Return the labelled images at `path`: a folder, an .npz or an HDF5 file.
 
-    Raises SettingsError for a path that is not there, DataError for labels or images that cannot be used.
+    Raises SettingsError for a missing path, DataError for labels or images that cannot be used.
     """
     if not path.exists():
         raise SettingsError(f"{path}: no such file or folder; give labelled images")
     name = _recognise(path) if layout == "auto" else layout
     samples, warnings = READERS[name].read(path, label_format)
     if not samples and label_format.patterns:
-        raise DataError(f"{path}: --include and --exclude leave none of its labelled images; give other patterns")
+        raise DataError(f"{path}: --include and --exclude take none of its labelled images; change the patterns")
     if name == "unityeyes":
         label_format = replace(label_format, size=label_format.size or EYE_SIZE)
     return collect(samples, path, name, label_format, warnings)
@@ -60,16 +60,16 @@ def _recognise(path: Path) -> Layout:
         if reader.recognises(path):
             return name
     raise DataError(
-        f"{path}: no labels found, but {describe_content(path)}; wanted labels.csv beside the images, UnityEyes' "
+        f"{path}: no labels; found {describe_content(path)}; wanted labels.csv beside the images, UnityEyes' "
         "N.json beside N.jpg, COCO's *keypoints*.json, MPIIGaze's Data/Normalized, an HDF5 file, or an .npz with x and "
         "gaze; --labels names the layout"
     )
 
 
 def read_unlabelled(path: Path, size: tuple[int, int], label_format: LabelFormat) -> tuple[Grey, list[str]]:
-    """Read grey images below a folder or in an archive as N x H x W of `size`, as labelled ones are; also warnings.
+    """Return the grey images N x H x W of a folder or archive, prepared like labelled ones, and warnings.
 
-    Raises SettingsError for a path that is not there, DataError where no image can be read.
+    Raises SettingsError for a missing path, DataError where no image can be read.
     """
     if not path.exists():
         raise SettingsError(f"{path}: no such file or folder; give unlabelled images")

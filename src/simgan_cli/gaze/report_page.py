@@ -1,4 +1,4 @@
-"""report.html of an evaluation: one page that stands alone, the verdict first."""
+"""Write report.html of an evaluation: one self-contained page, the verdict first."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +14,7 @@ PAGE = "report.html"
 
 
 def write_page(config: EvalGazeConfig, document: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
-    """Write results.json as a page, with the pictures by file name, and the page of the refiner's run.
-
-    Raises OSError.
-    """
+    """Write the page of results.json, of `pictures` by file name, and of the refiner's run. Raises OSError."""
     hidden = only_on_curve(config.few)
     page = _TEMPLATE.render(
         document,
@@ -32,7 +29,7 @@ def write_page(config: EvalGazeConfig, document: Mapping[str, Any], pictures: Ma
 
 
 def between(number: float, ci95: Sequence[float], form: str = ".2f") -> str:
-    """Return a number with its interval, such as "2.05 (1.98 to 2.12)"."""
+    """Return a number with its 95% interval, such as "2.05 (1.98 to 2.12)"."""
     low, high = (format(end, form) for end in ci95)
     return f"{number:{form}} ({low} to {high})"
 

@@ -1,4 +1,4 @@
-"""What an evaluation writes: results.json, predictions, weights and pictures."""
+"""Write the results of an evaluation: results.json, predictions, weights and pictures."""
 
 import csv
 import io
@@ -33,12 +33,12 @@ WEIGHTS = "weights"  # folder of the results
 
 
 def write_results(evaluation: Evaluation) -> dict[str, Any]:
-    """Write everything into the output folder and return results.json, which is written last. Raises OSError."""
+    """Write everything to the output folder, results.json last, and return results.json. Raises OSError."""
     out = evaluation.config.out
-    for name in ("results.json", "worth.svg", "labels.svg"):  # of an earlier evaluation; what follows replaces others
+    for name in ("results.json", "worth.svg", "labels.svg"):  # of an earlier evaluation; the others are overwritten
         (out / name).unlink(missing_ok=True)
     if not plots_available():
-        evaluation.warnings.append("curves, maps and histograms not drawn: pip install 'simgan-cli[plots]'")
+        evaluation.warnings.append("no curves, maps and histograms; pip install 'simgan-cli[plots]'")
     document = summarize(evaluation)
     pictures = _draw(evaluation, document)
     for name, picture in pictures.items():
@@ -51,13 +51,13 @@ def write_results(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def plan(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the document of a dry run: the data, and what would compute."""
+    """Return the document of a dry run: the data, the device and the precision."""
     computing = {"device": str(evaluation.device), "precision": evaluation.precision}
     return {"schema": "simgan.eval-gaze.dry-run/1"} | _inputs(evaluation) | computing
 
 
 def summarize(evaluation: Evaluation) -> dict[str, Any]:
-    """Return results.json: the verdict, rows with their errors, comparisons, and the main one of these."""
+    """Return results.json: the verdict, rows with their errors, comparisons, and the main comparison."""
     config, test = evaluation.config, evaluation.tested
     pairs = _pairs(evaluation.rows, config.baseline)
     comparisons = [scores.compare(one, other, test.persons, config.bootstrap) for one, other in pairs]
@@ -88,7 +88,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _verdict(evaluation: Evaluation) -> dict[str, Any] | None:
-    """Return the verdict on the rows of the first estimator, None without a set to choose."""
+    """Return the verdict on the rows of the first estimator; None without a set to choose."""
     config, test = evaluation.config, evaluation.tested
     estimator = config.estimator[0]
     free, refined = evaluation.free_rows(estimator), evaluation.refined_rows(estimator)
@@ -101,7 +101,7 @@ def _verdict(evaluation: Evaluation) -> dict[str, Any] | None:
 
 
 def _to_best_free(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
-    """Return by how much a row's error exceeds the best free one's; None for that one, a guess, and without any."""
+    """Return by how much a row's error exceeds the best free row's; None for that row and guesses."""
     free = min(evaluation.free_rows(row.estimator), key=mean_error, default=row)
     if free is row or row.estimator == MEAN:
         return None
@@ -110,7 +110,7 @@ def _to_best_free(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
 
 
 def _worth(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
-    """Return how many labelled photographs a row is worth; None without --worth, and for rows of photographs alone."""
+    """Return how many labelled photographs a row is worth; None without --worth and for rows of photographs only."""
     curve = _photographs_alone(evaluation, row.estimator)
     if not evaluation.config.worth or row.estimator == MEAN or any(row is point for point in curve):
         return None
@@ -118,13 +118,13 @@ def _worth(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
 
 
 def _photographs_alone(evaluation: Evaluation, estimator: str) -> list[Result]:
-    """Return an estimator's rows of labelled photographs alone, from few to all."""
+    """Return an estimator's rows of labelled photographs only, from few to all."""
     names = [*(f"{FEW}{count}" for count in evaluation.counts), ORACLE]
     return [row for name in names for row in evaluation.rows if (row.name, row.estimator) == (name, estimator)]
 
 
 def _gap_closed(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
-    """Return the share of the gap to the oracle that a row closes, None for the first, the oracle and without one."""
+    """Return the share of the gap to the oracle that a row closes; None for the first row and without an oracle."""
     rows = [other for other in evaluation.rows if other.estimator == row.estimator]
     oracle = next((other for other in rows if other.name == ORACLE), None)
     if oracle is None or row.estimator == MEAN or row is rows[0] or row is oracle:
@@ -133,11 +133,11 @@ def _gap_closed(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
 
 
 def _pairs(rows: Sequence[Result], baselines: Collection[str]) -> list[tuple[Result, Result]]:
-    """Return what is compared: of each estimator, its first row with all others, and the best baseline with refined."""
+    """Return the pairs to compare, by estimator: the first row with each other, the best baseline with refined."""
     pairs = []
     for estimator in dict.fromkeys(row.estimator for row in rows if row.estimator != MEAN):
         compared = [row for row in rows if row.estimator == estimator]
-        weighted = [row for row in compared if row.weights is not None]  # of those, too, is refining any better
+        weighted = [row for row in compared if row.weights is not None]  # does refining help with weights, too?
         pairs += [(group[0], row) for group in (compared, weighted) for row in group[1:]]
         refined = [row for row in compared if row.name == REFINED]
         free = sorted((row for row in compared if row.name in baselines), key=lambda row: float(row.errors.mean()))
@@ -164,7 +164,7 @@ def _inputs(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _draw(evaluation: Evaluation, document: dict[str, Any]) -> dict[str, bytes]:
-    """Return the pictures by file name; most need Matplotlib."""
+    """Return the pictures by file name; without Matplotlib only the worst images."""
     config, test = evaluation.config, evaluation.tested
     hidden = only_on_curve(config.few)
     rows = [row for row in evaluation.rows if row.name not in hidden]
@@ -186,7 +186,7 @@ def _draw(evaluation: Evaluation, document: dict[str, Any]) -> dict[str, bytes]:
 
 
 def _labels(evaluation: Evaluation, content: Content) -> dict[str, LabelSet]:
-    """Return labels with their weights, by name: of the set that was compared, alone and weighted, and predicted."""
+    """Return labels and weights to plot, by name: the compared set, its weighted form, and those predicted."""
     targets = evaluation.sets[content.name].targets
     labels: dict[str, LabelSet] = {content.name: (targets, None)}
     for row in evaluation.rows:
@@ -196,7 +196,7 @@ def _labels(evaluation: Evaluation, content: Content) -> dict[str, LabelSet]:
 
 
 def _write_weights(evaluation: Evaluation) -> None:
-    """Write how often to draw each image of a set, for whoever trains another model on it; earlier ones go."""
+    """Write the weights of each set's images, for trainings of other models; remove earlier tables."""
     folder = evaluation.config.out / WEIGHTS
     for stale in folder.glob(f"*{REWEIGHTED}-*.csv"):
         stale.unlink()

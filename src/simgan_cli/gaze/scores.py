@@ -1,4 +1,4 @@
-"""Scores of predictions: errors, their summary, bootstrap intervals, and the comparison of two rows in words."""
+"""Score predictions: errors, their summary, bootstrap intervals, and the comparison of two rows."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,21 +17,21 @@ from simgan_cli.settings.base import Target
 WITHIN: dict[Target, tuple[int, ...]] = {
     "gaze": (3, 5, 7, 10, 13, 15, 20), "pupil": (1, 2, 3, 5), "points": (1, 2, 3, 5, 10),
 }  # fmt: skip
-PAPERS_LIMIT = 5  # pixels: Table 4 gives the share of joints within them
-MIN_PERSONS_TO_RESAMPLE = 5  # from so many persons on, intervals say what other persons would give
+PAPERS_LIMIT = 5  # pixels, as in Table 4
+MIN_PERSONS_TO_RESAMPLE = 5  # with fewer, intervals resample images
 MAX_DRAWS = 4_000_000  # draws in memory at once
 Errors = NDArray[np.float64]  # seeds x images
 
 
 @dataclass(frozen=True)
 class Result:
-    """A training set and estimator: predictions on the test set by seed, and their errors in degrees or pixels.
+    """The row of a training set and an estimator: predictions by seed, and their errors in degrees or pixels.
 
-    The error of an image is the mean of its known points'; `by_point`, seeds x images x points, has those with NaN for
-    missing ones, and is None for gaze.
+    The error of an image is the mean over its known points. `by_point`, seeds x images x points, has the error of each
+    point, NaN where it is missing; None for gaze.
 
-    `weights`, seeds x images, say how often training drew each image; None where all were drawn alike. `unmatched` is
-    the share of unlabelled images whose predicted labels lie where the set has none.
+    `weights`, seeds x images, say how often training drew each image. `unmatched` is the share of unlabelled images
+    whose predicted labels lie where the set has none.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def pooled(self) -> NDArray[np.float64]:
-        """All errors of all seeds, those of points one by one."""
+        """The errors of all seeds, images and known points."""
         errors = self.errors if self.by_point is None else self.by_point
         return errors[~np.isnan(errors)]
 
@@ -70,7 +70,7 @@ def errors_of(predicted: NDArray[np.float64], true: NDArray[np.float64], target:
 
 
 def point_errors(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the distances of K points, N x 2K -> N x K; NaN where a true one is missing."""
+    """Return the distances of K points, N x 2K -> N x K; NaN where the true point is missing."""
     return np.asarray(np.linalg.norm(as_points(predicted - true), axis=2), np.float64)
 
 
@@ -103,7 +103,7 @@ def summary(row: Result, test: LabelledImages, resamples: int) -> dict[str, Any]
 
 
 def _of_point(errors: NDArray[np.float64]) -> dict[str, Any] | None:
-    """Return the mean error of a point and its shares within limits; None where no image has it."""
+    """Return the mean error of a point, and the shares within limits; None where no image has the point."""
     known = errors[~np.isnan(errors)]
     return {"mean": float(known.mean()), "within": _shares_within(known, "points")} if known.size else None
 
@@ -113,7 +113,7 @@ def _shares_within(errors: NDArray[np.float64], target: Target) -> dict[str, flo
 
 
 def compare(first: Result, second: Result, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
-    """Return the paired difference second - first with its interval, and what it means in words."""
+    """Return the paired difference second - first with its 95% interval, and a verdict."""
     difference = second.errors - first.errors
     low, high = interval(difference, persons, resamples)
     verdict = "helps" if high < 0 else "hurts" if low > 0 else "no difference shown"
@@ -127,7 +127,7 @@ def compare(first: Result, second: Result, persons: Sequence[str] | None, resamp
 
 
 def gap_share(first: Errors, row: Errors, oracle: Errors) -> Errors:
-    """Return (first - row) / (first - oracle) of mean errors: 1 is as good as labels of the target."""
+    """Return (first - row) / (first - oracle) of mean errors; 1 is as good as labels of the target."""
     return (first - row) / (first - oracle)
 
 
@@ -155,8 +155,8 @@ def interval_of(
 ) -> list[float]:
     """Return the 95% interval of the mean over seeds of a `number` of the means of `errors`, each seeds x images.
 
-    What other images would give is a percentile bootstrap (Efron 1979) of them, or of whole persons where five or more
-    are known, wider where these are few; `with_seeds` adds what other seeds would.
+    A percentile bootstrap (Efron 1979) resamples images, or persons where five or more are known. It is widened for
+    small numbers of either. `with_seeds` adds the variation between seeds.
     """
     sums = np.stack(errors)
     counts, by_seed = np.ones(sums.shape[-1]), number(*sums.mean(axis=-1))
@@ -172,7 +172,7 @@ def interval_of(
 
 
 def _resampled_means(sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:
-    """Return errors x seeds x resamples; `sums` is errors x seeds x what is drawn, the same draws for all."""
+    """Return means, errors x seeds x resamples; `sums` is errors x seeds x images or persons, drawn alike for all."""
     rng, drawn = np.random.default_rng(0), len(counts)
     at_once = max(1, MAX_DRAWS // drawn)
     means = []
@@ -185,10 +185,10 @@ def _resampled_means(sums: NDArray[np.float64], counts: NDArray[np.float64], res
 
 
 def with_seeds(by_seed: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:
-    """Return the 95% interval of the mean of a number for each seed, of which test images leave `low` to `high` open.
+    """Return the 95% interval of the mean of `by_seed`, whose interval over test images is `low` to `high`.
 
-    What other seeds would give is Student's interval (1908). The two are independent: their half-widths add up as
-    squares. Of one seed nothing is known of others.
+    The interval over seeds is Student's (1908). The two are independent, so the squares of their half-widths add up.
+    One seed adds nothing.
     """
     mean, seeds = by_seed.mean(), len(by_seed)
     of_seeds = stdtrit(seeds - 1, 0.975) * by_seed.std(ddof=1) / math.sqrt(seeds) if seeds > 1 else 0.0
@@ -196,7 +196,7 @@ def with_seeds(by_seed: NDArray[np.float64], low: float, high: float) -> tuple[f
 
 
 def mirrored_axes(row: Result, true: NDArray[np.float64], target: Target) -> list[str]:
-    """Return the coordinates whose predictions run against the truth: signs that two data sets define differently."""
+    """Return the coordinates in which predictions correlate negatively with the truth, as with a mirrored sign."""
     predicted = coordinates_of(np.mean(row.predictions, axis=0), target)
     axes = []
     for name, values in coordinates_of(true, target).items():

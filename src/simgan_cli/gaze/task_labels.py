@@ -1,4 +1,4 @@
-"""Labels that renders bring along, for the estimator that `simgan train` trains beside the refiner."""
+"""Read the labels of renders, for the estimator that `simgan train` trains beside the refiner."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,19 +25,19 @@ RECOGNISERS: dict[Layout, Callable[[Path], bool]] = {
 
 
 def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> TaskLabels | None:
-    """Return the labels of `--synthetic`; None where it has none, or where they are switched off.
+    """Return the labels of `--synthetic`; None where it has none, or with `--labels off`.
 
-    With `--labels auto` labels that cannot be used are reported and left out. Raises DataError for them otherwise.
+    With `--labels auto`, unusable labels are reported and left out. Otherwise they raise DataError.
     """
     folder = config.synthetic
     if not folder.is_dir() or config.labels == "off":
         return None
-    found = [name for name, recognises in RECOGNISERS.items() if recognises(folder)]
-    layout = config.labels if config.labels != "auto" else next(iter(found), None)
+    layouts = [name for name, recognises in RECOGNISERS.items() if recognises(folder)]
+    layout = config.labels if config.labels != "auto" else next(iter(layouts), None)
     if layout is None:
         return None
     if config.flip:
-        report("labels: not used (--flip mirrors images, and labels would become wrong)")
+        report("labels: not used, since --flip mirrors images but not labels; leave --flip out to use them")
         return None
     try:
         labels = _read(config, folder, layout)
@@ -46,14 +46,14 @@ def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> Task
             raise
         report(f"labels: not used ({error})")
         return None
-    report(f"labels: {len(labels.by_file):,} of {labels.target} ({layout}), an estimator is trained along")
+    report(f"labels: {len(labels.by_file):,} of {labels.target} ({layout}); an estimator is trained along")
     return labels
 
 
 def _read(config: TrainConfig, folder: Path, layout: Layout) -> TaskLabels:
     target = config.target
     if layout == "unityeyes" and target != "gaze":
-        raise DataError(f"{folder}: points of UnityEyes belong to crops of its images; use --target gaze")
+        raise DataError(f"{folder}: UnityEyes' points are read only from crops of its images; use --target gaze")
     patterns = Patterns(config.include, config.exclude)
     label_format = LabelFormat(target, convention=config.convention, degrees=config.degrees, patterns=patterns)
     samples, _ = READERS[layout].read(folder, label_format)
@@ -70,7 +70,7 @@ def _read(config: TrainConfig, folder: Path, layout: Layout) -> TaskLabels:
 def _in_fractions(
     config: TrainConfig, folder: Path, samples: Sequence[Sample], points: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return points of stored images, in pixels, as fractions of the training image's width and height."""
+    """Return points, in pixels of the stored images, as fractions of the training images' width and height."""
     fractions = np.full(points.shape, np.nan)
     for row, (sample, of_image) in enumerate(zip(samples, as_points(points), strict=True)):
         try:
@@ -82,7 +82,7 @@ def _in_fractions(
 
 
 def moved_by_fit(points: NDArray[np.float64], stored: tuple[int, int], config: TrainConfig) -> NDArray[np.float64]:
-    """Return points K x 2 of an image `stored` (W, H) in fractions of what `--size` and `--fit` make of it."""
+    """Return points K x 2 of an image `stored` (W, H) as fractions of the image after `--size` and `--fit`."""
     original = np.array(stored, np.float64)
     if config.size is None or config.fit in (None, "resize"):
         return points / original

@@ -1,4 +1,4 @@
-"""The verdict of an evaluation: which set to train on, and whether refining earned its place."""
+"""The verdict of an evaluation: which set to train on, and whether refining helped."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +22,10 @@ def decide(
 ) -> dict[str, Any]:
     """Return the set to `train_on`, whether `refining_helps`, and both in one `sentence`.
 
-    `free` are one estimator's rows made without a refiner and without labels of the target, the plain renders first;
-    `refined` those of a refiner; `guess` always guesses the mean label. The best refined row has to be better than the
-    best free one, and without refined rows the best free one than the renders: else the simpler set is chosen. `along`
-    is the estimator that the refiner's run exported: where it is better than one trained on that set, it is preferred.
+    `free` are an estimator's rows without a refiner or labels of the target, the plain renders first. `refined` are its
+    refined rows, and `guess` predicts the mean label. The best refined row is compared with the best free one; without
+    refined rows, the best free one with the renders. The simpler set is chosen unless the other is significantly
+    better. `along` is the estimator that the refiner's run exported; the sentence compares it with the chosen row.
     """
     base = min(free, key=mean_error) if refined else free[0]
     rival = min(refined or free[1:], key=mean_error, default=None)
@@ -69,7 +69,7 @@ def _reason(base: Result, difference: dict[str, Any] | None, unit: str, refining
         return "; no other set was compared"
     if difference["verdict"] == "helps":
         less = f"{-difference['difference']:.2f} less than {base.name}"
-        free, place = (", the best set made without a refiner", ": refining earned its place") if refining else ("", "")
+        free, place = (", the best set made without a refiner", ": refining helps") if refining else ("", "")
         return f", {less}{free} ({_interval(difference)}){place}"
     name, shown = difference["pair"][1], _signed(difference, unit)
     subject, shown = ("refining", f"{name} {shown}") if refining else (name, shown)

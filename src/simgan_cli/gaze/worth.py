@@ -1,4 +1,4 @@
-"""What a set is worth in labelled photographs: subsets of these, and the learning curve that they give."""
+"""The worth of a set in labelled photographs, read from the learning curve of their subsets."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,17 +14,17 @@ from simgan_cli.gaze.scores import Errors, Result, interval_of
 
 
 def subset(photographs: LabelledImages, count: int, seed: int) -> LabelledImages:
-    """Return `count` of the photographs, a larger subset holding the smaller ones of its seed.
+    """Return `count` random photographs; a larger subset includes the smaller ones of the same seed.
 
-    They are drawn from all persons alike, as varied as so few can be. Photographs of one or two persons teach less, so
-    that a set is worth at least what it is found to be.
+    They come from all persons. Photographs of one or two persons would teach less, so the worth of a set is a lower
+    bound.
     """
     order = np.random.default_rng([seed, stream_number("subset")]).permutation(len(photographs))
     return photographs.part(np.sort(order[:count]))
 
 
 def with_few(images: LabelledImages, photographs: LabelledImages, count: int, seed: int) -> LabelledImages:
-    """Return images and a subset of the photographs, whose weights make up half of each batch, however few they are."""
+    """Return images with a subset of the photographs, whose weights make them half of each batch on average."""
     few = subset(photographs, count, seed)
     counts = len(images), len(few)
     return replace(
@@ -39,22 +39,22 @@ def with_few(images: LabelledImages, photographs: LabelledImages, count: int, se
 
 
 def worth(row: Result, curve: Sequence[Result], persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
-    """Return how many labelled photographs give the error of a row, with the interval, and both in words.
+    """Return how many labelled photographs give the error of a row, with a 95% interval, and both in words.
 
-    `curve` are rows of ever more photographs. Counts beyond it are given as its ends, which the words say.
+    `curve` are rows of increasing numbers of photographs; counts beyond it are clipped to its ends.
     """
     counts = [each.images for each in curve]
     logs = np.log(counts)
 
     def log_count(of_row: Errors, *of_curve: Errors) -> Errors:
         errors = np.stack(of_curve).reshape(len(counts), -1).T
-        found = [_at_error(error, each, logs) for error, each in zip(of_row.ravel(), errors, strict=True)]
-        return np.array(found).reshape(of_row.shape)
+        log_counts = [_at_error(error, each, logs) for error, each in zip(of_row.ravel(), errors, strict=True)]
+        return np.array(log_counts).reshape(of_row.shape)
 
     errors = np.broadcast_arrays(row.errors, *(each.errors for each in curve))
-    found = [float(log_count(*(each.mean(axis=1) for each in errors)).mean())]
-    found += interval_of(log_count, errors, persons, resamples)
-    middle, low, high = (float(number) for number in np.clip(np.exp(found), counts[0], counts[-1]))
+    log_counts = [float(log_count(*(each.mean(axis=1) for each in errors)).mean())]
+    log_counts += interval_of(log_count, errors, persons, resamples)
+    middle, low, high = (float(number) for number in np.clip(np.exp(log_counts), counts[0], counts[-1]))
     names = [_in_words(number, counts) for number in (middle, low, high)]
     shown = f" (95%: {names[1]} to {names[2]})" if len(set(names)) > 1 else ""
     about = "" if names[0].startswith(("fewer", "more")) else "about "
@@ -63,7 +63,7 @@ def worth(row: Result, curve: Sequence[Result], persons: Sequence[str] | None, r
 
 
 def _at_error(error: float, errors: NDArray[np.float64], logs: NDArray[np.float64]) -> float:
-    """Return the logarithm of the count at which the curve, made to fall all the way, first reaches an error."""
+    """Return the logarithm of the count at which the curve, made monotone by regression, first reaches an error."""
     falling = isotonic_regression(errors, increasing=False).x
     return float(np.interp(error, falling[::-1], logs[::-1]))
 

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG, coloured by the page they stand in."""
+"""Draw line charts as inline SVG, coloured by the style of their page."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,7 +9,7 @@ MAX_POINTS = 300
 
 
 def line_chart(title: str, series: Series) -> str:
-    """Return an SVG with a line for each of one to three series, of the classes s0 to s2."""
+    """Return an SVG with one line for each of one to three series, of the CSS classes s0 to s2."""
     points = [point for line in series.values() for point in line]
     (x0, x1), (y0, y1) = (_range([point[axis] for point in points]) for axis in (0, 1))
 

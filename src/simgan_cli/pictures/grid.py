@@ -1,4 +1,4 @@
-"""Pictures of what the refiner does."""
+"""Draw images in grids, as PNG."""
 
 import io
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 GAP, HEADER = 4, 16  # pixels
-MIN_WIDTH, MAX_WIDTH = 150, 480  # of a picture in a sheet
-TILE_WIDTH = 100  # of one among many
+MIN_WIDTH, MAX_WIDTH = 150, 480  # of a picture in a sheet, in pixels
+TILE_WIDTH = 100  # of a picture in a sheet of many
 Levels = NDArray[np.uint8]  # H x W or H x W x 3
 
 
@@ -41,7 +41,7 @@ def before_and_after(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> byte
 
 
 def history_sheet(images: NDArray[np.float32], made_at: NDArray[np.int64], title: str, across: int = 8) -> bytes:
-    """Return a PNG of images N x C x H x W in [-1, 1], row by row, with the step that made each beside it."""
+    """Return a PNG of images N x C x H x W in [-1, 1], row by row, each over the step that made it."""
     tiles = [_tile(levels_of(image), f"{step:,}") for image, step in zip(images, made_at, strict=True)]
     rows = [tiles[start : start + across] for start in range(0, len(tiles), across)]
     return sheet([""] * len(rows[0]), rows, title)
@@ -57,7 +57,7 @@ def _tile(levels: Levels, label: str) -> Levels:
 
 
 def sheet(columns: Sequence[str], rows: Sequence[Sequence[Levels]], title: str) -> bytes:
-    """Return a PNG of `rows` of pictures under the names of their `columns`; small ones are enlarged in whole steps."""
+    """Return a PNG of `rows` of pictures under the names of their `columns`; small ones are enlarged."""
     min_width = MIN_WIDTH if len(columns) < 6 else TILE_WIDTH
     pictures = [[_scaled(Image.fromarray(levels), min_width) for levels in row] for row in rows]
     width = max(picture.width for row in pictures for picture in row) + GAP

@@ -1,1 +1,1 @@
-"""The visual Turing test: can people tell refined images from real ones?"""
+"""The visual Turing test: can people distinguish refined images from real ones?"""

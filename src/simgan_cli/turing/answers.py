@@ -1,4 +1,4 @@
-"""Answers that people gave to pages of the visual Turing test, and what they add up to. Imports no torch."""
+"""Read and score people's answers to pages of the visual Turing test. Imports no torch."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from scipy.stats import binom, binomtest
 from simgan_cli.errors import DataError
 
 SCHEMA = "simgan.turing-test/1"  # of the JSON that a page gives
-CHOICES = {False: ("real", "refined"), True: ("left", "right")}  # by whether images came in pairs
-Table = dict[str, dict[str, int]]  # counts by the truth, then by the answer
+CHOICES = {False: ("real", "refined"), True: ("left", "right")}  # for single images, and for pairs
+Table = dict[str, dict[str, int]]  # counts by truth, then by answer
 
 
 class Trial(BaseModel):
@@ -40,27 +40,27 @@ class Answers(BaseModel):
 
 def read_answers(path: Path) -> Answers:
     """Return the answers in a JSON file that a page gave. Raises DataError for any other file."""
-    wanted = "wanted the JSON that a page of simgan turing-test gave; download it again, or leave it out"
+    wanted = "wanted the JSON from a page of simgan turing-test; download it again, or leave it out"
     try:
         answers = Answers.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give the JSON files that the page gave") from error
+        raise DataError(f"{path}: {error.strerror}; give the JSON files that the page downloaded") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise DataError(f"{path}: {f'{place}: ' if place else ''}{first['msg']}; {wanted}") from error
     numbers = [tuple(trial.images) for trial in answers.trials]
     if {trial.answer for trial in answers.trials} - set(CHOICES[answers.pairs]):
-        raise DataError(f"{path}: an answer is none of {', '.join(CHOICES[answers.pairs])}; {wanted}")
+        raise DataError(f"{path}: an answer is neither {' nor '.join(CHOICES[answers.pairs])}; {wanted}")
     if len({image for images in numbers for image in images}) != len(numbers) * (1 + answers.pairs):
         raise DataError(f"{path}: an image was answered twice, or a pair is incomplete; {wanted}")
     return answers
 
 
 def score(paths: Sequence[Path]) -> dict[str, Any]:
-    """Return the document of all answers: by page, in it by person, and all persons of a page together.
+    """Return the scores of each page: by person, and for all persons together.
 
-    Raises DataError for a file that holds no answers, or the same answers as another.
+    Raises DataError for a file without answers, or with the same answers as another.
     """
     read: dict[str, tuple[Path, Answers]] = {}
     for path in paths:
@@ -91,7 +91,7 @@ def score(paths: Sequence[Path]) -> dict[str, Any]:
 def figures(pairs: bool, trials: Sequence[Trial]) -> dict[str, Any]:
     """Return counts, the paper's Table 1, accuracy with Wilson's 95% interval, and the one-sided binomial p-value.
 
-    The p-value is the probability of as many correct answers, or more, by guessing (Shrivastava et al., Sec. 3.1).
+    The p-value is the probability that guessing gives as many correct answers or more (Shrivastava et al., Sec. 3.1).
     """
     correct = sum(trial.correct for trial in trials)
     interval = binomtest(correct, len(trials)).proportion_ci(0.95, "wilson")

@@ -1,4 +1,4 @@
-"""The images of a visual Turing test: real ones, and renders that a run's refiner has refined."""
+"""Choose the images of a visual Turing test: real ones, and renders refined by a run's refiner."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ from simgan_cli.files import parse_json
 from simgan_cli.settings.train import TrainConfig
 from simgan_cli.settings.turing_test import TuringTestConfig
 
-N_EXAMPLES = 10  # of each kind, shown with their names before the first trial
+N_EXAMPLES = 10  # of each kind, shown as examples before the first trial
 Kind = Literal["real", "refined"]
 
 
 @dataclass(frozen=True)
 class TuringImage:
-    """One image of the test, H x W or H x W x 3 uint8, and the file that it was made from."""
+    """One image of the test, H x W or H x W x 3 uint8, and its source file."""
 
     kind: Kind
     file: str
@@ -35,9 +35,9 @@ class TuringImage:
 
 
 def choose_images(run: Path, settings: TuringTestConfig, listener: DataListener) -> dict[Kind, list[TuringImage]]:
-    """Return the examples and, after them, the images to judge of each kind, all of one size.
+    """Return the images by kind: the examples, then those to judge, all of one size.
 
-    Both are prepared as the training prepares them. Raises SettingsError, DataError or CheckpointError.
+    They are prepared as in training. Raises SettingsError, DataError or CheckpointError.
     """
     config = _training_of(run, settings)
     device = resolve_device(settings.device)
@@ -61,7 +61,7 @@ def choose_images(run: Path, settings: TuringTestConfig, listener: DataListener)
 
 
 def _training_of(run: Path, settings: TuringTestConfig) -> TrainConfig:
-    """Return the settings of the run's training, with the folders that are given now."""
+    """Return the settings of the run's training, with the folders of `settings` if given."""
     folder = RunFolder(run)
     if not folder.is_run():
         raise SettingsError(f"{run}: not a run of simgan; give the folder that simgan train wrote")
@@ -71,7 +71,7 @@ def _training_of(run: Path, settings: TuringTestConfig) -> TrainConfig:
     config = stored_config(recorded, folder.config)
     given = {"synthetic": settings.synthetic, "real": settings.real}
     problems = [
-        f"{run} was trained on {path}, which is not here; give --{name} DIR"
+        f"{run} was trained on {path}, which is missing; give --{name} DIR"
         for name, path in (("synthetic", config.synthetic), ("real", config.real))
         if given[name] is None and not path.exists()
     ]
@@ -85,14 +85,14 @@ def _choose(domain: PixelSet, trials: int, name: str, rng: np.random.Generator) 
     if count < wanted:
         advice = f", or --trials {count - N_EXAMPLES}" if count > N_EXAMPLES else ""
         raise DataError(
-            f"{domain.folder}: {count} images, and {N_EXAMPLES} examples and {trials} trials need {wanted}; "
+            f"{domain.folder}: {count} images, but {N_EXAMPLES} examples and {trials} trials need {wanted}; "
             f"give --{name} a larger folder{advice}"
         )
     return rng.choice(count, wanted, replace=False)
 
 
 def _to_8_bits(*kinds: Pixels) -> list[NDArray[np.uint8]]:
-    """Return images of 8 bits as they are; those of 16 bits, all alike, from the darkest to the brightest of them."""
+    """Return 8-bit images unchanged; stretch 16-bit ones of all kinds together from darkest to brightest."""
     if all(images.dtype == np.uint8 for images in kinds):
         return list(kinds)
     low, high = (float(edge([edge(images) for images in kinds])) for edge in (np.min, np.max))

@@ -1,7 +1,7 @@
-"""The page of a visual Turing test: one HTML file that needs no server and no network.
+"""Build the page of a visual Turing test: one HTML file that needs no server and no network.
 
-Whoever reads its source learns neither the file names nor which image is real. All images are stored PNGs of the same
-number of bytes, in a random order, and answers are salted SHA-256.
+Its source reveals neither the file names nor which image is real. All images are uncompressed PNGs of the same number
+of bytes, in random order, and answers are salted SHA-256.
 """
 
 import base64
@@ -19,12 +19,12 @@ from PIL import Image
 from simgan_cli.turing.answers import SCHEMA
 from simgan_cli.turing.images import N_EXAMPLES, Kind, TuringImage
 
-N_EXAMPLE_PIXELS = 110  # width up to which an example is enlarged in whole steps
+N_EXAMPLE_PIXELS = 110  # largest width of an enlarged example; the factor is an integer
 
 
 @dataclass(frozen=True)
 class TuringPage:
-    """A page, its id, and which image stands where: `images` is in the order of the page's numbers."""
+    """A page, its id, and its `images` in the order of the page's numbers."""
 
     id: str
     html: str
@@ -32,14 +32,14 @@ class TuringPage:
 
 
 def build_page(chosen: Mapping[Kind, Sequence[TuringImage]], *, pairs: bool, seed: int) -> TuringPage:
-    """Return the page of as many real as refined images; the first N_EXAMPLES of each are its examples."""
+    """Return the page of an equal number of real and refined images; the first N_EXAMPLES of each are examples."""
     examples = {kind: chosen[kind][:N_EXAMPLES] for kind in ("real", "refined")}
     trials = len(chosen["real"]) - N_EXAMPLES
     judged = [*chosen["real"][N_EXAMPLES:], *chosen["refined"][N_EXAMPLES:]]
     pngs = [_stored_png(image) for image in judged]
     digest = hashlib.sha256(repr((pairs, seed)).encode() + b"".join(pngs)).digest()
     page = digest[:16].hex()
-    number = np.random.default_rng(list(digest[16:])).permutation(2 * trials)  # of each in the page, which no id tells
+    number = np.random.default_rng(list(digest[16:])).permutation(2 * trials)  # the page's id does not reveal the seed
     order = np.argsort(number)
     images = [judged[place] for place in order]
     shown = [[place] for place in range(2 * trials)]
@@ -66,12 +66,12 @@ def build_page(chosen: Mapping[Kind, Sequence[TuringImage]], *, pairs: bool, see
 
 
 def hash_of(page: str, number: int, kind: Kind) -> str:
-    """Return what the page holds in place of the kind of an image."""
+    """Return the hash that hides the kind of an image in the page."""
     return hashlib.sha256(f"{page}:{number}:{kind}".encode()).hexdigest()
 
 
 def _stored_png(image: TuringImage) -> bytes:
-    """Return an uncompressed PNG without metadata: one size in bytes for all images of one shape."""
+    """Return an uncompressed PNG without metadata, whose size in bytes depends on the shape alone."""
     file = io.BytesIO()
     Image.fromarray(image.levels).save(file, "PNG", compress_level=0)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The benchmark of the demonstration's domains: its control differs in looks alone."""
+"""The benchmark of the demonstration's domains: its control differs from the camera in looks alone."""
 
 import numpy as np
 

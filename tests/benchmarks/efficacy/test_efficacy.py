@@ -67,7 +67,7 @@ def test_shares_of_the_gap_by_hand() -> None:
     ]
 
 
-def test_augmentation_changes_looks_and_not_places() -> None:
+def test_augmentation_changes_looks_and_keeps_labels() -> None:
     image = discs(1, 0)[0][0]
     copies = np.stack([augment(image, np.random.default_rng(seed)) for seed in range(20)])
     assert copies.dtype == np.uint8

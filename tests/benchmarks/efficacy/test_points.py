@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.efficacy.points import JOINTS, SIZE, draw, seen_by_a_depth_camera
 
 
-def test_joints_lie_on_the_hand_and_a_camera_leaves_them_there() -> None:
+def test_joints_lie_on_the_hand_also_through_the_camera() -> None:
     rng = np.random.default_rng(0)
     depth, joints = draw(rng, 20)
     assert depth.shape == (20, SIZE, SIZE)

@@ -21,7 +21,7 @@ from tests.helpers import TINY
 ODDS = torch.tensor([-2.0, 0.5, 3.0])
 
 
-def test_losses_hold_while_they_are_asked_for() -> None:
+def test_losses_are_replaced_only_within_the_block() -> None:
     with variants.losses(lambda s: s.sum(), lambda s: -s.sum()):
         assert (float(algorithm.loss_if_refined(ODDS)), float(algorithm.loss_if_real(ODDS))) == (1.5, -1.5)
     assert float(algorithm.loss_if_real(ODDS)) == pytest.approx(np.log1p(np.exp(ODDS.numpy())).mean(), rel=1e-6)
@@ -34,7 +34,7 @@ def test_the_penalty_is_the_squared_slope_of_the_odds() -> None:
     assert variants.penalty(network, torch.zeros(5, 1, 2, 3)).item() == pytest.approx(9)
 
 
-def test_what_d_sees_is_the_image_moved_and_toned() -> None:
+def test_d_gets_the_image_moved_and_toned() -> None:
     image = torch.zeros(64, 1, 16, 16)
     image[..., 8:, :] = 1
     gan: Any = tiny_gan(tiny_config(), kind=variants.DiffAugment)
@@ -54,7 +54,7 @@ def test_a_share_of_history_is_that_of_the_refined_half(name: str, fresh: list[i
 
 
 @pytest.mark.parametrize("name", ["spectral-norm", "instance-noise", "diffaugment"])
-def test_what_is_left_to_chance_follows_from_the_seed(name: str) -> None:
+def test_random_variants_follow_from_the_seed(name: str) -> None:
     losses = []
     for others in (1, 2):
         gan = tiny_gan(tiny_config(batch_size=8), kind=variants.VARIANTS[name])

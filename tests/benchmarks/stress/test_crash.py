@@ -1,4 +1,4 @@
-"""A handful of the kills and faults of benchmarks/stress/crash.py, which checks by itself that nothing was lost."""
+"""A few kills and faults of benchmarks/stress/crash.py, which checks itself that nothing was lost."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow  # whole commands
 ROOT = Path(__file__).parents[3]
 
 
-def test_killed_or_starved_commands_come_to_the_same_in_the_end() -> None:
+def test_killed_or_starved_commands_give_the_undisturbed_result() -> None:
     script = [sys.executable, "-m", "benchmarks.stress.crash", "--kills", "3", "--faults", "3", "--seed", "2"]
     result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

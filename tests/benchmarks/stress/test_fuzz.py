@@ -9,10 +9,10 @@ from benchmarks.stress import fuzz
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.errors import UnreadableImage
 
-pytestmark = pytest.mark.slow  # hangs and swells are provoked
+pytestmark = pytest.mark.slow  # time and memory limits are provoked
 
 
-def test_hundreds_of_hostile_inputs() -> None:
+def test_hostile_input_ends_in_success_or_a_clear_error() -> None:
     kinds = fuzz.ROUND
     numbers = [
         number
@@ -27,7 +27,7 @@ def test_hundreds_of_hostile_inputs() -> None:
     assert len(accepted) > len(fuzz.KINDS) / 2, "nearly all is refused: deeper code is not reached"
 
 
-def test_before_they_are_mutated_the_images_of_our_formats_are_read(tmp_path: Path) -> None:
+def test_unmutated_images_of_our_formats_are_read(tmp_path: Path) -> None:
     refused = set()
     for name, content in fuzz.images().items():
         (tmp_path / name).write_bytes(content)
@@ -38,7 +38,7 @@ def test_before_they_are_mutated_the_images_of_our_formats_are_read(tmp_path: Pa
     assert refused == {"f.tif", "float.ppm", "ico.png", "tga.png", "eps.png", "pdf.jpg", "j2k.png"}
 
 
-def test_the_harness_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_harness_detects_each_kind_of_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def crashes(case: object) -> None:
         raise ZeroDivisionError("x")
 
@@ -50,7 +50,9 @@ def test_the_harness_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.
             pass
 
     def swells(case: object) -> None:
-        mmap.mmap(-1, 50_000_000).write(bytes(50_000_000))  # not what an earlier test has freed and the process kept
+        mmap.mmap(-1, 50_000_000).write(
+            bytes(50_000_000)
+        )  # memory that an earlier test freed and the process kept does not count
 
     monkeypatch.setattr(fuzz, "ROUND", [crashes, escapes, hangs, swells])
     monkeypatch.setattr(fuzz, "WALL", 0.2)

@@ -63,7 +63,7 @@ def test_onnx_runtime_computes_what_the_network_does_at_any_size(case: str, tmp_
 
 
 @pytest.mark.slow
-def test_an_onnx_file_says_what_it_is_and_names_no_place(tmp_path: Path) -> None:
+def test_an_onnx_file_describes_itself_and_holds_no_path(tmp_path: Path) -> None:
     refiner, file = write_onnx(tmp_path, noise=True)
     onnx = pytest.importorskip("onnx", reason=REASON)
     proto = onnx.load(file)
@@ -74,9 +74,9 @@ def test_an_onnx_file_says_what_it_is_and_names_no_place(tmp_path: Path) -> None
         for value in (*proto.graph.input, *proto.graph.output)
     }
     assert axes == {"image": ["N", 1, "H", "W"], "noise": ["N", 3, "H", "W"], "refined": ["N", 1, "H", "W"]}
-    said = {value.name: value.doc_string for value in (*proto.graph.input, *proto.graph.output)}
-    assert said["image"] == "float32, N x 1 x H x W, grey in [-1, 1]: level / 127.5 - 1 of 8 bits"
-    assert "standard normal" in said["noise"]
+    descriptions = {value.name: value.doc_string for value in (*proto.graph.input, *proto.graph.output)}
+    assert descriptions["image"] == "float32, N x 1 x H x W, grey in [-1, 1]: level / 127.5 - 1 of 8 bits"
+    assert "standard normal" in descriptions["noise"]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     stored = json.loads((refiner / "config.json").read_text())
     assert json.loads(metadata["simgan.config"])["settings"] == stored["settings"]
@@ -104,7 +104,7 @@ def test_an_onnx_file_refines_as_its_folder_does(case: str, tmp_path: Path) -> N
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.001  # rounding alone
         assert np.abs(refined.astype(int) - pixels).mean() > 2
-        assert np.array_equal(by_onnx.refine(pixels[1:2]), refined[1:2])  # in any company
+        assert np.array_equal(by_onnx.refine(pixels[1:2]), refined[1:2])  # in any batch
 
 
 @pytest.mark.slow
@@ -200,7 +200,7 @@ def test_a_refiner_can_be_traced(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_renders_are_read_as_the_refiner_sees_them(channels: int, tmp_path: Path) -> None:
+def test_renders_are_prepared_as_for_the_refiner(channels: int, tmp_path: Path) -> None:
     model = open_model(write_refiner(tmp_path / "refiner", channels=channels))
     folder = write_images(tmp_path / "renders", 3, 1, (16, 20, 3))
     (folder / "3.png").write_bytes(b"no image")

@@ -1,4 +1,4 @@
-"""Finding a refiner, and knowing that its weights were really loaded."""
+"""Finding a refiner, and loading all of its weights."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from tests.conftest import Domains
 from tests.helpers import TINY, simgan, write_refiner
 
 
-def test_an_exported_folder_is_loaded_with_defaults_for_what_it_does_not_say(tmp_path: Path) -> None:
+def test_an_exported_folder_is_loaded_with_defaults_for_missing_settings(tmp_path: Path) -> None:
     model = open_model(write_refiner(tmp_path / "refiner", channels=3))
     assert (model.step, model.channels, model.trained_size, model.preprocess) == (7, 3, (16, 20), "none")
     assert (model.include, model.exclude, model.conclusion) == ((), (), None)
@@ -92,7 +92,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, spoiled: Callable[[b
         *(("tone_curve", "gamma"), ("conclusion", ["good"]), ("preprocess", "magic"), ("size", [1])),
     ],
 )
-def test_a_bad_fact_is_named(tmp_path: Path, name: str, value: object) -> None:
+def test_a_wrong_value_of_the_config_is_named(tmp_path: Path, name: str, value: object) -> None:
     folder = write_refiner(tmp_path / "refiner")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {name: value}))
@@ -100,7 +100,7 @@ def test_a_bad_fact_is_named(tmp_path: Path, name: str, value: object) -> None:
         open_model(folder)
 
 
-def test_what_is_no_refiner_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_refiner_is_refused(tmp_path: Path) -> None:
     save_network(tmp_path / "d", Discriminator(EYES), {}, {})
     with pytest.raises(CheckpointError, match="holds a discriminator, wanted a refiner"):
         open_model(tmp_path / "d")

@@ -44,7 +44,7 @@ def tiny_gan(
 
 
 class Images:
-    """Counts what is drawn and can be asked for the last batch."""
+    """Counts draws and keeps the last batch."""
 
     def __init__(self, seed: int, shape: tuple[int, int, int] = SHAPE) -> None:
         self.generator, self.shape = torch.Generator().manual_seed(seed), shape
@@ -125,7 +125,7 @@ def test_the_discriminators_step_leaves_theta_and_changes_every_phi() -> None:
     theta, phi = copy_of(gan.refiner), copy_of(gan.discriminator)
     gan.discriminator_step(Images(1)(5), Images(2)(5), Images(3)(0))
     assert unchanged(gan.refiner, theta)
-    # A bias that both classes of one location share cancels in no layer but the last, where it moves apart.
+    # A common bias of both classes cancels in the last layer alone, where its gradients are opposite.
     assert changed_everywhere(gan.discriminator, phi)
 
 
@@ -215,7 +215,7 @@ def test_rates_drop_by_four_after_the_given_iteration(after: int, expected: list
     assert rates == expected
 
 
-def test_noise_is_fresh_for_every_image_and_begins_anew_where_asked() -> None:
+def test_noise_is_fresh_for_every_image_and_repeats_after_a_restart() -> None:
     gan = tiny_gan(tiny_config(noise=True))
     images = Images(1)(1).expand(2, -1, -1, -1)
     looks = {}
@@ -235,7 +235,7 @@ def test_each_rank_takes_its_part_of_a_mini_batch() -> None:
     assert tiny_gan(tiny_config(batch_size=6), ranks=Ranks(1, 3, 1)).batch_size == 2
 
 
-def test_measures_are_what_they_are_called() -> None:
+def test_metrics_match_their_definitions() -> None:
     gan = tiny_gan(tiny_config())
     x, y, past = Images(1)(5), Images(2)(5), Images(3)(2)
 
@@ -246,8 +246,8 @@ def test_measures_are_what_they_are_called() -> None:
         refined = gan.refiner(x)
         expected = pred_refined(refined), pred_refined(past), 1 - pred_refined(y)
     measures, _ = gan.discriminator_step(x, y, past)
-    found = (measures["accuracy_refined"], measures["accuracy_history"], measures["accuracy_real"])
-    assert [value.item() for value in found] == pytest.approx(expected)
+    accuracies = (measures["accuracy_refined"], measures["accuracy_history"], measures["accuracy_real"])
+    assert [value.item() for value in accuracies] == pytest.approx(expected)
     with torch.no_grad():
         loss_adv = cross_entropy(gan.discriminator(refined), 0).item()
     measures = gan.refiner_step(x)
@@ -255,7 +255,7 @@ def test_measures_are_what_they_are_called() -> None:
     assert measures["change"].item() == pytest.approx((refined - x).abs().mean().item() / 2, rel=1e-5)
 
 
-def test_a_discriminator_that_cannot_tell_is_right_about_nothing() -> None:
+def test_an_undecided_discriminator_has_an_accuracy_of_0() -> None:
     gan = tiny_gan(tiny_config())
     with torch.no_grad():
         for parameter in gan.discriminator.parameters():
@@ -270,7 +270,7 @@ def test_a_discriminator_that_cannot_tell_is_right_about_nothing() -> None:
 )  # the compiler's own, hidden elsewhere
 def test_compiled_networks_train_the_same_weights() -> None:
     config = tiny_config(batch_size=4, history_size=0, optimizer="adam", ema=0.9, psi="normalized")
-    # All of the compiler but the machine's code; one graph each, as whatever falls out of it is not fused.
+    # The complete compiler except code generation; one graph each, since code outside it is not fused.
 
     def compiled(network: nn.Module) -> Network:
         return torch.compile(network, backend="aot_eager", dynamic=False, fullgraph=True)

@@ -36,7 +36,7 @@ def written_out(x: Tensor, weights: list[Tensor], padding: Padding) -> Tensor:
 @pytest.mark.parametrize("padding", get_args(Padding))
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_fused_block_is_the_block_written_out(padding: Padding, kernel: int, frozen: bool) -> None:
+def test_a_fused_block_equals_the_block_written_out(padding: Padding, kernel: int, frozen: bool) -> None:
     torch.manual_seed(kernel)
     block = fused(8, kernel, padding).to(memory_format=torch.channels_last).requires_grad_(not frozen)
     x = torch.randn(3, 8, 6, 7).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -47,9 +47,9 @@ def test_a_fused_block_is_the_block_written_out(padding: Padding, kernel: int, f
     gradient = torch.randn_like(result)
     given = gradient.clone()
     learning = [] if frozen else list(block.parameters())
-    found = torch.autograd.grad(result, [x, *learning], gradient)
+    gradients = torch.autograd.grad(result, [x, *learning], gradient)
     wanted = torch.autograd.grad(exact, [exact_x, *([] if frozen else weights)], gradient.double())
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
     assert torch.equal(gradient, given)  # it is somebody else's, and folding works in place
 
@@ -77,7 +77,7 @@ def test_a_fused_refiner_has_the_same_weights_in_fused_blocks() -> None:
 
 
 @pytest.mark.parametrize("side", [0, 1, 3])
-def test_edges_are_repeated_alike_whichever_way(side: int) -> None:
+def test_both_paddings_repeat_edges_alike(side: int) -> None:
     x = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     elsewhere = torch.compile(repeat_edges, backend="eager", fullgraph=True)  # the way of GPUs and compilers
     here, there = repeat_edges(x, side), elsewhere(x, side)

@@ -107,7 +107,7 @@ def test_refined_images_are_kept_to_an_eighth_of_a_grey_level() -> None:
     assert error <= 1 / 8
 
 
-def test_places_are_spread_evenly_over_the_ages_the_oldest_first() -> None:
+def test_an_excerpt_is_spread_evenly_over_ages_oldest_first() -> None:
     made_at = np.array([5, 1, 9, 3, 7])
     assert spread_by_age(made_at, 3).tolist() == [1, 0, 2]
     assert spread_by_age(made_at, 1).tolist() == [1]

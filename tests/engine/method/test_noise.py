@@ -1,4 +1,4 @@
-"""The refiner's noise: its statistics, and that an image's look depends on nothing but the image and the seed."""
+"""The refiner's noise: its statistics, and that a look depends only on the image and the seed."""
 
 import numpy as np
 import pytest
@@ -123,7 +123,7 @@ def test_values_depend_on_key_and_number_alone() -> None:
 
 def test_images_under_one_look_have_one_noise_in_any_company() -> None:
     images = torch.rand(4, 1, 12, 14) * 2 - 1
-    looks = ["camera", "camera", None, "caf\udce9"]  # a name that is no UTF-8
+    looks = ["camera", "camera", None, "caf\udce9"]  # a name that is not UTF-8
     z = beside_their_own_noise(images, 5, looks)[:, 1:]
     assert torch.equal(z[0], z[1])
     assert torch.equal(z[2:3], beside_their_own_noise(images[2:3], 5)[:, 1:])
@@ -152,7 +152,7 @@ def test_frames_that_differ_in_a_pixel_keep_their_noise_under_one_look(noisy: Re
     frames[1, 0, 3, 4] ^= 8
     frames[2, 0, 60, 70] ^= 8
     refiner = ImageRefiner(noisy, CPU)
-    far = np.s_[:, :, 25:45, 25:60]  # beyond what a changed pixel reaches
+    far = np.s_[:, :, 25:45, 25:60]  # outside the receptive field of a changed pixel
     together = refiner.refine(frames, ["walk"] * 3)
     assert (together[far] == together[far][:1]).all()
     assert not np.array_equal(refiner.refine(frames)[far][0], refiner.refine(frames)[far][1])
@@ -168,9 +168,9 @@ def test_frames_that_differ_in_a_pixel_keep_their_noise_under_one_look(noisy: Re
 
 def test_seeds_choose_looks_and_tiles_do_not(noisy: RefinerModel) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 90, 100), dtype=np.uint8)
-    whole = ImageRefiner(noisy, CPU).refine(pixels)
+    untiled = ImageRefiner(noisy, CPU).refine(pixels)
     tiled = ImageRefiner(noisy, CPU, tile=64).refine(pixels)
-    assert np.abs(whole.astype(int) - tiled).max() <= 1
-    assert np.array_equal(ImageRefiner(noisy, CPU).refine(pixels[1:]), whole[1:])
+    assert np.abs(untiled.astype(int) - tiled).max() <= 1
+    assert np.array_equal(ImageRefiner(noisy, CPU).refine(pixels[1:]), untiled[1:])
     other = ImageRefiner(noisy, CPU, seed=1).refine(pixels)
-    assert np.abs(whole.astype(int) - other).mean() > 2
+    assert np.abs(untiled.astype(int) - other).mean() > 2

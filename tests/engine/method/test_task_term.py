@@ -66,7 +66,7 @@ def test_a_weight_of_0_trains_the_estimator_and_leaves_the_refiner_alone() -> No
     assert all(parameter.grad is not None for parameter in task.estimator.parameters())
 
 
-def test_images_without_a_label_do_not_count() -> None:
+def test_images_without_a_label_do_not_count_in_the_task_loss() -> None:
     labels = LABELS.clone()
     labels[[1, 3]] = torch.nan
     x, refined = images(1), images(2).requires_grad_()

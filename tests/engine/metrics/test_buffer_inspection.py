@@ -1,4 +1,4 @@
-"""The buffer of a checkpoint: expected ages against simulation, verdicts against buffers that deserve them."""
+"""The buffer of a checkpoint: expected ages against simulation, verdicts against buffers made for them."""
 
 import json
 from pathlib import Path
@@ -71,13 +71,13 @@ def test_a_working_buffer_is_healthy_and_its_ages_as_expected() -> None:
         (lambda b: b.made_at.__setitem__(slice(None), np.repeat(np.arange(361, 401), 8)), "replacement is broken"),
     ],
 )
-def test_a_broken_buffer_is_named(break_it: Any, verdict: str) -> None:
+def test_verdicts_name_a_broken_buffer(break_it: Any, verdict: str) -> None:
     buffer = filled_buffer(320, 8, 400)
     break_it(buffer)
     assert any(verdict in text for text in verdicts(view_of(buffer, 16, 400), None))
 
 
-def test_early_small_and_forgetful_buffers_are_named() -> None:
+def test_verdicts_name_early_small_and_forgetful_buffers() -> None:
     (early,) = verdicts(view_of(filled_buffer(320, 8, 10), 16, 10), None)
     assert early == "not filled yet: 80 of 320; 30 more iterations fill it"
     (small,) = verdicts(view_of(filled_buffer(80, 8, 400), 16, 400), None)
@@ -100,7 +100,7 @@ class Scored(BufferView):
         return places / 10
 
 
-def test_groups_of_one_age_are_one() -> None:
+def test_groups_of_the_same_age_are_merged() -> None:
     config = TrainConfig(synthetic="s", real="r", pretrain_discriminator=0)
     view = Scored(Path(), 3, config, np.array([1, 1, 1, 1, 1, 1, 2, 2]), np.zeros(8, int), (1, 4, 4))
     assert scores_by_age(view) == {"2-2": pytest.approx(0.25), "1-1": pytest.approx(0.65)}

@@ -1,4 +1,4 @@
-"""The measure of how far content moved, on content that was moved by known amounts."""
+"""The measure of label drift, on content that was moved by known amounts."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SIZE = (35, 55)
 
 
 def drawing(dx: float = 0, dy: float = 0, gain: float = 1, blur: float = 0) -> Tensor:
-    """Return an eye of sorts, drawn eight times as large and averaged, so that fractions of a pixel are true."""
+    """Return a simple eye, drawn eight times as large and averaged, so that fractions of a pixel are exact."""
     scale = 8
     image = Image.new("L", (SIZE[1] * scale, SIZE[0] * scale), 120)
     draw = ImageDraw.Draw(image)
@@ -26,8 +26,8 @@ def drawing(dx: float = 0, dy: float = 0, gain: float = 1, blur: float = 0) -> T
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (1, 0), (0, -2), (3, 4), (0.5, 0), (-1.5, 0.25)])
 def test_known_shifts_are_found(dx: float, dy: float) -> None:
-    found = float(drift(drawing(), drawing(dx, dy)))
-    assert found == pytest.approx(np.hypot(dx, dy), abs=0.15)
+    shift = float(drift(drawing(), drawing(dx, dy)))
+    assert shift == pytest.approx(np.hypot(dx, dy), abs=0.15)
 
 
 def by_hand(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
@@ -70,7 +70,7 @@ def phase_correlation(first: NDArray[np.complex128], second: NDArray[np.complex1
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 14), (20, 13), (34, 55), (38, 30)])
 @pytest.mark.parametrize("kind", ["shifted", "unlike", "far"])
-def test_it_is_phase_correlation_as_worked_out_by_hand(size: tuple[int, int], kind: str) -> None:
+def test_the_shift_is_phase_correlation_worked_out_by_hand(size: tuple[int, int], kind: str) -> None:
     rng = np.random.default_rng(size[0])
     large = rng.uniform(-1, 1, (12, size[0] + 30, size[1] + 30)).astype(np.float32)
     large = large + np.roll(large, 1, 1) + np.roll(large, 1, 2) + np.roll(large, (1, 1), (1, 2))
@@ -87,9 +87,9 @@ def test_it_is_phase_correlation_as_worked_out_by_hand(size: tuple[int, int], ki
         )
         second.append(image[15 + dy : 15 + dy + size[0], 15 + dx : 15 + dx + size[1]])
     after = rng.uniform(-1, 1, first.shape).astype(np.float32) if kind == "unlike" else np.stack(second)
-    found = drift(torch.from_numpy(first[:, None].copy()), torch.from_numpy(after[:, None].copy()))
+    shifts = drift(torch.from_numpy(first[:, None].copy()), torch.from_numpy(after[:, None].copy()))
     expected = [by_hand(one, other) for one, other in zip(first, after, strict=True)]
-    assert found.tolist() == pytest.approx(expected, abs=2e-3)
+    assert shifts.tolist() == pytest.approx(expected, abs=2e-3)
 
 
 def test_brightness_contrast_and_blur_are_no_shift() -> None:
@@ -121,8 +121,8 @@ def test_images_are_measured_one_by_one_and_large_ones_in_parts(monkeypatch: pyt
     assert torch.allclose(drift(before, after), at_once, atol=1e-4)
 
 
-def test_of_colour_images_the_luma_is_measured() -> None:
-    """What moves in blue alone hardly counts, what moves in green does."""
+def test_the_shift_of_colour_images_is_that_of_their_luma() -> None:
+    """A shift of blue alone hardly counts, one of green does."""
     still, moved = drawing(), drawing(3)
     before = torch.cat([still, still, still], dim=1)
     blue, green = (torch.cat(channels, dim=1) for channels in ((still, still, moved), (still, moved, still)))

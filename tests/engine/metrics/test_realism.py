@@ -1,4 +1,4 @@
-"""Measures of a refiner and the two-sample test, against what must come out."""
+"""Measures of a refiner and the two-sample test, on images with known differences."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def measured(realism: Realism, refine: Refine) -> Measures:
     return realism.measure(refine, refine)
 
 
-def test_the_distance_orders_what_eyes_order() -> None:
+def test_the_patch_distance_orders_images_as_people_do() -> None:
     real, other, synthetic = textures(20, 8, 1), textures(20, 8, 2), textures(20, 0, 3)
     half_way = torch.from_numpy(np.random.default_rng(0).normal(0, 4, synthetic.shape)).float() / 127.5
     realism = Realism(synthetic, real, other)
@@ -47,7 +47,7 @@ def test_the_distance_orders_what_eyes_order() -> None:
 
 
 @pytest.mark.parametrize(("height", "is_measured"), [(7, False), (8, True)])
-def test_images_that_are_too_small_to_tell_have_no_drift(height: int, is_measured: bool) -> None:
+def test_images_too_small_to_measure_have_no_drift(height: int, is_measured: bool) -> None:
     synthetic, real, other = torch.randint(0, 256, (3, 8, 1, height, 9), dtype=torch.uint8)
     assert ("label_drift" in measured(Realism(synthetic, real, other), lambda x: x)) is is_measured
 
@@ -69,26 +69,26 @@ def test_drift_and_diversity_are_those_of_all_images_at_once() -> None:
 
 
 @pytest.mark.slow
-def test_a_fresh_classifier_tells_grain_from_none_and_nothing_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_sample_test_finds_a_difference_in_grain_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realism_module, "STEPS", 50)  # a quarter, in batches of a quarter, for the time it takes
     monkeypatch.setattr(realism_module, "BATCH_SIZE", 8)
 
     def grainy(count: int, grain: float, seed: int) -> torch.Tensor:
         return textures(count, grain, seed, (14, 18))
 
-    def told_apart(grain: float) -> list[float]:
+    def accuracy_of(grain: float) -> list[float]:
         realism = Realism(grainy(24, grain, 3), grainy(24, 12, 1), grainy(24, 12, 2))
         result = realism.two_sample(lambda x: x, grainy(100, grain, 4), grainy(100, 12, 5), seed=0)
         return [float(result[name]) for name in ("two_sample_low", "two_sample", "two_sample_high")]
 
-    low, accuracy, high = told_apart(0)
+    low, accuracy, high = accuracy_of(0)
     assert accuracy > 0.9
     assert low < accuracy <= high <= 1
-    low, _, high = told_apart(12)
+    low, _, high = accuracy_of(12)
     assert low < 0.5 < high
 
 
-def test_a_classifier_is_not_asked_about_noise_that_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_sample_classifier_is_tested_on_fresh_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realism_module, "STEPS", 1)
     draws: list[torch.Tensor] = []
 
@@ -114,7 +114,7 @@ def test_the_interval_is_wilsons() -> None:
     assert wilson(0, 20) == pytest.approx((0, 0, 0.1611), abs=1e-4)
 
 
-def test_held_out_images_are_apart_and_small_domains_keep_theirs() -> None:
+def test_held_out_sets_do_not_overlap_and_small_domains_have_none() -> None:
     held_out = HeldOut.choose(5000, 160, EYE, seed=3)
     assert [len(part) for part in (held_out.synthetic, held_out.real, held_out.other_real)] == [16, 16, 16]
     assert not set(held_out.real) & set(held_out.other_real)

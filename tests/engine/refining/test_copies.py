@@ -1,4 +1,4 @@
-"""Names of several looks and of the labels beside them."""
+"""Names of copies and of the labels beside them."""
 
 import pytest
 
@@ -56,6 +56,6 @@ def test_a_table_names_images_below_its_folder_with_or_without_suffix() -> None:
         ("a.bin", b"a.png", False),
     ],
 )
-def test_files_that_name_images_by_their_old_names_are_found(path: str, content: bytes, names_images: bool) -> None:
+def test_label_files_with_old_image_names_are_found(path: str, content: bytes, names_images: bool) -> None:
     assert Copies(2, IMAGES, None).is_outdated(path, lambda: content) == names_images
     assert not Copies(1, IMAGES, None).is_outdated(path, lambda: content)

@@ -1,4 +1,4 @@
-"""The report of what a job's CPU time went to, against clocks of the test around the functions that do it."""
+"""The report of a job's CPU time, against the test's own clocks around the same functions."""
 
 import time
 from collections import Counter

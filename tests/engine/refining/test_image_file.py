@@ -1,4 +1,4 @@
-"""An image file, decoded and written again: what stays, what is refused, what is lossy."""
+"""Image files, decoded and encoded again: kept content, refusals, and losses."""
 
 import io
 import os
@@ -108,14 +108,14 @@ def test_lossy_inputs_stay_so_at_high_quality(tmp_path: Path, suffix: str, optio
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
-def test_what_did_not_change_is_the_same_file(tmp_path: Path, suffix: str) -> None:
+def test_an_unchanged_image_is_the_same_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     noise("RGB").save(path)
     picture = read_picture(path)
     assert write_picture(picture, picture.pixels, None) == (path.read_bytes(), ())
 
 
-def test_other_modes_become_grey_or_colour_and_say_so(tmp_path: Path) -> None:
+def test_other_modes_become_grey_or_colour_and_report_it(tmp_path: Path) -> None:
     cases = {"1": ("bmp", "L", "1-bit"), "P": ("png", "RGB", "palette"), "CMYK": ("tif", "RGB", "CMYK")}
     for mode, (suffix, expected, name) in cases.items():
         path = tmp_path / f"a{mode}.{suffix}"
@@ -139,7 +139,7 @@ def test_a_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
-def test_a_turned_image_is_seen_upright_and_stored_as_it_was(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_a_turned_image_is_refined_upright_and_stored_as_it_was(tmp_path: Path, suffix: str, orientation: int) -> None:
     image, path = noise("RGB"), tmp_path / f"a.{suffix}"
     exif = image.getexif()
     exif[0x0112] = orientation
@@ -335,7 +335,7 @@ def test_the_content_decides_the_format_not_the_name(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.touch()
-    os.truncate(path, 300_000_000)  # which takes long to read, also where other processes keep the writer waiting
+    os.truncate(path, 300_000_000)  # a long read, also where other processes delay the writer
     stop = threading.Event()
 
     def write_on() -> None:
@@ -404,7 +404,7 @@ def test_a_pnm_keeps_its_scale_header_and_every_sample_that_does_not_change(
 
 
 @pytest.mark.parametrize("kind", [1, 4])
-def test_a_bitmap_stays_one(tmp_path: Path, kind: int) -> None:
+def test_a_bitmap_of_one_bit_stays_one(tmp_path: Path, kind: int) -> None:
     body = b"0 1 1\n010" if kind == 1 else bytes([0b01100000, 0b01000000])
     picture = read_picture(saved(tmp_path / "a.pbm", b"P%d 3 2\n" % kind + body))
     assert picture.pixels.tolist() == [[[255, 0, 0], [255, 0, 255]]]
@@ -415,7 +415,7 @@ def test_a_bitmap_stays_one(tmp_path: Path, kind: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_transparent_pixels_are_seen_on_the_background_and_hidden_colours_stay(tmp_path: Path, dtype: Any) -> None:
+def test_transparent_pixels_are_refined_on_the_background_and_hidden_colours_stay(tmp_path: Path, dtype: Any) -> None:
     top = int(np.iinfo(dtype).max)
     own = np.array([[[9, 8, 7, 0], [100, 50, 0, top // 3], [200, 100, 50, top]]], dtype)
     path = tmp_path / "a.png"
@@ -424,8 +424,8 @@ def test_transparent_pixels_are_seen_on_the_background_and_hidden_colours_stay(t
     else:
         png_of(path, (1, 3), 16, 6, b"\0" + own.astype(">u2").tobytes())
     picture = read_picture(path, Reading(background="#ff0000"))
-    seen = picture.pixels[:, 0].T.tolist()
-    assert seen == [[top, 0, 0], [round((100 + 2 * top) / 3), 17, 0], [200, 100, 50]]
+    pixels = picture.pixels[:, 0].T.tolist()
+    assert pixels == [[top, 0, 0], [round((100 + 2 * top) / 3), 17, 0], [200, 100, 50]]
     refined = picture.pixels.copy()
     refined[2] += 5
     refined[0] -= 30
@@ -479,10 +479,10 @@ def test_an_image_that_is_not_packed_is_refused(tmp_path: Path, mode: str, says:
         ({258: [10]}, 10, "a TIFF of 10 bits a sample"),
         ({339: [2]}, 8, "holds signed samples"),
         ({258: [16], 339: [2]}, 16, "holds signed samples"),
-        ({258: [8] * 4, 262: [2], 277: [4], 338: [0]}, 32, "neither colour nor alpha"),
-        ({258: [8] * 5, 262: [2], 277: [5], 338: [2, 0]}, 40, "neither colour nor alpha"),
+        ({258: [8] * 4, 262: [2], 277: [4], 338: [0]}, 32, "other than colour and alpha"),
+        ({258: [8] * 5, 262: [2], 277: [5], 338: [2, 0]}, 40, "other than colour and alpha"),
         ({258: [8] * 2, 277: [2], 284: [2], 338: [2]}, 16, "grey and alpha in planes"),
-        ({50706: [1]}, 8, "raw photograph"),
+        ({50706: [1]}, 8, "raw file"),
     ],
 )
 def test_tiffs_that_would_be_misread_are_refused(
@@ -493,10 +493,10 @@ def test_tiffs_that_would_be_misread_are_refused(
         read_picture(path)
 
 
-def test_a_raw_photograph_is_named_and_pixels_like_its_mark_are_none(tmp_path: Path) -> None:
+def test_a_raw_file_is_named_and_pixels_like_its_mark_are_accepted(tmp_path: Path) -> None:
     assert read_picture(tiff_of(tmp_path / "a.tif", b"CR\2\0abcd\0\0")).pixels.tobytes() == b"CR\2\0abcd"
     path = saved(tmp_path / "b.cr2", b"II*\0\x10\0\0\0CR\2\0" + bytes(10))
-    with pytest.raises(UnreadableImage, match="raw photograph"):
+    with pytest.raises(UnreadableImage, match="raw file"):
         read_picture(path)
 
 
@@ -533,8 +533,8 @@ def test_no_other_pixel_becomes_the_value_that_is_kept(
     top = int(np.iinfo(picture.pixels.dtype).max)
     refined = data.draw(arrays.arrays(picture.pixels.dtype, (1, 2, 5), elements=near.map(lambda x: x * top // maxval)))
     written = write_picture(picture, refined, None).content
-    found = np.frombuffer(written[-samples.nbytes :], kind).reshape(2, 5)
-    assert np.array_equal(found == value, samples == value)
+    samples_written = np.frombuffer(written[-samples.nbytes :], kind).reshape(2, 5)
+    assert np.array_equal(samples_written == value, samples == value)
 
 
 @pytest.mark.parametrize("cut", range(1, 21))

@@ -171,7 +171,7 @@ def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model", ["grey", "colour"])
-def test_an_image_does_not_depend_on_its_company(model: str, precision: str, request: pytest.FixtureRequest) -> None:
+def test_an_image_does_not_depend_on_its_batch(model: str, precision: str, request: pytest.FixtureRequest) -> None:
     refiner = simgan_cli.load_refiner(request.getfixturevalue(model), device="cpu", precision=precision)
     images = noise(35, 3 if model == "colour" else 1, 35, 55)
     together = refiner.refine(images)
@@ -201,11 +201,11 @@ def test_tiles_change_no_pixel_by_more_than_one_level(
     model: str, precision: str, request: pytest.FixtureRequest
 ) -> None:
     loaded = open_model(request.getfixturevalue(model))
-    whole = ImageRefiner(loaded, torch.device("cpu"), tile=1000, precision=precision)
+    untiled = ImageRefiner(loaded, torch.device("cpu"), tile=1000, precision=precision)
     tiled = ImageRefiner(loaded, torch.device("cpu"), tile=64, precision=precision)
     for size in ((150, 65), (64, 400), (131, 257)):
         images = noise(2, loaded.channels, *size)
-        assert np.abs(tiled.refine(images).astype(int) - whole.refine(images)).max() <= 1
+        assert np.abs(tiled.refine(images).astype(int) - untiled.refine(images)).max() <= 1
 
 
 @pytest.mark.parametrize("is_depth", [False, True])
@@ -261,7 +261,7 @@ def test_luma_is_pillows(grey: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_colour_through_a_grey_model_changes_only_its_luma(grey: Path, dtype: Any) -> None:
     refiner, top = simgan_cli.load_refiner(grey, device="cpu"), np.iinfo(dtype).max
-    images = (noise(2, 3, 12, 15, dtype=dtype) // 4 + top // 8 * 3).astype(dtype)  # away from clipping at the ends
+    images = (noise(2, 3, 12, 15, dtype=dtype) // 4 + top // 8 * 3).astype(dtype)  # no value is clipped
     change = refiner.refine(images).astype(int) - images
     assert (change == change[:, :1]).all()
     assert np.array_equal(change[:, 0], refiner.refine(luma(images)).astype(int)[:, 0] - luma(images)[:, 0])
@@ -317,7 +317,7 @@ print("refined")
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as only Linux does")
-def test_where_memory_ends_less_is_done_at_once(tmp_path: Path) -> None:
+def test_batches_shrink_where_memory_runs_out(tmp_path: Path) -> None:
     model = write_refiner(tmp_path, width=64)
     result = subprocess.run(
         [sys.executable, "-c", LITTLE_MEMORY, str(model)], capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Refined images take the tones of photographs that the model keeps."""
+"""Refined images get the tones of photographs that the model stores."""
 
 import zlib
 from dataclasses import replace
@@ -41,7 +41,7 @@ def test_results_have_the_levels_of_a_photograph(model: Path) -> None:
         assert distances.min() < 2
 
 
-def test_with_strength_0_the_render_itself_takes_them(model: Path) -> None:
+def test_with_strength_0_the_render_itself_is_matched(model: Path) -> None:
     images = renders(2)
     matched = ImageRefiner(open_model(model), CPU, strength=0, match="mean-std").refine(images).astype(float)
     for before, after in zip(images, matched, strict=True):

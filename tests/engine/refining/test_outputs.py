@@ -1,4 +1,4 @@
-"""Archives that are written: what a source holds beside its images stays, names byte for byte; all of it or nothing."""
+"""Written archives keep everything except images, with names byte for byte, and appear complete or not at all."""
 
 import gzip
 import io
@@ -45,7 +45,7 @@ def plan_of(archive: Path, out: Path) -> Plan:
 
 @pytest.mark.parametrize("layout", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
-def test_a_tar_is_written_again_with_all_that_is_no_image(tmp_path: Path, layout: int, name: str) -> None:
+def test_a_rewritten_tar_keeps_everything_except_images(tmp_path: Path, layout: int, name: str) -> None:
     source, seconds = tmp_path / name, 1_500_000_000
     with tarfile.open(source, "w:gz" if name.endswith("gz") else "w", format=layout) as tar:
         for number, path in enumerate([*NAMES, "./a", "a/1.json", ".a.png", "b/labels.csv"]):
@@ -84,7 +84,7 @@ def test_a_tar_whose_images_stay_is_the_same_file(renders: Path, tmp_path: Path)
     assert written(archive, tmp_path / "b.tar", results).read_bytes() == source.read_bytes()
 
 
-def test_a_zip_is_written_again_with_all_that_is_no_image(renders: Path, tmp_path: Path) -> None:
+def test_a_rewritten_zip_keeps_everything_except_images(renders: Path, tmp_path: Path) -> None:
     source = pack(renders, tmp_path / "a.zip")
     with zipfile.ZipFile(source, "a") as zipped:
         zipped.comment = b"a remark"
@@ -146,7 +146,7 @@ def test_names_in_tars_stay_byte_for_byte(
     assert (after.count(image), after.count(label)) == (content.count(image), content.count(label))
 
 
-def test_a_damaged_companion_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_a_damaged_other_file_leaves_nothing_half_written(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
         zipped.writestr("a.png", b"x" * 600)
         zipped.writestr("a.json", b"label")
@@ -161,7 +161,7 @@ def test_a_damaged_companion_leaves_nothing_half_written(tmp_path: Path) -> None
 
 
 @given(data=st.data(), kind=st.sampled_from(["tar", "zip"]))
-def test_damage_anywhere_is_an_error_of_ours(
+def test_damage_anywhere_raises_a_simgan_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, kind: str
 ) -> None:
     content = bytearray(GOOD_TAR[:3072] if kind == "tar" else GOOD_ZIP)

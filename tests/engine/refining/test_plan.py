@@ -1,4 +1,4 @@
-"""Where results go, and what is refused before anything is written."""
+"""The places of results, and refusals before anything is written."""
 
 import os
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_suffixes_change_only_where_they_must(name: str, wanted: FormatName | No
     assert output_name(name, wanted) == expected
 
 
-def test_out_may_not_touch_an_input(tmp_path: Path) -> None:
+def test_out_that_overlaps_an_input_is_refused(tmp_path: Path) -> None:
     a = folder(tmp_path / "in" / "a", "1.png")
     b = folder(tmp_path / "in" / "b", "1.png")
     for out in (a, a / "refined", tmp_path / "in", tmp_path):
@@ -107,15 +107,15 @@ def test_names_that_would_collide_are_named(tmp_path: Path) -> None:
     make_plan([a], tmp_path / "out", None, (0, 1))  # where case counts, these are two files
 
 
-def test_a_file_system_that_ignores_case_is_asked(tmp_path: Path) -> None:
+def test_a_file_system_that_ignores_case_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "Some" / "out").mkdir(parents=True)
     assert not _ignores_case(tmp_path / "Some" / "new" / "deep")
-    (tmp_path / "sOME").symlink_to(tmp_path / "Some")  # as such a file system would answer
+    (tmp_path / "sOME").symlink_to(tmp_path / "Some")  # as such a file system behaves
     assert _ignores_case(tmp_path / "Some" / "123")
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(1, 6))
-def test_parts_of_a_plan_make_up_the_whole_and_count_from_0(sizes: list[int], parts: int) -> None:
+def test_parts_of_a_plan_make_up_all_of_it_and_count_from_0(sizes: list[int], parts: int) -> None:
     sources = [
         Source(
             Path(f"in{n}"),

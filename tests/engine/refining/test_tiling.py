@@ -28,7 +28,7 @@ def test_windows_have_one_length_and_keep_each_pixel_once_away_from_their_edges(
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
 @pytest.mark.parametrize("size", [(70, 33), (21, 100), (61, 62)])
-def test_a_refiner_makes_the_same_of_tiles(padding: Padding, size: tuple[int, int]) -> None:
+def test_tiles_refine_to_the_same_pixels(padding: Padding, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     refiner = Refiner(1, width=4, blocks=2, output="residual", padding=padding)
     torch.nn.init.normal_(refiner.last.weight)

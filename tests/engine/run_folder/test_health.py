@@ -61,7 +61,7 @@ def write(folder: Path, images: Images) -> Path:
 
 
 def provoked(folder: Path, synthetic: Images, real: Images, settings: dict[str, Any]) -> Quiet:
-    """Train; return who listened. The rules that fired are those that fire on reading metrics.jsonl again."""
+    """Train and return the listener, whose rules must be those that metrics.jsonl gives."""
     folders = {"synthetic": write(folder / "synthetic", synthetic), "real": write(folder / "real", real)}
     if settings.get("target") == "pupil":
         rows = [f"{index}.png,{x + 0.5},{y + 0.5}" for index, (y, x) in enumerate(places(1, len(synthetic)))]
@@ -96,7 +96,7 @@ PROVOCATIONS: dict[str, tuple[Images, Images, dict[str, Any]]] = {
         60 + 0.2 * blobs(1), RIPPLES,
         FREE | {"refiner_lr": 1e-3, "refiner_padding": "zeros", "refiner_blocks": 3, "noise": False},
     ),
-    "labels move": (  # a refiner that hardly learns paints what its first weights happen to make of an image
+    "labels move": (  # a refiner that hardly learns keeps the images of its random weights
         blobs(1, 80), blobs(2, 80),
         {"refiner_lr": 1e-9, "refiner_output": "tanh", "refiner_blocks": 4, "noise": False, "eval_every": 20,
          "steps": 120, "seed": 6},
@@ -115,7 +115,7 @@ RECORDED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("healt
 
 
 def judged(case: str) -> list[Finding]:
-    """Return what the rules find in the recorded lines of a training."""
+    """Return the rules that fire on the recorded lines of a training."""
     settings, lines = RECORDED[case]["settings"], RECORDED[case]["lines"]
     health = Health(resolve(SMALL | settings | {"synthetic": "tests", "real": "docs"}), [])
     findings = [finding for line in lines for finding in health.judge(line)]
@@ -125,24 +125,24 @@ def judged(case: str) -> list[Finding]:
 
 
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES])
-def test_each_rule_is_told_from_the_lines_of_a_training(rule: str) -> None:
+def test_each_rule_fires_on_the_lines_of_its_training(rule: str) -> None:
     (finding,) = [finding for finding in judged(rule) if finding.rule == rule]
     assert finding.advice in finding.sentence()
     assert "{" not in finding.saw
 
 
-def test_the_lines_of_a_healthy_training_accuse_nobody() -> None:
+def test_no_rule_fires_on_the_lines_of_a_healthy_training() -> None:
     assert judged("healthy") == []
 
 
-def test_white_pixels_are_no_fault_where_real_images_are_white() -> None:
+def test_no_rule_fires_on_white_pixels_where_real_images_are_white() -> None:
     assert "saturated pixels" not in [finding.rule for finding in judged("white")]
 
 
 @pytest.fixture
 def _short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "WARM_UP_STEPS", 10)
-    monkeypatch.setattr(realism, "STEPS", 1)  # of the classifier at the end, of which no rule knows
+    monkeypatch.setattr(realism, "STEPS", 1)  # of the classifier at the end, which no rule uses
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def _short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("rule", "steps"), [("history not in use", 90), ("mode collapse", 150), ("labels move", 40), ("diverging", 30)]
 )
-def test_a_real_training_provokes_what_its_lines_say(rule: str, steps: int, tmp_path: Path) -> None:
+def test_a_real_training_fires_its_recorded_rules(rule: str, steps: int, tmp_path: Path) -> None:
     synthetic, real, settings = PROVOCATIONS[rule]
     listener = provoked(tmp_path, synthetic, real, settings | {"steps": steps})
     assert rule in [finding.rule for finding in listener.findings]
@@ -158,7 +158,7 @@ def test_a_real_training_provokes_what_its_lines_say(rule: str, steps: int, tmp_
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_short_trainings")
-def test_a_healthy_training_is_not_accused(tmp_path: Path) -> None:
+def test_no_rule_fires_in_a_healthy_training(tmp_path: Path) -> None:
     synthetic, real, settings = HEALTHY
     assert provoked(tmp_path, synthetic, real, settings | {"steps": 130}).findings == []
 
@@ -167,7 +167,7 @@ def config(**settings: Any) -> TrainConfig:
     return TrainConfig(synthetic=Path("s"), real=Path("r"), pretrain_discriminator=0, **settings)
 
 
-def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
+def test_a_resumed_run_fires_the_rules_of_an_uninterrupted_one() -> None:
     line = {"phase": "adversarial", "loss_adversarial": 1.0, "loss_discriminator": 1.0, "change": 0.1}
     lines = [line | {"step": step, "accuracy_real": 0.6, "accuracy_refined": 0.6} for step in range(25, 400, 25)]
     undisturbed, resumed = Health(config(), lines), Health(config(), lines[:6])
@@ -177,14 +177,14 @@ def test_a_resumed_run_judges_as_an_undisturbed_one() -> None:
     assert [verdict["step"] for verdict in resumed.verdicts()] == [175]  # 50 steps after the first line that counts
 
 
-def test_a_line_stands_for_all_steps_since_the_last_one() -> None:
+def test_a_line_counts_for_all_steps_since_the_last_one() -> None:
     line = {"phase": "adversarial", "diversity": 0.1, "change": 0.1}
     assert Health(config(), [line | {"step": 125}]).verdicts() == []
     (verdict,) = Health(config(), [line | {"step": 2000}]).verdicts()
     assert (verdict["rule"], verdict["step"]) == ("mode collapse", 2000)
 
 
-def test_what_a_line_does_not_measure_is_as_it_was() -> None:
+def test_a_value_missing_from_a_line_keeps_its_rule_unchanged() -> None:
     health = Health(config(), [{"step": 250, "label_drift": 1.2}, {"step": 275}])
     assert health.active == ["labels move"]
     health.judge({"step": 500, "label_drift": 0.9})
@@ -226,7 +226,7 @@ def concluded(lines: list[dict[str, Any]], select: str) -> Conclusion:
         (measured(2, 0.2, diversity_held_out=0.05), False, "mode collapse"),  # a blank that is close to real images
     ],
 )
-def test_the_conclusion_says_whether_refining_brought_domains_closer(
+def test_the_conclusion_reports_whether_refining_brought_domains_closer(
     line: dict[str, Any], closer: bool, sentence: str
 ) -> None:
     conclusion = concluded([measured(1, 0.1), line, {"step": 3}], "last")
@@ -246,7 +246,7 @@ def test_a_blank_that_is_close_to_real_images_is_not_exported() -> None:
     assert "--select best" in concluded(lines, "last").advice
 
 
-def test_a_refiner_from_before_its_first_update_is_not_concluded_about() -> None:
+def test_an_untrained_refiner_gets_no_conclusion() -> None:
     lines = [
         measured(1, 0.9, phase="pretrain-refiner"), measured(2, 1.0, phase="pretrain-discriminator"),
         measured(3, 1.6, phase="adversarial"), measured(4, 1.4, phase="adversarial"),

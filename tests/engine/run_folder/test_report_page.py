@@ -1,4 +1,4 @@
-"""report.html of a real run: it stands alone, shows what the run found, and lets no name become markup."""
+"""report.html of a real run needs no other file, shows the results, and escapes names."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -41,7 +41,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """The page of a run whose names try to be markup, and which a rule of health accuses."""
+    """The page of a run with names that look like markup, and a health rule that fired."""
     folder = tmp_path_factory.mktemp("page")
     synthetic = write_images(folder / "<img src=x onerror=alert(1)>", 12, 1)
     real = write_images(folder / "r&d", 9, 2)
@@ -72,14 +72,14 @@ def test_names_stay_text(page: Reader) -> None:
 
 
 @pytest.mark.slow
-def test_it_tells_what_the_run_found(page: Reader) -> None:
+def test_the_page_shows_steps_verdicts_and_samples(page: Reader) -> None:
     for text in ("step 8 of 8", "diverging", "accuracy_history", "8 of 8 images", "fewer than 80 images"):
         assert text in page.text
     assert ("input", "max", "3") in page.attributes  # four steps on the slider
     assert len([1 for tag, name, _ in page.attributes if (tag, name) == ("img", "hidden")]) == 3
 
 
-def test_what_was_measured_and_what_history_holds_is_shown(tmp_path: Path) -> None:
+def test_the_page_shows_measurements_and_history(tmp_path: Path) -> None:
     run, config = RunFolder(tmp_path), TrainConfig(synthetic=Path("s"), real=Path("r"), history_size=64)
     distances = {"swd_synthetic": 0.5, "swd_refined": 0.25, "swd_real": 0.125, "label_drift": 0.25}
     run.append_metrics({"step": 9} | distances | {"two_sample": 0.75, "two_sample_low": 0.5, "two_sample_high": 1.0})
@@ -105,7 +105,7 @@ def test_the_picture_of_the_exported_refiner_is_there_and_shown_first() -> None:
     paths = [Path(f"step-{step:08}.png") for step in range(250, 5001, 250)]
     chosen, shown = thin_out(paths, 500)
     assert (chosen[shown].stem, shown) == ("step-00000500", 1)
-    assert len(chosen) == 13  # one more than would be there without it
+    assert len(chosen) == 13  # one more than without it
     chosen, shown = thin_out(paths, 5000)
     assert (len(chosen), shown) == (12, 11)
     assert thin_out([], 5000) == ([], 0)

@@ -1,4 +1,4 @@
-"""What each rank of test_ranks.py does: train a little, go on from a checkpoint of one rank, note how it went.
+"""The program of each rank in test_ranks.py: train, resume a checkpoint of one rank, and record results.
 
 torchrun --standalone --nproc-per-node=2 -m tests.engine.runtime.distributed_worker FOLDER
 """
@@ -28,7 +28,7 @@ PLAIN: dict[str, Any] = {
     "refiner_width": 4, "refiner_blocks": 1, "batch_size": 8, "pretrain_refiner": 1, "pretrain_discriminator": 2,
     "precision": "fp32", "noise": False,
 }  # fmt: skip
-# Without history, whose draws are each rank's own, all ranks together see just the images that one alone would.
+# Without history, which each rank draws for itself, all ranks together train on the images of one alone.
 CASES: dict[str, dict[str, Any]] = {
     "sgd": {"history_size": 0, "optimizer": "sgd", "refiner_lr": 0.1, "discriminator_lr": 0.1, "clip_gradient": 0.1},
     "adam": {"history_size": 13},

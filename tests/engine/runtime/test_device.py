@@ -1,4 +1,4 @@
-"""What the machine is asked for: compiling networks only where it can and pays."""
+"""Choice of the device, and of compiling networks where it works and pays."""
 
 import importlib.util
 from pathlib import Path
@@ -15,12 +15,12 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("choice", ["off", "auto"])
-def test_networks_on_a_cpu_stay_as_they_are_unless_asked(choice: str) -> None:
+def test_networks_on_a_cpu_are_compiled_only_on_request(choice: str) -> None:
     network = nn.Conv2d(1, 1, 1)
     assert compiler(choice, CPU, MIN_COMPILED_VALUES)(network) is network
 
 
-def test_auto_does_without_a_compiler_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_does_not_compile_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     network = nn.Conv2d(1, 1, 1)
@@ -28,7 +28,7 @@ def test_auto_does_without_a_compiler_where_there_is_none(tmp_path: Path, monkey
 
 
 @pytest.mark.slow  # torch 2.6 starts processes to compile with
-def test_a_gpu_with_triton_and_a_compiler_compiles_by_itself_where_it_pays(
+def test_auto_compiles_on_a_gpu_with_triton_and_a_compiler_where_it_pays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if importlib.util.find_spec("triton") is None:  # an empty one will do, since nothing is compiled here
@@ -54,12 +54,12 @@ def test_each_of_several_ranks_has_the_cpu_or_a_gpu_of_its_own() -> None:
             resolve_device(name, second)
     if torch.cuda.device_count() > 1:
         assert resolve_device("cuda", second) == torch.device("cuda:1")
-    else:  # it is not quietly given the one that another rank has
+    else:  # it does not silently share another rank's
         with pytest.raises(SettingsError, match="--device cuda:1: this machine shows"):
             resolve_device("cuda", second)
 
 
-def test_a_device_that_is_not_there_is_an_error() -> None:
+def test_a_missing_device_is_an_error() -> None:
     with pytest.raises(SettingsError, match="--device cuda:99"):
         resolve_device("cuda:99")
     if not torch.backends.mps.is_available():

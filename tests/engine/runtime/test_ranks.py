@@ -1,4 +1,4 @@
-"""Two ranks that train one model: the same weights everywhere, and those that one rank alone would have."""
+"""Two ranks train one model: their weights are equal, and are those of one rank alone."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ from tests.helpers import torchrun
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what two ranks wrote, and a checkpoint of one rank that they went on from."""
+    """A folder with the output of two ranks, and a checkpoint of one rank that they resumed."""
     folder = tmp_path_factory.mktemp("ranks")
     one = built("adam")
     train(one, STEPS)
@@ -48,7 +48,7 @@ def weights(found: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def images(*parts: dict[str, Tensor]) -> list[tuple[int, int, bytes]]:
-    """Every image with the step that made it and its draws, in an order that its place does not matter for."""
+    """Return every image with its step and draws, sorted so that its place does not matter."""
     return sorted(
         (int(made_at), int(draws), image.numpy().tobytes())
         for part in parts
@@ -67,13 +67,13 @@ def test_weights_are_the_same_on_all_ranks(place: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_halves_of_a_batch_give_the_update_of_the_whole(place: Path) -> None:
+def test_two_half_batches_give_the_update_of_one_batch(place: Path) -> None:
     alone, initial = built("sgd"), tensors_of(built("sgd"))
     train(alone, STEPS)
     wanted, found = tensors_of(alone), tensors(place, "sgd", 0)
     for name, tensor in wanted.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-6)
-    # What rounding may hide is small against what training did.
+    # Rounding must be small compared with the update.
     assert max(float((wanted[name] - initial[name]).abs().max()) for name in weights(wanted)) > 0.01
     both = [noted(place, rank) for rank in (0, 1)]
     positions = {name: sampler.position for name, sampler in alone.samplers.items()}
@@ -92,14 +92,14 @@ def test_each_rank_has_its_own_history(place: Path) -> None:
     assert images({f"history.{name}": tensor for name, tensor in saved.items()}) == images(first, second)
     for rank, part in enumerate((first, second)):
         state = built("adam")
-        state.ranks = Ranks(rank, 2, rank)  # not connected: it can be looked into, but not trained
+        state.ranks = Ranks(rank, 2, rank)  # not connected: it can be read, but not trained
         state.load(place / "two")
         assert images(tensors_of(state)) == images(part)
         assert state.metrics.state() == noted(place, rank)["adam metrics"]
 
 
 @pytest.mark.slow
-def test_one_rank_goes_on_with_all_that_two_had(place: Path) -> None:
+def test_one_rank_resumes_the_complete_state_of_two(place: Path) -> None:
     alone = built("adam")
     alone.load(place / "two")
     assert images(tensors_of(alone)) == images(*(tensors(place, "adam", rank) for rank in (0, 1)))
@@ -109,7 +109,7 @@ def test_one_rank_goes_on_with_all_that_two_had(place: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_go_on_with_all_that_one_had(place: Path) -> None:
+def test_two_ranks_resume_the_complete_state_of_one(place: Path) -> None:
     saved = safetensors.torch.load_file(place / "one" / "history.safetensors")
     parts = [tensors(place, "resumed", rank) for rank in (0, 1)]
     assert images(*parts) == images({f"history.{name}": tensor for name, tensor in saved.items()})
@@ -125,13 +125,13 @@ def test_two_ranks_go_on_with_all_that_one_had(place: Path) -> None:
 def test_ranks_agree_and_fail_together(place: Path) -> None:
     first, second = (noted(place, rank) for rank in (0, 1))
     assert first["agreed"] == second["agreed"] == [None, "max-time", "interrupt"]
-    assert (first["turn"], second["turn"]) == (1, 2)  # bytes that each found and wrote
+    assert (first["turn"], second["turn"]) == (1, 2)  # bytes that each read and wrote
     assert first["error"] == ["EndedElsewhere", 4, ""]
     assert second["error"] == ["DataError", 4, "bad"]
 
 
 @pytest.mark.slow
-def test_nothing_keeps_the_connection_once_it_is_left(place: Path) -> None:
+def test_the_connection_of_ranks_is_freed_at_the_end(place: Path) -> None:
     assert [noted(place, rank)["connection is gone"] for rank in (0, 1)] == [True, True]
 
 
@@ -157,13 +157,13 @@ def test_ranks_of_an_older_torch_are_refused_with_the_reason(monkeypatch: pytest
         pass
 
 
-def test_ranks_without_a_meeting_place_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_without_a_master_address_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(SettingsError, match="start with torchrun"), Ranks(0, 2).connected():
         pass
 
 
-def test_ranks_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_are_not_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(SettingsError, match="RANK=first: not a number; start with torchrun"):
         Ranks.of_process()

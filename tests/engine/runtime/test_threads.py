@@ -1,4 +1,4 @@
-"""Threads with bounded stocks: everything gets through, little is held, and errors come out."""
+"""Threads with bounded queues: nothing is lost, little is held, and errors are raised."""
 
 import sys
 import threading
@@ -29,12 +29,12 @@ def test_readers_stay_within_their_budget() -> None:
 
     with closing(read_ahead(read, range(1000), lambda _: 10, budget=50, threads=2)) as items:
         next(items)
-        for _ in range(1 + 5 + 2):  # the one taken, five in stock, one in the hand of each thread
+        for _ in range(1 + 5 + 2):  # one taken, five queued, one in each thread
             assert read_so_far.acquire(timeout=10)
         assert not read_so_far.acquire(timeout=0.2)
 
 
-def test_an_error_while_reading_or_listing_comes_out() -> None:
+def test_an_error_while_reading_or_listing_is_raised() -> None:
     def listing() -> Iterator[int]:
         yield 1
         raise OSError("listing")
@@ -66,7 +66,7 @@ def test_writers_return_every_result_and_the_first_error() -> None:
             writer.drained()
 
 
-def test_a_writer_waits_where_too_much_is_in_hand() -> None:
+def test_a_writer_waits_while_its_budget_is_used_up() -> None:
     gate = threading.Event()
 
     def wait(_: int) -> bool:

@@ -1,4 +1,4 @@
-"""The lambda that looks after itself: its rule by hand, and that trainings heed it."""
+"""Lambda auto: its rule by hand, and in trainings."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.helpers import write_images
         (1.0, 0.1, 0.0, 1.0),  # in balance, labels in place
         (1.0, 0.1, 0.6, 2.0),  # labels move
         (1.0, 0.3, 0.6, 2.0),  # and come first
-        (1.0, 0.3, 0.2, 0.5),  # it holds the refiner back
+        (1.0, 0.3, 0.2, 0.5),  # psi holds the refiner back
         (1.0, 0.3, 0.3, 1.0),  # and labels need that
         (1.0, 0.02, 0.0, 2.0),  # nothing holds the refiner
         (1.0, 0.05, 0.5, 1.0),  # at each limit itself lambda stays
@@ -32,7 +32,7 @@ from tests.helpers import write_images
         (1 / 64, 0.3, 0.0, 1 / 64),
     ],
 )
-def test_the_rule(before: float, gradient_ratio: float, drift: float, after: float) -> None:
+def test_the_next_lambda_follows_its_rule(before: float, gradient_ratio: float, drift: float, after: float) -> None:
     assert next_lambda(before, gradient_ratio, drift) == after
 
 
@@ -55,7 +55,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_scale_of_psi_that_holds_the_refiner_halves_it_and_a_resumed_run_goes_on(settings: dict[str, Any]) -> None:
+def test_lambda_halves_where_psi_holds_the_refiner_back_also_after_a_resume(settings: dict[str, Any]) -> None:
     settings |= {"psi": "normalized=1000"}
     train(resolve(settings | {"steps": 5}), None, Quiet(), StopRequest())
     # From the line of the second step on: what a step's line shows is what the next step takes. Where training ends it
@@ -66,13 +66,13 @@ def test_a_scale_of_psi_that_holds_the_refiner_halves_it_and_a_resumed_run_goes_
 
 
 @pytest.mark.slow
-def test_a_scale_of_psi_that_leaves_it_alone_doubles_it_once_there_is_an_adversary(settings: dict[str, Any]) -> None:
+def test_lambda_doubles_where_psi_is_weak_once_there_is_an_adversary(settings: dict[str, Any]) -> None:
     settings |= {"psi": "normalized=0.001", "pretrain_refiner": 2, "pretrain_discriminator": 1, "steps": 3}
     train(resolve(settings), None, Quiet(), StopRequest())
     assert lambdas(settings["out"]) == [2.0, 2.0, 4.0]  # what is measured before them, at step 2, changes nothing
 
 
-def test_what_it_cannot_go_by_is_said(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_lambda_auto_refuses_settings_without_measurements(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--eval-every 0"):
         resolve(settings | {"eval_every": 0})
     few = resolve(settings | {"real": write_images(tmp_path / "few", 12, 3)})

@@ -1,4 +1,4 @@
-"""What is written beside training: the state of its own step, whole, in order; and its errors come out."""
+"""Files written beside training: complete, in order, with the state of their step; errors are raised."""
 
 import shutil
 import threading
@@ -46,14 +46,14 @@ def run(settings: dict[str, Any], listener: Quiet) -> None:
 
 
 def weights_and_state(checkpoint: Path) -> dict[str, Any]:
-    """The checkpoint's files, less what follows from the run's name."""
+    """Return the checkpoint's files without parts that depend on the run's name."""
     state = verify_checkpoint(checkpoint)
     state["settings"].pop("out")
     tensors = {name: content for name, content in files_below(checkpoint).items() if name.endswith(".safetensors")}
     return tensors | {"state": state}
 
 
-def test_a_snapshot_does_not_change_when_training_goes_on(tmp_path: Path) -> None:
+def test_a_snapshot_does_not_change_while_training_continues(tmp_path: Path) -> None:
     state = built("adam", SINGLE)
     train_steps(state, 3)
     state.snapshot(state.gather_rank_states()).save(tmp_path / "at once")
@@ -70,7 +70,7 @@ def test_a_snapshot_does_not_change_when_training_goes_on(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_training_goes_on_while_files_are_written_and_they_are_those_of_their_step(settings: dict[str, Any]) -> None:
+def test_training_continues_while_the_files_of_a_step_are_written(settings: dict[str, Any]) -> None:
     run_folder, held = RunFolder(settings["out"]), ExitStack()
     picture = run_folder.samples / "step-00000002.png"
 
@@ -90,7 +90,7 @@ def test_training_goes_on_while_files_are_written_and_they_are_those_of_their_st
     assert "step 6 of 6" in run_folder.report.read_text()
 
 
-def test_an_error_of_the_thread_ends_training_as_what_it_was(settings: dict[str, Any]) -> None:
+def test_an_error_of_the_thread_is_raised_in_training(settings: dict[str, Any]) -> None:
     run_folder = RunFolder(settings["out"])
 
     def spoil() -> None:
@@ -101,10 +101,10 @@ def test_an_error_of_the_thread_ends_training_as_what_it_was(settings: dict[str,
     with pytest.raises(NotADirectoryError, match="samples"):
         run(settings, listener)
     assert listener.steps <= 4  # where the next copies are due, at the latest
-    verify_checkpoint(run_folder.checkpoint(2))  # given after the picture that failed, and written all the same
+    verify_checkpoint(run_folder.checkpoint(2))  # queued after the picture that failed, and still written
 
 
-def test_what_was_given_is_written_when_training_fails(settings: dict[str, Any]) -> None:
+def test_pending_files_are_written_when_training_fails(settings: dict[str, Any]) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
@@ -119,7 +119,7 @@ def test_what_was_given_is_written_when_training_fails(settings: dict[str, Any])
     assert threading.active_count() == threads
 
 
-def test_page_and_card_know_nothing_of_later_steps(settings: dict[str, Any]) -> None:
+def test_page_and_card_show_nothing_of_later_steps(settings: dict[str, Any]) -> None:
     run_folder = RunFolder(settings["out"])
     run(settings, Quiet())
     lines = run_folder.read_metrics()

@@ -26,7 +26,7 @@ def test_each_name_has_the_mean_of_the_steps_that_measured_it() -> None:
     assert means_of([running.state()]) == {"a": 4.0}
 
 
-def test_means_go_on_after_json() -> None:
+def test_means_continue_after_a_round_trip_through_json() -> None:
     running, resumed = RunningMeans(), RunningMeans()
     for value in (0.1, 0.7):
         running.add(scalars(a=value))
@@ -38,7 +38,7 @@ def test_means_go_on_after_json() -> None:
     assert running.state()["a"][1] == 3
 
 
-def test_ranks_count_by_their_steps_and_who_did_not_measure_does_not() -> None:
+def test_ranks_are_weighted_by_their_measured_steps() -> None:
     states = [{"a": [6.0, 2], "b": [5.0, 1]}, {"a": [3.0, 1]}, {}]
     assert means_of(states) == {"a": 3.0, "b": 5.0}
     assert means_of([]) == {}

@@ -1,4 +1,4 @@
-"""The estimator that is trained along: its labels, its errors, its place in the run, and a resume to the bit."""
+"""The estimator that is trained along: its labels, errors and export, and an exact resume."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def test_labels_of_files_come_in_their_order_with_nan_for_those_without() -> Non
     )
 
 
-def test_a_run_measures_and_exports_the_estimator(spacious: dict[str, Any]) -> None:
+def test_a_run_measures_and_exports_its_estimator(spacious: dict[str, Any]) -> None:
     run(spacious, of=labels())
     line = lines_of(spacious)[-1]
     assert line["label_error_synthetic"] > 0
@@ -74,13 +74,13 @@ def test_the_weight_decides_the_refiner_and_0_leaves_it_as_without_labels(folder
 
 
 def test_a_resumed_training_has_the_same_estimator_to_the_bit(folders: dict[str, Any]) -> None:
-    whole = folders | {"out": folders["out"].with_name("whole"), "save_every": 3, "keep": 0}
-    run(whole, of=labels(9))
-    shutil.copytree(whole["out"], folders["out"])
+    undisturbed = folders | {"out": folders["out"].with_name("whole"), "save_every": 3, "keep": 0}
+    run(undisturbed, of=labels(9))
+    shutil.copytree(undisturbed["out"], folders["out"])
     shutil.rmtree(folders["out"] / "checkpoints/step-00000005")
     run({"out": folders["out"]}, resume="auto", of=labels(9))
     for name in ("task", "task-average", "optimizers", "refiner"):
-        assert same(state(whole, 5, name), state(folders, 5, name))
+        assert same(state(undisturbed, 5, name), state(folders, 5, name))
 
 
 @pytest.mark.parametrize("now", [labels(9, seed=1), None], ids=["other labels", "no labels"])
@@ -116,7 +116,7 @@ def test_images_without_any_label_measure_nothing() -> None:
     assert reading_errors(task, torch.zeros(2, 1, 12, 14), torch.zeros(2, 1, 12, 14), nothing) == {}
 
 
-def test_the_estimators_folder_says_what_it_was_made_of(folders: dict[str, Any]) -> None:
+def test_the_estimators_folder_records_its_training(folders: dict[str, Any]) -> None:
     run(folders | {"preprocess": "equalize"}, of=labels(9))
     config = json.loads((folders["out"] / "estimator" / "config.json").read_text())
     assert config["made_of"] == {"preprocess": "equalize", "renders": 9, "step": 5}

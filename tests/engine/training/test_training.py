@@ -1,4 +1,4 @@
-"""Whole trainings in this process: every option runs, the run folder holds what it should, seeds decide."""
+"""Complete trainings in this process: options, the run folder, seeds, resuming."""
 
 import io
 import json
@@ -82,10 +82,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_run_folder_holds_exactly_this(folders: dict[str, Any]) -> None:
+def test_the_run_folder_holds_exactly_these_files(folders: dict[str, Any]) -> None:
     result = run(folders | {"save_every": 2, "sample_every": 5, "keep": 2})
     assert (result.status, result.step) == ("finished", 5)
-    found = {str(path.relative_to(folders["out"])) for path in folders["out"].rglob("*") if path.is_file()}
+    files = {str(path.relative_to(folders["out"])) for path in folders["out"].rglob("*") if path.is_file()}
     parts = ("average", "discriminator", "history", "optimizers", "refiner")
     checkpoints = {
         f"checkpoints/step-0000000{step}/{name}"
@@ -94,7 +94,7 @@ def test_the_run_folder_holds_exactly_this(folders: dict[str, Any]) -> None:
     }
     refiner = {"refiner/README.md", "refiner/config.json", "refiner/model.safetensors", "refiner/tones.safetensors"}
     others = {".lock", "config.json", "metrics.jsonl", "report.html", "samples/step-00000005.png"}
-    assert found == checkpoints | refiner | others
+    assert files == checkpoints | refiner | others
 
 
 def test_metrics_lines_have_the_documented_fields(folders: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ def test_metrics_lines_have_the_documented_fields(folders: dict[str, Any]) -> No
     assert set(lines[3]) == speed | refiner | discriminator | {"loss_adversarial", "accuracy_history"} | probed
 
 
-def test_the_seed_decides_everything(folders: dict[str, Any]) -> None:
+def test_the_seed_determines_everything(folders: dict[str, Any]) -> None:
     runs = [folders | {"out": folders["out"].with_name(name)} for name in "abc"]
     for settings, seed in zip(runs, (1, 1, 2), strict=True):
         run(settings | {"seed": seed})
@@ -173,7 +173,7 @@ def test_tensorboard_shows_samples_the_history_by_age_and_the_settings(folders: 
 
 
 def test_deterministic_allows_no_other_kernels(folders: dict[str, Any]) -> None:
-    torch.use_deterministic_algorithms(False)  # whatever a test before did to the process
+    torch.use_deterministic_algorithms(False)  # an earlier test may have changed the process
     try:
         run(folders | {"deterministic": True})
         assert torch.are_deterministic_algorithms_enabled()
@@ -191,7 +191,7 @@ def test_sixteen_bits_and_colour_train(
 
 
 @pytest.mark.slow
-def test_sixteen_bits_of_colour_train_are_measured_and_drawn(spacious: dict[str, Any]) -> None:
+def test_sixteen_bits_of_colour_are_trained_on_measured_and_drawn(spacious: dict[str, Any]) -> None:
     config = resolve(spacious | {"steps": 20, "sample_every": 10, "eval_every": 10, "flip": True})
     values = np.random.default_rng(0).integers(0, 65536, (2, 80, 3, *SIZE), dtype=np.uint16)
     values[1] //= 2  # real images are darker
@@ -233,7 +233,7 @@ class SentToDevice(TorchFunctionMode):
         return result
 
 
-def test_nothing_is_sent_to_the_device_that_apples_gpus_have_no_type_for(spacious: dict[str, Any]) -> None:
+def test_no_tensor_on_the_device_has_a_type_that_mps_lacks(spacious: dict[str, Any]) -> None:
     for name in ("synthetic", "real"):
         write_images(spacious[name], 85, 1, SIZE, np.uint16)
     spacious |= {"lambda": "auto", "flip": True, "sample_every": 2}
@@ -261,7 +261,7 @@ def test_the_exported_refiner_stands_alone_and_is_the_average(folders: dict[str,
     assert refined.shape == (1, 1, *SIZE)
 
 
-def test_the_model_knows_how_training_read_images(folders: dict[str, Any]) -> None:
+def test_the_model_records_how_training_read_images(folders: dict[str, Any]) -> None:
     reading = {"include": ("*.png",), "exclude": ("mask/", "*_id.png"), "background": "#12aB00"}
     run(folders | reading | {"preprocess": "equalize"})
     for model in (open_model(folders["out"]), open_model(folders["out"], step=5)):
@@ -272,7 +272,7 @@ def test_the_model_knows_how_training_read_images(folders: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [(SIZE, np.uint8), (SIZE, np.uint16), ((*SIZE, 3), np.uint8)])
-def test_the_model_knows_the_mean_colour_of_real_images(
+def test_the_model_records_the_mean_colour_of_real_images(
     folders: dict[str, Any], tmp_path: Path, shape: tuple[int, ...], dtype: Any
 ) -> None:
     made, real = (
@@ -283,14 +283,14 @@ def test_the_model_knows_the_mean_colour_of_real_images(
     mean = np.stack(photographs).mean(axis=(0, 1, 2)) / np.iinfo(dtype).max * 255
     levels = [round(level) for level in np.broadcast_to(mean, 3)]
     assert open_model(folders["out"]).background == "#{:02x}{:02x}{:02x}".format(*levels)
-    assert open_model(folders["out"], step=5).background == "#808080"  # a checkpoint does not know it
+    assert open_model(folders["out"], step=5).background == "#808080"  # a checkpoint does not record it
 
 
 @pytest.mark.parametrize(
     ("settings", "has_tones", "equalized"),
     [({}, True, False), ({"preprocess": "equalize"}, True, True), ({"preset": "hands"}, False, False)],
 )
-def test_the_model_knows_tones_and_whether_photographs_are_equalized(
+def test_the_model_records_tones_and_whether_photographs_are_equalized(
     folders: dict[str, Any], settings: dict[str, Any], has_tones: bool, equalized: bool
 ) -> None:
     for path in folders["real"].iterdir():
@@ -318,13 +318,13 @@ def test_more_steps_extend_a_finished_run_and_none_do_nothing(folders: dict[str,
 
 
 def test_a_stop_saves_without_ending_the_metrics_line(folders: dict[str, Any]) -> None:
-    stopped, whole = folders, folders | {"out": folders["out"].with_name("whole")}
+    stopped, undisturbed = folders, folders | {"out": folders["out"].with_name("whole")}
     result = run(stopped, listener=Quiet(StopRequest("signal")))
     assert (result.status, result.step) == ("stopped", 0)
     assert "step 0 of 5" in (stopped["out"] / "report.html").read_text()
     run(stopped, resume="auto")
-    run(whole)
-    assert same(weights(stopped), weights(whole))
+    run(undisturbed)
+    assert same(weights(stopped), weights(undisturbed))
 
 
 def test_divergence_names_the_last_good_checkpoint(folders: dict[str, Any]) -> None:
@@ -354,10 +354,10 @@ def test_rates_of_summed_losses_are_converted_and_explicit_ones_are_not(folders:
             "learning rates: refiner 0.168, discriminator 0.5; the paper sums losses over 12x14"
         )
     assert describe_rates(resolve(folders), gan.discriminator, (1, *SIZE)) is None
-    whole = weights(paper)
+    expected = weights(paper)
     shutil.rmtree(folders["out"] / "checkpoints/step-00000005")
     run({"out": folders["out"]}, resume="auto")
-    assert same(weights(paper), whole)
+    assert same(weights(paper), expected)
 
 
 @pytest.mark.parametrize("name", ["history.safetensors", "refiner.safetensors", "state.json"])
@@ -379,14 +379,14 @@ def test_a_damaged_checkpoint_is_named(folders: dict[str, Any], name: str, damag
 def test_a_checkpoint_without_a_manifest_does_not_exist(folders: dict[str, Any]) -> None:
     run(folders | {"save_every": 3})
     (folders["out"] / "checkpoints/step-00000005/manifest.json").unlink()
-    found = find_checkpoint(RunFolder(folders["out"]), "latest")
-    assert found is not None
-    assert found.name == "step-00000003"
-    run(folders | {"save_every": 9, "keep": 0, "steps": 5}, resume="auto")  # nor does what was left of it stay for ever
-    assert sorted(path.name for path in found.parent.iterdir()) == ["step-00000003", "step-00000006"]
+    checkpoint = find_checkpoint(RunFolder(folders["out"]), "latest")
+    assert checkpoint is not None
+    assert checkpoint.name == "step-00000003"
+    run(folders | {"save_every": 9, "keep": 0, "steps": 5}, resume="auto")  # and its remains are removed
+    assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["step-00000003", "step-00000006"]
 
 
-def test_a_copy_of_a_checkpoint_is_neither_gone_on_from_nor_pruned(folders: dict[str, Any]) -> None:
+def test_a_copy_of_a_checkpoint_is_neither_resumed_nor_pruned(folders: dict[str, Any]) -> None:
     run(folders | {"save_every": 2, "keep": 2})
     checkpoints = RunFolder(folders["out"]).checkpoints
     for name in ("step-00000005-good", "step-00000004.bak"):
@@ -450,7 +450,7 @@ def test_a_branch_that_stops_at_once_is_saved_with_the_metrics_so_far(folders: d
     assert [line["step"] for line in lines_of(branch)] == [2, 4, 5, 6]
 
 
-def test_what_there_is_none_of_ours_to_resume_in_is_named(folders: dict[str, Any]) -> None:
+def test_a_folder_without_a_run_cannot_be_resumed(folders: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
         run(folders, resume="latest")
     folders["out"].mkdir()
@@ -461,10 +461,10 @@ def test_what_there_is_none_of_ours_to_resume_in_is_named(folders: dict[str, Any
 
 def test_a_run_that_another_process_has_trained_meanwhile_is_not_touched(folders: dict[str, Any]) -> None:
     run(folders | {"steps": 3})
-    found = RunFolder(folders["out"]).existing_checkpoints()[-1]
+    newest = RunFolder(folders["out"]).existing_checkpoints()[-1]
     run(folders, resume="auto")  # which that process does while this one starts
     before = files_below(folders["out"])
-    for checkpoint in (found, None):
+    for checkpoint in (newest, None):
         with pytest.raises(SettingsError, match="another process has trained into it meanwhile"):
             train(resolve(folders), checkpoint, Quiet(), StopRequest())
         assert files_below(folders["out"]) == before
@@ -472,7 +472,7 @@ def test_a_run_that_another_process_has_trained_meanwhile_is_not_touched(folders
 
 def test_a_path_resumes_the_checkpoint_it_names(folders: dict[str, Any]) -> None:
     run(folders | {"save_every": 3, "sample_every": 2})
-    whole = weights(folders)
+    expected = weights(folders)
     named, newest = (folders["out"] / "checkpoints" / f"step-0000000{step}" for step in (3, 5))
     again = folders | {"out": folders["out"].with_name("again")}
     run(again, resume=str(named))
@@ -481,7 +481,7 @@ def test_a_path_resumes_the_checkpoint_it_names(folders: dict[str, Any]) -> None
     assert [path.name for path in (folders["out"] / "samples").iterdir()] == ["step-00000002.png"]
     run(folders, resume=str(named))
     for settings in (again, folders):
-        assert same(weights(settings), whole)
+        assert same(weights(settings), expected)
         assert [line["step"] for line in lines_of(settings)] == [2, 4, 5]
 
 
@@ -512,17 +512,17 @@ def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> No
     assert [line["step"] for line in lines_of(rare)] == [2, 3, 4]
 
     stopped = spacious | {"out": spacious["out"].with_name("stopped"), "log_every": 3}
-    whole = spacious | {"out": spacious["out"].with_name("whole"), "log_every": 3}
+    undisturbed = spacious | {"out": spacious["out"].with_name("whole"), "log_every": 3}
     for _ in range(5):
         run(stopped, "auto", OneStep())
-    run(whole)
+    run(undisturbed)
     varying = ("images_per_second", "peak_memory_mb")
     one, other = (
         [{name: line[name] for name in line if name not in varying} for line in lines_of(settings)]
-        for settings in (stopped, whole)
+        for settings in (stopped, undisturbed)
     )
     assert one == other
-    assert same(weights(stopped), weights(whole))
+    assert same(weights(stopped), weights(undisturbed))
 
 
 def test_images_refined_alike_have_one_noise_whatever_the_batches(folders: dict[str, Any]) -> None:
@@ -551,7 +551,7 @@ def test_a_refiner_that_makes_all_images_the_same_is_never_the_best(spacious: di
 
 @pytest.mark.slow
 def test_a_refiner_from_before_its_first_update_is_never_the_best(spacious: dict[str, Any]) -> None:
-    """Here every update makes images worse, so that the untrained refiner is the closest to real ones."""
+    """Every update makes images worse here, so the untrained refiner is the closest to real images."""
     harmful = {"refiner_lr": 0.2, "ema": 0.0, "pretrain_discriminator": 2, "steps": 3, "log_every": 1, "eval_every": 1}
     run(spacious | harmful)
     lines = lines_of(spacious)
@@ -563,7 +563,7 @@ def test_a_refiner_from_before_its_first_update_is_never_the_best(spacious: dict
     assert exported.step == line["step"] > 2
 
 
-def test_the_export_says_that_nothing_was_measured(folders: dict[str, Any]) -> None:
+def test_the_export_reports_that_nothing_was_measured(folders: dict[str, Any]) -> None:
     result = run(folders)
     assert result.images == {"synthetic": 9, "real": 3}
     assert open_model(folders["out"]).conclusion == (

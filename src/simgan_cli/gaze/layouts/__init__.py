@@ -1,1 +1,1 @@
-"""Layouts of labels on disk: each module reads one, or two that hold the same arrays."""
+"""Layouts of labels on disk, one module for each."""

@@ -1,4 +1,4 @@
-"""Arrays of images and labels: .npz, and HDF5 as MPIIFaceGaze and ETH-XGaze are published."""
+"""Arrays of images and labels: .npz, and HDF5 as in MPIIFaceGaze and ETH-XGaze."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ LABEL_KEYS: dict[Target, tuple[str, ...]] = {
     "gaze": ("gaze", "label", "face_gaze"), "pupil": ("pupil",), "points": ("points",),
 }  # fmt: skip
 PERSON_KEY = "person"
-MAX_ARRAY_BYTES = 16_000_000_000  # as it is declared, of an .npz or of a data set of HDF5
+MAX_ARRAY_BYTES = 16_000_000_000  # declared size of an .npz, or of a data set of HDF5
 
 
 def is_npz(path: Path) -> bool:
@@ -31,19 +31,19 @@ def is_npz(path: Path) -> bool:
 
 def read_npz(path: Path, label_format: LabelFormat) -> Samples:
     """Return a sample for each row of an .npz. Raises DataError, also for pickles."""
-    problem = "cannot be read as .npz without pickles"
+    problem = "not a readable .npz without pickles"
     with damage_as_data_error(path, problem), np.load(path, allow_pickle=False) as archive:  # noqa: TID251
         check_size(path, sum(member.file_size for member in archive.zip.infolist()), MAX_ARRAY_BYTES)
         keys = _find_keys(archive, label_format.target)
         if not keys:
             raise DataError(
-                f"{path}: holds {list_names(archive)}; wanted x and {label_format.target}, a row each image"
+                f"{path}: holds {list_names(archive)}; wanted x and {label_format.target}, one row for each image"
             )
         return _samples_of(archive, keys, np.asarray, path, path.stem, label_format), []
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file is HDF5, or a folder holds some, by their suffix."""
+    """Return whether a file, or one in a folder, has a suffix of HDF5."""
     return bool(_hdf5_files(path))
 
 
@@ -53,7 +53,7 @@ def _hdf5_files(path: Path) -> list[Path]:
 
 
 def read_hdf5(path: Path, label_format: LabelFormat) -> Samples:
-    """Return a sample for each row of an HDF5 file, of all persons' groups in it, or of all files in a folder.
+    """Return a sample for each row of an HDF5 file, of all groups in it, or of all files in a folder.
 
     Raises DataError, or SettingsError where h5py is not installed.
     """
@@ -75,13 +75,13 @@ def read_hdf5(path: Path, label_format: LabelFormat) -> Samples:
                     f"({', '.join(LABEL_KEYS[label_format.target])}), in groups by person or in none"
                 )
             for name, group, keys in labelled:
-                person = (file.stem if len(files) > 1 else name) or None  # a file or a group for each
+                person = (file.stem if len(files) > 1 else name) or None  # one file or group for each person
                 samples += _samples_of(group, keys, _read_data_set, file, name or file.stem, label_format, person)
     return samples, []
 
 
 def _find_keys(content: Any, target: Target) -> tuple[str, str] | None:
-    """Return the names of the images and of the labels in an archive or group; None unless it holds both."""
+    """Return the keys of images and labels in an archive or group; None unless it holds both."""
     image, label = (
         next((key for key in keys if hasattr(content, "keys") and key in content), None)
         for keys in (IMAGE_KEYS, LABEL_KEYS[target])
@@ -90,7 +90,7 @@ def _find_keys(content: Any, target: Target) -> tuple[str, str] | None:
 
 
 def _read_data_set(item: Any) -> NDArray[Any]:
-    """Return a data set of HDF5, texts as str, or a group of numbered ones, a row each."""
+    """Return a data set of HDF5, with text as str; a group of numbered data sets gives one row for each."""
     if hasattr(item, "keys"):
         return np.stack([_read_data_set(item[key]) for key in sorted(item, key=natural)])
     check_size(Path(item.file.filename), item.nbytes, MAX_ARRAY_BYTES)
@@ -106,14 +106,14 @@ def _samples_of(
     label_format: LabelFormat,
     person: str | None = None,
 ) -> list[Sample]:
-    """Return a sample for each row of the arrays that `read` makes of what stands at `keys`."""
+    """Return a sample for each row of the arrays that `read` gives for `keys`."""
     images, labels = _to_grey(read(content[keys[0]]), path), read(content[keys[1]])
     if label_format.target == "points" and labels.ndim == 3 and labels.shape[2] == 2:
         labels = labels.reshape(len(labels), -1)
     if labels.dtype.kind not in "iuf" or labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] < 2:
         raise DataError(
             f"{path}: {len(images):,} images, but labels of shape {labels.shape} and type {labels.dtype}; "
-            "wanted a row of numbers for each"
+            "wanted one row of numbers for each image"
         )
     targets, points = labels.astype(np.float64), tuple[str, ...]()
     if label_format.target == "pupil":
@@ -121,7 +121,7 @@ def _samples_of(
     elif label_format.target == "points":
         points = tuple(str(number) for number in range(targets.shape[1] // 2))
         targets = paired(targets[:, : 2 * len(points)])
-    elif targets.shape[1] != 3:  # rows begin with the angles; MPIIFaceGaze's go on with the head and landmarks
+    elif targets.shape[1] != 3:  # rows begin with the angles; in MPIIFaceGaze head pose and landmarks follow
         targets = to_vectors(targets[:, :2], label_format, path)
     persons = [str(each) for each in read(content[PERSON_KEY])] if PERSON_KEY in content else [person] * len(images)
     return [
@@ -133,7 +133,7 @@ def _samples_of(
 def _to_grey(images: NDArray[Any], path: Path) -> NDArray[Any]:
     """Return N x H x W grey of arrays with or without channels, first or last."""
     if images.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{path}: images of type {images.dtype}; wanted uint8, or uint16")
+        raise DataError(f"{path}: images of type {images.dtype}; wanted uint8 or uint16")
     if images.ndim == 4 and images.shape[-1] in (1, 3):
         images = np.moveaxis(images, -1, 1)
     if images.ndim == 4 and images.shape[1] == 3:

@@ -16,8 +16,8 @@ from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, decode_grey, list_names, match_images
 
 NAME = re.compile(r".*(keypoints|coco).*\.json", re.IGNORECASE)
-# Keypoints are indices of pixels, whose centres lie half a pixel further (detectron2, data/detection_utils.py,
-# transform_instance_annotations).
+# COCO's keypoints are pixel indices; the centre of a pixel lies half a pixel further (detectron2,
+# data/detection_utils.py, transform_instance_annotations).
 TO_CENTRE = 0.5
 
 
@@ -41,7 +41,8 @@ def read_coco(folder: Path, label_format: LabelFormat) -> Samples:
     files = _files(folder)
     if len(files) != 1:
         raise DataError(
-            f"{folder}: {list_names(file.name for file in files)} for *keypoints*.json or *coco*.json; wanted one"
+            f"{folder}: {list_names(file.name for file in files)} matches *keypoints*.json or *coco*.json; wanted one "
+            "file; rename the others"
         )
     (path,) = files
     try:
@@ -60,24 +61,24 @@ def read_coco(folder: Path, label_format: LabelFormat) -> Samples:
             "x, y, v, and categories"
         ) from error
     tree = read_tree(folder, label_format.patterns)
-    found, warnings = match_images(tree, names, path)
+    matched, warnings = match_images(tree, names, path)
     return [
         Sample(file, partial(decode_grey, folder / file), points, points=_names(points, keypoints, path))
-        for file, (_, points, keypoints) in zip(found, annotated, strict=True)
+        for file, (_, points, keypoints) in zip(matched, annotated, strict=True)
         if label_format.patterns.takes(file)
     ], warnings
 
 
 def _points(keypoints: list[float]) -> NDArray[np.float64]:
-    """Return x, y, v, x, y, v, ... as x, y, x, y, ..., NaN where v is 0. Raises ValueError for other lengths."""
+    """Return x, y, v, ... as x, y, ..., NaN where v is 0. Raises ValueError for other lengths."""
     x, y, visible = np.array(keypoints, np.float64).reshape(-1, 3).T
     return np.where(visible[:, None] > 0, np.stack([x, y], axis=1) + TO_CENTRE, np.nan).ravel()
 
 
 def _names(points: NDArray[np.float64], keypoints: list[Any] | None, path: Path) -> tuple[str, ...]:
-    """Return the category's names of points, or their numbers where it has none."""
+    """Return the names of points that the category gives, or else their numbers."""
     count = len(points) // 2
     names = tuple(map(str, keypoints if keypoints is not None else range(count)))
     if len(names) != count:
-        raise DataError(f"{path}: {count} keypoints in an annotation, and {len(names)} names; correct the category")
+        raise DataError(f"{path}: {count} keypoints in an annotation, but {len(names)} names; correct the category")
     return names

@@ -24,13 +24,13 @@ MAX_LISTED = 12  # names in a message
 
 
 def decode_grey(path: Path) -> NDArray[Any]:
-    """Return an image file as upright grey pixels H x W, uint8 or uint16. Raises UnreadableImage."""
+    """Return an image file as upright grey pixels, H x W, uint8 or uint16. Raises UnreadableImage."""
     grey: NDArray[Any] = read_pixels(path, STORED_GREY)[0]
     return grey
 
 
 def to_vectors(angles: NDArray[np.float64], label_format: LabelFormat, source: Path) -> Vectors:
-    """Return vectors of angles N x 2 in the order of the convention; raises DataError for degrees without --degrees."""
+    """Return the unit vectors N x 3 of angles N x 2; raises DataError for degrees without --degrees."""
     largest = float(np.nanmax(np.abs(angles), initial=0))
     if label_format.degrees:
         angles = np.radians(angles)
@@ -41,7 +41,7 @@ def to_vectors(angles: NDArray[np.float64], label_format: LabelFormat, source: P
 
 
 def paired(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return points N x 2K, both coordinates NaN where one is."""
+    """Return points N x 2K in which both coordinates are NaN where one is."""
     missing = np.isnan(points[:, ::2]) | np.isnan(points[:, 1::2])
     return np.where(np.repeat(missing, 2, axis=1), np.nan, points)
 
@@ -49,47 +49,47 @@ def paired(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def match_images(tree: Tree, names: Sequence[str], source: Path) -> tuple[list[str], list[str]]:
     """Return the image that each label names, with or without its suffix, and a warning of images without a label.
 
-    Images that the patterns leave out are matched, too. Raises DataError for names without an image, of several images,
-    or of one image twice.
+    Images that the patterns exclude are matched too. Raises DataError for a name without an image, for a name that
+    fits several images, and for a repeated image.
     """
     images, excluded = _by_name(tree.images), _by_name(filter(is_image, tree.others))
     slashed = [posixpath.normpath(name.replace("\\", "/")) for name in names]
     candidates = [images.get(name) or excluded.get(name, [])[:1] for name in slashed]
-    missing = [name for name, found in zip(names, candidates, strict=True) if not found]
+    missing = [name for name, matches in zip(names, candidates, strict=True) if not matches]
     if missing:
         raise DataError(
-            f"{source}: {len(missing):,} of {len(names):,} labels have no image ({list_names(missing)}); images there: "
-            f"{list_names(tree.images)}; restore the images or remove the labels"
+            f"{source}: {len(missing):,} of {len(names):,} labels have no image ({list_names(missing)}); found the "
+            f"images {list_names(tree.images)}; restore the images or remove the labels"
         )
-    if ambiguous := [f"{found[0]}, {found[1]}" for found in candidates if len(found) > 1]:
+    if ambiguous := [f"{matches[0]}, {matches[1]}" for matches in candidates if len(matches) > 1]:
         raise DataError(
-            f"{source}: {len(ambiguous):,} labels fit more than one image ({list_names(ambiguous)}); name the suffix, "
-            "or the images, such as --include '*.jpg'"
+            f"{source}: {len(ambiguous):,} labels fit more than one image ({list_names(ambiguous)}); add the suffix to "
+            "the labels, or select images, such as --include '*.jpg'"
         )
-    files = [found[0] for found in candidates]
+    files = [matches[0] for matches in candidates]
     if repeated := [file for file, count in Counter(files).items() if count > 1]:
-        raise DataError(f"{source}: {list_names(repeated)} stand there more than once; keep one label for each image")
+        raise DataError(f"{source}: more than one label for {list_names(repeated)}; keep one for each image")
     unlabelled = len(set(tree.images) - set(files))
     return files, [f"{tree.root}: {unlabelled:,} images have no label; left out"] if unlabelled else []
 
 
 def _by_name(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Return paths by what a label may call them: with or without their suffix."""
+    """Return paths by the names that a label may use for them: with or without their suffix."""
     names = defaultdict[str, list[str]](list)
     for path in paths:
-        for name in {path, os.path.splitext(path)[0]}:  # noqa: PTH122 - of a million paths
+        for name in {path, os.path.splitext(path)[0]}:  # noqa: PTH122 - a million Paths are slow
             names[name].append(path)
     return names
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Return the first of some names in words."""
+    """Return a list of the first names, for a message."""
     first = [str(name) for name in islice(names, MAX_LISTED + 1)]
     return ", ".join([*first[:MAX_LISTED], *(["..."] if len(first) > MAX_LISTED else [])]) or "nothing"
 
 
 def describe_content(path: Path) -> str:
-    """Return in words which kinds of files lie below a folder, or that it is a file."""
+    """Return the kinds of files below a folder in words, or "a file"."""
     if path.is_file():
         return "a file"
     tree = read_tree(path)
@@ -97,14 +97,14 @@ def describe_content(path: Path) -> str:
 
 
 def check_size(path: Path, size: int, most: int) -> None:
-    """Raise DataError where more than `most` bytes would be read of a file."""
+    """Raise DataError where `size` bytes of a file are more than `most`."""
     if size > most:
         raise DataError(f"{path}: {size:,} bytes; at most {most:,} are read; split it")
 
 
 @contextmanager
 def damage_as_data_error(path: Path, problem: str) -> Iterator[None]:
-    """Raise DataError that names the file and the `problem` for whatever a library raises while it reads `path`."""
+    """Raise DataError with the file and the `problem` for any error of a library that reads `path`."""
     try:
         yield
     except DataError:

@@ -16,7 +16,7 @@ from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_e
 
 LISTS = "Evaluation Subset/sample list for eye image"
 
-MAX_MAT_BYTES = 64_000_000  # of a file; the largest published day has 7 million
+MAX_MAT_BYTES = 64_000_000  # of a file; the largest published one has 7 million
 
 
 def is_mpiigaze_folder(path: Path) -> bool:
@@ -34,7 +34,7 @@ def _days(folder: Path) -> list[Path]:
 
 
 def read_mpiigaze(folder: Path, label_format: LabelFormat) -> Samples:
-    """Return the eyes of the evaluation subset, or all where its lists are not there. Raises DataError."""
+    """Return the eyes of the evaluation subset, or all where its lists are missing. Raises DataError."""
     if label_format.target != "gaze":
         raise DataError(f"{folder}: MPIIGaze holds gaze alone; use --target gaze, or other data")
     days = _days(folder)
@@ -47,14 +47,15 @@ def read_mpiigaze(folder: Path, label_format: LabelFormat) -> Samples:
     by_name = {sample.file: sample for sample in samples}
     if missing := [name for name in subset if name not in by_name]:
         raise DataError(
-            f"{folder}: {len(missing):,} eyes of the evaluation subset are not there ({list_names(missing)})"
+            f"{folder}: {len(missing):,} eyes of the evaluation subset are missing ({list_names(missing)}); restore "
+            "their .mat files"
         )
     return [by_name[name] for name in subset], []
 
 
 def _read_day(path: Path) -> Iterator[Sample]:
-    """Yield the eyes of one day: left ones as they are, right ones mirrored to left ones."""
-    with damage_as_data_error(path, "cannot be read as a day of MPIIGaze"):
+    """Yield the eyes of one day: left ones unchanged, right ones mirrored."""
+    with damage_as_data_error(path, "not a readable day of MPIIGaze"):
         check_size(path, path.stat().st_size, MAX_MAT_BYTES)
         content = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True)
         names = np.atleast_1d(content["filenames"])
@@ -70,8 +71,8 @@ def _read_day(path: Path) -> Iterator[Sample]:
 
 
 def _read_evaluation_subset(normalized: Path) -> list[str] | None:
-    """Return the names of the eyes that the data set's authors evaluate on, if their lists lie at the usual place."""
-    roots = Path(os.path.abspath(normalized)).parents[:2]  # noqa: PTH100 - "." has parents, too; links stay as they are
+    """Return the names of the eyes in the authors' evaluation subset, or None where its lists are missing."""
+    roots = Path(os.path.abspath(normalized)).parents[:2]  # noqa: PTH100 - gives "." parents, and resolves no link
     lists = [path for root in roots for path in sorted(root.glob(f"{LISTS}/p[0-9][0-9].txt"))]
     lines = [(path, line.split()) for path in lists for line in read_text(path).splitlines()]
     return [f"{path.stem}/{' '.join(words)}" for path, words in lines if words] or None  # dayNN/file.jpg left|right

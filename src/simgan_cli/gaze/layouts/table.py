@@ -15,8 +15,8 @@ from simgan_cli.errors import DataError
 from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, decode_grey, match_images, paired, to_vectors
 
-Row = tuple[int, dict[str, str]]  # the line it ends in; text by column
-X_COLUMN = re.compile(r"x(\d+)|(.+)_x")  # of the point 3, or of the point NAME
+Row = tuple[int, dict[str, str]]  # the number of its last line; text by column
+X_COLUMN = re.compile(r"x(\d+)|(.+)_x")  # such as x3 or NAME_x
 
 
 def is_table_folder(path: Path) -> bool:
@@ -43,7 +43,7 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
     persons = [row.get("person") or None for _, row in rows]
     if any(persons) and not all(persons):
         line = rows[persons.index(None)][0]
-        raise DataError(f"{table}: line {line} names no person; fill the column in or remove it")
+        raise DataError(f"{table}: line {line} has no person; fill in the column person, or remove it")
     samples = [
         Sample(file, partial(decode_grey, folder / file), target, person, tuple(points))
         for file, target, person in zip(files, targets, persons, strict=True)
@@ -53,16 +53,16 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
 
 
 def _read_table(table: Path) -> tuple[list[str], list[Row]]:
-    """Return the columns and the rows that are not blank."""
+    """Return the columns, and the rows that are not blank."""
     try:
         text = read_text(table)
         reader = csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text), skipinitialspace=True, restval="")
         rows = [(reader.line_num, row) for row in reader if any(row.values())]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read as a table ({error})") from error
+        raise DataError(f"{table}: not a readable table ({error}); save it as CSV") from error
     columns = list(reader.fieldnames or ())
     for line, row in rows:
-        if None in row:  # as decimal commas leave them in a table of commas
+        if None in row:  # unquoted decimal commas give extra cells
             raise DataError(f"{table}: line {line} has more cells than the {len(columns)} columns; quote commas")
     return columns, rows
 
@@ -77,7 +77,7 @@ def _wanted_columns(columns: list[str], label_format: LabelFormat, table: Path) 
 
 
 def _point_columns(columns: list[str], table: Path) -> dict[str, tuple[str, str]]:
-    """Return the columns of x and y by the names of points, in the order of the header."""
+    """Return the columns of x and y by the name of the point, in the order of the header."""
     points = {}
     for column in columns:
         if match := X_COLUMN.fullmatch(column):
@@ -97,4 +97,4 @@ def _number(text: str, column: str, table: Path, line: int) -> float:
     try:
         return float(text.replace(",", "."))  # half of Europe writes decimal commas
     except ValueError:
-        raise DataError(f"{table}: line {line}: {column} is {text!r}, wanted a number") from None
+        raise DataError(f"{table}: line {line}: {column} is {text!r}; wanted a number") from None

@@ -17,25 +17,27 @@ from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, decode_grey, describe_content, match_images
 
 EYE_SIZE = (35, 55)  # H, W of the paper's eyes
-LABEL_NAME = re.compile(r"\d+(_\d+)?\.json")  # the number of a look follows that of the render
+LABEL_NAME = re.compile(r"\d+(_\d+)?\.json")  # a second number, of the look, may follow that of the render
 LANDMARKS = ("interior_margin_2d", "caruncle_2d", "iris_2d")
 EYE_WINDOW = 1.6  # width of the window round an eye, in widths of the box of its lid margin
 
 
 def is_unityeyes_folder(path: Path) -> bool:
-    """Return whether a folder holds an N.json."""
+    """Return whether a folder holds N.json."""
     return path.is_dir() and any(LABEL_NAME.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def read_unityeyes(folder: Path, label_format: LabelFormat) -> Samples:
-    """Return a sample for each N.json; its image is cut out and brought to `size`, 35x55 by default, later.
+    """Return a sample for each N.json; its image is cropped to the eye and resized to `size`, by default 35x55.
 
-    Raises DataError for JSON that is no render's, or that has no image or several.
+    Raises DataError for JSON that is not UnityEyes', or that has no image or several.
     """
     tree = read_tree(folder, label_format.patterns)
     labels = [name for name in tree.others if LABEL_NAME.fullmatch(name.rpartition("/")[2])]
     if not labels:
-        raise DataError(f"{folder}: no N.json of UnityEyes among {describe_content(folder)}")
+        raise DataError(
+            f"{folder}: found {describe_content(folder)}; wanted N.json beside N.jpg, as UnityEyes writes them"
+        )
     images, warnings = match_images(tree, [label.removesuffix(".json") for label in labels], folder)
     taken = [(image, label) for image, label in zip(images, labels, strict=True) if label_format.patterns.takes(image)]
     return [_sample(folder, image, label, label_format) for image, label in taken], warnings
@@ -70,9 +72,9 @@ def _sample(folder: Path, image: str, label: str, label_format: LabelFormat) -> 
 
 
 def parse_vector(text: str) -> list[float]:
-    """Return the three or four numbers of "(x, y, z)", also with decimal commas. Raises ValueError for anything else.
+    """Return the three or four numbers of "(x, y, z)". Raises ValueError for anything else.
 
-    UnityEyes puts a blank after each comma that parts numbers: "(0,0100, 0,2000, -0,9800)" in some locales.
+    In some locales UnityEyes writes decimal commas, "(0,0100, 0,2000, -0,9800)"; a blank follows each separator.
     """
     numbers = [float(part.replace(",", ".")) for part in text.strip("()").split(", ")]
     if len(numbers) not in (3, 4):
@@ -83,8 +85,8 @@ def parse_vector(text: str) -> list[float]:
 def eye_window(margin: NDArray[np.float64], height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Return the window round an eye as left, top, width, height in pixels, y down.
 
-    It has the aspect of `size` (H, W), the centre of the box of the lid's margin (points with y up, in an image of
-    `height`) and 1.6 times that box's width.
+    It has the aspect of `size` (H, W), and the centre and 1.6 times the width of the box of the lid's margin. `margin`
+    are points with y up in an image of `height`.
     """
     low, high = margin.min(axis=0), margin.max(axis=0)
     (x, y), width = (low + high) / 2, EYE_WINDOW * (high[0] - low[0])
@@ -93,11 +95,11 @@ def eye_window(margin: NDArray[np.float64], height: int, size: tuple[int, int]) 
 
 
 def _cropped(path: Path, window: tuple[float, float, float, float], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the window of an image, antialiased, as H x W grey; beyond the edges the last pixels repeat."""
+    """Return the window of an image, antialiased, as H x W grey; the edges repeat beyond the image."""
     grey = decode_grey(path)
     left, top, width, rows = window
     beyond = max(0.0, -left, -top, left + width - grey.shape[1], top + rows - grey.shape[0])
-    if beyond > max(grey.shape):  # it would ask for endless padding: it is no eye
+    if beyond > max(grey.shape):  # padding would need endless memory
         raise UnreadableImage(path, "its landmarks lie far outside the image; remove this render")
     pad = int(np.ceil(beyond))
     padded = Image.fromarray(np.pad(grey, pad, mode="edge"))
