@@ -88,7 +88,7 @@ def _check_psi(spec: object) -> object:
 
 Background = Annotated[str, Field(pattern=r"^(real|keep|#[0-9a-fA-F]{6})$")]
 Lambda = Annotated[float | Literal["auto"], BeforeValidator(parse_lambda)]
-Weights = Literal["auto"] | PathSetting
+Weights = Literal["auto", "off"] | PathSetting
 Rate = Annotated[float | str, BeforeValidator(parse_rate)]
 Psi = Annotated[str, BeforeValidator(_check_psi)]
 
@@ -114,7 +114,7 @@ class TrainConfig(Settings):
     pixels: PixelCoding = setting("plain", "How files code pixels: plain, or packed16, 16 bits in green (high) and blue (low).", "Data")
     background: Background = setting("#000000", "Background of transparent pixels: a colour, real (random photographs), or keep (the colours hidden there).", "Data", metavar="real|#rrggbb|keep")
     tone_curve: Curve = setting("srgb", "How linear pixels of EXR and other float files become pictures. refine applies the inverse.", "Data")
-    weights: Weights | None = setting(None, "How often to draw each render: a table of file and weight, or auto, so that labels are distributed as the photographs'.", "Data", metavar="auto|FILE")
+    weights: Weights = setting("auto", "How often to draw each render: auto (as often as photographs seem to show its label), off (equally), or a table of weights.", "Data", metavar="auto|off|FILE")
     flip: bool = setting(False, "Mirror random images of both domains. Labels that depend on left and right become wrong.", "Data")
     strict: bool = setting(False, "Make an unreadable image an error instead of a warning.", "Data", changeable=True)
 
@@ -335,13 +335,8 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
     ]
     if config.flip and config.labels not in ("auto", "off"):
         problems.append(f"--flip mirrors images but not --labels {config.labels}; leave one of them out")
-    problems += [
-        f"{flag} auto needs the measurements that --eval-every 0 switches off; change one of them"
-        for flag, value in (("--lambda", config.lambda_reg), ("--weights", config.weights))
-        if value == "auto" and not config.eval_every
-    ]
-    if config.weights == "auto" and config.target == "points":
-        problems.append("--weights auto compares labels of gaze or pupils, not of --target points; leave it out")
+    if config.lambda_reg == "auto" and not config.eval_every:
+        problems.append("--lambda auto needs the measurements that --eval-every 0 switches off; change one of them")
     if config.fit is not None and config.size is None:
         problems.append(f"--fit {config.fit} needs --size, which is not given")
     problems += [

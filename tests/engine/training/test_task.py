@@ -23,7 +23,7 @@ from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.engine.training import evaluator
 from simgan_cli.engine.training.build import TrainResult, train
 from simgan_cli.engine.training.task import TaskLabels, reading_errors
-from simgan_cli.errors import CheckpointError, SettingsError
+from simgan_cli.errors import CheckpointError
 from tests.engine.training.test_training import SIZE, Quiet, lines_of, same, weights
 
 
@@ -124,9 +124,9 @@ def test_the_estimators_folder_records_its_training(folders: dict[str, Any]) -> 
 
 @pytest.fixture
 def reweighing(spacious: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Settings under which --weights auto changes weights after 2 and 4 of 5 steps."""
+    """Settings under which weights change after 2 and 4 of 5 steps."""
     monkeypatch.setattr(evaluator, "MIN_STEPS_TO_REWEIGH", 1)
-    return spacious | {"weights": "auto", "steps": 5, "pretrain_discriminator": 0}
+    return spacious | {"steps": 5, "pretrain_discriminator": 0}
 
 
 def test_weights_auto_gives_labels_the_distribution_that_the_estimator_reads(reweighing: dict[str, Any]) -> None:
@@ -155,6 +155,9 @@ def test_a_resumed_training_draws_by_the_same_weights(reweighing: dict[str, Any]
         assert same(state(complete, 5, name), state(reweighing, 5, name))
 
 
-def test_weights_auto_without_labels_is_refused(reweighing: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="--weights auto needs labels of the renders"):
-        run(reweighing)
+@pytest.mark.parametrize(("changed", "of"), [({"weights": "off"}, labels()), ({}, None)], ids=["off", "no labels"])
+def test_renders_are_drawn_equally_when_off_and_without_labels(
+    reweighing: dict[str, Any], changed: dict[str, Any], of: TaskLabels | None
+) -> None:
+    run(reweighing | changed, of=of)
+    assert not (reweighing["out"] / "weights.csv").exists()

@@ -228,11 +228,6 @@ def build_state(
         fingerprints["labels"] = hashlib.sha256(targets.tobytes()).hexdigest()
     if isinstance(config.weights, Path):
         fingerprints["weights"] = sha256_of(config.weights)
-    if config.weights == "auto" and (gan.task is None or not len(held_out)):
-        raise SettingsError(
-            f"--weights auto needs labels of the renders, and {MIN_MEASURED_IMAGES} images of each domain to measure "
-            "on; add what is missing, or leave it out"
-        )
     fingerprints |= {f"psi {folder}": sha256_of(folder / WEIGHTS) for folder in learned_folders(config.psi)}
     return TrainState(gan, ranks, samplers["synthetic"], samplers["real"], held_out, fingerprints, targets)
 

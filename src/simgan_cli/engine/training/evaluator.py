@@ -13,7 +13,7 @@ from simgan_cli.data.reweighting import effective_number, weights_like
 from simgan_cli.data.sampler import as_tensor, to_network
 from simgan_cli.engine.method.algorithm import Measures, SimGAN
 from simgan_cli.engine.method.networks import Refiner, receptive_field
-from simgan_cli.engine.method.task_term import to_grey
+from simgan_cli.engine.method.task_term import TaskTerm, to_grey
 from simgan_cli.engine.metrics.realism import MAX_TRAINING_IMAGES, MAX_TRAINING_VALUES, Realism, cap_by_pixels
 from simgan_cli.engine.metrics.statistics import refiner_statistics
 from simgan_cli.engine.runtime.device import stream_number
@@ -48,13 +48,17 @@ class Evaluator:
         if is_auto:
             self.state.gan.lambda_reg = self.ranks.gather_objects(self.state.gan.lambda_reg)[0]
         if adapt and self.config.weights == "auto" and self.state.step >= self._first_reweighing:
-            self.state.samplers["synthetic"].reweigh(self.ranks.gather_objects(self._weights())[0])
+            self._reweigh()
 
-    def _weights(self) -> NDArray[np.float64] | None:
-        """Return weights of the renders under which labels are distributed as the estimator reads the photographs."""
+    def _reweigh(self) -> None:
+        """Draw renders by new weights from here on, where there are labels of gaze or pupils."""
         task, labels = self.state.gan.task, self.state.labels
-        if task is None or labels is None or not self.ranks.is_first:
-            return None
+        if task is not None and labels is not None and self.config.target != "points":
+            weights = self._weights(task, labels) if self.ranks.is_first else None
+            self.state.samplers["synthetic"].reweigh(self.ranks.gather_objects(weights)[0])
+
+    def _weights(self, task: TaskTerm, labels: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return weights of the renders under which labels are distributed as the estimator reads the photographs."""
         pixels = self.domains["real"].pixels
         rng = np.random.default_rng([self.config.seed, stream_number("weights")])
         chosen = rng.choice(len(pixels), min(MAX_READ_PHOTOGRAPHS, len(pixels)), replace=False)
