@@ -7,22 +7,28 @@ MathML, which browsers draw themselves, so that the site loads nothing from else
 import ast
 import html
 import inspect
+import json
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 import simgan_cli
 from simgan_cli.cli.app import app
 from simgan_cli.cli.command import default_of, names_of
 from simgan_cli.cli.resolve import COMMANDS, ENVIRONMENT_PREFIX, shared_keys, variables_of
+from simgan_cli.documents import EXPORT_METADATA, FILES, LABEL_COLUMNS, PREDICTION_COLUMNS, Document
 from simgan_cli.engine.run_folder.health import RULES, WARM_UP_STEPS
 from simgan_cli.engine.run_folder.layout import LAYOUT
 from simgan_cli.engine.run_folder.metric_fields import METRICS
@@ -31,6 +37,9 @@ from simgan_cli.settings.train import PAPER_HANDS, PRESETS, RECIPES
 
 ROOT = Path(__file__).parents[1]
 FRONT_PAGE, REFERENCE, RESULTS = "index.md", "Reference", "results.md"
+WORDS: dict[Any, str] = {
+    str: "text", int: "integer", float: "number", bool: "true or false", NoneType: "null", dict[str, Any]: "object",
+}  # fmt: skip
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -38,7 +47,7 @@ def on_config(config: MkDocsConfig) -> None:
     """Add the generated pages to the navigation."""
     assert config.nav is not None
     section = next(item[REFERENCE] for item in config.nav if REFERENCE in item)
-    section[:0] = list(pages())
+    section += pages()
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -83,6 +92,7 @@ def pages() -> dict[str, str]:
         "reference/health.md": health_page(),
         "reference/run-folder.md": run_folder_page(),
         "reference/exit-codes.md": exit_codes_page(),
+        "reference/json.md": json_page(),
         "reference/python.md": python_page(),
     }
 
@@ -160,6 +170,40 @@ def exit_codes_page() -> str:
     return f"# Exit codes\n\nThe same for all commands.\n\n{_table(('code', 'meaning'), rows)}"
 
 
+def json_page() -> str:
+    """Return the fields of all JSON documents; what several of them share has a section of its own."""
+    from simgan_cli.gaze.labels import UNIT
+
+    documents = [*get_args(Document), *FILES]
+    uses = dict.fromkeys(use for document in documents for use in _uses(document))
+    shared = [part for part, count in Counter(part for _, part in uses).items() if count > 1]
+    sections = []
+    for document in [*documents, *shared]:
+        rows = list(_field_rows(document, shared))
+        about = f"## {_heading(document)}\n\n{inspect.getdoc(document)}"
+        sections.append(f"{about}\n\n{_table(('field', 'type', 'meaning'), rows)}")
+    columns = [(f"`{name}`", meaning) for name, meaning in PREDICTION_COLUMNS.items()]
+    for target, (true, predicted, meaning) in LABEL_COLUMNS.items():
+        names = ", ".join(f"`{name}`" for name in (*true, *predicted))
+        columns.append((f"{names}, `error_{UNIT[target]}`", f"with `--target {target}`: true and predicted {meaning}"))
+    intro = (
+        "`--json` writes one document to stdout; messages go to stderr. Each names its `schema`, whose number changes "
+        "when a field changes its meaning. Fields may be added. A field that does not apply is null.\n\n"
+        "`a[].b` is the field `b` of each object in the list `a`, and `a.*.b` that of each object in `a` by name."
+    )
+    metadata = [(f"`{key}`", meaning) for key, meaning in EXPORT_METADATA.items()]
+    return "\n\n".join(
+        [
+            f"# JSON documents\n\n{intro}",
+            *sections,
+            "## Metadata of an exported file\n\nTexts in an ONNX file. `simgan.json` in a `.pt2` has the first two as "
+            f"values, and `interface`.\n\n{_table(('key', 'meaning'), metadata)}",
+            "## predictions.csv\n\nBeside `results.json`, a line for each row, seed and test image.\n\n"
+            f"{_table(('column', 'meaning'), columns)}",
+        ]
+    )
+
+
 def python_page() -> str:
     """Return signatures and docstrings of the public Python API."""
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -172,6 +216,71 @@ def python_page() -> str:
     for name, function in functions:
         parts += [f"## `{name}`", f"```text\n{_signature(name, function)}\n```", inspect.getdoc(function) or ""]
     return "\n\n".join(parts)
+
+
+def _heading(document: type) -> str:
+    """Return a document's schema, or the class's name where it has none."""
+    hints = get_type_hints(document)
+    schema = hints.get("schema", hints.get("schema_name"))
+    return str(get_args(schema)[0]) if schema else document.__name__
+
+
+def _fields(document: type) -> dict[str, Any]:
+    """Return the types of a document's fields but its schema, with their meanings, by name."""
+    hints = get_type_hints(document, include_extras=True)
+    if issubclass(document, BaseModel):
+        hints = {field.alias or name: hints[name] for name, field in document.model_fields.items()}
+    return {name: hint for name, hint in hints.items() if name != "schema"}
+
+
+def _field_rows(document: type, shared: Sequence[type], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield name, type and meaning of each field, and below it the fields of an object that no section describes."""
+    for name, hint in _fields(document).items():
+        meaning = next(text for text in reversed(get_args(hint)) if isinstance(text, str))
+        yield f"`{prefix}{name}`", _in_words(hint, shared), meaning
+        for part, place in _parts(hint):
+            if part not in shared:
+                yield from _field_rows(part, shared, f"{prefix}{name}{place}.")
+
+
+def _parts(hint: Any, place: str = "") -> Iterator[tuple[type, str]]:
+    """Yield each object that a type holds, and its place: "[]" for an item of a list, ".*" for one of an object."""
+    if is_typeddict(hint) or (isinstance(hint, type) and issubclass(hint, BaseModel)):
+        yield hint, place
+        return
+    inner = {list: "[]", dict: ".*"}.get(get_origin(hint), "")
+    for argument in get_args(hint):
+        yield from _parts(argument, place + inner)
+
+
+def _uses(document: type) -> Iterator[tuple[type, type]]:
+    """Yield each part of a document, at any depth, after the object that holds it."""
+    for hint in _fields(document).values():
+        for part, _ in _parts(hint):
+            yield document, part
+            yield from _uses(part)
+
+
+def _in_words(hint: Any, shared: Sequence[type]) -> str:
+    """Return a type in plain words."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _in_words(arguments[0], shared)
+    if hint in WORDS:
+        return WORDS[hint]
+    if hint in shared:
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    if origin is Literal:
+        return " or ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in arguments)
+    words = [_in_words(argument, shared) for argument in arguments if argument is not ...]
+    if origin is list:
+        return f"list of {words[0]}"
+    if origin is tuple:
+        return f"[{', '.join(words)}]" if ... not in arguments else f"list of {words[0]}"
+    if origin is dict:
+        value = f"({words[1]})" if " or " in words[1] else words[1]
+        return f"{value} by {'name' if arguments[0] is str else words[0].replace(' or ', ', ')}"
+    return " or ".join(words) or "object"
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:

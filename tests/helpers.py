@@ -12,16 +12,18 @@ import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ConfigDict, TypeAdapter
 from typer.testing import CliRunner
 from typer.testing import Result as Result
 
 from simgan_cli.cli.app import app
+from simgan_cli.documents import Document
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.runtime.ranks import MIN_TORCH
@@ -88,6 +90,21 @@ def invoke(*arguments: object, code: int = 0, env: dict[str, str] | None = None)
         raise result.exception
     assert result.exit_code == code, result.output
     return result
+
+
+def parse_document(text: str) -> dict[str, Any]:
+    """Return what a command wrote with --json; fail unless it is of the type that its schema has."""
+    (kind,) = (
+        kind for kind in get_args(Document) if json.loads(text)["schema"] in get_args(kind.__annotations__["schema"])
+    )
+    return parse_as(kind, text)
+
+
+def parse_as(kind: Any, text: str) -> dict[str, Any]:
+    """Return the JSON object in `text`; fail unless its fields, and all within them, are those of a type."""
+    exact = ConfigDict(strict=True, extra="forbid")
+    TypeAdapter(list[kind], config=exact).validate_json(f"[{text}]")
+    return dict(json.loads(text))
 
 
 def skip_without_ranks() -> None:

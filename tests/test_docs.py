@@ -1,6 +1,5 @@
 """The commands of README and docs work as printed, and the names in them exist."""
 
-import json
 import os
 import re
 import shutil
@@ -176,30 +175,6 @@ def names_are_defined(cell: str) -> bool:
         elif text and not re.search(rf"\b{item}\b", text):
             return False
     return True
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "more"),
-    [
-        ("train", "--synthetic renders --real photos --out new"),
-        ("refine", "renders --model run --out refined --check-labels"),
-        ("status", "run"),
-        ("inspect-buffer", "run --score"),
-        ("export", "run --format pt2 --out refiner.pt2"),
-        ("turing-test", "run"),
-        ("doctor", "--cache empty"),
-        ("eval-gaze", "--train synthetic=renders --model run --test real-eyes --out results --estimator knn"),
-    ],
-)
-def test_json_documents_have_the_documented_fields(
-    command: str, more: str, world: Path, program: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(world, tmp_path / "reader", symlinks=True)
-    document = json.loads(shell(f"simgan {command} {more} --json 2> talk", tmp_path / "reader", program))
-    page = (ROOT / "docs" / "reference" / "json.md").read_text()
-    section = page.split(f"## {document['schema']}\n")[1].split("\n## ")[0]
-    assert set(document) == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ LAYERS = (  # each imports from itself and from layers below; parts of one layer
     ("engine.export",),
     ("engine.method",),
     ("engine.run_folder", "engine.runtime"),
+    ("documents",),
     ("settings",),
     ("data", "demo"),
     ("pictures",),
@@ -28,6 +29,7 @@ WITHOUT_TORCH = {
     "cli",
     "engine.run_folder",
     "engine.runtime",
+    "documents",
     "settings",
     "data",
     "demo",
@@ -38,6 +40,7 @@ WITHOUT_TORCH = {
 }
 MODULES = [
     *sorted(path for path in SOURCE.rglob("*/*.py") if path.name != "__init__.py"),
+    SOURCE / "documents.py",
     SOURCE / "files.py",
     SOURCE / "errors.py",
     SOURCE / "portability.py",

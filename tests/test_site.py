@@ -4,12 +4,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
 from simgan_cli.cli.app import app
+from simgan_cli.documents import Document
 from simgan_cli.engine.run_folder.health import RULES
 from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.errors import EXIT_CODES
@@ -48,6 +49,7 @@ def test_every_command_has_a_page_with_every_option(site: Path) -> None:
 
 def test_tables_of_the_code_are_complete(site: Path) -> None:
     tables = {"metrics": METRICS, "health": [rule.name for rule in RULES], "exit-codes": map(str, EXIT_CODES)}
+    tables["json"] = [get_args(kind.__annotations__["schema"])[0] for kind in get_args(Document)]
     for name, entries in tables.items():
         page = (site / "reference" / f"{name}.html").read_text()
         assert all(f">{entry}<" in page for entry in entries), name

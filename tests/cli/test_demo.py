@@ -7,14 +7,14 @@ import pytest
 
 from simgan_cli.cli.demo import SETTINGS, commands
 from simgan_cli.settings.demo import DemoConfig
-from tests.helpers import files_below, invoke
+from tests.helpers import files_below, invoke, parse_document
 
 
 @pytest.mark.slow
 def test_the_demo_runs_and_a_rerun_repeats_no_step(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     result = invoke("demo", folder, "--quick", "--json", "--device", "cpu")
-    document = json.loads(result.stdout)
+    document = parse_document(result.stdout)
     assert document["schema"] == "simgan.demo/1"
     assert document["simulated"] is True
     lines = commands(folder, DemoConfig(quick=True, device="cpu"))  # which is what tests run on

@@ -9,14 +9,14 @@ import pytest
 from simgan_cli.demo.eye_world import UNIFORM_GAZE
 from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.readers import read
-from tests.helpers import SIMGAN, files_below, invoke
+from tests.helpers import SIMGAN, files_below, invoke, parse_document
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of the command."""
     folder = tmp_path_factory.mktemp("demo") / "data"
-    document = json.loads(invoke("demo-data", folder, "--count", "70", "--seed", "4", "--json").stdout)
+    document = parse_document(invoke("demo-data", folder, "--count", "70", "--seed", "4", "--json").stdout)
     assert document["schema"] == "simgan.demo-data/1"
     assert document["status"] == "finished"
     assert document["images"] == {"synthetic": 70, "camera/train": 70, "camera/test": 23}

@@ -1,7 +1,6 @@
 """`simgan doctor` reports what runs here, and detects a broken machine."""
 
 import importlib.metadata
-import json
 import platform
 import resource
 import signal
@@ -15,7 +14,7 @@ import torch
 from simgan_cli.cli.doctor import EXTRAS, PACKAGES
 from simgan_cli.engine.runtime.device import resolve_device
 from simgan_cli.engine.selftest import self_test
-from tests.helpers import invoke, simgan
+from tests.helpers import invoke, parse_document, simgan
 
 
 @pytest.mark.slow
@@ -51,8 +50,8 @@ def test_doctor_detects_wrong_arithmetic() -> None:
 
     with Broken():
         checks = self_test(resolve_device("cpu"))
-    assert [check.ok for check in checks] == [False]
-    assert "NaN" in checks[0].found
+    assert [check["ok"] for check in checks] == [False]
+    assert "NaN" in checks[0]["found"]
 
 
 @pytest.mark.slow
@@ -63,7 +62,7 @@ def test_doctor_detects_a_full_disk(tmp_path: Path) -> None:
 
     result = simgan("doctor", "--json", "--cache", tmp_path, preexec=limit)
     assert result.returncode == 1, result.stderr
-    document = json.loads(result.stdout)
+    document = parse_document(result.stdout)
     assert document["healthy"] is False
     assert [check["ok"] for check in document["checks"]] == [True, False]
     assert "File too large" in result.stdout

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -16,10 +15,9 @@ import pytest
 from PIL import Image
 
 from tests.gaze.helpers import write_csv, write_estimator
-from tests.helpers import SIMGAN, TINY, simgan, write_images, write_refiner
+from tests.helpers import SIMGAN, TINY, parse_document, simgan, write_images, write_refiner
 
 pytestmark = pytest.mark.slow  # whole commands
-VERDICT = {"train_on", "estimator", "refining_helps", "sentence"}
 QUICK = ["--estimator", "resnet", "--size", "18x28", "--steps", "4", "--batch-size", "16", "--bootstrap", "100"]
 
 
@@ -32,20 +30,12 @@ def eval_gaze(*flags: str | Path) -> dict[str, Any]:
     """Run the command and return its document."""
     result = simgan("eval-gaze", *flags, "--json")
     assert result.returncode == 0, result.stderr
-    return dict(json.loads(result.stdout))
+    return parse_document(result.stdout)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
-
-
-def documented(heading: str) -> set[str]:
-    """Return the first column of the tables below a heading of the reference."""
-    page = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text()
-    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
-    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
 @dataclass(frozen=True)
@@ -79,16 +69,10 @@ def test_a_model_is_compared_with_its_input(evaluated: Evaluated) -> None:
     assert ("synthetic", "mean") in names
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
     assert document["comparison"]["verdict"] in ("helps", "no difference shown", "hurts")
-    assert set(document["preservation"]) == {"images", "content_shift_px", "estimate_shift_deg"}
-    assert set(document["preservation"]) | {"estimate_shift_px"} == documented("What refining moved")
-    assert set(document) == documented("simgan.eval-gaze/1")
-    assert set(document["verdict"]) == VERDICT
-    assert set(document["content"]) == documented("Labels of the photographs")
+    assert document["preservation"]["estimate_shift"]["mean"] > 0
     by_name = {row["name"]: row for row in document["rows"]}
-    assert set(document["rows"][0]) | {"points"} == documented("Rows of errors")
     rows = read_csv(out / "predictions.csv")
-    of_points = {"x", "y", "error_px", "NAME_x", "NAME_y", "predicted_NAME_x", "predicted_NAME_y"}
-    assert set(rows[0]) | of_points == documented("predictions.csv")
+    assert list(rows[0]) == ["row", "seed", "file", "person", "gx", "gy", "gz", "px", "py", "pz", "error_deg"]
     refined = [float(row["error_deg"]) for row in rows if row["row"] == "refined/resnet"]
     assert len(refined) == 2 * 20
     assert np.isclose(np.mean(refined), by_name["refined"]["mean"], atol=1e-5)
@@ -130,10 +114,9 @@ def test_a_trained_estimator_is_tested_again_and_serves_as_psi(evaluated: Evalua
 def test_a_dry_run_is_a_document(tmp_path: Path) -> None:
     result = simgan("eval-gaze", *sets(tmp_path), "--dry-run", "--quiet", "--json")
     assert result.returncode == 0, result.stderr
-    document = json.loads(result.stdout)
+    document = parse_document(result.stdout)
     assert result.stderr == f"warning: {document['warnings'][0]}\n"
     assert document["schema"] == "simgan.eval-gaze.dry-run/1"
-    assert set(document) == documented("simgan.eval-gaze.dry-run/1")
     assert document["test"] == {"images": 20, "persons": 5, "source": str(tmp_path / "test")}
     assert not (tmp_path / "out").exists()
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Domains
-from tests.helpers import TINY, files_below, invoke, write_images, write_refiner
+from tests.helpers import TINY, files_below, invoke, parse_document, write_images, write_refiner
 
 needs_onnx = pytest.mark.usefixtures("_onnx")
 
@@ -25,7 +25,7 @@ def _onnx() -> None:
 def test_a_run_is_exported_checked_on_its_renders_and_refines(domains: Domains, tmp_path: Path) -> None:
     invoke("train", *domains.flags, *TINY, "--refiner-lr", "0.05", "--ema", "0", "--select", "last", "--quiet")
     file = tmp_path / "refiner.onnx"
-    document = json.loads(invoke("export", domains.out, "--out", file, "--json").stdout)
+    document = parse_document(invoke("export", domains.out, "--out", file, "--json").stdout)
     assert (document["format"], document["opset"], document["step"]) == ("onnx", 18, 5)
     assert document["check"]["source"] == f"images of {domains.synthetic}"
     assert document["check"]["images"] == 12

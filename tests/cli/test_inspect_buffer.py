@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from simgan_cli.cli.app import app
 from simgan_cli.engine.metrics.buffer_inspection import HISTORY, describe, open_buffer
 from simgan_cli.errors import SimganError
-from tests.helpers import SIMGAN, TINY, simgan, write_images
+from tests.helpers import SIMGAN, TINY, parse_document, simgan, write_images
 
 pytestmark = pytest.mark.slow  # whole commands
 
@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_json_holds_what_the_checkpoint_does(run: Path) -> None:
     result = simgan("inspect-buffer", run, "--json", "--score")
     assert result.returncode == 0, result.stderr
-    document = json.loads(result.stdout)
+    document = parse_document(result.stdout)
     stored = safetensors.torch.load_file(run / "checkpoints" / "step-00000014" / "history.safetensors")
     ages = 14 - stored["made_at"].numpy()
     assert (document["step"], document["filled"], document["capacity"]) == (14, 8, 8)

@@ -11,7 +11,7 @@ import pytest
 import simgan_cli
 from simgan_cli.errors import SettingsError, SimganError
 from tests.conftest import Domains
-from tests.helpers import TINY, files_below, invoke, write_images, write_refiner
+from tests.helpers import TINY, files_below, invoke, parse_document, write_images, write_refiner
 from tests.hub_server import Hub, serve_hub
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs simgan-cli[hub]")
@@ -53,7 +53,7 @@ def write_export(folder: Path) -> Path:
 
 def test_a_pushed_refiner_gives_the_same_bits_by_its_address(tmp_path: Path, hub: Hub) -> None:
     refiner, renders = write_export(tmp_path / "refiner"), write_images(tmp_path / "renders", 3, 1)
-    document = json.loads(invoke("push", refiner, "me/eyes", "--json").stdout)
+    document = parse_document(invoke("push", refiner, "me/eyes", "--json").stdout)
     assert document["address"] == f"hf://me/eyes@{hub.repositories['me/eyes'][-1][0]}"
     assert set(document["files"]) == {"config.json", "model.safetensors", "README.md"}
     hub.commit("me/eyes", {"model.safetensors": b"newer, and no refiner", "train.py": b"print()"})

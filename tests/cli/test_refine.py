@@ -19,9 +19,19 @@ from PIL import Image
 from typer.testing import Result
 
 import simgan_cli
+from simgan_cli.documents import ManifestLine
 from simgan_cli.engine.refining.outcome import Report
 from simgan_cli.engine.refining.record import RECORD
-from tests.helpers import files_below, invoke, pack, write_images, write_refiner, write_renders
+from tests.helpers import (
+    files_below,
+    invoke,
+    pack,
+    parse_as,
+    parse_document,
+    write_images,
+    write_refiner,
+    write_renders,
+)
 from tests.simgan_server import ENVIRONMENT, warm_simgan
 
 Refine = Callable[..., Result]
@@ -103,13 +113,14 @@ def test_failing_images_are_reported_and_the_rest_are_done(refine: Refine, rende
     (renders / "empty.png").touch()
     (renders / "gone.png").symlink_to(tmp_path / "nothing")
     result = refine("--json", "--manifest", tmp_path / "m.jsonl", code=3)
-    document = json.loads(result.stdout)
+    document = parse_document(result.stdout)
     assert {Path(item["path"]).name for item in document["failed"]} == {"2.png", "empty.png", "gone.png"}
     assert (document["images"], document["refined"], document["skipped"]) == (9, 6, 0)
     assert "empty file" in result.stderr
     assert "leads nowhere" in result.stderr
     assert not (tmp_path / "out" / "2.png").exists()
-    lines = {line["source"]: line for line in map(json.loads, (tmp_path / "m.jsonl").read_text().splitlines())}
+    manifest = [parse_as(ManifestLine, line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    lines = {line["source"]: line for line in manifest}
     gone = lines[str(renders / "gone.png")]
     assert (gone["output"], gone["status"], "leads nowhere" in gone["reason"]) == (None, "failed", True)
     assert {name for name, line in lines.items() if line["status"] == "failed"} == {
@@ -248,7 +259,7 @@ def test_lossy_results_are_reported(refine: Refine, renders: Path, tmp_path: Pat
 
 def test_manifest_and_json_list_every_image(refine: Refine, renders: Path, model: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "logs" / "m.jsonl"
-    document = json.loads(refine("--json", "--manifest", manifest, "--check-labels").stdout)
+    document = parse_document(refine("--json", "--manifest", manifest, "--check-labels").stdout)
     sha256 = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
     assert document["schema"] == "simgan.refine/1"
     assert (document["images"], document["refined"], document["failed"]) == (7, 7, [])
@@ -258,7 +269,7 @@ def test_manifest_and_json_list_every_image(refine: Refine, renders: Path, model
     assert sum(document["time"].values()) == pytest.approx(1, abs=0.003)
     assert document["limit"] in {*document["time"], "waiting"}
     assert 0 <= document["drift_pixels"]["mean"] <= document["drift_pixels"]["p95"]
-    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines = [parse_as(ManifestLine, line) for line in manifest.read_text().splitlines()]
     assert len(lines) == 7
     for line in lines:
         assert line["source_sha256"] == hashlib.sha256(Path(line["source"]).read_bytes()).hexdigest()
@@ -308,7 +319,8 @@ def test_the_first_of_several_ranks_lists_everything(
         as_text, as_json = refine("--dry-run").stdout, refine("--dry-run", "--json").stdout
         if rank == "0":
             assert len(as_text.splitlines()) == 10
-            assert (json.loads(as_json)["images"], json.loads(as_json)["labels"]) == (7, 3)
+            document = parse_document(as_json)
+            assert (document["images"], document["labels"]) == (7, 3)
         else:
             assert as_text == as_json == ""
 

@@ -9,7 +9,7 @@ import pytest
 from simgan_cli.cli.resolve import COMMANDS, gather, shared_keys, variables_of
 from simgan_cli.errors import SettingsError
 from tests.conftest import Domains
-from tests.helpers import TINY, invoke
+from tests.helpers import TINY, invoke, parse_document
 
 
 def toml(tmp_path: Path, text: str) -> Path:
@@ -21,7 +21,7 @@ def toml(tmp_path: Path, text: str) -> Path:
 def problems_of(*arguments: str | Path, env: dict[str, str] | None = None) -> list[str]:
     """Return the problems that `simgan train` reports, on stderr and in its document alike."""
     result = invoke("train", *arguments, "--json", code=2, env=env)
-    document = json.loads(result.stdout)
+    document = parse_document(result.stdout)
     assert (document["schema"], document["exit_code"]) == ("simgan.error/1", 2)
     assert document["message"] == "\n".join(document["problems"])
     assert result.stderr == "".join(f"error: {problem}\n" for problem in document["problems"])

@@ -1,7 +1,6 @@
 """`simgan status` on runs written by hand: every number is worked out from the files."""
 
 import errno
-import json
 import os
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
 from simgan_cli.settings.train import TrainConfig
-from tests.helpers import invoke
+from tests.helpers import invoke, parse_document
 
 SETTINGS = {"pretrain_refiner": 0, "pretrain_discriminator": 10, "steps": 90, "batch_size": 8, "refiner_updates": 2}
 LINES: list[dict[str, Any]] = [
@@ -35,8 +34,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def status(run: RunFolder) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(invoke("status", run.root, "--json").stdout)
-    return document
+    return parse_document(invoke("status", run.root, "--json").stdout)
 
 
 def test_a_stopped_run_has_its_step_remaining_time_and_newest_checkpoint(run: RunFolder) -> None:
@@ -98,5 +96,5 @@ def test_without_locks_it_is_unknown_whether_a_run_trains(run: RunFolder, monkey
 
 def test_a_folder_without_a_run_is_a_usage_error(tmp_path: Path) -> None:
     result = invoke("status", tmp_path, "--json", code=2)
-    (problem,) = json.loads(result.stdout)["problems"]
+    (problem,) = parse_document(result.stdout)["problems"]
     assert problem.startswith(f"{tmp_path}: not a run of simgan")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from simgan_cli.turing.page import hash_of
-from tests.helpers import invoke
+from tests.helpers import invoke, parse_document
 from tests.turing.helpers import write_run
 from tests.turing.test_answers import PAGES, document, trial, write
 
@@ -12,7 +12,7 @@ from tests.turing.test_answers import PAGES, document, trial, write
 def test_a_page_is_written_once_and_its_key_goes_to_stdout(tmp_path: Path) -> None:
     run, page = write_run(tmp_path), tmp_path / "new" / "page.html"
     command = ("turing-test", run, "--out", page, "--trials", "2")
-    written = json.loads(invoke(*command, "--json").stdout)
+    written = parse_document(invoke(*command, "--json").stdout)
     assert (written["schema"], written["out"]) == ("simgan.turing-test.page/1", str(page))
     assert sorted(image["kind"] for image in written["images"]) == ["real", "real", "refined", "refined"]
     hashes = [hash_of(written["page"], number, image["kind"]) for number, image in enumerate(written["images"])]
@@ -45,6 +45,6 @@ def test_a_score_shows_each_person_all_persons_and_table_1(tmp_path: Path) -> No
     assert ["real", "10", "6"] in lines
     assert ["refined", "0", "4"] in lines
     assert "answers to different pages are not added up" in shown
-    scored = json.loads(invoke("turing-test", "--score", anna, ben, other, "--json").stdout)
+    scored = parse_document(invoke("turing-test", "--score", anna, ben, other, "--json").stdout)
     assert [page["page"] for page in scored["pages"]] == list(PAGES)
     assert scored["pages"][0]["all"]["correct"] == 14

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_points_count_one_by_one_and_missing_ones_do_not() -> None:
         Path("d"), "csv", "points", np.zeros((2, 30, 30), np.uint8), true, ["a", "b"], points=("tip", "root")
     )
     predictions = [np.array([[13, 14, 20, 21], [10, 16, 0, 0]]), np.array([[10, 10, 20, 20], [10, 10, 5, 5]])]
-    result = summary(result_of("raw", "cnn", 9, predictions, hands), hands, 200)  # distances 5, 1; 6, and 0, 0; 0
+    result: Any = summary(result_of("raw", "cnn", 9, predictions, hands), hands, 200)  # distances 5, 1; 6, and 0, 0; 0
     assert (result["mean"], result["seed_means"]) == (pytest.approx((3 + 6 + 0 + 0) / 4), [4.5, 0])
     assert result["within"] == pytest.approx({"1": 4 / 6, "2": 4 / 6, "3": 4 / 6, "5": 5 / 6, "10": 1})
     assert result["points"]["tip"]["mean"] == (5 + 6 + 0 + 0) / 4

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from simgan_cli.documents import Trial
 from simgan_cli.errors import DataError
-from simgan_cli.turing.answers import Trial, figures, score
+from simgan_cli.turing.answers import figures, score
 
 PAGES = "0" * 32, "1" * 32
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from simgan_cli.turing.answers import score
-from tests.helpers import invoke
+from tests.helpers import invoke, parse_document
 from tests.turing.browser import Habit, downloaded, key_of, needs_chromium, run_page, subject
 from tests.turing.helpers import write_run
 
@@ -31,7 +31,7 @@ def test_a_subject_gets_the_figures_that_the_score_has(tmp_path: Path, habit: Ha
     dom = run_page(page, subject(key, habit))
     answers = tmp_path / "answers.json"
     answers.write_text(downloaded(dom))
-    (scored,) = score([answers])["pages"]
+    (scored,) = parse_document(json.dumps(score([answers])))["pages"]
     (person,) = scored["persons"]
     assert (person["subject"], scored["pairs"]) == ("Zoë <b>", pairs)
     assert person["trials"] == (TRIALS if pairs else 2 * TRIALS)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from simgan_cli.documents import Document, ErrorDocument
 from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, LabelImages, SettingsError, SimganError, is_out_of_memory
 
 REFRESH = 0.1  # seconds between updates of a bar: drawing takes longer than a small image
@@ -62,7 +63,7 @@ def format_duration(seconds: float) -> str:
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
 
 
-def print_json(document: dict[str, Any]) -> None:
+def print_json(document: Document) -> None:
     """Write the one document that --json promises to stdout."""
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
@@ -70,8 +71,13 @@ def print_json(document: dict[str, Any]) -> None:
 
 def print_error(exit_code: int, problems: Sequence[str]) -> None:
     """Write the error that ended a command to stdout, as --json promises."""
-    document = {"schema": "simgan.error/1", "exit_code": exit_code}
-    print_json(document | {"message": "\n".join(problems), "problems": list(problems)})
+    document: ErrorDocument = {
+        "schema": "simgan.error/1",
+        "exit_code": exit_code,
+        "message": "\n".join(problems),
+        "problems": list(problems),
+    }
+    print_json(document)
 
 
 class ProgressLine:

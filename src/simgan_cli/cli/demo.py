@@ -13,6 +13,7 @@ import typer
 from simgan_cli.cli.command import ConfigFile, Json, Quiet, with_settings
 from simgan_cli.cli.console import echo_err, exit_codes, format_duration, print_json
 from simgan_cli.cli.resolve import read_settings
+from simgan_cli.documents import DemoDocument
 from simgan_cli.errors import EndedElsewhere
 from simgan_cli.settings.demo import DemoConfig
 
@@ -122,7 +123,7 @@ def _run(context: typer.Context, line: list[str], *, hidden: bool) -> None:
         raise EndedElsewhere(code, f"simgan {line[0]} ended with exit code {code}; rerun the demo to resume")
 
 
-def _document(folder: Path, lines: list[list[str]], files: dict[str, Path], seconds: float) -> dict[str, Any]:
+def _document(folder: Path, lines: list[list[str]], files: dict[str, Path], seconds: float) -> DemoDocument:
     results = json_module.loads((folder / "gaze" / "results.json").read_text(encoding="utf-8"))
     return {
         "schema": "simgan.demo/1",

@@ -13,6 +13,7 @@ from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_jso
 from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.demo.dataset import RECORD, record, test_count, write_demo_data
+from simgan_cli.documents import DemoDataDocument
 from simgan_cli.errors import SettingsError
 from simgan_cli.settings.demo import DemoDataConfig
 
@@ -51,18 +52,21 @@ def demo_data(
         if not quiet:
             print_settings(settings, everything=verbose)
         tests = test_count(settings.count)
-        images = {"synthetic": settings.count, "camera/train": settings.count, "camera/test": tests}
-        document: dict[str, Any] = {"schema": "simgan.demo-data/1", "folder": str(folder), "images": images}
-        if is_there:
-            document["status"] = "skipped"
-        else:
+        document: DemoDataDocument = {
+            "schema": "simgan.demo-data/1",
+            "folder": str(folder),
+            "images": {"synthetic": settings.count, "camera/train": settings.count, "camera/test": tests},
+            "seconds": None,
+            "status": "skipped" if is_there else "finished",
+        }
+        if not is_there:
             started = time.monotonic()
             with stop_on_signals(), ProgressLine(LOG_EVERY, quiet=quiet) as progress:
                 advanced = partial(progress.update, "drawing", "images")
                 write_demo_data(folder, settings.count, settings.seed, settings.size, advanced)
-            document |= {"seconds": round(time.monotonic() - started, 3), "status": "finished"}
+            document["seconds"] = round(time.monotonic() - started, 3)
         if not quiet:
-            counts = ", ".join(f"{name} {count:,}" for name, count in images.items())
+            counts = ", ".join(f"{name} {count:,}" for name, count in document["images"].items())
             echo_err(f"{folder}: {counts}, {'there already' if is_there else 'written; README.txt describes them'}")
         if json:
             print_json(document)

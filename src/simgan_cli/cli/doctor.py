@@ -3,7 +3,6 @@
 import os
 import platform
 import sys
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,11 @@ from simgan_cli.cli.command import ConfigFile, Json, with_settings
 from simgan_cli.cli.console import echo_err, exit_codes, print_json, strip_control
 from simgan_cli.cli.resolve import read_settings
 from simgan_cli.data.cache import cache_folder
+from simgan_cli.documents import CacheFolder, Check, DoctorDocument
 from simgan_cli.settings.doctor import DoctorConfig
 
 if TYPE_CHECKING:
     import torch
-
-    from simgan_cli.engine.selftest import Check
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "pillow", "safetensors", "scipy", "pydantic", "typer", "rich", "platformdirs",
@@ -46,27 +44,26 @@ def doctor(flags: dict[str, Any], *, config: ConfigFile = None, json: Json = Fal
         from simgan_cli.engine.selftest import self_test  # torch takes seconds to import
 
         device = resolve_device(settings.device)
-        document = _machine(device) | {"cache": _cache(None if settings.cache == "off" else settings.cache)}
-        checks = self_test(device)
-    healthy = all(check.ok for check in checks)
-    if json:
-        print_json(document | {"checks": [asdict(check) for check in checks], "healthy": healthy})
-    else:
-        _print(document, checks)
-    if not healthy:
+        cache = _cache(None if settings.cache == "off" else settings.cache)
+        document = _document(device, cache, self_test(device))
+    print_json(document) if json else _print(document)
+    if not document["healthy"]:
         raise typer.Exit(1)
 
 
-def _machine(device: "torch.device") -> dict[str, Any]:
-    """Return versions, device, precision and cores."""
+def _document(device: "torch.device", cache: CacheFolder, checks: list[Check]) -> DoctorDocument:
+    """Return versions, device, precision, cores, cache and checks."""
     import torch
 
     from simgan_cli.engine.runtime.device import precision_reason, resolve_precision
 
     return {
         "schema": "simgan.doctor/1",
-        "versions": {"simgan": __version__, "python": platform.python_version()}
-        | {name: _version(name) for name in (*PACKAGES, *EXTRAS)},
+        "versions": {
+            "simgan": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in (*PACKAGES, *EXTRAS)},
+        },
         "platform": platform.platform(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
@@ -74,6 +71,9 @@ def _machine(device: "torch.device") -> dict[str, Any]:
         "precision_reason": precision_reason(device),
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cache": cache,
+        "checks": checks,
+        "healthy": all(check["ok"] for check in checks),
     }
 
 
@@ -84,14 +84,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cache(cache: str | None) -> dict[str, Any]:
+def _cache(cache: str | None) -> CacheFolder:
     folder = cache_folder(cache)
     return {"folder": str(folder), "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())}
 
 
-def _print(document: dict[str, Any], checks: "list[Check]") -> None:
+def _print(document: DoctorDocument) -> None:
     """Write the facts to stdout as plain lines, and failures to stderr."""
-    cache = document["cache"]
+    cache, checks = document["cache"], document["checks"]
     rows = [*document["versions"].items()]
     rows += [
         ("platform", document["platform"]),
@@ -101,10 +101,11 @@ def _print(document: dict[str, Any], checks: "list[Check]") -> None:
         ("cache", f"{cache['folder']}: {cache['bytes'] / 1e6:,.1f} MB; may be deleted"),
     ]
     rows += [
-        (check.name, f"{'ok' if check.ok else 'FAILED'}: {check.found} ({check.seconds:.1f} s)") for check in checks
+        (check["name"], f"{'ok' if check['ok'] else 'FAILED'}: {check['found']} ({check['seconds']:.1f} s)")
+        for check in checks
     ]
     for name, value in rows:
         sys.stdout.write(strip_control(f"{name:>12}  {value or 'not installed'}") + "\n")
     for check in checks:
-        if not check.ok:
-            echo_err(f"error: {check.name}: {check.found}", "bold red")
+        if not check["ok"]:
+            echo_err(f"error: {check['name']}: {check['found']}", "bold red")

@@ -10,6 +10,7 @@ from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settin
 from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout
 from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
+from simgan_cli.documents import EvalGazeDocument, Preservation, Row
 from simgan_cli.settings.eval_gaze import EvalGazeConfig, only_on_curve
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _warn(warnings: list[str]) -> None:
         echo_err(f"warning: {warning}", "yellow")
 
 
-def _print(document: dict[str, Any]) -> None:
+def _print(document: EvalGazeDocument) -> None:
     """Write the table to stdout, after a difference in content, and the verdict last."""
     unit = document["unit"]
     hidden = only_on_curve(document["settings"]["few"])
@@ -122,7 +123,7 @@ def _print(document: dict[str, Any]) -> None:
         stdout.print(document["verdict"]["sentence"], style="bold")
 
 
-def _names(rows: list[dict[str, Any]]) -> list[str]:
+def _names(rows: list[Row]) -> list[str]:
     """Return each row's name: its set, and its estimator where there are several."""
     estimators = {row["estimator"] for row in rows} - {"mean"}
     return [
@@ -135,8 +136,8 @@ def _names(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _moved(preservation: dict[str, Any], unit: str) -> str:
+def _moved(preservation: Preservation, unit: str) -> str:
     parts = [f"content moved by {preservation['content_shift_px']['mean']:.2f} px"]
-    if (shift := preservation.get(f"estimate_shift_{unit}")) is not None:
+    if (shift := preservation["estimate_shift"]) is not None:
         parts.append(f"estimates moved by {shift['mean']:.2f} +- {shift['sd']:.2f} {unit}")
     return f"labels: {', '.join(parts)}"

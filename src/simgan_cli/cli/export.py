@@ -2,12 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from simgan_cli.cli.command import Json
 from simgan_cli.cli.console import echo_err, exit_codes, print_json
+from simgan_cli.documents import ExportDocument
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import parse_json, write_atomic
@@ -54,10 +55,18 @@ def export(
         described = interface(model)
         sha256 = hashlib.sha256(content).hexdigest()
         if json:
-            document: dict[str, Any] = {"schema": "simgan.export/1", "file": str(out), "format": form, "sha256": sha256}
-            document |= {"opset": OPSET if form == "onnx" else None, "step": model.step, "model_sha256": model.sha256}
-            checked = {"source": source, "images": len(images), "largest_difference": difference}
-            print_json(document | {"interface": described, "check": checked})
+            document: ExportDocument = {
+                "schema": "simgan.export/1",
+                "file": str(out),
+                "format": form,
+                "sha256": sha256,
+                "opset": OPSET if form == "onnx" else None,
+                "step": model.step,
+                "model_sha256": model.sha256,
+                "interface": described,
+                "check": {"source": source, "images": len(images), "largest_difference": difference},
+            }
+            print_json(document)
             return
         for name, about in described.items():
             echo_err(f"{name}: {about['type']}, {about['shape']}, {about['meaning']}")

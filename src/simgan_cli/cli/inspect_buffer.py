@@ -1,7 +1,7 @@
 """`simgan inspect-buffer`: the history of refined images as numbers, bars, pictures and words."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from simgan_cli.cli.command import Json
 from simgan_cli.cli.console import echo_err, exit_codes, print_json, stdout, strip_control
+from simgan_cli.documents import BufferDocument
 from simgan_cli.errors import SettingsError
 from simgan_cli.files import write_atomic
 from simgan_cli.pictures.grid import history_sheet
@@ -77,27 +78,27 @@ def _draw(view: "BufferView", path: Path) -> None:
     write_atomic(path, history_sheet(view.images(chosen), view.made_at[chosen], title))
 
 
-def _print(view: "BufferView", document: dict[str, Any]) -> None:
+def _print(view: "BufferView", document: BufferDocument) -> None:
     stdout.print(_numbers(view, document))
     if view.filled:
         _print_histogram(view)
-    for age, probability in document.get("score", {}).items():
+    for age, probability in (document["score"] or {}).items():
         stdout.print(f"age {age}: refined with probability {probability:.2f} (discriminator)")
     for verdict in document["verdicts"]:
         stdout.print(Text(strip_control(verdict), style="green" if verdict.startswith("healthy") else "yellow"))
 
 
-def _numbers(view: "BufferView", document: dict[str, Any]) -> Table:
+def _numbers(view: "BufferView", document: BufferDocument) -> Table:
     rows = {
         "step": f"{view.step:,}",
         "filled": f"{view.filled:,} of {document['capacity']:,} images, {document['memory_mb']} MB on the device",
         "refiner updates": f"{document['refiner_updates']:,}",
         "share of the D batch": f"{document['history_share']:.0%}",
     }
-    if view.filled:
-        for name, key in (("ages, steps", "ages"), ("expected ages", "expected_ages")):
-            rows[name] = ", ".join(f"{quantile} {age:,.0f}" for quantile, age in document[key].items())
-        draws = document["draws"]
+    for name, ages in (("ages, steps", document["ages"]), ("expected ages", document["expected_ages"])):
+        if ages is not None:
+            rows[name] = ", ".join(f"{quantile} {age:,.0f}" for quantile, age in ages.items())
+    if (draws := document["draws"]) is not None:
         rows["draws per image"] = f"mean {draws['mean']:.1f}, max {draws['max']:,}"
     table = Table(box=SIMPLE_HEAD, show_header=False, pad_edge=False)
     for name, value in rows.items():

@@ -9,6 +9,7 @@ import typer
 from simgan_cli.cli.command import Json
 from simgan_cli.cli.console import echo_err, exit_codes, print_json
 from simgan_cli.cli.export import renders_of
+from simgan_cli.documents import PushDocument
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.files import parse_json
@@ -74,8 +75,15 @@ def push(
         address = f"{SCHEME}{repository}@{commit.sha}"
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         if json:
-            document = {"schema": "simgan.push/1", "repository": repository, "commit": commit.sha, "url": commit.url}
-            print_json(document | {"address": address, "files": hashes})
+            document: PushDocument = {
+                "schema": "simgan.push/1",
+                "repository": repository,
+                "commit": commit.sha,
+                "url": commit.url,
+                "address": address,
+                "files": hashes,
+            }
+            print_json(document)
             return
         for name, sha256 in hashes.items():
             echo_err(f"uploaded: {name}, {len(files[name]):,} bytes, sha256 {sha256}")

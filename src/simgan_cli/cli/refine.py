@@ -15,6 +15,7 @@ from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.selection import foreign_note, odd_note
+from simgan_cli.documents import Drift, JobStatus, RefineDocument, RefinePlanDocument
 from simgan_cli.engine.run_folder.health import MAX_DRIFT_PIXELS
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
@@ -284,18 +285,25 @@ def _warnings(plan: "Plan", settings: RefineConfig, model: "RefinerModel", size:
 def _list(plan: "Plan", settings: RefineConfig, model: "RefinerModel", *, json: bool) -> None:
     """Write each input and its output to stdout."""
 
-    def listed(tasks: Iterable["RefineTask"]) -> list[list[str]]:
+    def listed(tasks: Iterable["RefineTask"]) -> list[tuple[str, str]]:
         """Return inputs and outputs without files that would be skipped; archives are not read for their members."""
         left = (task for task in tasks if not (settings.skip_existing and not task.archive and task.output.exists()))
-        return [[str(task.source), str(task.output)] for task in left]
+        return [(str(task.source), str(task.output)) for task in left]
 
     images = listed(task for task in plan.result_tasks() if task.odd is None)
     odd = (task for task in plan.image_tasks() if task.odd is not None)
     carried = chain(plan.other_tasks(), plan.packed_other_tasks(), odd)
     others = listed(carried) if settings.copy_others else []
     if json:
-        document = {"images": len(images), "labels": len(others), "model_sha256": model.sha256}
-        print_json({"schema": "simgan.refine.dry-run/1"} | document | {"refine": images, "carry": others})
+        document: RefinePlanDocument = {
+            "schema": "simgan.refine.dry-run/1",
+            "images": len(images),
+            "labels": len(others),
+            "model_sha256": model.sha256,
+            "refine": images,
+            "carry": others,
+        }
+        print_json(document)
         return
     for verb, pairs in (("refine", images), ("copy", others)):
         for source, output in pairs:
@@ -303,8 +311,8 @@ def _list(plan: "Plan", settings: RefineConfig, model: "RefinerModel", *, json: 
             sys.stdout.write(line + "\n")
 
 
-def _document(report: "Report", model: "RefinerModel", status: str) -> dict[str, Any]:
-    drift = None
+def _document(report: "Report", model: "RefinerModel", status: JobStatus) -> RefineDocument:
+    drift: Drift | None = None
     if report.shifts:
         drift = {"mean": report.mean_drift, "p95": report.p95_drift, "images": len(report.shifts)}
     return {

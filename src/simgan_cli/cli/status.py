@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from simgan_cli.cli.command import Json
 from simgan_cli.cli.console import exit_codes, format_duration, print_json, strip_control
+from simgan_cli.documents import StatusDocument
 from simgan_cli.engine.run_folder.progress import progress_of
 
 TRAINING = {True: "yes, a process is training now", False: "no", None: "unknown: this file system has no locks"}
@@ -33,7 +34,7 @@ def status(
             sys.stdout.write(strip_control(f"{name:>10}  {value}") + "\n")
 
 
-def _rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(document: StatusDocument) -> list[tuple[str, str]]:
     newest, eta = document["checkpoint"], document["eta_seconds"]
     rows = [
         ("run", document["run"]),

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +20,7 @@ from simgan_cli.cli.console import (
 )
 from simgan_cli.cli.resolve import gather, print_settings, resolve, resolve_resumed
 from simgan_cli.cli.signals import stop_on_signals
+from simgan_cli.documents import JobStatus, TrainConclusion, TrainDocument
 from simgan_cli.engine.run_folder.checkpoints import find_checkpoint
 from simgan_cli.engine.run_folder.health import Finding, Health, Line, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder
@@ -134,10 +134,10 @@ def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quie
     return EXIT_INTERRUPTED if result.reason == "interrupt" else EXIT_STOPPED
 
 
-def _print_result(settings: TrainConfig, status: str, step: int | None, seconds: float) -> None:
+def _print_result(settings: TrainConfig, status: JobStatus, step: int | None, seconds: float) -> None:
     lines = RunFolder(settings.out).read_metrics()
     last = lines[-1] if lines else {}
-    document = {
+    document: TrainDocument = {
         "schema": "simgan.train/1",
         "run": str(settings.out),
         "status": status,
@@ -146,9 +146,16 @@ def _print_result(settings: TrainConfig, status: str, step: int | None, seconds:
         "metrics": last,
         "health": Health(settings, lines).verdicts(),
         "exported": exported_line(lines, settings.select),
-        "conclusion": asdict(conclusion) if (conclusion := conclude(lines, settings.select)) else None,
+        "conclusion": _conclusion(lines, settings.select),
     }
     print_json(document)
+
+
+def _conclusion(lines: list[Line], select: str) -> TrainConclusion | None:
+    conclusion = conclude(lines, select)
+    if conclusion is None:
+        return None
+    return {"closer": conclusion.closer, "sentence": conclusion.sentence, "advice": conclusion.advice}
 
 
 def _say_health(settings: TrainConfig, lines: list[Line]) -> None:

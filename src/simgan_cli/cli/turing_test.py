@@ -9,6 +9,7 @@ from rich.table import Table
 from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
 from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json, stdout, strip_control
 from simgan_cli.cli.resolve import print_settings, read_settings
+from simgan_cli.documents import Choice, PageScore, TuringPageDocument
 from simgan_cli.errors import SettingsError
 from simgan_cli.files import write_atomic
 from simgan_cli.settings.turing_test import TuringTestConfig
@@ -52,9 +53,14 @@ def turing_test(
         if not quiet:
             echo_err(f"written: {settings.out} (page {page.id}); open it in a browser, or send it to people")
         if json:
-            images = [{"kind": image.kind, "file": image.file} for image in page.images]
-            document = {"page": page.id, "out": str(settings.out), "pairs": settings.pairs, "images": images}
-            print_json({"schema": "simgan.turing-test.page/1"} | document)
+            document: TuringPageDocument = {
+                "schema": "simgan.turing-test.page/1",
+                "page": page.id,
+                "out": str(settings.out),
+                "pairs": settings.pairs,
+                "images": [{"kind": image.kind, "file": image.file} for image in page.images],
+            }
+            print_json(document)
 
 
 def _run_of(settings: TuringTestConfig) -> Path:
@@ -106,7 +112,7 @@ def _score(settings: TuringTestConfig, *, json: bool) -> None:
         echo_err("answers to different pages are not added up", "yellow")
 
 
-def _persons_table(page: dict[str, Any]) -> Table:
+def _persons_table(page: PageScore) -> Table:
     """Return a row for each person and one for all, with the p-value of guessing."""
     table = Table("person", "right", "accuracy", "95%", "p (one-sided)", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
@@ -122,7 +128,7 @@ def _persons_table(page: dict[str, Any]) -> Table:
     return table
 
 
-def _truth_table(counts: dict[str, dict[str, int]]) -> Table:
+def _truth_table(counts: dict[Choice, dict[Choice, int]]) -> Table:
     """Return Table 1 of the paper: rows are the truth, columns the answers."""
     is_paired = "left" in counts
     table = Table(

@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from simgan_cli.data.cache import PixelSet
+from simgan_cli.documents import Check
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -20,16 +20,6 @@ from simgan_cli.settings.train import TrainConfig
 
 SIZE = (24, 32)  # H, W of the images
 N_IMAGES = 8
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one part: whether it passed, a line about it, and its duration."""
-
-    name: str
-    ok: bool
-    found: str
-    seconds: float
 
 
 def self_test(device: torch.device) -> list[Check]:
@@ -49,7 +39,8 @@ def self_test(device: torch.device) -> list[Check]:
                 found, ok = str(error), False
             except Exception as error:  # a broken installation may raise anything
                 found, ok = f"{type(error).__name__}: {error}", False
-            checks.append(Check(name, ok, found, round(time.monotonic() - started, 3)))
+            seconds = round(time.monotonic() - started, 3)
+            checks.append({"name": name, "ok": ok, "found": found, "seconds": seconds})
             if not ok:
                 break  # the next ones need it
     return checks

@@ -6,11 +6,11 @@ the photographs with those for held-out images of the training set. An estimator
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from simgan_cli.data.reweighting import Targets, overlap
+from simgan_cli.documents import ContentOverlap
 
 MIN_OVERLAP = 0.8  # of the two distributions; less is reported and corrected by weights
 
@@ -41,7 +41,7 @@ class Content:
             return f"Labels differ: those predicted for the photographs {shown} with those of {self.name}."
         return f"Labels predicted for the photographs {shown} with those of {self.name}."
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> ContentOverlap:
         """Return the comparison for results.json."""
         return {
             "name": self.name,

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from simgan_cli.data.reweighting import weights_like
+from simgan_cli.documents import EvalGazeDocument
 from simgan_cli.engine.export.network_folder import CONFIG, read_json, save_network
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
 from simgan_cli.errors import DataError
@@ -43,7 +44,7 @@ Key = tuple[str, str, int]  # of a training: row, estimator, seed
 Make = Callable[[int], LabelledImages]  # by seed, which chooses photographs
 
 
-def run(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
+def run(evaluation: Evaluation, progress: Progress) -> EvalGazeDocument:
     """Train and test every row, write the results to the output folder, and return results.json.
 
     Each estimator is written after its training, everything else at the end. Raises OSError, DataError.

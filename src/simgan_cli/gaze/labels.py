@@ -18,7 +18,7 @@ from simgan_cli.errors import DataError
 from simgan_cli.gaze.geometry import Vectors, angles_from_vectors, unit
 from simgan_cli.settings.base import Convention, Target
 
-UNIT: dict[Target, str] = {"gaze": "deg", "pupil": "px", "points": "px"}
+UNIT: dict[Target, Literal["deg", "px"]] = {"gaze": "deg", "pupil": "px", "points": "px"}
 Grey = NDArray[np.uint8]  # H x W, or N x H x W
 MAX_RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; angles in degrees are far larger
 MAX_DECODED = 256  # images of any size in memory at once

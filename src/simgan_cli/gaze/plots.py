@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from simgan_cli.documents import Row
 from simgan_cli.gaze.labels import UNIT, LabelledImages, as_points, coordinates_of
 from simgan_cli.gaze.scores import PAPERS_LIMIT, WITHIN, Result
 from simgan_cli.pictures.grid import sheet
@@ -80,7 +81,7 @@ def error_map(rows: Sequence[Result], test: LabelledImages) -> bytes:
     return _saved(figure, "png")
 
 
-def learning_curve(curve: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], unit: str) -> bytes:
+def learning_curve(curve: Sequence[Row], rows: Sequence[Row], unit: str) -> bytes:
     """Return an SVG of the error over the number of labelled photographs, with `rows` as horizontal lines.
 
     Both are rows of results.json: `curve` those of photographs only, `rows` those whose worth is shown.

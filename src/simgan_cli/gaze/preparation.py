@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 
 from simgan_cli.data.matching import Match
 from simgan_cli.data.patterns import Patterns
+from simgan_cli.documents import Preservation
 from simgan_cli.engine.export.network_folder import CONFIG, load_network, read_json
 from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
@@ -54,7 +55,7 @@ class Evaluation:
     warnings: list[str] = field(default_factory=list)
     rows: list[Result] = field(default_factory=list)
     content: Content | None = None
-    preservation: dict[str, Any] | None = None
+    preservation: Preservation | None = None
 
     @property
     def tested(self) -> LabelledImages:
@@ -95,7 +96,7 @@ class Evaluation:
         return self.config.reweight_to or self.config.photos
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> Literal["fp32", "bf16"]:
         """The precision of the estimators' convolutions."""
         return resolve_precision(self.config.precision, self.device)
 

@@ -1,29 +1,28 @@
 """Measure how far refining moved labels: by content, and by an estimator's predictions."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
+from simgan_cli.documents import Preservation
 from simgan_cli.engine.metrics.label_drift import drift
 from simgan_cli.gaze.estimator_training import predict
-from simgan_cli.gaze.labels import UNIT
 from simgan_cli.gaze.preparation import KNN, REFINED, Evaluation, load_estimator
 from simgan_cli.gaze.scores import errors_of
 
 MAX_PAIRS = 2000  # of x and R(x) whose drift is measured
 
 
-def measure_preservation(evaluation: Evaluation) -> dict[str, Any]:
+def measure_preservation(evaluation: Evaluation) -> Preservation:
     """Return the shifts from x to R(x): of content in pixels, and of a frozen estimator's predictions."""
     first = next(iter(evaluation.sets))
     count = len(evaluation.sets[first])
     index = np.linspace(0, count - 1, min(MAX_PAIRS, count)).astype(np.int64)
     before, after = (evaluation.sets[name].part(index) for name in (first, REFINED))
     shifts = drift(torch.from_numpy(before.pixels)[:, None], torch.from_numpy(after.pixels)[:, None]).numpy()
-    result: dict[str, Any] = {
+    result: Preservation = {
         "images": len(index),
         "content_shift_px": {"mean": float(shifts.mean()), "p95": float(np.percentile(shifts, 95))},
+        "estimate_shift": None,
     }
     estimators = [name for name in evaluation.config.estimator if name != KNN]
     if estimators:
@@ -31,5 +30,5 @@ def measure_preservation(evaluation: Evaluation) -> dict[str, Any]:
         network = load_estimator(folder, evaluation.config.target)
         a, b = (predict(network, images.pixels, evaluation.device, evaluation.precision) for images in (before, after))
         moved = errors_of(a, b, before.target)
-        result[f"estimate_shift_{UNIT[before.target]}"] = {"mean": float(moved.mean()), "sd": float(moved.std())}
+        result["estimate_shift"] = {"mean": float(moved.mean()), "sd": float(moved.std())}
     return result

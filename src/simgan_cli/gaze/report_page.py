@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from simgan_cli.documents import EvalGazeDocument
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import PAGES
@@ -13,7 +13,7 @@ from simgan_cli.settings.eval_gaze import EvalGazeConfig, only_on_curve
 PAGE = "report.html"
 
 
-def write_page(config: EvalGazeConfig, document: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
+def write_page(config: EvalGazeConfig, document: EvalGazeDocument, pictures: Mapping[str, bytes]) -> None:
     """Write the page of results.json, of `pictures` by file name, and of the refiner's run. Raises OSError."""
     hidden = only_on_curve(config.few)
     page = _TEMPLATE.render(

@@ -3,11 +3,22 @@
 import csv
 import io
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from simgan_cli.data.weights import write_weights
+from simgan_cli.documents import (
+    LABEL_COLUMNS,
+    PREDICTION_COLUMNS,
+    EvalGazeDocument,
+    EvalGazeInputs,
+    EvalGazePlanDocument,
+    EvaluationVerdict,
+    GapClosed,
+    Row,
+    ToBestFree,
+    Worth,
+)
 from simgan_cli.files import write_atomic, write_json
 from simgan_cli.gaze import scores
 from simgan_cli.gaze.content import Content
@@ -32,7 +43,7 @@ MEAN = "mean"  # the row that guesses the training labels' mean
 WEIGHTS = "weights"  # folder of the results
 
 
-def write_results(evaluation: Evaluation) -> dict[str, Any]:
+def write_results(evaluation: Evaluation) -> EvalGazeDocument:
     """Write everything to the output folder, results.json last, and return results.json. Raises OSError."""
     out = evaluation.config.out
     for name in ("results.json", "worth.svg", "labels.svg"):  # of an earlier evaluation; the others are overwritten
@@ -50,13 +61,17 @@ def write_results(evaluation: Evaluation) -> dict[str, Any]:
     return document
 
 
-def plan(evaluation: Evaluation) -> dict[str, Any]:
+def plan(evaluation: Evaluation) -> EvalGazePlanDocument:
     """Return the document of a dry run: the data, the device and the precision."""
-    computing = {"device": str(evaluation.device), "precision": evaluation.precision}
-    return {"schema": "simgan.eval-gaze.dry-run/1"} | _inputs(evaluation) | computing
+    return {
+        "schema": "simgan.eval-gaze.dry-run/1",
+        **_inputs(evaluation),
+        "device": str(evaluation.device),
+        "precision": evaluation.precision,
+    }
 
 
-def summarize(evaluation: Evaluation) -> dict[str, Any]:
+def summarize(evaluation: Evaluation) -> EvalGazeDocument:
     """Return results.json: the verdict, rows with their errors, comparisons, and the main comparison."""
     config, test = evaluation.config, evaluation.tested
     pairs = _pairs(evaluation.rows, config.baseline)
@@ -68,26 +83,28 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     ]
     refined = [comparison for comparison in plain if comparison["pair"][1] == REFINED]
     main = next(iter(refined or plain or comparisons), None)
-    results = {
+    return {
+        "schema": "simgan.eval-gaze/1",
+        **_inputs(evaluation),
         "verdict": _verdict(evaluation),
-        "content": evaluation.content and evaluation.content.describe(),
-        "rows": [
-            scores.summary(row, test, config.bootstrap)
-            | {
-                "to_best_free": _to_best_free(evaluation, row),
-                "gap_closed": _gap_closed(evaluation, row),
-                "worth": _worth(evaluation, row),
-            }
-            for row in evaluation.rows
-        ],
+        "content": None if evaluation.content is None else evaluation.content.describe(),
+        "rows": [_row(evaluation, row) for row in evaluation.rows],
         "comparison": main,
         "comparisons": comparisons,
         "preservation": evaluation.preservation,
     }
-    return {"schema": "simgan.eval-gaze/1"} | _inputs(evaluation) | results
 
 
-def _verdict(evaluation: Evaluation) -> dict[str, Any] | None:
+def _row(evaluation: Evaluation, row: Result) -> Row:
+    return {
+        **scores.summary(row, evaluation.tested, evaluation.config.bootstrap),
+        "to_best_free": _to_best_free(evaluation, row),
+        "gap_closed": _gap_closed(evaluation, row),
+        "worth": _worth(evaluation, row),
+    }
+
+
+def _verdict(evaluation: Evaluation) -> EvaluationVerdict | None:
     """Return the verdict on the rows of the first estimator; None without a set to choose."""
     config, test = evaluation.config, evaluation.tested
     estimator = config.estimator[0]
@@ -100,16 +117,21 @@ def _verdict(evaluation: Evaluation) -> dict[str, Any] | None:
     return decide(free, refined, guess, UNIT[test.target], test.persons, config.bootstrap, along)
 
 
-def _to_best_free(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
+def _to_best_free(evaluation: Evaluation, row: Result) -> ToBestFree | None:
     """Return by how much a row's error exceeds the best free row's; None for that row and guesses."""
     free = min(evaluation.free_rows(row.estimator), key=mean_error, default=row)
     if free is row or row.estimator == MEAN:
         return None
-    difference = scores.compare(free, row, evaluation.tested.persons, evaluation.config.bootstrap)
-    return {"name": free.name} | {key: difference[key] for key in ("difference", "ci95", "verdict")}
+    found = scores.compare(free, row, evaluation.tested.persons, evaluation.config.bootstrap)
+    return {
+        "name": free.name,
+        "difference": found["difference"],
+        "ci95": found["ci95"],
+        "verdict": found["verdict"],
+    }
 
 
-def _worth(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
+def _worth(evaluation: Evaluation, row: Result) -> Worth | None:
     """Return how many labelled photographs a row is worth; None without --worth and for rows of photographs only."""
     curve = _photographs_alone(evaluation, row.estimator)
     if not evaluation.config.worth or row.estimator == MEAN or any(row is point for point in curve):
@@ -123,7 +145,7 @@ def _photographs_alone(evaluation: Evaluation, estimator: str) -> list[Result]:
     return [row for name in names for row in evaluation.rows if (row.name, row.estimator) == (name, estimator)]
 
 
-def _gap_closed(evaluation: Evaluation, row: Result) -> dict[str, Any] | None:
+def _gap_closed(evaluation: Evaluation, row: Result) -> GapClosed | None:
     """Return the share of the gap to the oracle that a row closes; None for the first row and without an oracle."""
     rows = [other for other in evaluation.rows if other.estimator == row.estimator]
     oracle = next((other for other in rows if other.name == ORACLE), None)
@@ -145,7 +167,7 @@ def _pairs(rows: Sequence[Result], baselines: Collection[str]) -> list[tuple[Res
     return pairs
 
 
-def _inputs(evaluation: Evaluation) -> dict[str, Any]:
+def _inputs(evaluation: Evaluation) -> EvalGazeInputs:
     config, test = evaluation.config, evaluation.tested
     return {
         "target": test.target,
@@ -163,7 +185,7 @@ def _inputs(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _draw(evaluation: Evaluation, document: dict[str, Any]) -> dict[str, bytes]:
+def _draw(evaluation: Evaluation, document: EvalGazeDocument) -> dict[str, bytes]:
     """Return the pictures by file name; without Matplotlib only the worst images."""
     config, test = evaluation.config, evaluation.tested
     hidden = only_on_curve(config.few)
@@ -177,7 +199,7 @@ def _draw(evaluation: Evaluation, document: dict[str, Any]) -> dict[str, bytes]:
     ours = [row for row in document["rows"] if row["estimator"] == config.estimator[0]]
     if config.worth:
         points = [row for row in ours if row["name"].startswith(FEW) or row["name"] == ORACLE]
-        points.sort(key=lambda row: int(row["images"]))
+        points.sort(key=lambda row: row["images"])
         others = [row for row in ours if row["worth"] is not None]
         pictures["worth.svg"] = learning_curve(points, others, UNIT[test.target])
     if evaluation.content is not None:
@@ -209,13 +231,9 @@ def _write_weights(evaluation: Evaluation) -> None:
 
 def _predictions(evaluation: Evaluation) -> Iterator[Sequence[object]]:
     test = evaluation.tested
-    axes = [f"{name}_{axis}" for name in test.points for axis in "xy"]
-    names = {
-        "gaze": ["gx", "gy", "gz", "px", "py", "pz"],
-        "pupil": ["x", "y", "px", "py"],
-        "points": [*axes, *(f"predicted_{axis}" for axis in axes)],
-    }[test.target]
-    yield ["row", "seed", "file", "person", *names, f"error_{UNIT[test.target]}"]
+    *columns, _ = LABEL_COLUMNS[test.target]
+    names = [name.replace("NAME", point) for part in columns for point in test.points or [""] for name in part]
+    yield [*PREDICTION_COLUMNS, *names, f"error_{UNIT[test.target]}"]
     persons = test.persons or [""] * len(test)
     for row in evaluation.rows:
         for seed, predictions, errors in zip(evaluation.seeds, row.predictions, row.errors, strict=False):

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit  # quantiles of the normal distribution and of Student's t
 
 from simgan_cli.data.reweighting import effective_number
+from simgan_cli.documents import Comparison, ErrorSummary, GapClosed, PointErrors
 from simgan_cli.gaze.geometry import angular_error
 from simgan_cli.gaze.labels import LabelledImages, as_points, coordinates_of
 from simgan_cli.settings.base import Target
@@ -74,11 +74,17 @@ def point_errors(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> N
     return np.asarray(np.linalg.norm(as_points(predicted - true), axis=2), np.float64)
 
 
-def summary(row: Result, test: LabelledImages, resamples: int) -> dict[str, Any]:
+def summary(row: Result, test: LabelledImages, resamples: int) -> ErrorSummary:
     """Return a row of results.json: errors pooled over seeds, and the mean of each seed, person and named point."""
     errors, persons = row.errors, test.persons
     means = errors.mean(axis=1)
-    result: dict[str, Any] = {
+    by_person = by_point = None
+    if persons is not None:
+        names = np.array(persons)
+        by_person = {str(name): float(errors[:, names == name].mean()) for name in np.unique(names)}
+    if row.by_point is not None and test.points:
+        by_point = {name: _of_point(row.by_point[:, :, number]) for number, name in enumerate(test.points)}
+    return {
         "name": row.name,
         "estimator": row.estimator,
         "images": row.images,
@@ -93,16 +99,12 @@ def summary(row: Result, test: LabelledImages, resamples: int) -> dict[str, Any]
         "seeds": len(errors),
         "seed_means": [float(mean) for mean in means],
         "seed_sd": float(means.std(ddof=1)) if len(means) > 1 else None,
+        "persons": by_person,
+        "points": by_point,
     }
-    if persons is not None:
-        names = np.array(persons)
-        result["persons"] = {str(name): float(errors[:, names == name].mean()) for name in np.unique(names)}
-    if row.by_point is not None and test.points:
-        result["points"] = {name: _of_point(row.by_point[:, :, number]) for number, name in enumerate(test.points)}
-    return result
 
 
-def _of_point(errors: NDArray[np.float64]) -> dict[str, Any] | None:
+def _of_point(errors: NDArray[np.float64]) -> PointErrors | None:
     """Return the mean error of a point, and the shares within limits; None where no image has the point."""
     known = errors[~np.isnan(errors)]
     return {"mean": float(known.mean()), "within": _shares_within(known, "points")} if known.size else None
@@ -112,17 +114,16 @@ def _shares_within(errors: NDArray[np.float64], target: Target) -> dict[str, flo
     return {str(limit): float((errors <= limit).mean()) for limit in WITHIN[target]}
 
 
-def compare(first: Result, second: Result, persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
+def compare(first: Result, second: Result, persons: Sequence[str] | None, resamples: int) -> Comparison:
     """Return the paired difference second - first with its 95% interval, and a verdict."""
     difference = second.errors - first.errors
     low, high = interval(difference, persons, resamples)
-    verdict = "helps" if high < 0 else "hurts" if low > 0 else "no difference shown"
     return {
         "pair": [first.name, second.name],
         "estimator": first.estimator,
         "difference": float(difference.mean()),
         "ci95": [low, high],
-        "verdict": verdict,
+        "verdict": "helps" if high < 0 else "hurts" if low > 0 else "no difference shown",
     }
 
 
@@ -133,7 +134,7 @@ def gap_share(first: Errors, row: Errors, oracle: Errors) -> Errors:
 
 def gap_closed(
     first: Result, row: Result, oracle: Result, persons: Sequence[str] | None, resamples: int
-) -> dict[str, Any] | None:
+) -> GapClosed | None:
     """Return the share of the gap from `first` to `oracle` that a row closes, with its interval; None without a gap."""
     errors = np.broadcast_arrays(first.errors, row.errors, oracle.errors)  # a loaded estimator has one seed
     if first.errors.mean() <= oracle.errors.mean():

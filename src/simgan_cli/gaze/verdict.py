@@ -1,8 +1,8 @@
 """The verdict of an evaluation: which set to train on, and whether refining helped."""
 
 from collections.abc import Sequence
-from typing import Any
 
+from simgan_cli.documents import Comparison, EvaluationVerdict
 from simgan_cli.gaze.scores import Result, compare
 
 
@@ -19,7 +19,7 @@ def decide(
     persons: Sequence[str] | None,
     resamples: int,
     along: Result | None = None,
-) -> dict[str, Any]:
+) -> EvaluationVerdict:
     """Return the set to `train_on`, whether `refining_helps`, and both in one `sentence`.
 
     `free` are an estimator's rows without a refiner or labels of the target, the plain renders first. `refined` are its
@@ -64,7 +64,7 @@ def _of_estimator(along: Result, chosen: Result, unit: str, persons: Sequence[st
     return f"The estimator that the run exported is as good, and trained already ({shown})."
 
 
-def _reason(base: Result, difference: dict[str, Any] | None, unit: str, refining: bool) -> str:
+def _reason(base: Result, difference: Comparison | None, unit: str, refining: bool) -> str:
     if difference is None:
         return "; no other set was compared"
     if difference["verdict"] == "helps":
@@ -78,9 +78,9 @@ def _reason(base: Result, difference: dict[str, Any] | None, unit: str, refining
     return f"; {subject} makes no significant difference ({shown}), so choose the simpler set"
 
 
-def _signed(difference: dict[str, Any], unit: str) -> str:
+def _signed(difference: Comparison, unit: str) -> str:
     return f"{difference['difference']:+.2f} {unit}, {_interval(difference)}"
 
 
-def _interval(difference: dict[str, Any]) -> str:
+def _interval(difference: Comparison) -> str:
     return "95%: {:+.2f} to {:+.2f}".format(*difference["ci95"])

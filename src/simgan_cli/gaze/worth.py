@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from simgan_cli.documents import Worth
 from simgan_cli.engine.runtime.device import stream_number
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.scores import Errors, Result, interval_of
@@ -38,7 +38,7 @@ def with_few(images: LabelledImages, photographs: LabelledImages, count: int, se
     )
 
 
-def worth(row: Result, curve: Sequence[Result], persons: Sequence[str] | None, resamples: int) -> dict[str, Any]:
+def worth(row: Result, curve: Sequence[Result], persons: Sequence[str] | None, resamples: int) -> Worth:
     """Return how many labelled photographs give the error of a row, with a 95% interval, and both in words.
 
     `curve` are rows of increasing numbers of photographs; counts beyond it are clipped to its ends.

@@ -3,39 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from scipy.stats import binom, binomtest
 
+from simgan_cli.documents import Answers, Choice, Trial, TuringScore, TuringScoreDocument
 from simgan_cli.errors import DataError
 
-SCHEMA = "simgan.turing-test/1"  # of the JSON that a page gives
-CHOICES = {False: ("real", "refined"), True: ("left", "right")}  # for single images, and for pairs
-Table = dict[str, dict[str, int]]  # counts by truth, then by answer
-
-
-class Trial(BaseModel):
-    """One answer: the numbers of the images in the page, from left to right, and whether it was correct."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    images: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=2)]
-    answer: Literal["real", "refined", "left", "right"]
-    correct: bool
-    milliseconds: Annotated[int, Field(ge=0)]
-
-
-class Answers(BaseModel):
-    """All answers of one person to one page."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    schema_name: Literal["simgan.turing-test/1"] = Field(alias="schema")
-    page: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-    pairs: bool
-    subject: str | None
-    trials: Annotated[list[Trial], Field(min_length=1)]
+# For single images, and for pairs.
+CHOICES: dict[bool, tuple[Choice, Choice]] = {False: ("real", "refined"), True: ("left", "right")}
 
 
 def read_answers(path: Path) -> Answers:
@@ -57,7 +33,7 @@ def read_answers(path: Path) -> Answers:
     return answers
 
 
-def score(paths: Sequence[Path]) -> dict[str, Any]:
+def score(paths: Sequence[Path]) -> TuringScoreDocument:
     """Return the scores of each page: by person, and for all persons together.
 
     Raises DataError for a file without answers, or with the same answers as another.
@@ -78,7 +54,7 @@ def score(paths: Sequence[Path]) -> dict[str, Any]:
                 "page": page,
                 "pairs": group[0][1].pairs,
                 "persons": [
-                    {"file": str(path), "subject": answers.subject} | figures(answers.pairs, answers.trials)
+                    {"file": str(path), "subject": answers.subject, **figures(answers.pairs, answers.trials)}
                     for path, answers in group
                 ],
                 "all": figures(group[0][1].pairs, [trial for _, answers in group for trial in answers.trials]),
@@ -88,7 +64,7 @@ def score(paths: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def figures(pairs: bool, trials: Sequence[Trial]) -> dict[str, Any]:
+def figures(pairs: bool, trials: Sequence[Trial]) -> TuringScore:
     """Return counts, the paper's Table 1, accuracy with Wilson's 95% interval, and the one-sided binomial p-value.
 
     The p-value is the probability that guessing gives as many correct answers or more (Shrivastava et al., Sec. 3.1).
@@ -105,10 +81,10 @@ def figures(pairs: bool, trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _table(pairs: bool, trials: Sequence[Trial]) -> Table:
+def _table(pairs: bool, trials: Sequence[Trial]) -> dict[Choice, dict[Choice, int]]:
     first, second = CHOICES[pairs]
     other = {first: second, second: first}
-    counts: Counter[tuple[str, str]] = Counter(
+    counts: Counter[tuple[Choice, Choice]] = Counter(
         (trial.answer if trial.correct else other[trial.answer], trial.answer) for trial in trials
     )
     return {truth: {answer: counts[truth, answer] for answer in other} for truth in other}

@@ -16,7 +16,6 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from simgan_cli.turing.answers import SCHEMA
 from simgan_cli.turing.images import N_EXAMPLES, Kind, TuringImage
 
 N_EXAMPLE_PIXELS = 110  # largest width of an enlarged example; the factor is an integer
@@ -47,7 +46,7 @@ def build_page(chosen: Mapping[Kind, Sequence[TuringImage]], *, pairs: bool, see
         shown = sorted(sorted(map(int, pair)) for pair in zip(number[:trials], number[trials:], strict=True))
     height, width = images[0].levels.shape[:2]
     data: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": "simgan.turing-test/1",
         "page": page,
         "pairs": pairs,
         "width": width,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import simgan_cli
 from simgan_cli.data.matching import quantiles_of
+from simgan_cli.documents import EXPORT_METADATA
 from simgan_cli.engine.export.portable import export_model, largest_difference, patterns_for, renders_in
 from simgan_cli.engine.export.refiner_model import open_model, save_tones
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -79,6 +80,7 @@ def test_an_onnx_file_describes_itself_and_holds_no_path(tmp_path: Path) -> None
     assert "standard normal" in descriptions["noise"]
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     stored = json.loads((refiner / "config.json").read_text())
+    assert metadata.keys() == EXPORT_METADATA.keys()
     assert json.loads(metadata["simgan.config"])["settings"] == stored["settings"]
     assert (metadata["simgan.step"], metadata["model_card"]) == ("7", "# A card\n")
     assert metadata["simgan.weights_sha256"] == open_model(refiner).sha256

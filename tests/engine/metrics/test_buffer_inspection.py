@@ -52,7 +52,7 @@ def test_expected_ages_are_the_mean_of_many_buffers(capacity: int, added: int, i
 
 def test_a_working_buffer_is_healthy_and_its_ages_as_expected() -> None:
     buffer = filled_buffer(320, 8, 400)
-    document = describe(view_of(buffer, 16, 400))
+    document: Any = describe(view_of(buffer, 16, 400))
     assert document["verdicts"] == ["healthy: filled, sampled, and of the ages that random replacement predicts"]
     assert document["filled"] == document["capacity"] == 320
     assert document["history_share"] == 0.5

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from simgan_cli import __version__
+from simgan_cli.documents import NetworkConfig
 from simgan_cli.engine.method.fused_cpu import fuse
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import Discriminator, Refiner
@@ -30,11 +31,11 @@ def save_network(folder: Path, network: Network, extra: dict[str, Any], metadata
     """Write `network` to `folder`; `extra` goes into config.json, `metadata` into the header of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, kind in NETWORKS.items() if isinstance(network, kind))
-    write_json(folder / CONFIG, description(network.settings, name) | extra)
+    write_json(folder / CONFIG, {**description(network.settings, name), **extra})
     write_atomic(folder / WEIGHTS, safetensors.torch.save(tensors_of(network), metadata))
 
 
-def description(settings: dict[str, Any], network: str = "refiner") -> dict[str, Any]:
+def description(settings: dict[str, Any], network: str = "refiner") -> NetworkConfig:
     """Return the config.json of a network with these `settings`."""
     return {"schema": "simgan.network/1", "simgan": __version__, "network": network, "settings": settings}
 

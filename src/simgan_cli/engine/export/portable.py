@@ -17,6 +17,7 @@ from simgan_cli.data.cache import Source, decoded
 from simgan_cli.data.decoding import Pixels, Preparation
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import to_network
+from simgan_cli.documents import Port
 from simgan_cli.engine.export.onnx_network import CONFIG_KEY, STEP_KEY, TONES_KEY, OnnxNetwork, parted
 from simgan_cli.engine.export.refiner_model import RefinerModel, tones_content
 from simgan_cli.engine.method.networks import Refiner
@@ -42,7 +43,7 @@ class _TwoInputs(nn.Module):
         return refined.clamp(-1, 1)
 
 
-def interface(model: RefinerModel) -> dict[str, dict[str, str]]:
+def interface(model: RefinerModel) -> dict[str, Port]:
     """Return type, shape and meaning of each input and of the output of an exported file, by name."""
     channels, kind = model.channels, "grey" if model.channels == 1 else "RGB"
     equalized = ", histogram-equalized before" if model.preprocess == "equalize" else ""

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from simgan_cli.data.decoding import PixelCoding
 from simgan_cli.data.matching import N_QUANTILES, Bank
 from simgan_cli.data.renders import Curve
+from simgan_cli.documents import ExportedConfig
 from simgan_cli.engine.export.hub import TONES, fetch, is_address
 from simgan_cli.engine.export.network_folder import (
     CONFIG,
@@ -33,7 +34,6 @@ from simgan_cli.engine.run_folder.checkpoints import checkpoint_of, stored_confi
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
 from simgan_cli.errors import CheckpointError, SettingsError
 from simgan_cli.files import write_atomic
-from simgan_cli.settings.base import Globs, PlainBackground
 
 MID_GREY = "#808080"
 
@@ -81,8 +81,8 @@ class RefinerModel:
     @property
     def config(self) -> dict[str, Any]:
         """The config.json of this refiner, as far as its use needs it."""
-        facts = {field.alias or name: getattr(self, name) for name, field in _Facts.model_fields.items()}
-        return description(self.network.settings) | facts
+        facts = {field.alias or name: getattr(self, name) for name, field in ExportedConfig.model_fields.items()}
+        return {**description(self.network.settings), **facts}
 
 
 def open_model(place: str | Path, step: int | None = None) -> RefinerModel:
@@ -211,24 +211,10 @@ def _filled(network: Any, content: bytes, source: Path) -> Refiner:
     return network.eval().requires_grad_(False)
 
 
-class _Facts(BaseModel):
-    """The facts about images in a config.json, by the names of `RefinerModel`."""
-
-    trained_size: tuple[int, int] | None = Field(None, alias="size")
-    preprocess: Literal["none", "equalize"] = "none"
-    include: Globs = ()
-    exclude: Globs = ()
-    pixels: PixelCoding = "plain"
-    background: PlainBackground = "#000000"
-    tone_curve: Curve = "srgb"
-    conclusion: str | None = None
-    equalized: bool = False
-
-
 def _facts(config: dict[str, Any], source: Path) -> dict[str, Any]:
     """Return the fields of `RefinerModel` that a config.json holds. Raises CheckpointError for a bad value."""
     try:
-        return _Facts.model_validate(config).model_dump()
+        return ExportedConfig.model_validate(config).model_dump()
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from simgan_cli.documents import BufferDocument, Quantile
 from simgan_cli.engine.export.network_folder import fill, read_json, read_tensors
 from simgan_cli.engine.method.algorithm import patch_log_odds
 from simgan_cli.engine.method.networks import build_discriminator
@@ -21,7 +22,7 @@ from simgan_cli.errors import CheckpointError
 from simgan_cli.settings.train import TrainConfig
 
 HISTORY, DISCRIMINATOR = "history.safetensors", "discriminator.safetensors"
-QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
+QUANTILES: dict[Quantile, float] = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
 MAX_SCORED_IMAGES, MAX_BATCH_IMAGES = 2000, 256  # evenly spread over ages; in a forward pass
 N_AGE_GROUPS = 4  # in scores
 MIN_LIFETIME_STEPS = 20  # that an image stays on average
@@ -125,10 +126,10 @@ def _opened(path: Path) -> Iterator[Any]:
         raise CheckpointError(f"{path}: cannot be read ({error}); use another step") from error
 
 
-def describe(view: BufferView, scores: Mapping[str, float] | None = None) -> dict[str, Any]:
+def describe(view: BufferView, scores: Mapping[str, float] | None = None) -> BufferDocument:
     """Return the document of `simgan inspect-buffer --json`; `scores` are those of `scores_by_age`."""
     config = view.config
-    document: dict[str, Any] = {
+    document: BufferDocument = {
         "schema": "simgan.inspect-buffer/1",
         "run": str(view.checkpoint.parents[1]),
         "step": view.step,
@@ -140,14 +141,14 @@ def describe(view: BufferView, scores: Mapping[str, float] | None = None) -> dic
         "draws": None,
         "history_share": min(view.added, view.filled) / config.batch_size,
         "memory_mb": round(config.history_size * int(np.prod(view.shape)) * 2 / 1e6, 1),
+        "score": None if scores is None else dict(scores),
+        "verdicts": verdicts(view, scores),
     }
     if view.filled:
         document["ages"] = {name: float(np.quantile(view.ages, q)) for name, q in QUANTILES.items()}
         document["expected_ages"] = {name: _quantile(*view.expected, q) for name, q in QUANTILES.items()}
         document["draws"] = {"mean": float(view.draws.mean()), "max": int(view.draws.max())}
-    if scores is not None:
-        document["score"] = dict(scores)
-    return document | {"verdicts": verdicts(view, scores)}
+    return document
 
 
 def expected_ages(iterations: int, added: int, capacity: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

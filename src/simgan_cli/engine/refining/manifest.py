@@ -3,6 +3,7 @@
 import json
 from typing import BinaryIO
 
+from simgan_cli.documents import ImageStatus, ManifestLine
 from simgan_cli.engine.refining.outcome import Outcome
 
 
@@ -14,14 +15,29 @@ class Manifest:
 
     def add(self, outcome: Outcome) -> None:
         """Write the line of an image."""
-        hashes = {"source_sha256": outcome.source_sha256, "output_sha256": outcome.output_sha256}
-        self._write(str(outcome.task.source), str(outcome.task.output), outcome.status, outcome.reason, hashes)
+        hashes = outcome.source_sha256, outcome.output_sha256
+        self._write(str(outcome.task.source), str(outcome.task.output), outcome.status, outcome.reason, *hashes)
 
     def add_unusable(self, path: str, reason: str) -> None:
         """Write the line of an image or archive that could not be opened."""
-        self._write(path, None, "failed", reason, {"source_sha256": None, "output_sha256": None})
+        self._write(path, None, "failed", reason, None, None)
 
-    def _write(self, source: str, output: str | None, status: str, reason: str, hashes: dict[str, str | None]) -> None:
-        line = {"source": source, "output": output, "status": status, **hashes, "model_sha256": self._model}
-        line |= {"reason": reason} if reason else {}
+    def _write(
+        self,
+        source: str,
+        output: str | None,
+        status: ImageStatus,
+        reason: str,
+        source_sha256: str | None,
+        output_sha256: str | None,
+    ) -> None:
+        line: ManifestLine = {
+            "source": source,
+            "output": output,
+            "status": status,
+            "source_sha256": source_sha256,
+            "output_sha256": output_sha256,
+            "model_sha256": self._model,
+            "reason": reason or None,
+        }
         self._file.write(json.dumps(line).encode() + b"\n")

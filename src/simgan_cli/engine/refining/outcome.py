@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from simgan_cli.documents import Failure, ImageStatus
 from simgan_cli.engine.refining.plan import RefineTask
 from simgan_cli.engine.runtime.stop import StopReason
 
@@ -16,7 +17,7 @@ class Outcome:
     """The outcome of one image, or of a file beside them."""
 
     task: RefineTask
-    status: str  # refined, unchanged, skipped, carried (along), left out or failed
+    status: ImageStatus
     reason: str = ""  # why it failed, or looks like a label
     source_sha256: str | None = None
     output_sha256: str | None = None
@@ -35,7 +36,7 @@ class Report:
     images: int = 0
     counts: Counter[str] = field(default_factory=Counter)  # images refined, unchanged and skipped
     odd: dict[str, str] = field(default_factory=dict)  # images carried along since they look like labels, and why
-    failed: list[dict[str, str]] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
     labels: int = 0
     lossy: int = 0
     converted: Counter[str] = field(default_factory=Counter)

@@ -4,9 +4,10 @@ Rules read the lines of metrics.jsonl alone, so that a resumed run is judged lik
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from simgan_cli.documents import HealthVerdict
 from simgan_cli.settings.train import TrainConfig
 
 Line = dict[str, Any]
@@ -204,9 +205,18 @@ class Health:
         """The rules that have fired and still hold."""
         return [name for name in self._findings if name in self._since]
 
-    def verdicts(self) -> list[dict[str, Any]]:
+    def verdicts(self) -> list[HealthVerdict]:
         """Return all findings as JSON values, in the order in which they came; `active` ones still hold."""
-        return [asdict(finding) | {"active": finding.rule in self._since} for finding in self._findings.values()]
+        return [
+            {
+                "rule": finding.rule,
+                "step": finding.step,
+                "saw": finding.saw,
+                "advice": finding.advice,
+                "active": finding.rule in self._since,
+            }
+            for finding in self._findings.values()
+        ]
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
+from simgan_cli.documents import NewestCheckpoint, StatusDocument
 from simgan_cli.engine.run_folder.checkpoints import run_at, stored_config
 from simgan_cli.engine.run_folder.health import Health
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, step_of
 from simgan_cli.files import parse_json
 
 
-def progress_of(path: Path) -> dict[str, Any]:
+def progress_of(path: Path) -> StatusDocument:
     """Return the document of `simgan status` for the run at `path`.
 
     Raises SettingsError where there is no run, and CheckpointError where its settings are of another version.
@@ -41,7 +41,7 @@ def progress_of(path: Path) -> dict[str, Any]:
     }
 
 
-def _newest_checkpoint(run: RunFolder) -> dict[str, Any] | None:
+def _newest_checkpoint(run: RunFolder) -> NewestCheckpoint | None:
     """Return its path, step and age, None where there is none."""
     existing = run.existing_checkpoints()
     if not existing:

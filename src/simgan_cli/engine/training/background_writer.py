@@ -11,6 +11,7 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, top_of
 from simgan_cli.data.matching import are_equalized, quantiles_of
 from simgan_cli.data.weights import write_weights
+from simgan_cli.documents import RefinerConfig
 from simgan_cli.engine.export.model_card import model_card
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import save_tones
@@ -48,20 +49,21 @@ class BackgroundWriter:
         self._tones = None if photographs is None else quantiles_of(photographs)
         self._renders = domains["synthetic"].files
         self._images = {name: len(domain.pixels) for name, domain in domains.items()}
-        self._facts = {
-            "include": config.include,
-            "exclude": config.exclude,
-            "pixels": config.pixels,
-            "background": background,
-            "tone_curve": config.tone_curve,
-            "preprocess": config.preprocess,
-            "equalized": photographs is not None and are_equalized(photographs),
-            "size": list(domains["synthetic"].shape[1:]),
-            "training_images": self._images,
-            "training_settings": config.model_dump(
+        _, height, width = domains["synthetic"].shape
+        self._facts = RefinerConfig(
+            include=config.include,
+            exclude=config.exclude,
+            pixels=config.pixels,
+            background=background,
+            tone_curve=config.tone_curve,
+            preprocess=config.preprocess,
+            equalized=photographs is not None and are_equalized(photographs),
+            size=(height, width),
+            training_images=self._images,
+            training_settings=config.model_dump(
                 mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"}
             ),
-        }
+        )
         self._thread = ThreadPoolExecutor(1)
         self._given: list[Future[None]] = []
 
@@ -125,7 +127,7 @@ class BackgroundWriter:
         self._run.refiner.mkdir(parents=True, exist_ok=True)
         conclusion = conclude(self._run.read_metrics(now), self._config.select)
         line = conclusion.in_one_line() if conclusion else why_unmeasured(self._config, self._images)
-        facts = self._facts | {"conclusion": line}
+        facts = self._facts.model_copy(update={"conclusion": line}).model_dump(mode="json", by_alias=True)
         card = model_card(facts, step, self._run.last_metrics(step))
         write_atomic(self._run.refiner / "README.md", card)
         if self._tones is not None:

@@ -1,7 +1,6 @@
 """The report of `simgan train --dry-run`: the data as found and the networks as they would be built."""
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import decoded
 from simgan_cli.data.decoding import Pixels, Preparation, describe
 from simgan_cli.data.selection import Selection
+from simgan_cli.documents import FoundImages, FoundNetwork, TrainPlanDocument
 from simgan_cli.engine.method.networks import Discriminator, Refiner, map_size, receptive_field
 from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
 from simgan_cli.engine.training.build import (
@@ -26,14 +26,15 @@ from simgan_cli.errors import DataError, UnreadableImage
 from simgan_cli.settings.train import TrainConfig
 
 
-def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: None) -> dict[str, Any]:
+def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: None) -> TrainPlanDocument:
     """Count the images, read the first of each domain, and build the networks without memory.
 
     Raises DataError for a folder without a readable image, or domains whose first images differ in shape. Raises
     SettingsError for a psi that cannot read them, or too few images for --lambda auto.
     """
-    document: dict[str, Any] = {"schema": "simgan.train.dry-run/1", "data": {}, "networks": {}, "labels": []}
-    read_labels(document["labels"].append)
+    labels: list[str] = []
+    read_labels(labels.append)
+    data: dict[str, FoundImages] = {}
     images = {}
     photograph = None
     for name, source in sources_of(config).items():
@@ -43,33 +44,41 @@ def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: N
             raise DataError(
                 f"{source.folder}: none of {selection.count} image files can be read; give another folder, or fix them"
             )
-        found = {"files": selection.count, "first": describe(first.shape, first.dtype)}
-        if unusable := [f"{path}: {reason}" for path, reason in selection.tree.unusable_images()]:
-            found["unusable"] = unusable
-        if notes := selection.notes(config.pixels, selection.odd):
-            found["notes"] = notes
-        document["data"][name] = found
+        data[name] = {
+            "files": selection.count,
+            "first": describe(first.shape, first.dtype),
+            "unusable": [f"{path}: {reason}" for path, reason in selection.tree.unusable_images()],
+            "notes": selection.notes(config.pixels, selection.odd),
+        }
         images[name] = first
         photograph = first[None] if config.background == "real" else None
     check_alike(images)
     channels, height, width = images["synthetic"].shape
     shape, size = (channels, height, width), (height, width)
-    held_out_of(config, {name: found["files"] for name, found in document["data"].items()}, shape)
+    held_out_of(config, {name: found["files"] for name, found in data.items()}, shape)
     check_psi(config.psi, shape)
     with torch.device("meta"):
         refiner, discriminator = build_networks(config, channels, size)
     networks: dict[str, Refiner | Discriminator] = {"refiner": refiner, "discriminator": discriminator}
-    for name, network in networks.items():
-        document["networks"][name] = {
-            "parameters": parameter_count(network),
-            "receptive_field": receptive_field(network),
-            "map": list(map_size(network, size)),
-            "layers": layer_table(network, size),
-        }
-    document["learning_rates"] = describe_rates(config, discriminator, shape)
     device = resolve_device(config.device)
-    document["device"], document["precision"] = str(device), resolve_precision(config.precision, device)
-    return document
+    return {
+        "schema": "simgan.train.dry-run/1",
+        "data": data,
+        "networks": {name: _describe_network(network, size) for name, network in networks.items()},
+        "labels": labels,
+        "learning_rates": describe_rates(config, discriminator, shape),
+        "device": str(device),
+        "precision": resolve_precision(config.precision, device),
+    }
+
+
+def _describe_network(network: Refiner | Discriminator, size: tuple[int, int]) -> FoundNetwork:
+    return {
+        "parameters": parameter_count(network),
+        "receptive_field": receptive_field(network),
+        "map": list(map_size(network, size)),
+        "layers": layer_table(network, size),
+    }
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -97,13 +106,13 @@ def layer_table(network: Refiner | Discriminator, size: tuple[int, int]) -> list
     return rows
 
 
-def as_text(document: dict[str, Any]) -> str:
+def as_text(document: TrainPlanDocument) -> str:
     """Return the description as a page of text."""
     lines = []
     for name, found in document["data"].items():
         lines.append(f"{name}: {found['files']:,} files, the first is {found['first']}")
-        lines += [f"    unusable: {problem}" for problem in found.get("unusable", ())]
-        lines += [f"    {note}" for note in found.get("notes", ())]
+        lines += [f"    unusable: {problem}" for problem in found["unusable"]]
+        lines += [f"    {note}" for note in found["notes"]]
     lines += document["labels"]
     for name, network in document["networks"].items():
         height, width = network["map"]
