@@ -24,8 +24,8 @@ from PIL import Image
 
 from simgan_cli.data.decoding import Preparation, read_pixels
 
-# The 14 of 36 joints that Tompson et al. (TOG 2014) evaluate. Names: joint_names of joint_data.mat, and conv_joint_names,
-# which the release's evaluate_predictions.m prints. Places: restrictedJointsEval of NYUImporter in
+# The 14 of 36 joints that Tompson et al. (TOG 2014) evaluate. Names: joint_names of joint_data.mat; conv_joint_names,
+# which the release's evaluate_predictions.m prints, has the 14. Places: restrictedJointsEval of NYUImporter in
 # github.com/moberweger/deep-prior-pp, src/data/importers.py, which takes view 1, the first of joint_uvd, too.
 JOINTS = {
     0: "F1_KNU3_A", 3: "F1_KNU2_B", 6: "F2_KNU3_A", 9: "F2_KNU2_B", 12: "F3_KNU3_A", 15: "F3_KNU2_B", 18: "F4_KNU3_A",

@@ -19,7 +19,6 @@ hands had errors of 1.63 px after training on clean hands, and of 1.33 px on lab
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from csv import writer
 from pathlib import Path
@@ -181,14 +180,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in options.seed:
             train(options.work, seed, settings)
             rows = rows_of(options.work, seed, count, options.estimator_steps)
+            within = {name: [row["within"][str(limit)] for limit in LIMITS] for name, row in rows.items()}
             for name, row in rows.items():
-                add_row((count, seed, name, f"{row['mean']:.2f}", *(f"{share:.1%}" for share in row["within"].values())))
+                add_row((count, seed, name, f"{row['mean']:.2f}", *(f"{share:.1%}" for share in within[name])))
             record = {
                 "study": "toy hands", "job": "hands", "recipe": " ".join(map(str, settings)), "images": count,
                 "seed": seed, "device": device.type, "precision": resolve_precision("auto", device),
                 "estimator": "resnet", "train_steps": options.estimator_steps, "unit": "px",
                 "errors": {name: round(row["mean"], 4) for name, row in rows.items()},
-                "within": {name: [round(row["within"][str(limit)], 4) for limit in LIMITS] for name, row in rows.items()},
+                "within": {name: [round(share, 4) for share in shares] for name, shares in within.items()},
             }  # fmt: skip
             if options.record is not None:
                 append(options.record, record)

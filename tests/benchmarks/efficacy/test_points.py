@@ -1,4 +1,4 @@
-"""The toy hands of the benchmark of points: joints lie where images show them, and a camera loses what it would lose."""
+"""The toy hands of the benchmark of points: joints lie where images show them, and thin parts are lost first."""
 
 import numpy as np
 import pytest
