@@ -96,7 +96,8 @@ def degraded_by_hand(depth: Array, rng: np.random.Generator) -> Array:
 def _blobs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return normal noise that neighbouring pixels share, of variance 1."""
     noise: Array = gaussian_filter(rng.normal(size=shape), 1, axes=(-2, -1))
-    return noise / noise.std()
+    noise /= noise.std()
+    return noise
 
 
 def _direction(angle: Array) -> Array:
