@@ -152,7 +152,9 @@ def test_looks_are_those_of_augment_and_match() -> None:
     looks, x = RandomLooks(bank, (3,)), images(1, 2)
     looks.restart(5)
     rng = np.random.default_rng([3, 5])
-    degraded = [augment(np.rint((image[0].numpy() + 1) * 127.5).astype(np.uint8), rng) for image in x]
+    normal = [(image - image.mean()) / image.std() for image in x.double().numpy()[:, 0]]
+    full = [np.rint(np.clip(0.5 + image / 4, 0, 1) * 255).astype(np.uint8) for image in normal]
+    degraded = [augment(image, rng) for image in full]
     for image, result in zip(degraded, looks(x), strict=True):
         _, places, counts = np.unique(image, return_inverse=True, return_counts=True)
         ranks = ((np.cumsum(counts) - counts / 2) / image.size)[places]

@@ -23,6 +23,7 @@ from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import update_average
 
 LEARNING_RATE = 1e-3  # of f, by Adam
+FULL_CONTRAST = 0.5  # standard deviation, of levels from -1 to 1
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as in Pillow
 
 
@@ -42,7 +43,10 @@ class RandomLooks:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return grey images in other looks: N x 1 x H x W in [-1, 1], both."""
-        pixels = np.stack([augment(image, self._rng) for (image,) in to_pixels(images, np.dtype(np.uint8))])
+        centred = images.detach() - images.detach().mean(dim=(2, 3), keepdim=True)
+        # Degradations suit images of full contrast; tones are replaced anyway.
+        full = centred / centred.std(dim=(2, 3), keepdim=True, correction=0).clamp_min(1e-3) * FULL_CONTRAST
+        pixels = np.stack([augment(image, self._rng) for (image,) in to_pixels(full, np.dtype(np.uint8))])
         chosen = self._rng.integers(len(self._bank), size=len(pixels)).tolist()
         levels = match_tones(pixels[:, None] / np.float32(255), self._bank, chosen, "histogram")
         return (torch.from_numpy(levels) * 2 - 1).to(images)
