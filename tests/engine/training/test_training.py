@@ -499,7 +499,9 @@ def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> No
     assert [line["step"] for line in lines if set(line) >= MEASURED] == [2, 4]
     assert 0 <= lines[-1]["two_sample_low"] <= lines[-1]["two_sample"] <= lines[-1]["two_sample_high"] <= 1
     assert "two_sample" not in lines[0]
-    of_labels = {name for name in METRICS if name.startswith(("loss_task", "label_error"))}  # which these renders lack
+    of_labels = {
+        name for name in METRICS if name.startswith(("loss_task", "label_error", "weights_"))
+    }  # which these renders lack
     assert set().union(*lines) == set(METRICS) - {"health"} - of_labels
     conclusion, exported = conclude(lines, "best"), open_model(spacious["out"])
     assert conclusion is not None
