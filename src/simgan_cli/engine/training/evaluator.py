@@ -25,7 +25,7 @@ from simgan_cli.settings.train import TrainConfig
 
 N_PROBE_IMAGES = 12
 MAX_BATCH_IMAGES = 32
-MIN_STEPS_TO_REWEIGH = 500  # before that the estimator reads photographs too badly
+MIN_STEPS_TO_REWEIGH = 500  # so that the estimator has learned to read before its readings count
 MAX_READ_PHOTOGRAPHS = 2000  # for --weights auto
 
 
