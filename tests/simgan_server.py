@@ -21,6 +21,8 @@ from importlib import import_module
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 
+import torch
+
 HEAVY = (
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
@@ -131,6 +133,8 @@ def _run(connection: socket.socket) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # which torch reads when it is imported
+        torch.set_num_threads(int(threads))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     connection.sendall(b"%9d" % os.getpid())
     threading.Thread(target=_die_with, args=(connection,), daemon=True).start()

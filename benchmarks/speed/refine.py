@@ -32,8 +32,8 @@ from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import RefineJob
 from simgan_cli.engine.refining.plan import check_inputs, make_plan
+from simgan_cli.engine.refining.processes import ParallelJob, processes_for
 from simgan_cli.engine.runtime.device import autocast, prepare_process, resolve_device
-from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.settings.refine import RefineConfig
 from simgan_cli.settings.train import TrainConfig
@@ -121,15 +121,17 @@ class _Silent:
     def warning(self, text: str) -> None: ...
 
 
-def job(images: Path, model: Path, out: Path, pixels: int, device_name: str, precision: str) -> Rate:
-    """Refine a folder like the command, without its start."""
+def job(images: Path, model: Path, out: Path, size: tuple[int, int], device_name: str, precision: str) -> Rate:
+    """Refine a folder of images of `size` like the command, without its start."""
     device = resolve_device(device_name)
     prepare_process(device, deterministic=False)
     config = RefineConfig(inputs=(images,), model=model, out=out, device=device_name)
-    refiner = ImageRefiner(open_model(model), device, precision=precision)
     plan = make_plan(check_inputs([images], out), out, None, (0, 1))
-    report = RefineJob(config, plan, refiner, _Silent(), StopRequest()).run(SINGLE)
-    return Rate(report.images, pixels, report.cpu_seconds, report.seconds)
+    processes = processes_for(plan, torch.get_num_threads(), size)
+    torch.set_num_threads(torch.get_num_threads() // processes)
+    common = config, plan, ImageRefiner(open_model(model), device, precision=precision), _Silent(), StopRequest(), None
+    report = (RefineJob(*common) if processes == 1 else ParallelJob(processes, *common)).run()
+    return Rate(report.images, size[0] * size[1], report.cpu_seconds, report.seconds)
 
 
 def made_model(folder: Path, channels: int) -> Path:
@@ -209,12 +211,12 @@ def measure(options: argparse.Namespace, work: Path) -> Table:
             for cores in (1, 2):
                 out = work / f"out-{number}-{precision}-{cores}"
                 with on_cores(cores):
-                    rate = job(images, model, out, pixels, options.device, precision)
+                    rate = job(images, model, out, options.size, options.device, precision)
                 table.add(f"job {precision}, {cores} core{'s' * (cores > 1)}", rate)
             for size, folder in large.items():
                 out = work / f"out-{number}-{precision}-{size[0]}"
                 with on_cores(1):
-                    rate = job(folder, colour, out, size[0] * size[1], options.device, precision)
+                    rate = job(folder, colour, out, size, options.device, precision)
                 table.add(f"colour {size[0]}x{size[1]} {precision}", rate)
     return table
 

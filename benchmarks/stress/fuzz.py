@@ -65,7 +65,6 @@ from simgan_cli.engine.run_folder.checkpoints import find_checkpoint, resumed_co
 from simgan_cli.engine.run_folder.health import Health, conclude
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.report_page import N_HISTORY_IMAGES, write_page
-from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import read_ahead  # noqa: F401 - imported before anything is measured
 from simgan_cli.engine.training.build import build_state
@@ -355,7 +354,7 @@ def folder_for_refining(case: Case) -> None:
     plan = make_plan(check_inputs([*config.inputs], out), out, None, (0, 1), ANY)
     refuse_existing(plan, out, others=True)
     listener = types.SimpleNamespace(advanced=lambda done, total: None, warning=lambda text: strip_control(text))
-    RefineJob(config, plan, refiner(), listener, StopRequest()).run(SINGLE)
+    RefineJob(config, plan, refiner(), listener, StopRequest()).run()
     assert snapshot(folder) == before, "a source changed"
     for line in (case.folder / "m.jsonl").read_text().splitlines():
         json.loads(line)

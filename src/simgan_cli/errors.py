@@ -18,6 +18,7 @@ Each message names the path, what was found, what was wanted and what to do.
 
 import errno
 from pathlib import Path
+from typing import Any
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 3  # some images of a batch; the rest are done
@@ -64,6 +65,16 @@ class SimganError(Exception):
     """Something went wrong that a person can act on."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to restore it in another process: not by its own parameters, which it may not keep."""
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[SimganError], args: tuple[Any, ...]) -> SimganError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class SettingsError(SimganError):

@@ -64,7 +64,7 @@ def refine(
             plan = _plan(settings, inputs, SINGLE if dry_run else ranks, is_recorded=is_recorded)
             if not quiet:
                 print_settings(settings, everything=verbose)
-            refiner, size = _open_refiner(settings, model, plan, ranks)
+            refiner, size, processes = _open_refiner(settings, model, plan, ranks)
             if not quiet:
                 echo_err(_about(refiner.model, plan, settings))
             if ranks.is_first:
@@ -74,7 +74,7 @@ def refine(
                 if ranks.is_first:
                     _list(plan, settings, refiner.model, json=json)
                 return
-            report = _run(settings, plan, refiner, stop, ranks, quiet=quiet, json=json and ranks.is_first)
+            report = _run(settings, plan, refiner, stop, ranks, processes, quiet=quiet, json=json and ranks.is_first)
         if not quiet:
             _summarize(report, settings)
         if ranks.is_first:
@@ -169,15 +169,24 @@ def _check_files(settings: RefineConfig, plan: "Plan") -> None:
 
 def _open_refiner(
     settings: RefineConfig, model: "RefinerModel", plan: "Plan", ranks: Ranks
-) -> tuple["ImageRefiner", tuple[int, int] | None]:
-    """Return the refiner, tried on the first image, and that image's size (H, W)."""
+) -> tuple["ImageRefiner", tuple[int, int] | None, int]:
+    """Return the refiner, the size (H, W) of the first image, which fits it, and the number of processes to start."""
+    import torch
+
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
     from simgan_cli.engine.refining.job import check_first_image
+    from simgan_cli.engine.refining.processes import processes_for
     from simgan_cli.engine.refining.record import record_of
     from simgan_cli.engine.runtime.device import prepare_process, resolve_device
 
     device = resolve_device(model.device if settings.device == "auto" else settings.device, ranks)
     prepare_process(device, deterministic=False)
+    size, processes = check_first_image(plan, model, settings), 1
+    # torchrun has started a process for each part, and ONNX Runtime's threads do not outlive a fork.
+    if device.type == "cpu" and ranks.count == 1 and model.backend == "torch":
+        cores = torch.get_num_threads()
+        processes = processes_for(plan, cores, size)
+        torch.set_num_threads(cores // processes)
     refiner = ImageRefiner(
         model,
         device,
@@ -189,9 +198,8 @@ def _open_refiner(
         augment=settings.augment,
         seed=settings.seed,
     )
-    size = check_first_image(plan, refiner, settings)
     record_of(settings, refiner)  # here, so that a dry run fails, too, where results would mix
-    return refiner, size
+    return refiner, size, processes
 
 
 def _run(
@@ -200,18 +208,26 @@ def _run(
     refiner: "ImageRefiner",
     stop: StopRequest,
     ranks: Ranks,
+    processes: int,
     *,
     quiet: bool,
     json: bool,
 ) -> "Report":
     from simgan_cli.engine.refining.job import RefineJob
+    from simgan_cli.engine.refining.manifest import open_manifest
     from simgan_cli.engine.refining.outcome import Report
+    from simgan_cli.engine.refining.processes import ParallelJob
     from simgan_cli.engine.refining.record import complete_record
 
-    with ProgressLine(LOG_EVERY, quiet=quiet) as progress, ranks.connected():
-        job = RefineJob(settings, plan, refiner, _Listener(progress), stop)
+    progress = ProgressLine(LOG_EVERY, quiet=quiet)
+    with ranks.connected(), open_manifest(settings, plan) as manifest:
+        common = settings, plan, refiner, _Listener(progress), stop, manifest
+        # Forked before the bar has its thread.
+        job = RefineJob(*common, compares=ranks.is_first) if processes == 1 else ParallelJob(processes, *common)
         try:
-            report = Report.total(ranks.gather_objects(job.run(ranks)))
+            with progress:
+                mine = job.run()
+            report = Report.total(ranks.gather_objects(mine))
             if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
                 complete_record(settings, refiner)
         except Interrupted:

@@ -86,7 +86,7 @@ class RefineConfig(Settings):
 
     batch_size: int | None = setting(None, "Images, or tiles, refined together. By default 32 for each core, or 512 on a GPU.", RUNTIME, ge=1)
     tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", RUNTIME, ge=32)
-    workers: int | None = setting(None, "Threads that read, and as many that write. By default one per core, at most 16.", RUNTIME, ge=1)
+    workers: int | None = setting(None, "Threads that read, and as many that write, in all processes. By default one per core, at most 16.", RUNTIME, ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
     backend: Backend = setting("auto", "Runtime of the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
     precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it, within a grey level of 8 bits; else, and for depth, fp32.", RUNTIME)

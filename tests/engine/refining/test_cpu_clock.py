@@ -16,7 +16,6 @@ from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import RefineJob
 from simgan_cli.engine.refining.outputs import Outputs
 from simgan_cli.engine.refining.plan import check_inputs, make_plan
-from simgan_cli.engine.runtime.ranks import SINGLE
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.settings.refine import RefineConfig
 from tests.helpers import write_images, write_refiner
@@ -60,7 +59,7 @@ def test_the_report_gives_the_shares_of_cpu_time_that_functions_took(
     for name, place, attribute in FUNCTIONS:
         monkeypatch.setattr(place, attribute, clocked(getattr(place, attribute), name, seconds))
     started = time.process_time()
-    report = RefineJob(config, plan, refiner, Silent(), StopRequest()).run(SINGLE)
+    report = RefineJob(config, plan, refiner, Silent(), StopRequest()).run()
     everything = time.process_time() - started
     wanted = {name: taken / everything for name, taken in seconds.items()}
     wanted["other"] = 1 - sum(wanted.values())

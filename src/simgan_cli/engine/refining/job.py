@@ -19,6 +19,7 @@ from simgan_cli.data.archives import Member, Readable
 from simgan_cli.data.decoding import Pixels, Preparation, read_pixels
 from simgan_cli.data.patterns import translate
 from simgan_cli.data.selection import INCLUDE_EXCLUDE, refuse_many
+from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.metrics.label_drift import MIN_SIDE_PIXELS, drift
 from simgan_cli.engine.refining.batching import MAX_WAITING_BYTES, Group, SizeBuckets
 from simgan_cli.engine.refining.image_file import (
@@ -30,18 +31,17 @@ from simgan_cli.engine.refining.image_file import (
     write_picture,
 )
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
-from simgan_cli.engine.refining.manifest import Manifest
+from simgan_cli.engine.refining.manifest import BinaryLines, Manifest
 from simgan_cli.engine.refining.outcome import Outcome, Report
 from simgan_cli.engine.refining.outputs import Outputs, sha256_of_content, sidecar_kinds
 from simgan_cli.engine.refining.plan import Plan, RefineTask, open_result
 from simgan_cli.engine.refining.record import write_record
-from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.runtime.threads import WriteBehind, read_ahead
 from simgan_cli.errors import UnreadableArchive, UnreadableImage, is_shortage
-from simgan_cli.files import atomic_file, copy_atomic, write_atomic
+from simgan_cli.files import copy_atomic, write_atomic
 from simgan_cli.pictures.grid import before_and_after
-from simgan_cli.settings.refine import RefineConfig, file_of_part
+from simgan_cli.settings.refine import RefineConfig
 
 MAX_GROUPS = 2  # in the network
 MAX_OPEN_ARCHIVES = 16  # that may wait in front of the network, and as many behind it
@@ -69,24 +69,39 @@ class _Read(NamedTuple):
 
 
 class RefineJob:
-    """One process's part of a refining job: read, refine and write at the same time, in bounded memory."""
+    """One process's part of a refining job: read, refine and write at the same time, in bounded memory.
+
+    `manifest` takes its lines. With `compares` it draws --compare. `processes` like this one share the machine.
+    """
 
     def __init__(
-        self, config: RefineConfig, plan: Plan, refiner: ImageRefiner, listener: Listener, stop: StopRequest
+        self,
+        config: RefineConfig,
+        plan: Plan,
+        refiner: ImageRefiner,
+        listener: Listener,
+        stop: StopRequest,
+        manifest: BinaryLines | None = None,
+        *,
+        compares: bool = True,
+        processes: int = 1,
     ) -> None:
         self.config, self.plan, self.refiner, self.listener, self.stop = config, plan, refiner, listener, stop
+        self.compares = compares
         self.reading = reading_of(config)
         self.look_of = look_by(config.look_by)
         self.format = plan.format
-        self.threads = config.workers or min(16, os.cpu_count() or 1)
+        # Processes that share a machine share threads and memory, too.
+        self.threads = max(1, (config.workers or min(16, os.cpu_count() or 1)) // processes)
+        self.waiting_bytes = MAX_WAITING_BYTES // processes
         self.report = Report(cores=refiner.cores)
         self.clock = refiner.clock
         self.surprises: dict[str, str] = {}  # images that look like labels only once they are decoded
-        self.manifest: Manifest | None = None
+        self.manifest = None if manifest is None else Manifest(manifest, refiner.model.sha256)
         self.refining: deque[tuple[Group, Future[tuple[Pixels, list[float]]]]] = deque()
         self.outputs = Outputs(plan, others=config.copy_others, skip_existing=config.skip_existing)
 
-    def run(self, ranks: Ranks) -> Report:
+    def run(self) -> Report:
         """Do this part of the job. Raises OSError where a result cannot be written.
 
         After any exception, every result that exists is complete.
@@ -95,9 +110,8 @@ class RefineJob:
         try:
             write_record(self.config, self.refiner)
             self.stop.is_listening = True
-            with self._open_manifest() as self.manifest:
-                self._note_unusable()
-                self._refine_images()
+            self._note_unusable()
+            self._refine_images()
             if self.config.copy_others and not self.stop.reason:
                 self._carry_others()
             self.outputs.sync()
@@ -106,7 +120,7 @@ class RefineJob:
             self.report.seconds = time.monotonic() - started
             parts = dict(self.clock.seconds)
             self.report.cpu = parts | {"other": time.process_time() - cpu - sum(parts.values())}
-        if self.config.comparison is not None and ranks.is_first:
+        if self.config.comparison is not None and self.compares:
             self._draw_comparison(self.config.comparison)
         return self.report
 
@@ -120,26 +134,14 @@ class RefineJob:
                 if self.manifest is not None:
                     self.manifest.add_unusable(path, reason)
 
-    @contextmanager
-    def _open_manifest(self) -> Iterator[Manifest | None]:
-        path = self.config.manifest
-        if path is None:
-            yield None
-            return
-        part, parts = self.plan.part
-        path = file_of_part(path, part + 1, parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as file:
-            yield Manifest(file, self.refiner.model.sha256)
-
     def _refine_images(self) -> None:
         try:
             with (
                 ThreadPoolExecutor(MAX_GROUPS) as self.network,
-                WriteBehind(self._write, self._cost_of_writing, MAX_WAITING_BYTES, self.threads) as self.writer,
+                WriteBehind(self._write, self._cost_of_writing, self.waiting_bytes, self.threads) as self.writer,
                 closing(
                     read_ahead(
-                        self._read, self.plan.image_tasks(), self._cost_of_reading, MAX_WAITING_BYTES, self.threads
+                        self._read, self.plan.image_tasks(), self._cost_of_reading, self.waiting_bytes, self.threads
                     )
                 ) as items,
             ):
@@ -148,7 +150,7 @@ class RefineJob:
             self.outputs.close()
 
     def _refine_as_read(self, items: Iterator[_Read]) -> None:
-        buckets = SizeBuckets(self.refiner)
+        buckets = SizeBuckets(self.refiner, self.waiting_bytes)
         while not self.stop.reason:
             item = next(items, None)
             if item is None:
@@ -190,7 +192,7 @@ class RefineJob:
                 picture = read_picture(task.source, self.reading, content)
             if why := task.origin.selection.oddity(task.source, picture.decoded):
                 return _Read(task, self._carry_image(task.carried(why), why, picture.content))
-            check_channels(picture, self.refiner, self.config.channels)
+            check_channels(picture, self.refiner.model, self.config.channels)
         except UnreadableImage as error:
             return _Read(task, outcomes + self.outputs.keep([(Outcome(task, "failed", error.reason), None)]))
         return _Read(task, outcomes, [(look, picture) for look in looks])
@@ -338,9 +340,9 @@ class RefineJob:
 
     def _least_cost(self, task: RefineTask) -> int:
         """Return the least bytes that an image counts as, to limit how many are read ahead and archives open."""
-        least = MAX_WAITING_BYTES // (4 * self.refiner.batch_size)
+        least = self.waiting_bytes // (4 * self.refiner.batch_size)
         if isinstance(task.source, Member):
-            least = max(least, MAX_WAITING_BYTES // (MAX_OPEN_ARCHIVES * len(task.source.archive.images)))
+            least = max(least, self.waiting_bytes // (MAX_OPEN_ARCHIVES * len(task.source.archive.images)))
         return least
 
 
@@ -365,9 +367,9 @@ def look_by(way: str) -> Callable[[RefineTask], str | None]:
     return look_of
 
 
-def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | None) -> None:
+def check_channels(picture: Picture, model: RefinerModel, converted_to: str | None) -> None:
     """Raise UnreadableImage for an image whose channels the model cannot take unasked."""
-    found, wanted = len(picture.pixels), refiner.model.channels
+    found, wanted = len(picture.pixels), model.channels
     if found == wanted or converted_to is not None:
         return
     names = {1: "grey", 3: "colour"}
@@ -382,7 +384,7 @@ def check_channels(picture: Picture, refiner: ImageRefiner, converted_to: str | 
     )
 
 
-def check_first_image(plan: Plan, refiner: ImageRefiner, config: RefineConfig) -> tuple[int, int] | None:
+def check_first_image(plan: Plan, model: RefinerModel, config: RefineConfig) -> tuple[int, int] | None:
     """Return H and W of the first image that can be read, None where none of the first `MAX_TRIED_IMAGES` can.
 
     Raises UnreadableImage if it does not fit the model: the others will not fit either.
@@ -396,7 +398,7 @@ def check_first_image(plan: Plan, refiner: ImageRefiner, config: RefineConfig) -
                 continue
             if task.origin.selection.oddity(source, picture.decoded):
                 continue
-            check_channels(picture, refiner, config.channels)
+            check_channels(picture, model, config.channels)
             return picture.pixels.shape[1], picture.pixels.shape[2]
     return None
 

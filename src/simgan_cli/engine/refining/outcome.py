@@ -127,7 +127,7 @@ class Report:
             sidecars=sum((part.sidecars for part in parts), Counter()),
             outdated={path for part in parts for path in part.outdated},
             shifts=[shift for part in parts for shift in part.shifts],
-            seconds=max(part.seconds for part in parts),
+            seconds=max((part.seconds for part in parts), default=0.0),
             cpu={name: sum(part.cpu.get(name, 0.0) for part in parts) for part in parts for name in part.cpu},
             cores=sum(part.cores for part in parts),
             stopped=next((part.stopped for part in parts if part.stopped), None),
