@@ -50,7 +50,7 @@ def parser_of(description: str | None, **defaults: Any) -> argparse.ArgumentPars
 
 
 def print_head(
-    columns: Sequence[str], conditions: str, record: Path | None = None
+    columns: Sequence[str], conditions: str, record: Path | None = None, name: str = Path(sys.argv[0]).stem
 ) -> Callable[[Sequence[object]], None]:
     """Print the machine's line and the head of the table; return a function that prints and records a row."""
     print(f"{machine()}, {conditions}\n")
@@ -60,7 +60,7 @@ def print_head(
     def add_row(cells: Sequence[object]) -> None:
         print_row(cells)
         if record:
-            benchmark = {"benchmark": Path(sys.argv[0]).stem, "conditions": conditions}
+            benchmark = {"benchmark": name, "conditions": conditions}
             append(record, benchmark | dict(zip(columns, cells, strict=True)))
 
     return add_row

@@ -1,9 +1,9 @@
 """CPU time of `simgan refine`, files to files, against the bare network and against Pillow alone.
 
 `bare` is the network's forward pass on a fixed random batch. `job` is a complete job in this process, without the start
-of the interpreter and the imports. Every round runs all rows in turn; ratios are taken round by round. Rates are images
-per CPU second, except with two cores: those are images per second by the clock, and need both cores free. A job adds
-noise, files, threads and Python to the network and to Pillow, which decodes and encodes the same images in memory.
+of the interpreter and the imports. Every round runs all rows in turn; ratios are taken round by round. Two cores are
+measured by the clock, and need both cores free. A job adds noise, files, threads and Python to the network and to
+Pillow, which decodes and encodes the same images in memory.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +38,7 @@ from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.settings.refine import RefineConfig
 from simgan_cli.settings.train import TrainConfig
 
-COLUMNS = (
-    "",
-    "images",
-    "images/CPU s",
-    "MPx/CPU s",
-    "ratio (min-max)",
-    "to",
-    "ms of CPU an image beyond network and Pillow",
-)
+COLUMNS = ("what", "rate", "unit", "ratio (min-max)", "to")
 LARGE = ((480, 640), (2160, 3840))  # colour
 
 
@@ -63,6 +55,11 @@ class Rate:
     def per_cpu_second(self) -> float:
         """Images a second of all cores."""
         return self.images / self.cpu
+
+    @property
+    def megapixels(self) -> float:
+        """Megapixels a second of all cores."""
+        return self.per_cpu_second * self.pixels / 1e6
 
     @property
     def per_second(self) -> float:
@@ -159,36 +156,42 @@ class Table:
     """Rates of all rounds by row."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, list[Rate]] = {}
-        self.add_row: Callable[[Sequence[object]], None] = print_row
+        self.rates: dict[str, list[Rate]] = {}
 
     def add(self, name: str, rate: Rate) -> None:
         """Keep one round's rate of a row."""
-        self.rows.setdefault(name, []).append(rate)
+        self.rates.setdefault(name, []).append(rate)
 
-    def print(
-        self, name: str, base: str | None = None, floors: tuple[str, ...] = (), *, by_clock: bool = False
-    ) -> None:
-        """Print a row: its ratio to the rates of `base`, and its time beyond the rows `floors`."""
-        rates = self.rows[name]
-        per_cpu = statistics.median(rate.per_cpu_second for rate in rates)
-        ratio, beyond = "", ""
-        if base is not None:
-            both = list(zip(rates, self.rows[base], strict=True))
-            if by_clock:
-                ratio = spread([rate.per_second / other.per_second for rate, other in both])
-            else:
-                ratio = spread(
-                    [rate.per_cpu_second * rate.pixels / (other.per_cpu_second * other.pixels) for rate, other in both]
-                )
-        if floors:
-            floor = [
-                sum(1 / rate.per_cpu_second for rate in parts)
-                for parts in zip(*(self.rows[f] for f in floors), strict=True)
-            ]
-            beyond = spread([1e3 * (1 / rate.per_cpu_second - least) for rate, least in zip(rates, floor, strict=True)])
-        megapixels = per_cpu * rates[0].pixels / 1e6
-        self.add_row((name, f"{rates[0].images:,}", f"{per_cpu:,.1f}", f"{megapixels:.2f}", ratio, base or "", beyond))
+    def rows(self, small: tuple[int, int]) -> Iterator[tuple[str, ...]]:
+        """Yield the cells of each row, under COLUMNS; large images are compared with colour ones of `small`."""
+        a_cpu_second = "images a CPU second"
+        for precision in ("fp32", "bf16"):
+            bare, pillow, one, two = (
+                self.rates[f"{what} {precision}"] for what in ("bare", "Pillow", "job, 1 core,", "job, 2 cores,")
+            )
+            floor = [1 / (1 / a.per_cpu_second + 1 / b.per_cpu_second) for a, b in zip(bare, pillow, strict=True)]
+            yield f"network alone, {precision}", _middle(rate.per_cpu_second for rate in bare), a_cpu_second, "", ""
+            for limits, name in (
+                ([rate.per_cpu_second for rate in bare], "the network alone"),
+                (floor, "the network and Pillow"),
+            ):
+                share = spread([rate.per_cpu_second / limit for rate, limit in zip(one, limits, strict=True)])
+                rate = _middle(rate.per_cpu_second for rate in one)
+                yield f"refine, {precision}, one core", rate, a_cpu_second, share, name
+            gain = spread([both.per_second / alone.per_second for both, alone in zip(two, one, strict=True)])
+            rate = _middle(rate.per_second for rate in two)
+            yield f"refine, {precision}, two cores", rate, "images a second", gain, "one core"
+            of_small = self.rates[f"colour {small[0]}x{small[1]} {precision}"]
+            for name, rates in self.rates.items():
+                if name.startswith("colour") and name.endswith(precision):
+                    ratio = [own.megapixels / other.megapixels for own, other in zip(rates, of_small, strict=True)]
+                    rate = _middle(own.megapixels for own in rates)
+                    to = f"{small[0]}x{small[1]} in colour"
+                    yield f"refine, {name.replace(' ', ', ')}", rate, "megapixels a CPU second", spread(ratio), to
+
+
+def _middle(values: Iterable[float]) -> str:
+    return f"{statistics.median(values):,.4g}"
 
 
 def measure(options: argparse.Namespace, work: Path) -> Table:
@@ -212,7 +215,7 @@ def measure(options: argparse.Namespace, work: Path) -> Table:
                 out = work / f"out-{number}-{precision}-{cores}"
                 with on_cores(cores):
                     rate = job(images, model, out, options.size, options.device, precision)
-                table.add(f"job {precision}, {cores} core{'s' * (cores > 1)}", rate)
+                table.add(f"job, {cores} core{'s' * (cores > 1)}, {precision}", rate)
             for size, folder in large.items():
                 out = work / f"out-{number}-{precision}-{size[0]}"
                 with on_cores(1):
@@ -238,17 +241,8 @@ def main() -> None:
     add_row = print_head(COLUMNS, f"device {options.device}, batch {options.batch_size}", options.record)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        table = measure(options, work)
-        table.add_row = add_row
-        for precision in ("fp32", "bf16"):
-            table.print(f"bare {precision}")
-            table.print(f"job {precision}, 1 core", f"bare {precision}", (f"bare {precision}", f"Pillow {precision}"))
-            table.print(f"job {precision}, 2 cores", f"job {precision}, 1 core", by_clock=True)
-            small = f"colour {options.size[0]}x{options.size[1]} {precision}"
-            for row in table.rows:
-                if row.startswith("colour") and row.endswith(precision):
-                    table.print(row, small)
-        table.print("Pillow fp32")
+        for cells in measure(options, work).rows(options.size):
+            add_row(cells)
         if options.memory:
             print()
             print_row(("images (links)", "peak MB"))
