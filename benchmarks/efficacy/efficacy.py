@@ -52,8 +52,8 @@ from simgan_cli.settings.eval_gaze import BaselineName
 
 JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]
 COPIES = 4  # looks of each image in sets that are augmented
-TRAINED_ALONG = "trained along"  # the estimator that the run exports
-ROWS = ("synthetic", "histogram", "mixed", "refined", "refined, matched", "refined, mixed", TRAINED_ALONG, "oracle")
+RUN_ESTIMATOR = "run's estimator"  # it was trained with the refiner, and the run exports it
+ROWS = ("synthetic", "histogram", "mixed", "refined", "refined, matched", "refined, mixed", RUN_ESTIMATOR, "oracle")
 PICTURES = 8  # rows of a sheet
 RESAMPLES = 2000
 TEST_PERSONS = {"7", "8", "9"}  # of eyes9x15; the others are the unlabelled target
@@ -219,8 +219,8 @@ class Downstream:
             for name, images in sets.items()
             if name in chosen
         }
-        if TRAINED_ALONG in chosen and (run / "estimator").is_dir():
-            kept[TRAINED_ALONG] = self._tested(run / "estimator", f"{model.sha256[:16]}-{TRAINED_ALONG}", seed)
+        if RUN_ESTIMATOR in chosen and (run / "estimator").is_dir():
+            kept[RUN_ESTIMATOR] = self._tested(run / "estimator", f"{model.sha256[:16]}-{RUN_ESTIMATOR}", seed)
         return kept
 
     def _tested(self, estimator: Path, name: str, seed: int) -> Path:

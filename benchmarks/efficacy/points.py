@@ -5,11 +5,11 @@
 For each seed a refiner is trained between clean hands and camera hands. One kind of estimator is trained on each of
 these sets and tested on other camera hands:
 
-    synthetic      clean hands
-    augmented      clean hands, degraded by hand (`degraded_by_hand`): the trivial rival
-    refined        clean hands, refined
-    trained along  what the refiner made while it was trained: the run's own estimator
-    oracle         labelled camera hands
+    synthetic        clean hands
+    augmented        clean hands, degraded by hand (`degraded_by_hand`): the trivial rival
+    refined          clean hands, refined
+    run's estimator  what the refiner made during its training; the run exports this estimator
+    oracle           labelled camera hands
 
 The learning curve, of raw and refined hands, is over COUNTS. Each count and seed is a line of --record: mean errors in
 pixels of images of 48x48, and shares of joints within LIMITS. An interrupted command resumes.
@@ -31,8 +31,10 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks._record import append
 from benchmarks.efficacy.demo_gap import results, simgan
+from benchmarks.efficacy.efficacy import RUN_ESTIMATOR
 from benchmarks.speed._table import print_head
 from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
+from simgan_cli.gaze.preparation import ALONG
 
 SIZE = 48  # pixels
 N_FINGERS, PALM_RADIUS, FINGER_RADIUS = 4, 7.0, 2.4
@@ -141,7 +143,7 @@ def rows_of(work: Path, seed: int, count: int, steps: int) -> dict[str, dict[str
     simgan("eval-gaze", "--target", "points", "--train", f"synthetic={work / name_of(count)}", "--model",
            work / f"run{seed}", *others * (count == COUNTS[0]), "--test", work / "test", "--steps", steps,
            "--seed", seed, "--out", out, "--skip-existing", "--quiet")  # fmt: skip
-    return {row["name"].replace("-", " "): row for row in results(out)}
+    return {RUN_ESTIMATOR if row["name"] == ALONG else row["name"]: row for row in results(out)}
 
 
 def name_of(count: int) -> str:

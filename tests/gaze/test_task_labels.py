@@ -31,7 +31,7 @@ def test_gaze_of_a_table_is_read_as_unit_vectors(tmp_path: Path) -> None:
     _, gaze, _ = discs(6, 1)
     assert labels.target == "gaze"
     np.testing.assert_allclose(labels.of([f"{n}.png" for n in range(6)]), gaze, atol=1e-6)
-    assert lines == ["labels: 6 of gaze (csv); an estimator is trained along"]
+    assert lines == ["labels: 6 of gaze (csv); the run trains an estimator on them"]
 
 
 def test_pupils_of_a_table_are_fractions_of_the_image(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from simgan_cli.gaze.scores import Result
 from simgan_cli.settings.eval_gaze import CURVE, FEW, REWEIGHTED, EvalGazeConfig
 
 REFINED, ORACLE, KNN = "refined", "oracle", "knn"
-ALONG = "trained-along"  # the row of the estimator that a run exports
+ALONG = "trained-along"  # the row of the run's estimator, which it exports
 LEFT_OUT = "leave-one-person-out"
 
 
@@ -135,7 +135,7 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
         convention=config.test_convention or config.convention,
     )
     points = next(iter(sets.values())).points if sets else ()
-    along, warnings = _trained_along(config, size, points)
+    along, warnings = _run_estimator(config, size, points)
     loaded |= along
     unlabelled: dict[Path, Grey] = {}
     for folder in (config.photos, config.reweight_to):
@@ -276,10 +276,10 @@ def _check_points(sets: dict[str, LabelledImages], loaded: dict[str, Estimator],
             )
 
 
-def _trained_along(
+def _run_estimator(
     config: EvalGazeConfig, size: tuple[int, int], points: tuple[str, ...]
 ) -> tuple[dict[str, Estimator], list[str]]:
-    """Return the estimator that the run of --model trained, by the name of its row, or a warning why it is left out."""
+    """Return the estimator of the run of --model, by the name of its row, or a warning why it is left out."""
     folder = RunFolder(Path(config.model)).estimator if config.model is not None else None
     if folder is None or config.step is not None or not folder.is_dir():
         return {}, []

@@ -46,7 +46,7 @@ def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> Task
             raise
         report(f"labels: not used ({error})")
         return None
-    report(f"labels: {len(labels.by_file):,} of {labels.target} ({layout}); an estimator is trained along")
+    report(f"labels: {len(labels.by_file):,} of {labels.target} ({layout}); the run trains an estimator on them")
     return labels
 
 

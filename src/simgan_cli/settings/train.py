@@ -133,7 +133,7 @@ class TrainConfig(Settings):
     psi: Psi = setting("normalized", "Features that self-regularization compares: identity, derivatives, channel-mean, blur, normalized, a network's folder, or a weighted sum such as identity=1,blur=0.5.", "Objective", metavar="SPEC")
     labels: Literal["auto", "off", "csv", "unityeyes", "coco"] = setting("auto", "Labels of the renders, for the task term: auto, csv (labels.csv), unityeyes, coco, or off.", "Objective", metavar="LAYOUT")
     target: Target = setting("gaze", "Meaning of the renders' labels: gaze, the pupil's centre, or any points.", "Objective", essential=True)
-    task_weight: float = setting(20.0, "Weight of the task term: the squared error, on refined images, of an estimator that is trained along.", "Objective", ge=0)
+    task_weight: float = setting(20.0, "Weight of the task term: the squared error of the run's estimator on refined images.", "Objective", ge=0)
     convention: Convention = setting("mpiigaze", "Meaning of angles in labels.csv: mpiigaze (pitch, yaw), gazehub (yaw, pitch), or xgaze.", "Objective")
     degrees: bool = setting(False, "Angles in labels.csv are degrees, not radians.", "Objective")
     history_size: int = setting(3200, "Refined images kept in the history buffer (B, Sec. 2.3); 0 for none.", "Objective", ge=0)

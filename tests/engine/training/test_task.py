@@ -1,4 +1,4 @@
-"""The estimator that is trained along: its labels, errors and export, and an exact resume."""
+"""The run's estimator: its labels, errors and export, and an exact resume."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The task term: an estimator f of the renders' labels is trained along, and its error on R(x) joins Eq. 4.
+"""The task term: the run trains an estimator f of the renders' labels, and its error on R(x) joins Eq. 4.
 
     L_f(omega) = mean_1 |f(R(x_i)) - l_i|^2 + mean_2 |f(x_i) - l_i|^2 + mean_2 |f(V(R(x_i))) - l_i|^2
     L_R(theta) = Eq. 4 + W mean_1 |f(R(x_i)) - l_i|^2, f fixed

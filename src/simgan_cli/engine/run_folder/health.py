@@ -74,8 +74,8 @@ def _refiner_is_identity(line: Line) -> bool:
 
 COLLAPSED = "refined images differ from each other by {diversity:.2f} of their originals' difference"
 FADES = (
-    "refining hides labelled content: the error of the estimator that is trained along is {label_error_refined:.2f} on "
-    "refined renders, {label_error_synthetic:.2f} before refining"
+    "refining hides labelled content: the error of the run's estimator is {label_error_refined:.2f} on refined "
+    "renders, {label_error_synthetic:.2f} before refining"
 )
 MOVES = "refining moves image content by {label_drift:.1f} px: labels that name places are no longer true"
 
@@ -161,7 +161,7 @@ RULES = (
     ),
     Rule(
         "labels fade", 0, ("label_error_refined", "label_error_synthetic"), lambda line: not is_readable(line),
-        "refining more than doubles the error of the estimator that is trained along",
+        "refining more than doubles the error of the run's estimator",
         FADES,
         "raise --task-weight or --lambda",
     ),

@@ -32,7 +32,7 @@ LAYOUT = {
     "samples/step-00000250.png": "synthetic | refined | difference | real, every --sample-every steps",
     "checkpoints/step-00000100/": "everything to resume from, every file with its SHA-256; the newest --keep stay",
     "refiner/": "the refiner alone, shaped as a Hugging Face Hub folder; tones.safetensors is for refine --match",
-    "estimator/": "where renders have labels: the estimator that was trained along, for eval-gaze --load",
+    "estimator/": "where renders have labels: the run's estimator, for eval-gaze --load",
     "weights.csv": "where renders have labels: how often each was drawn at the end, for the training of your own model",
     "report.html": "one page: conclusion, health, realism, pictures by step, curves, history, settings",
 }

@@ -24,7 +24,7 @@ METRICS = {
     "loss_discriminator": Field(
         _DISCRIMINATOR, "L_D (Eq. 2), mean over images and patches; 2 log 2 = 1.39 is guessing"
     ),
-    "loss_task_synthetic": Field(_LABELLED, "squared error on x of the estimator that is trained along"),
+    "loss_task_synthetic": Field(_LABELLED, "squared error on x of the run's estimator"),
     "loss_task_refined": Field(_LABELLED, "the same on R(x); --task-weight times it joins L_R"),
     "loss_task_varied": Field(
         _LABELLED, "the same on R(x), degraded by hand, with the histogram of a random photograph"

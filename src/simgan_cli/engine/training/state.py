@@ -46,7 +46,7 @@ class Snapshot:
     tensors: dict[str, dict[str, Tensor]]  # by file
     state: dict[str, Any]  # of state.json
     exported: tuple[int, Refiner]  # that users get, and its step
-    estimator: Estimator | None  # trained along
+    estimator: Estimator | None  # of the task term
 
     def save(self, folder: Path) -> None:
         """Write it; `folder` appears only once it is complete. Raises OSError, leaving nothing behind."""

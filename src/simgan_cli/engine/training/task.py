@@ -1,4 +1,4 @@
-"""The renders' labels in a training: an estimator that is trained along, built and measured."""
+"""The renders' labels in a training: build and measure the run's estimator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
