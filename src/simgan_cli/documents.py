@@ -304,7 +304,7 @@ class Difference(TypedDict):
 
     difference: Annotated[float, "mean error of this row, or the pair's second, minus that of the other"]
     ci95: Interval
-    verdict: Annotated[Literal["helps", "no difference shown", "hurts"], "what it means"]
+    verdict: Annotated[Literal["helps", "no significant difference", "hurts"], "what it means"]
 
 
 class Comparison(Difference):

@@ -68,7 +68,7 @@ def test_a_model_is_compared_with_its_input(evaluated: Evaluated) -> None:
     ]  # fmt: skip
     assert ("synthetic", "mean") in names
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
-    assert document["comparison"]["verdict"] in ("helps", "no difference shown", "hurts")
+    assert document["comparison"]["verdict"] in ("helps", "no significant difference", "hurts")
     assert document["preservation"]["estimate_shift"]["mean"] > 0
     by_name = {row["name"]: row for row in document["rows"]}
     rows = read_csv(out / "predictions.csv")

@@ -123,7 +123,7 @@ def compare(first: Result, second: Result, persons: Sequence[str] | None, resamp
         "estimator": first.estimator,
         "difference": float(difference.mean()),
         "ci95": [low, high],
-        "verdict": "helps" if high < 0 else "hurts" if low > 0 else "no difference shown",
+        "verdict": "helps" if high < 0 else "hurts" if low > 0 else "no significant difference",
     }
 
 
