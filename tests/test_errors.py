@@ -1,8 +1,12 @@
-"""Recognition of out-of-memory errors, by real messages of PyTorch, oneDNN and Python."""
+"""Counts in messages, and recognition of out-of-memory errors by real messages of PyTorch, oneDNN and Python."""
 
 import pytest
 
-from simgan_cli.errors import is_out_of_memory
+from simgan_cli.errors import is_out_of_memory, plural
+
+
+def test_a_noun_is_singular_after_1_alone() -> None:
+    assert [plural(number, "file") for number in (0, 1, 2, 2000)] == ["0 files", "1 file", "2 files", "2,000 files"]
 
 
 @pytest.mark.parametrize(

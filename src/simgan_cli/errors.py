@@ -37,6 +37,11 @@ EXIT_CODES = {
 }
 
 
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 file" or "2,000 files"."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def is_shortage(error: BaseException) -> bool:
     """Return whether the process lacks memory, file descriptors or disk; the file that it was reading may be fine."""
     if isinstance(error, OSError):

@@ -151,7 +151,7 @@ def test_existing_results_are_kept_replaced_or_an_error(refine: Refine, renders:
     refine()
     before = files_below(tmp_path / "out")
     stderr = refine(code=2).stderr
-    assert all(words in stderr for words in ("10 of the results exist", "--skip-existing", "--overwrite"))
+    assert all(words in stderr for words in ("10 results there already", "--skip-existing", "--overwrite"))
     (tmp_path / "out" / "3.png").unlink()
     (tmp_path / "out" / "labels.csv").unlink()
     (tmp_path / "out" / "1.png").write_bytes(b"mine")
@@ -197,7 +197,10 @@ def test_an_overwrite_of_one_part_does_not_count_for_all(refine: Refine, model: 
 def test_what_failed_in_an_overwrite_is_not_skipped_by_the_advice(refine: Refine, renders: Path) -> None:
     refine()
     (renders / "0.png").write_bytes(b"no image")
-    assert "fix them and rerun the same command\n" in refine("--overwrite", code=3).stderr
+    assert (
+        "1 file failed; fix what the warnings name, and rerun the same command\n"
+        in refine("--overwrite", code=3).stderr
+    )
     assert "rerun the same command, with --skip-existing" in refine("--skip-existing", out="other", code=3).stderr
 
 
@@ -229,7 +232,7 @@ def test_an_unreadable_label_does_not_stop_the_others(refine: Refine, renders: P
 def test_labels_keep_their_times_or_are_left_out(refine: Refine, renders: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "labels.csv").touch()
-    assert "1 of the results exist" in refine(code=2).stderr
+    assert "1 result there already" in refine(code=2).stderr
     refine("--no-copy-others")
     (tmp_path / "out" / "labels.csv").unlink()
     assert set(files_below(tmp_path / "out")) == {RECORD, *(n for n in files_below(renders) if n.endswith("png"))}
@@ -247,13 +250,13 @@ def test_strength_0_copies_every_byte_even_of_lossy_images(refine: Refine, rende
 
 def test_lossy_results_are_reported(refine: Refine, renders: Path, tmp_path: Path) -> None:
     Image.linear_gradient("L").save(renders / "9.jpg", quality=70)
-    assert "1 results are lossy" in refine().stderr
+    assert "1 lossy result (quality" in refine().stderr
     assert pixels(tmp_path / "out" / "9.jpg").shape == (256, 256)
     result = refine("--format", "png", out="png")
     assert "are lossy" not in result.stderr
     assert "label files that name images do not follow" in result.stderr
     assert (tmp_path / "png" / "9.png").exists()
-    assert "8 results are lossy" in refine("--format", "jpeg", out="jpeg").stderr
+    assert "8 lossy results (quality" in refine("--format", "jpeg", out="jpeg").stderr
     assert (tmp_path / "jpeg" / "deep er" / "0.jpg").exists()
 
 

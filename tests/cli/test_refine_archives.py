@@ -101,7 +101,7 @@ def test_existing_archives_are_an_error_or_skipped_as_one(refine: Run, renders: 
         pack(renders, shards / name)
     refine(shards)
     expected = files_below(tmp_path / "out")
-    assert "3 of the results exist" in refine(shards, code=2).stderr
+    assert "3 results there already" in refine(shards, code=2).stderr
     (tmp_path / "out" / "2.tar").write_bytes(expected["2.tar"][:3000])  # of another hand: this program leaves no halves
     kept = (tmp_path / "out" / "1.tar").stat()
     document = json.loads(refine(shards, "--skip-existing", "--json", "--manifest", tmp_path / "m.jsonl").stdout)

@@ -95,7 +95,7 @@ def test_archives_hold_what_folders_do(refine: Refine, renders: Path, tmp_path: 
 def test_a_job_resumes_look_by_look_with_the_same_settings_alone(refine: Refine, renders: Path, tmp_path: Path) -> None:
     refine("--copies", "2", *TONED)
     complete = files_below(tmp_path / "out")
-    assert "19 of the results exist" in refine("--copies", "2", *TONED, code=2).stderr
+    assert "19 results there already" in refine("--copies", "2", *TONED, code=2).stderr
     refine("--copies", "2", *TONED, "--overwrite")
     assert files_below(tmp_path / "out") == complete
     for name in ("3_1.png", "deep er/0_1.json"):

@@ -362,7 +362,7 @@ def test_infinite_and_nan_values_are_counted_and_refused(name: str, broken: floa
         "a.tif": lambda: tiff(values),
         "a.npy": lambda: npy(values),
     }
-    assert "4 values are infinite or NaN" in refused(name, made[name]())
+    assert "4 infinite or NaN values" in refused(name, made[name]())
 
 
 @pytest.mark.parametrize("name", ["zip.exr", "tiles.exr", "plain.tif", "tiles.tif", "float.npy", "fortran.npy", "a.h5"])

@@ -26,7 +26,7 @@ def test_weights_come_in_the_order_of_the_files(tmp_path: Path) -> None:
         ("file,often\na.png,1\n", "has no column 'weight'; wanted file,weight"),
         ("file,weight\na.png,x\n", "not a readable table of weights"),
         ("file,weight\na.png\n", "not a readable table of weights"),
-        ("file,weight\nb.png,1\n", r"no weight for 1 of 1 images, such as a\.png"),
+        ("file,weight\nb.png,1\n", r"no weight for 1 of 1 image, such as a\.png"),
         ("file,weight\na.png,0\n", "not all 0"),
         ("file,weight\na.png,-1\n", "must be finite, 0 or more"),
         ("file,weight\na.png,nan\n", "must be finite"),

@@ -70,7 +70,7 @@ def test_points_of_a_table_are_named_by_its_header_and_may_be_missing(
     hands = read(folder, POINTS)
     assert (hands.points, hands.files) == (names, ["a.png", "b.png"])
     np.testing.assert_array_equal(hands.targets, [[1, 2, 3.5, 4], [5, 6, np.nan, np.nan]])
-    assert hands.warnings == [f"{folder}: 1 images have no point; left out"]
+    assert hands.warnings == [f"{folder}: left out 1 image without a point"]
     half = read(folder, LabelFormat(target="points", size=(10, 15)))
     np.testing.assert_array_equal(half.targets, hands.targets / 2)
 
@@ -80,7 +80,7 @@ def test_a_table_without_points_and_points_that_differ_are_refused(tmp_path: Pat
         read(table_of(write_hands(tmp_path / "none"), "file,pitch,yaw\na,1,2\n"), POINTS)
     one = read(table_of(write_hands(tmp_path / "one"), "file,tip_x,tip_y\na,1,2\n"), POINTS)
     other = read(table_of(write_hands(tmp_path / "other"), "file,root_x,root_y\na,1,2\n"), POINTS)
-    with pytest.raises(DataError, match=r"other has the 1 points root, but .*one the 1 points tip; give the same"):
+    with pytest.raises(DataError, match=r"other has the 1 point root, but .*one the 1 point tip; give the same"):
         check_points(other, one)
 
 
@@ -165,7 +165,7 @@ def test_mpiigaze_as_published(tmp_path: Path) -> None:
     assert np.allclose(eyes.targets[0] * (-1, 1, 1), eyes.targets[1])
     assert eyes.targets[0, 0] > 0
     write_subset(root, "day09/0001.jpg left\n")
-    with pytest.raises(DataError, match="1 eyes of the evaluation subset"):
+    with pytest.raises(DataError, match="missing 1 eye of the evaluation subset"):
         read(root, GAZE)
 
 
@@ -282,7 +282,7 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> N
         ("file,pitch,yaw\n0.png,0,125,-0,25\n", "line 2 has more cells than the 3 columns"),
         ("file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up'; wanted a number"),
         ("file,pitch,yaw\n0.png,0\n", "line 2: yaw is ''; wanted a number"),
-        ("file,pitch,yaw\n0.png,nan,0.1\n", r"1 labels are NaN, .*\(0\.png\)"),
+        ("file,pitch,yaw\n0.png,nan,0.1\n", r"1 label with NaN, .*\(0\.png\)"),
         ("file,gx,gy,gz\n0.png,0,0,0\n", "of length 0"),
         ("file,pitch,yaw\n0.png,12,-7\n", "are degrees; pass --degrees"),
         ("file,pitch,yaw\n", "no labelled image"),
@@ -292,9 +292,9 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> N
         ("file,pitch,yaw\n0,0,0\n0.png,0,0\n", r"more than one label for 0\.png"),
         (
             "file,pitch,yaw\n7,0,0\n",
-            r"1 of 1 labels have no image \(7\); found the images 0\.png, 1\.png, 2\.jpg, 2\.png",
+            r"1 of 1 label without an image \(7\); found the images 0\.png, 1\.png, 2\.jpg, 2\.png",
         ),
-        ("file,pitch,yaw\n2,0,0\n", r"1 labels fit more than one image \(2\.jpg, 2\.png\); add the suffix"),
+        ("file,pitch,yaw\n2,0,0\n", r"more than one image for 1 label \(2\.jpg, 2\.png\); add the suffix"),
         ("caf\udce9", r"labels\.csv: not a readable table \(not text in UTF-8.*save it as"),
     ],
 )
@@ -311,7 +311,7 @@ def test_degrees_empty_persons_and_images_without_labels(tmp_path: Path) -> None
     (folder / "labels.csv").write_text("file,pitch,yaw,person\n0.png,30,0,\n1.png,0,-45,\n")
     eyes = read(folder, LabelFormat(degrees=True))
     assert np.allclose(np.degrees(angles_from_vectors(eyes.targets, "mpiigaze")), [(30, 0), (0, -45)])
-    assert (eyes.persons, eyes.warnings) == (None, [f"{folder}: 2 images have no label; left out"])
+    assert (eyes.persons, eyes.warnings) == (None, [f"{folder}: left out 2 images without a label"])
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_resizing_scales_the_pupil(tmp_path: Path) -> None:
 def test_most_pupils_outside_their_images_are_refused(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "csv", 3, 1)
     (folder / "labels.csv").write_text("file,pupil_x,pupil_y\n0.png,1,1\n1.png,1,900\n2.png,-1,1\n")
-    with pytest.raises(DataError, match=r"2 points lie outside their image \(1\.png\); wanted pixels"):
+    with pytest.raises(DataError, match=r"2 points outside the image \(1\.png\); wanted pixels"):
         read(folder, PUPIL)
 
 
@@ -349,7 +349,7 @@ def test_most_pupils_outside_their_images_are_refused(tmp_path: Path) -> None:
 def test_patterns_leave_labelled_images_out(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "csv", 4, 1)
     write_images(folder / "masks", 3, 2)
-    assert "3 images have no label" in read(folder, GAZE).warnings[0]
+    assert "left out 3 images without a label" in read(folder, GAZE).warnings[0]
     eyes = read(folder, LabelFormat(patterns=Patterns(exclude=("masks", "2.png"))))
     assert (eyes.files, eyes.warnings) == (["0.png", "1.png", "3.png"], [])
     eyes = read(folder, LabelFormat(patterns=Patterns(include=("[13].png",), exclude=("masks",))))
@@ -368,7 +368,7 @@ def test_patterns_separate_renders_of_unityeyes_from_their_masks(tmp_path: Path)
         assert (eyes.files, eyes.warnings) == (["1.png", "2.png", "3.png"], [])
         assert np.array_equal(eyes.pixels, images)
     with pytest.raises(
-        DataError, match=r"3 labels fit more than one image \(1\.bmp, 1\.png, 2\.bmp, .*; add the suffix"
+        DataError, match=r"more than one image for 3 labels \(1\.bmp, 1\.png, 2\.bmp, .*; add the suffix"
     ):
         read(folder, GAZE)
 

@@ -97,7 +97,7 @@ def _print(document: DoctorDocument) -> None:
         ("platform", document["platform"]),
         ("device", f"{document['device']} ({document['device_name']})"),
         ("precision", f"{document['precision']}: {document['precision_reason']}"),
-        ("threads", f"{document['threads']} on {document['cores']} cores"),
+        ("threads", f"{document['threads']} (cores: {document['cores']})"),
         ("cache", f"{cache['folder']}: {cache['bytes'] / 1e6:,.1f} MB; may be deleted"),
     ]
     rows += [

@@ -11,6 +11,7 @@ from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_jso
 from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
 from simgan_cli.documents import EvalGazeDocument, Preservation, Row
+from simgan_cli.errors import plural
 from simgan_cli.settings.eval_gaze import EvalGazeConfig, only_on_curve
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _describe(evaluation: "Evaluation") -> None:
     if evaluation.test is not None:
         echo_err(f"test: {evaluation.test.describe()}")
     if evaluation.unlabelled is not None:
-        echo_err(f"photographs: {len(evaluation.unlabelled):,} images ({evaluation.photographs_from})")
+        echo_err(f"photographs: {plural(len(evaluation.unlabelled), 'image')} ({evaluation.photographs_from})")
 
 
 def _warn(warnings: list[str]) -> None:
@@ -91,7 +92,9 @@ def _print(document: EvalGazeDocument) -> None:
     names = _names(rows)
     if document["content"] is not None and document["content"]["differs"]:
         stdout.print(document["content"]["sentence"])
-    title = f"{document['target'].removesuffix('s')} error on {document['test']['images']:,} test images, {unit}"
+    title = (
+        f"{document['target'].removesuffix('s')} error on {plural(document['test']['images'], 'test image')}, {unit}"
+    )
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("trained on", overflow="fold", min_width=13)
     headings = ["mean", "95%", "to best free", "gap closed"]

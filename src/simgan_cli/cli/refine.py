@@ -19,7 +19,7 @@ from simgan_cli.documents import Drift, JobStatus, RefineDocument, RefinePlanDoc
 from simgan_cli.engine.run_folder.health import MAX_DRIFT_PIXELS
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.engine.runtime.stop import StopRequest
-from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, Interrupted, SettingsError
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_STOPPED, Interrupted, SettingsError, plural
 from simgan_cli.settings.refine import RefineConfig, file_of_part
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _about(model: "RefinerModel", plan: "Plan", settings: RefineConfig) -> str:
         f"model: {model.weights}, {step}{size}, preprocess {model.preprocess}\n"
         f"       {shape}\n"
         f"       sha256 {model.sha256}\n"
-        f"{plan.images:,} images{looks} and {others:,} other files{part} of {inputs} -> {settings.out}"
+        f"{plural(plan.images, 'image')}{looks} and {plural(others, 'other file')}{part} of {inputs} -> {settings.out}"
     )
 
 
@@ -358,9 +358,9 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
 
     counts = report.counts
     echo_err(
-        f"refined {counts['refined']:,} of {report.images:,} images in {report.seconds:.1f} s "
+        f"refined {counts['refined']:,} of {plural(report.images, 'image')} in {report.seconds:.1f} s "
         f"({report.images_per_second:.1f} images/s), unchanged {counts['unchanged']:,}, skipped {counts['skipped']:,}, "
-        f"failed {len(report.failed):,}; carried {report.labels:,} other files along"
+        f"failed {len(report.failed):,}; carried {plural(report.labels, 'other file')} along"
     )
     if report.limit:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares.items())
@@ -370,9 +370,9 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
             f"cores were {min(1, report.busy):.0%} busy"
         )
     if report.lossy:
-        echo_err(f"{report.lossy:,} results are lossy (quality {QUALITY}), like their inputs or by --format")
+        echo_err(f"{plural(report.lossy, 'lossy result')} (quality {QUALITY}), like the input or by --format")
     for what, count in report.converted.items():
-        echo_err(f"{count:,} {what} images became plain grey or colour")
+        echo_err(f"{plural(count, f'{what} image')} became plain grey or colour")
     if report.lost:
         echo_err(f"lost from files: {_counted(report.lost)}")
     if settings.comparison is not None:
@@ -380,10 +380,13 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
     if report.shifts:
         echo_err(
             f"drift of content: mean {report.mean_drift:.3f} px, 95th percentile {report.p95_drift:.3f} px "
-            f"over {len(report.shifts):,} images"
+            f"over {plural(len(report.shifts), 'image')}"
         )
     if report.failed:
-        echo_err(f"{len(report.failed):,} files failed; fix them and {settings.resume_hint}", "yellow")
+        echo_err(
+            f"{plural(len(report.failed), 'file')} failed; fix what the warnings name, and {settings.resume_hint}",
+            "yellow",
+        )
     if report.stopped:
         echo_err(f"stopped ({report.stopped}); to resume, {settings.resume_hint}")
 
@@ -395,7 +398,7 @@ def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerMo
     if unchanged and not report.counts["refined"]:
         concluded = f"; its training concluded: {model.conclusion}" if model.conclusion else ""
         warnings.append(
-            f"{unchanged:,} of {report.images:,} images came out unchanged: this refiner does nothing at this "
+            f"{unchanged:,} of {plural(report.images, 'image')} came out unchanged: this refiner does nothing at this "
             f"scale and --strength {settings.strength:g}{concluded}"
         )
     if report.odd:

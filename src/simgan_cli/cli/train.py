@@ -25,7 +25,7 @@ from simgan_cli.engine.run_folder.checkpoints import find_checkpoint
 from simgan_cli.engine.run_folder.health import Finding, Health, Line, conclude, exported_line, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.ranks import Ranks
-from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted, SettingsError
+from simgan_cli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, Interrupted, SettingsError, plural
 from simgan_cli.settings.train import TrainConfig
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, 
     if quiet:
         return
     if result.status == "finished":
-        echo_err(f"finished {result.step} steps in {result.seconds:.0f} s")
+        echo_err(f"finished {plural(result.step, 'step')} in {result.seconds:.0f} s")
         echo_err(f"refiner: {run.refiner}, report: {run.report}")
     else:
         echo_err(f"stopped at step {result.step} of {settings.total_steps} ({result.reason}) and saved; "

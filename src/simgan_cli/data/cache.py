@@ -31,7 +31,7 @@ from simgan_cli.data.selection import (
     select_pictures,
 )
 from simgan_cli.data.tree import Tree, read_tree, reading
-from simgan_cli.errors import DataError, UnreadableImage
+from simgan_cli.errors import DataError, UnreadableImage, plural
 from simgan_cli.files import (
     TEMPORARY_PREFIX,
     atomic_directory,
@@ -200,7 +200,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
     refuse_many(surprises, total, work.source.flags)
     if first is None:
         bad, reason = [*skipped, *odd.items()][0]
-        raise DataError(f"none of {total:,} images can be read; the first is {bad}: {reason}")
+        raise DataError(f"none of {plural(total, 'image')} can be read; the first is {bad}: {reason}")
     shape = [len(files), *first[1].shape]
     digest.update(json.dumps([shape, first[1].dtype.name]).encode())
     return {
@@ -220,7 +220,7 @@ def _decode_to(file: BinaryIO, work: _Work) -> Index:
 def _hidden_note(hidden: list[float], count: int, background: str) -> str:
     ways = {"keep": "the colours hidden there are trained on", "real": "photographs are laid behind them"}
     return (
-        f"{len(hidden):,} of {count:,} images are transparent, in {np.mean(hidden):.0%} of their pixels: "
+        f"transparent: {len(hidden):,} of {plural(count, 'image')}, in {np.mean(hidden):.0%} of their pixels; "
         f"{ways.get(background, f'laid on {background}')} (--background)"
     )
 

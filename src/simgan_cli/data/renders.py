@@ -24,7 +24,7 @@ from simgan_cli.data.damage import refuse_many_pixels, refuse_pages
 from simgan_cli.data.signatures import EXR, HDF5, NPY, TIFF
 from simgan_cli.data.tiff import SAMPLE_FORMAT, numbers, read_directory
 from simgan_cli.data.tree import RENDER_SUFFIXES, suffix_of
-from simgan_cli.errors import UnreadableImage, is_shortage
+from simgan_cli.errors import UnreadableImage, is_shortage, plural
 
 MIN_SIDE = 8  # pixels; smaller arrays are poses, landmarks or cameras
 MAX_WHITE_FRACTION = 0.9  # of the positive values above 1; more means depth in metres, or 0 to 255 as floats
@@ -387,7 +387,7 @@ def _checked(render: Render) -> Render:
         int(np.count_nonzero(~np.isfinite(array))) for array in (render.values, render.alpha) if array is not None
     )
     if broken:
-        raise UnreadableImage(render.path, f"{broken:,} values are infinite or NaN; render it again")
+        raise UnreadableImage(render.path, f"{plural(broken, 'infinite or NaN value')}; render it again")
     positive = render.values[render.values > 0]
     if positive.size and np.mean(positive > 1) > MAX_WHITE_FRACTION:
         kind = f"holds values up to {positive.max():g}; nearly all exceed 1 and would be white"

@@ -10,7 +10,7 @@ from simgan_cli.data.decoding import Decoded
 from simgan_cli.data.label_images import MAX_ODD, MAX_ODD_FRACTION, Domain, Group, find_label_images
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.tree import SUFFIXES_IN_WORDS, Tree, suffixes_found
-from simgan_cli.errors import DataError, LabelImages, UnreadableImage
+from simgan_cli.errors import DataError, LabelImages, UnreadableImage, plural
 
 INCLUDE_EXCLUDE = ("--include", "--exclude")
 MAX_SHOWN = 5  # groups or files in a message
@@ -174,15 +174,17 @@ def _place(tree: Tree) -> Path:
     return tree.root / tree.archives[0] if files == tree.archives and len(files) == 1 else tree.root
 
 
+def _counted(group: Group) -> str:
+    return f"{len(group.paths):,} {group.pattern}" if group.pattern else plural(len(group.paths), "image")
+
+
 def _refusal(
     tree: Tree, groups: list[Group], count: int, total: int, flags: tuple[str, str], known: Patterns
 ) -> LabelImages:
     include, exclude = flags
     shown = sorted(groups, key=lambda group: -len(group.paths))[:MAX_SHOWN]
-    lines = [
-        f"  {len(group.paths):,} {group.pattern or 'images'} ({group.why}), such as {group.paths[0]}" for group in shown
-    ]
-    lines += [f"  and {len(groups) - MAX_SHOWN} more groups"] * (len(groups) > MAX_SHOWN)
+    lines = [f"  {_counted(group)} ({group.why}), such as {group.paths[0]}" for group in shown]
+    lines += [f"  and {plural(len(groups) - MAX_SHOWN, 'more group')}"] * (len(groups) > MAX_SHOWN)
     patterns = list(dict.fromkeys(group.pattern for group in groups if group.pattern))
     without = sum(len(group.paths) for group in groups if group.pattern is None)
     if without:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan_cli.data.texts import read_text
-from simgan_cli.errors import DataError
+from simgan_cli.errors import DataError, plural
 from simgan_cli.files import write_atomic
 
 COLUMNS = ("file", "weight")
@@ -39,7 +39,7 @@ def read_weights(path: Path, files: Sequence[str]) -> NDArray[np.float64]:
     missing = [file for file in files if file not in by_file]
     if missing:
         raise DataError(
-            f"{path}: no weight for {len(missing):,} of {len(files):,} images, such as {missing[0]}; "
+            f"{path}: no weight for {len(missing):,} of {plural(len(files), 'image')}, such as {missing[0]}; "
             "give the table that eval-gaze wrote for these renders"
         )
     weights = np.array([by_file[file] for file in files])

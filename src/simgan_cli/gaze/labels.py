@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from simgan_cli.data.decoding import equalize, resize, top_of
 from simgan_cli.data.patterns import ANY, Patterns
-from simgan_cli.errors import DataError
+from simgan_cli.errors import DataError, plural
 from simgan_cli.gaze.geometry import Vectors, angles_from_vectors, unit
 from simgan_cli.settings.base import Convention, Target
 
@@ -122,11 +122,11 @@ class LabelledImages:
             f"{name} {values.min():.1f} to {values.max():.1f} {UNIT[self.target]}"
             for name, values in self.coordinates().items()
         )
-        who = f", {len(set(self.persons))} persons" if self.persons is not None else ""
-        who += f", {len(self.points)} point{'s' * (len(self.points) > 1)}" if self.points else ""
+        who = f", {plural(len(set(self.persons)), 'person')}" if self.persons is not None else ""
+        who += f", {plural(len(self.points), 'point')}" if self.points else ""
         height, width = self.size
         return (
-            f"{len(self):,} images of {height}x{width} ({self.reader}: {self.source}){who}; {ranges}; "
+            f"{plural(len(self), 'image')} of {height}x{width} ({self.reader}: {self.source}){who}; {ranges}; "
             f"grey {self.pixels.mean():.0f} +- {self.pixels.std():.0f}"
         )
 
@@ -174,7 +174,7 @@ def collect(
     if label_format.target == "points":
         known = [sample for sample in samples if not np.isnan(sample.target).all()]
         if len(known) < len(samples):
-            notes.append(f"{source}: {len(samples) - len(known):,} images have no point; left out")
+            notes.append(f"{source}: left out {plural(len(samples) - len(known), 'image')} without a point")
         samples = known
     if not samples:
         raise DataError(f"{source}: no labelled image ({reader}); give a folder or file with images and their labels")
@@ -222,8 +222,8 @@ def check_points(images: LabelledImages, others: LabelledImages) -> None:
 
 def _other_points(one: str, names: Sequence[str], other: str, wanted: Sequence[str]) -> str:
     return (
-        f"{one} has the {len(names)} points {', '.join(names)}, but {other} the {len(wanted)} points "
-        f"{', '.join(wanted)}; give the same points in the same order"
+        f"{one} has the {plural(len(names), 'point')} {', '.join(names)}, but {other} the "
+        f"{plural(len(wanted), 'point')} {', '.join(wanted)}; give the same points in the same order"
     )
 
 
@@ -233,8 +233,8 @@ def check_apart(train: LabelledImages, test: LabelledImages) -> None:
     shared = [f"{ours[key]} = {theirs[key]}" for key in ours.keys() & theirs.keys()]
     if shared:
         raise DataError(
-            f"{train.source} and {test.source} share {len(shared):,} images ({', '.join(sorted(shared)[:3])}); test "
-            "images must not be trained on, so remove them from one of the two"
+            f"{train.source} and {test.source} share {plural(len(shared), 'image')} ({', '.join(sorted(shared)[:3])}); "
+            "test images must not be trained on, so remove them from one of the two"
         )
 
 
@@ -274,7 +274,8 @@ def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, 
     if bad.any():
         named = ", ".join(files[i] for i in np.flatnonzero(bad)[:3])
         raise DataError(
-            f"{source}: {int(bad.sum()):,} labels are NaN, infinite or of length 0 ({named}); correct or remove them"
+            f"{source}: {plural(int(bad.sum()), 'label')} with NaN, infinity or length 0 ({named}); "
+            "correct or remove such labels"
         )
 
 
@@ -285,7 +286,7 @@ def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: li
     if np.sum(outside) > 0.5 * np.sum(~np.isnan(points[:, :, 0])):
         file = files[int(np.argmax(np.any(outside, axis=1)))]
         raise DataError(
-            f"{source}: {np.sum(outside):,} points lie outside their image ({file}); "
+            f"{source}: {plural(int(np.sum(outside)), 'point')} outside the image ({file}); "
             "wanted pixels of the image file, x to the right and y down"
         )
 

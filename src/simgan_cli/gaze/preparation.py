@@ -18,7 +18,7 @@ from simgan_cli.engine.refining.copies import copy_name
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
-from simgan_cli.errors import CheckpointError, DataError, SettingsError
+from simgan_cli.errors import CheckpointError, DataError, SettingsError, plural
 from simgan_cli.gaze.baselines import make_baseline
 from simgan_cli.gaze.content import Content
 from simgan_cli.gaze.labels import (
@@ -122,7 +122,7 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
     for name, path in config.train:
         if config.model is not None and not sets:
             images = read_set(path, replace(labels, preprocess="none"))  # the refiner gets the renders unchanged
-            report(f"refining {len(images):,} images by {config.model}")
+            report(f"refining {plural(len(images), 'image')} by {config.model}")
             sets |= _with_refined(config, config.model, name, images, device)
         else:
             sets[name] = read_set(path, labels)
@@ -156,8 +156,8 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
             check_apart(images, test)
             warnings += apart_warnings(images, test)
         warnings += [
-            f"{folder} and {test.source} share {len(shared):,} images, so rows made with them have seen test images; "
-            "give other photographs"
+            f"{folder} and {test.source} share {plural(len(shared), 'image')}, so rows made with them have seen test "
+            "images; give other photographs"
             for folder, images in unlabelled.items()
             if (shared := test.digests.keys() & set(digests_of(images)))
         ]
@@ -230,9 +230,11 @@ def _check_counts(config: EvalGazeConfig, count: int) -> None:
     """Raise SettingsError where `count` labelled photographs are too few for --few or --worth."""
     problems = []
     if any(few > count for few in config.few):
-        problems.append(f"--few {max(config.few):,}: --real-train has {count:,} labelled photographs; give fewer")
+        problems.append(
+            f"--few {max(config.few):,}: --real-train has {plural(count, 'labelled photograph')}; give fewer"
+        )
     if config.worth and count <= CURVE[0]:
-        problems.append(f"--worth: --real-train has {count} labelled photographs; give more than {CURVE[0]}")
+        problems.append(f"--worth: --real-train has {plural(count, 'labelled photograph')}; give more than {CURVE[0]}")
     if problems:
         raise SettingsError(*problems)
 

@@ -10,7 +10,7 @@ import numpy as np
 from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import BATCH_IMAGES, Source, decoded
 from simgan_cli.data.decoding import Preparation
-from simgan_cli.errors import DataError, SettingsError, UnreadableImage
+from simgan_cli.errors import DataError, SettingsError, UnreadableImage, plural
 from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, collect, prepared
 from simgan_cli.gaze.layouts.arrays import is_hdf5, is_npz, read_hdf5, read_npz
 from simgan_cli.gaze.layouts.coco import is_coco_folder, read_coco
@@ -84,6 +84,6 @@ def read_unlabelled(path: Path, size: tuple[int, int], label_format: LabelFormat
         else:
             images.append(prepared(image.pixels[0], size, label_format))
     if not images:
-        raise DataError(f"{path}: none of {selection.count:,} images can be read, such as {left_out[0]}")
-    warnings = [f"{path}: {len(left_out):,} images left out, such as {left_out[0]}"] if left_out else []
+        raise DataError(f"{path}: none of {plural(selection.count, 'image')} can be read, such as {left_out[0]}")
+    warnings = [f"{path}: {plural(len(left_out), 'image')} left out, such as {left_out[0]}"] if left_out else []
     return np.stack(images), [*warnings, *selection.warnings("plain")]

@@ -9,6 +9,7 @@ from scipy.optimize import isotonic_regression
 
 from simgan_cli.documents import Worth
 from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.errors import plural
 from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.scores import Errors, Result, interval_of
 
@@ -29,7 +30,7 @@ def with_few(images: LabelledImages, photographs: LabelledImages, count: int, se
     counts = len(images), len(few)
     return replace(
         images,
-        reader=f"{images.reader}, with {len(few):,} labelled photographs",
+        reader=f"{images.reader}, with {plural(len(few), 'labelled photograph')}",
         pixels=np.concatenate([images.pixels, few.pixels]),
         targets=np.concatenate([images.targets, few.targets]),
         files=[*images.files, *few.files],

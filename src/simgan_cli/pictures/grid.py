@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from simgan_cli.errors import plural
+
 GAP, HEADER = 4, 16  # pixels
 MIN_WIDTH, MAX_WIDTH = 150, 480  # of a picture in a sheet, in pixels
 TILE_WIDTH = 100  # of a picture in a sheet of many
@@ -37,7 +39,7 @@ def before_and_after(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> byte
     for pair in pairs:
         before, after = (image.astype(np.float32) / (np.iinfo(image.dtype).max / 2) - 1 for image in pair)
         rows.append([levels_of(before), levels_of(after), levels_of(2 * (after - before))])
-    return sheet(["before", "after", "difference x2"], rows, f"{len(rows)} images")
+    return sheet(["before", "after", "difference x2"], rows, plural(len(rows), "image"))
 
 
 def history_sheet(images: NDArray[np.float32], made_at: NDArray[np.int64], title: str, across: int = 8) -> bytes:

@@ -16,7 +16,7 @@ from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, stream_number
 from simgan_cli.engine.training.build import open_domains
 from simgan_cli.engine.training.metrics_log import DataListener
-from simgan_cli.errors import CheckpointError, DataError, SettingsError
+from simgan_cli.errors import CheckpointError, DataError, SettingsError, plural
 from simgan_cli.files import parse_json
 from simgan_cli.settings.train import TrainConfig
 from simgan_cli.settings.turing_test import TuringTestConfig
@@ -85,8 +85,8 @@ def _choose(domain: PixelSet, trials: int, name: str, rng: np.random.Generator) 
     if count < wanted:
         advice = f", or --trials {count - N_EXAMPLES}" if count > N_EXAMPLES else ""
         raise DataError(
-            f"{domain.folder}: {count} images, but {N_EXAMPLES} examples and {trials} trials need {wanted}; "
-            f"give --{name} a larger folder{advice}"
+            f"{domain.folder}: {plural(count, 'image')}, but {N_EXAMPLES} examples and {plural(trials, 'trial')} need "
+            f"{wanted}; give --{name} a larger folder{advice}"
         )
     return rng.choice(count, wanted, replace=False)
 

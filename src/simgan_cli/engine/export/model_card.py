@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from simgan_cli.errors import plural
+
 GRID = "grid.png"
 
 
@@ -38,9 +40,9 @@ tags: [simgan, gan, synthetic-data, sim2real, domain-adaptation]
 # SimGAN refiner
 
 Makes rendered images look like the real images it was trained with, pixel for pixel in place, so that labels stay
-true. Trained with `simgan train` for {step} steps on {images["synthetic"]:,} synthetic and {images["real"]:,} real
-images of {height}x{width} (height x width). Method: Shrivastava et al., *Learning from Simulated and Unsupervised
-Images through Adversarial Training*, CVPR 2017.
+true. Trained with `simgan train` for {plural(step, "step")} on {images["synthetic"]:,} synthetic and
+{images["real"]:,} real images of {height}x{width} (height x width). Method: Shrivastava et al., *Learning from
+Simulated and Unsupervised Images through Adversarial Training*, CVPR 2017.
 {grid}
 ```sh
 simgan refine renders/ --model {model} --out refined/
@@ -76,14 +78,14 @@ Conclusion of the training: {facts["conclusion"]}.
 def _evaluation(results: dict[str, Any]) -> str:
     """Return the table of a results.json, and its verdict."""
     unit, test = results["unit"], results["test"]
-    persons = f" of {test['persons']} persons" if test.get("persons") else ""
+    persons = f" of {plural(test['persons'], 'person')}" if test.get("persons") else ""
     rows = "\n".join(_row(row) for row in results["rows"])
     comparison = results.get("comparison")
     verdict = ""
     if comparison:
         first, second = comparison["pair"]
         verdict = f"\n\n`{second}` against `{first}`: {comparison['verdict']}."
-    return f"""Measured with `simgan eval-gaze` on {test["images"]:,} labelled real images{persons}
+    return f"""Measured with `simgan eval-gaze` on {plural(test["images"], "labelled real image")}{persons}
 (target: {results["target"]}):
 
 | trained on | estimator | images | mean error, {unit} (95%) |

@@ -22,7 +22,7 @@ from simgan_cli.engine.export.onnx_network import CONFIG_KEY, STEP_KEY, TONES_KE
 from simgan_cli.engine.export.refiner_model import RefinerModel, tones_content
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import CELL, MAPS, beside_their_own_noise
-from simgan_cli.errors import DataError, SettingsError, SimganError, UnreadableImage
+from simgan_cli.errors import DataError, SettingsError, SimganError, UnreadableImage, plural
 
 Format = Literal["onnx", "pt2"]
 Network = Callable[[Tensor], Tensor]  # N x (C + MAPS) x H x W -> N x C x H x W
@@ -145,7 +145,7 @@ def renders_in(folder: Path, model: RefinerModel) -> list[Pixels]:
     found = [image for _, image in decoded([batch], preparation, None, selection)]
     pixels = [image.pixels for image in found if not isinstance(image, UnreadableImage)]
     if not pixels:
-        raise DataError(f"{folder}: none of its first {len(found)} images can be read; give another folder")
+        raise DataError(f"{folder}: none of its first {plural(len(found), 'image')} can be read; give another folder")
     return pixels
 
 

@@ -18,7 +18,7 @@ from simgan_cli.engine.method.algorithm import patch_log_odds
 from simgan_cli.engine.method.networks import build_discriminator
 from simgan_cli.engine.run_folder.checkpoints import STATE, checkpoint_of, run_at, stored_config
 from simgan_cli.engine.run_folder.layout import step_of
-from simgan_cli.errors import CheckpointError
+from simgan_cli.errors import CheckpointError, plural
 from simgan_cli.settings.train import TrainConfig
 
 HISTORY, DISCRIMINATOR = "history.safetensors", "discriminator.safetensors"
@@ -112,7 +112,9 @@ def _view(checkpoint: Path) -> BufferView:
         _, channels, height, width = file.get_slice("images").get_shape()
     view = BufferView(checkpoint, step_of(checkpoint), config, made_at, draws, (channels, height, width))
     if view.filled and not view.iterations:
-        raise CheckpointError(f"{checkpoint}: holds {view.filled} refined images before its first iteration; damaged")
+        raise CheckpointError(
+            f"{checkpoint}: holds {plural(view.filled, 'refined image')} before its first iteration; damaged"
+        )
     return view
 
 

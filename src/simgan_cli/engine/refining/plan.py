@@ -16,7 +16,7 @@ from simgan_cli.data.selection import Selection, no_image, path_in, select_pictu
 from simgan_cli.data.texts import names_in
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, Tree, holds_images, is_archive, part_of, read_tree, reading
 from simgan_cli.engine.refining.copies import Copies, copy_name, output_name
-from simgan_cli.errors import SettingsError, UnreadableArchive
+from simgan_cli.errors import SettingsError, UnreadableArchive, plural
 from simgan_cli.settings.refine import FormatName
 
 MAX_EXAMPLES = 5  # in a message
@@ -232,7 +232,7 @@ def refuse_existing(plan: Plan, out: Path, *, others: bool) -> None:
     existing = [file for file, _ in groupby(tasks, attrgetter("file")) if file.exists()]
     if existing:
         raise SettingsError(
-            f"--out {out}: {len(existing):,} of the results exist, such as {existing[0]}; "
+            f"--out {out}: {plural(len(existing), 'result')} there already, such as {existing[0]}; "
             "--skip-existing resumes after an interruption, --overwrite replaces them"
         )
 
@@ -326,7 +326,7 @@ def _check_collisions(plan: Plan, out: Path) -> None:
             inside = _collisions(plan.packed_copies(source, archive).pairs(images, others), ignores_case=False)
             problems += [f"{archive.path}/{first} and {second}" for first, second in inside]
     if problems:
-        more = f" (and {len(problems) - MAX_EXAMPLES} more pairs)" if len(problems) > MAX_EXAMPLES else ""
+        more = f" (and {plural(len(problems) - MAX_EXAMPLES, 'more pair')})" if len(problems) > MAX_EXAMPLES else ""
         flags = [f"--format {plan.format}"] * (plan.format is not None) + [f"--copies {plan.copies}"] * (
             plan.copies > 1
         )

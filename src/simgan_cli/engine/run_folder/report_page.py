@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simgan_cli.engine.run_folder.health import conclude, exported_line, why_unmeasured
 from simgan_cli.engine.run_folder.layout import RunFolder, by_step, settings_of, step_of
+from simgan_cli.errors import plural
 from simgan_cli.files import write_atomic
 from simgan_cli.pictures.curves import Series, line_chart
 from simgan_cli.pictures.grid import history_sheet
@@ -96,6 +97,6 @@ def _inline(picture: bytes, kind: str = "png") -> str:
 PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, undefined=StrictUndefined
 )
-PAGES.filters |= {"inline": _inline, "thousands": "{:,}".format, "percent": "{:.0%}".format}
+PAGES.filters |= {"inline": _inline, "thousands": "{:,}".format, "plural": plural, "percent": "{:.0%}".format}
 PAGES.globals |= {"line_chart": line_chart, "json": json.dumps}
 _TEMPLATE = PAGES.get_template("page.html")

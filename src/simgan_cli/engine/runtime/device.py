@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
-from simgan_cli.errors import SettingsError
+from simgan_cli.errors import SettingsError, plural
 from simgan_cli.portability import peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def resolve_device(name: str, ranks: Ranks = SINGLE) -> "torch.device":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise SettingsError(
-                f"--device {name}: this machine shows {count} CUDA devices; use auto, cpu or another one"
+                f"--device {name}: this machine shows {plural(count, 'CUDA device')}; use auto, cpu or another one"
             )
         if name == "cuda":  # torch.cuda.set_device needs an index
             return torch.device(name, torch.cuda.current_device())

@@ -46,7 +46,7 @@ from simgan_cli.engine.training.metrics_log import DataListener, Listener
 from simgan_cli.engine.training.state import TrainState, history_stream
 from simgan_cli.engine.training.task import TaskLabels, build_task, is_readable
 from simgan_cli.engine.training.tensorboard_log import TensorBoardLog
-from simgan_cli.errors import DataError, SettingsError
+from simgan_cli.errors import DataError, SettingsError, plural
 from simgan_cli.files import sha256_of
 from simgan_cli.settings.train import LAMBDA_START, TrainConfig
 
@@ -135,7 +135,8 @@ def open_domains(config: TrainConfig, listener: DataListener) -> dict[str, Pixel
             domains.get("real") if config.background == "real" else None,
         )
         listener.message(
-            f"{name}: {len(pixels.pixels):,} images of {describe(pixels.shape, pixels.pixels.dtype)}, {source.folder}"
+            f"{name}: {plural(len(pixels.pixels), 'image')} of {describe(pixels.shape, pixels.pixels.dtype)}, "
+            f"{source.folder}"
         )
         _report_skipped(pixels, strict=config.strict, listener=listener)
         for note in pixels.notes:
@@ -335,5 +336,5 @@ def _report_skipped(pixels: PixelSet, *, strict: bool, listener: DataListener) -
         listener.warning(f"skipped {line}")
     if lines:
         listener.warning(
-            f"skipped {len(lines)} unreadable images of {len(lines) + len(pixels.pixels)} in {pixels.folder}"
+            f"skipped {plural(len(lines), 'unreadable image')} of {len(lines) + len(pixels.pixels)} in {pixels.folder}"
         )

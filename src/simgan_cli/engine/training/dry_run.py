@@ -22,7 +22,7 @@ from simgan_cli.engine.training.build import (
     sources_of,
 )
 from simgan_cli.engine.training.learned_psi import check_psi
-from simgan_cli.errors import DataError, UnreadableImage
+from simgan_cli.errors import DataError, UnreadableImage, plural
 from simgan_cli.settings.train import TrainConfig
 
 
@@ -42,7 +42,8 @@ def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: N
         first = _first_readable(selection, config, preparation_of(config, name), photograph)
         if first is None:
             raise DataError(
-                f"{source.folder}: none of {selection.count} image files can be read; give another folder, or fix them"
+                f"{source.folder}: none of {plural(selection.count, 'image file')} can be read; "
+                "give another folder, or fix them"
             )
         data[name] = {
             "files": selection.count,
@@ -110,7 +111,7 @@ def as_text(document: TrainPlanDocument) -> str:
     """Return the description as a page of text."""
     lines = []
     for name, found in document["data"].items():
-        lines.append(f"{name}: {found['files']:,} files, the first is {found['first']}")
+        lines.append(f"{name}: {plural(found['files'], 'file')}, the first is {found['first']}")
         lines += [f"    unusable: {problem}" for problem in found["unusable"]]
         lines += [f"    {note}" for note in found["notes"]]
     lines += document["labels"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from simgan_cli.data.decoding import luma
 from simgan_cli.data.tree import natural
-from simgan_cli.errors import DataError, SettingsError
+from simgan_cli.errors import DataError, SettingsError, plural
 from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_error, list_names, paired, to_vectors
 from simgan_cli.settings.base import Target
@@ -112,7 +112,7 @@ def _samples_of(
         labels = labels.reshape(len(labels), -1)
     if labels.dtype.kind not in "iuf" or labels.ndim != 2 or len(labels) != len(images) or labels.shape[1] < 2:
         raise DataError(
-            f"{path}: {len(images):,} images, but labels of shape {labels.shape} and type {labels.dtype}; "
+            f"{path}: {plural(len(images), 'image')}, but labels of shape {labels.shape} and type {labels.dtype}; "
             "wanted one row of numbers for each image"
         )
     targets, points = labels.astype(np.float64), tuple[str, ...]()

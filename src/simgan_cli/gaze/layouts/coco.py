@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from simgan_cli.data.texts import read_text
 from simgan_cli.data.tree import read_tree
-from simgan_cli.errors import DataError
+from simgan_cli.errors import DataError, plural
 from simgan_cli.files import parse_json
 from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, decode_grey, list_names, match_images
@@ -80,5 +80,8 @@ def _names(points: NDArray[np.float64], keypoints: list[Any] | None, path: Path)
     count = len(points) // 2
     names = tuple(map(str, keypoints if keypoints is not None else range(count)))
     if len(names) != count:
-        raise DataError(f"{path}: {count} keypoints in an annotation, but {len(names)} names; correct the category")
+        raise DataError(
+            f"{path}: {plural(count, 'keypoint')} in an annotation, but {plural(len(names), 'name')}; "
+            "correct the category"
+        )
     return names

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.data.tree import Tree, is_image, read_tree, suffixes_found
-from simgan_cli.errors import DataError
+from simgan_cli.errors import DataError, plural
 from simgan_cli.gaze.geometry import Vectors, facing_camera, vectors_from_angles
 from simgan_cli.gaze.labels import LabelFormat, Sample
 
@@ -58,19 +58,19 @@ def match_images(tree: Tree, names: Sequence[str], source: Path) -> tuple[list[s
     missing = [name for name, matches in zip(names, candidates, strict=True) if not matches]
     if missing:
         raise DataError(
-            f"{source}: {len(missing):,} of {len(names):,} labels have no image ({list_names(missing)}); found the "
-            f"images {list_names(tree.images)}; restore the images or remove the labels"
+            f"{source}: {len(missing):,} of {plural(len(names), 'label')} without an image ({list_names(missing)}); "
+            f"found the images {list_names(tree.images)}; restore the images or remove the labels"
         )
     if ambiguous := [f"{matches[0]}, {matches[1]}" for matches in candidates if len(matches) > 1]:
         raise DataError(
-            f"{source}: {len(ambiguous):,} labels fit more than one image ({list_names(ambiguous)}); add the suffix to "
-            "the labels, or select images, such as --include '*.jpg'"
+            f"{source}: more than one image for {plural(len(ambiguous), 'label')} ({list_names(ambiguous)}); "
+            "add the suffix to the labels, or select images, such as --include '*.jpg'"
         )
     files = [matches[0] for matches in candidates]
     if repeated := [file for file, count in Counter(files).items() if count > 1]:
         raise DataError(f"{source}: more than one label for {list_names(repeated)}; keep one for each image")
     unlabelled = len(set(tree.images) - set(files))
-    return files, [f"{tree.root}: {unlabelled:,} images have no label; left out"] if unlabelled else []
+    return files, [f"{tree.root}: left out {plural(unlabelled, 'image')} without a label"] if unlabelled else []
 
 
 def _by_name(paths: Iterable[str]) -> dict[str, list[str]]:

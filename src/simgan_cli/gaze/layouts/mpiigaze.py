@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 
 from simgan_cli.data.texts import read_text
-from simgan_cli.errors import DataError
+from simgan_cli.errors import DataError, plural
 from simgan_cli.gaze.geometry import mirrored
 from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, check_size, damage_as_data_error, list_names
@@ -47,8 +47,8 @@ def read_mpiigaze(folder: Path, label_format: LabelFormat) -> Samples:
     by_name = {sample.file: sample for sample in samples}
     if missing := [name for name in subset if name not in by_name]:
         raise DataError(
-            f"{folder}: {len(missing):,} eyes of the evaluation subset are missing ({list_names(missing)}); restore "
-            "their .mat files"
+            f"{folder}: missing {plural(len(missing), 'eye')} of the evaluation subset ({list_names(missing)}); "
+            "restore their .mat files"
         )
     return [by_name[name] for name in subset], []
 
