@@ -14,12 +14,12 @@ from tests.simgan_server import SERVER, SHARED, warm_simgan
 
 # A busy machine must not fail a test.
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("thorough", settings.get_profile("quick"), max_examples=5000)  # an hour's hunt
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=5000)  # takes an hour
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
-CEILING = 3.0  # seconds of a test that is not marked slow
+CEILING = 3.0  # seconds that a test may take unless it is marked slow
 PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
-_quick_test: str | None = None  # the one that runs now
+_quick_test: str | None = None  # the quick test that runs now
 
 # The user's own settings must not change the tests.
 for name in [name for name in os.environ if name.startswith("SIMGAN_") and name != "SIMGAN_DEVICE"]:

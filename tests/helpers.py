@@ -70,7 +70,7 @@ def simgan(
     preexec: Callable[[], None] | None = None,
     cold: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program to its end: in a process that has imported torch already, or started anew where that matters."""
+    """Run the program to its end: in a process that has imported torch already, or in a new one where that matters."""
     program = SIMGAN if prefix or cold else warm_simgan()
     return subprocess.run(
         [*prefix, program, *map(str, arguments)],

@@ -35,8 +35,8 @@ HEAVY = (
     "torch.distributed.launcher.api",
     "torch.distributed.nn",
 )
-ENVIRONMENT = {"NO_COLOR": "1", "COLUMNS": "200"}  # what some read when they are imported
-SERVER = ExitStack()  # what ends it
+ENVIRONMENT = {"NO_COLOR": "1", "COLUMNS": "200"}  # variables that some modules read when they are imported
+SERVER = ExitStack()  # closing it ends the server
 SHARED = "WARM_SIMGAN"  # the program of a server that several processes of tests share
 LARGEST = 1_000_000  # bytes of a request
 PROGRAMS = {"bin/simgan": ["-m", "simgan_cli"], "bin/torchrun": ["-m", "torch.distributed.run"], "python": []}
@@ -109,7 +109,7 @@ def serve(folder: Path) -> None:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may be under nohup
-            sys.executable = str(folder / "python")  # of the processes that this one starts
+            sys.executable = str(folder / "python")  # for the processes that this one starts
             _run(connection)
         connection.close()
 

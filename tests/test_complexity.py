@@ -25,7 +25,7 @@ from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
 from tests.helpers import pack, write_images
 
-_opened: Counter[str] | None = None  # while someone counts
+_opened: Counter[str] | None = None  # set while a test counts
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
@@ -92,11 +92,11 @@ def test_each_image_is_opened_once_and_never_again(tmp_path: Path) -> None:
         opened(folder, tmp_path / "cache")
     counts = images_of(first)
     assert counts.keys() == {str(path) for path in folder.iterdir()}
-    assert Counter(counts.values()) == {1: 30 - MAX_GROUP_SAMPLES, 2: MAX_GROUP_SAMPLES}  # some are looked at before
+    assert Counter(counts.values()) == {1: 30 - MAX_GROUP_SAMPLES, 2: MAX_GROUP_SAMPLES}  # samples twice
     with opened_files() as second:
         opened(folder, tmp_path / "cache")
     assert images_of(second) == {}
-    assert second.total() > 0  # the cache itself: the counter counts
+    assert second.total() > 0  # opening the cache counts, so the counter works
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
@@ -110,7 +110,7 @@ def test_the_number_of_images_does_not_change_how_often_an_archive_is_opened(tmp
             opened(archive, tmp_path / "cache")
         times.append(first[str(archive)])
         assert second[str(archive)] == 0
-    assert times == [3, 3]  # to list it, to look at some images, to read it
+    assert times == [3, 3]  # to list it, to sample images, to read it
 
 
 def test_finding_images_takes_one_stat_and_a_constant_number_of_calls_for_each(image: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.counts[str(func)] += 1
-        if not func._schema.is_mutable:  # which returns what was there before
+        if not func._schema.is_mutable:  # a mutable operation returns an existing tensor
             outputs = result if isinstance(result, list | tuple) else [result]
             self.bytes += sum(tensor.nbytes for tensor in outputs if isinstance(tensor, torch.Tensor))
         return result

@@ -22,8 +22,8 @@ from tests.simgan_server import warm_simgan
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = PAGES[0].read_text()
-FILE = "(?:src|tests|examples|benchmarks)/"  # how one begins
-TALK = ("text",)  # blocks that nobody types
+FILE = "(?:src|tests|examples|benchmarks)/"  # how the path of a file begins
+TALK = ("text",)  # languages of blocks that are not commands
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def test_a_page_works_from_top_to_bottom(
         elif block.language == "python":
             exec(block.text, {"images": np.zeros((2, 35, 55, 1), np.uint8)})
         else:
-            pytest.fail(f"nothing runs this block, and no comment says why:\n{block.text}")
+            pytest.fail(f"nothing runs this block, and no comment gives the reason:\n{block.text}")
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -182,5 +182,5 @@ def test_the_run_folder_is_as_documented(domains: Domains) -> None:
     result = simgan("train", *domains.flags, *TINY, "--sample-every", "5")
     assert result.returncode == 0, result.stderr
     documented = {path.split("/")[0] for path in LAYOUT} | {".lock"}
-    of_labels = {"estimator", "weights.csv"}  # which these renders lack
+    of_labels = {"estimator", "weights.csv"}  # files of renders with labels
     assert {path.name for path in domains.out.iterdir()} == documented - of_labels

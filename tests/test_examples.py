@@ -20,7 +20,7 @@ from tests.gaze.helpers import discs, write_csv, write_mpiigaze, write_unityeyes
 from tests.helpers import QUICK_ENVIRONMENT, files_below, skip_without_ranks, write_images, write_refiner
 from tests.simgan_server import warm_simgan
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -64,10 +64,10 @@ def write_programs(folder: Path, **bodies: str) -> Path:
 def test_every_example_has_a_test() -> None:
     tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     untested = [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name not in tests]
-    assert untested in ([], ["train.toml"])  # which docs/guides/own-data.md has
+    assert untested in ([], ["train.toml"])  # docs/guides/own-data.md shows it
 
 
-def test_the_papers_table(tmp_path: Path) -> None:
+def test_the_papers_table_is_made(tmp_path: Path) -> None:
     renders = write_unityeyes(tmp_path / "UnityEyes", *discs(12, 1))
     write_mpiigaze(tmp_path / "MPIIGaze", {"p00": 4, "p01": 3})
     out = tmp_path / "out"
@@ -80,7 +80,7 @@ def test_the_papers_table(tmp_path: Path) -> None:
     assert (out / "table" / "curve.svg").exists()
 
 
-def test_own_folders(tmp_path: Path) -> None:
+def test_own_folders_are_trained_on_and_refined(tmp_path: Path) -> None:
     renders, photos = write_csv(tmp_path / "renders", 6, 1), write_images(tmp_path / "photos", 4, 2, (35, 55))
     for _ in range(2):  # the second call resumes
         run_example("own_folders.sh", renders, photos, tmp_path / "out")
@@ -90,7 +90,7 @@ def test_own_folders(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "sheet.png").is_file()
 
 
-def test_a_learned_psi(tmp_path: Path) -> None:
+def test_a_learned_psi_trains_a_refiner(tmp_path: Path) -> None:
     renders, photos = write_csv(tmp_path / "renders", 12, 1), write_images(tmp_path / "photos", 4, 2, (35, 55))
     out = tmp_path / "out"
     run_example("learned_psi.sh", renders, photos, out, "0.5")
@@ -101,14 +101,14 @@ def test_a_learned_psi(tmp_path: Path) -> None:
     assert not halves[0] & halves[1]
 
 
-def test_a_refiner_in_a_data_pipeline(tmp_path: Path) -> None:
+def test_a_refiner_runs_in_a_data_pipeline(tmp_path: Path) -> None:
     renders = write_csv(tmp_path / "renders", 9, 1)
     refiner = write_refiner(tmp_path / "refiner")
     printed = run_example("torch_dataset.py", renders, refiner, 2).stdout.splitlines()
     assert [line.split(":")[0] for line in printed] == ["epoch 1", "epoch 2"]
 
 
-def test_depth_images_of_hands(tmp_path: Path) -> None:
+def test_depth_images_of_hands_are_refined(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:96, :96]
     for name in ("synthetic", "real"):
@@ -153,7 +153,7 @@ def write_nyu(folder: Path, frames: int) -> None:
     scipy.io.savemat(folder / "joint_data.mat", {"joint_uvd": joints, "joint_xyz": joints})
 
 
-def test_the_papers_hands(tmp_path: Path) -> None:
+def test_the_papers_hands_are_cut_trained_on_and_tested(tmp_path: Path) -> None:
     for part, frames in (("train", 3), ("test", 2)):
         (tmp_path / "nyu" / part).mkdir(parents=True)
         write_nyu(tmp_path / "nyu" / part, frames)
@@ -184,7 +184,7 @@ def test_the_papers_hands(tmp_path: Path) -> None:
     assert (out / "run" / "estimator").is_dir()
 
 
-def test_the_method_in_plain_pytorch(tmp_path: Path) -> None:
+def test_the_method_in_plain_pytorch_draws_a_sheet(tmp_path: Path) -> None:
     renders, photos = (write_images(tmp_path / name, 4, seed) for seed, name in enumerate(("renders", "photos")))
     printed = run_example("plain_simgan.py", renders, photos, tmp_path / "sheet.png", 2).stdout.splitlines()
     assert [line.split()[0] for line in printed] == ["0", "1"]
@@ -266,7 +266,7 @@ def test_a_tracker_gets_every_line_and_sheet_of_a_running_training(
     assert follow["settings"](run)["steps"] == 40
 
 
-def test_torchrun(tmp_path: Path) -> None:
+def test_torchrun_trains_on_two_ranks(tmp_path: Path) -> None:
     """The script reports how the training ended, which torchrun does not."""
     skip_without_ranks()
     domains = write_images(tmp_path / "synthetic", 6, 0), write_images(tmp_path / "real", 6, 1)
@@ -294,9 +294,9 @@ def test_a_training_on_several_machines_is_requeued(tmp_path: Path) -> None:
     with subprocess.Popen(command, env=endless, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as script:
         wait_for(script, tmp_path / "run" / "metrics.jsonl")
         script.send_signal(signal.SIGUSR1)
-        said, _ = script.communicate()
+        output, _ = script.communicate()
     assert script.returncode == 75
-    assert json.loads(said)["status"] == "stopped"
+    assert json.loads(output)["status"] == "stopped"
     assert (tmp_path / "asked").read_text() == "requeue 19\n"
 
 
@@ -336,7 +336,7 @@ MASK[5:20, 10:30] = 7
 COLOURED_MASK = np.stack([MASK * 30, MASK * 10, MASK], axis=-1)
 
 
-def test_an_image_folder_with_metadata(tmp_path: Path) -> None:
+def test_an_image_folder_keeps_its_metadata(tmp_path: Path) -> None:
     pictures = ("train/0001.png", "train/0002.png", "test/0001.png")
     others = {
         "train/metadata.csv": b"file_name,label\n0001.png,left\n0002.png,right\n",
@@ -350,7 +350,7 @@ def test_an_image_folder_with_metadata(tmp_path: Path) -> None:
     assert f"load_dataset('imagefolder', data_dir='{tmp_path / 'out'}')" in printed
 
 
-def test_detection_data_of_coco(tmp_path: Path) -> None:
+def test_detection_data_of_coco_keeps_its_labels(tmp_path: Path) -> None:
     pictures = ("images/train2017/000000000001.png", "images/train2017/000000000002.png")
     images = [{"id": number, "file_name": Path(name).name} for number, name in enumerate(pictures)]
     boxes = [{"id": 0, "image_id": 0, "category_id": 7, "bbox": [10, 5, 20, 15]}]
@@ -363,7 +363,7 @@ def test_detection_data_of_coco(tmp_path: Path) -> None:
     assert changed_and_carried(data, tmp_path / "out") == (set(pictures), set(others))
 
 
-def test_detection_data_of_yolo(tmp_path: Path) -> None:
+def test_detection_data_of_yolo_keeps_its_labels(tmp_path: Path) -> None:
     pictures = ("images/train/0.png", "images/val/1.png")
     labels = {"labels/train/0.txt": b"7 0.36 0.36 0.36 0.43\n", "labels/val/1.txt": b""}
     data_yaml = b"path: /data/yolo  # of the renders\ntrain: images/train\nval: images/val\nnames: {7: pupil}\n"
@@ -376,7 +376,7 @@ def test_detection_data_of_yolo(tmp_path: Path) -> None:
     assert changed_and_carried(data, out) == ({*pictures, "data.yaml"}, set(labels))
 
 
-def test_frames_of_blender(tmp_path: Path) -> None:
+def test_frames_of_blender_are_refined_beside_masks_and_depth(tmp_path: Path) -> None:
     pictures = [f"Image{frame:04}.png" for frame in range(1, 7)]
     others = {f"Mask{frame:04}.png": png(MASK) for frame in range(1, 7)}
     others |= {f"Depth{frame:04}.exr": b"v/1\x01 depth" for frame in range(1, 7)}
@@ -390,7 +390,7 @@ def test_frames_of_blender(tmp_path: Path) -> None:
         assert np.asarray(image)[..., 3].tolist() == np.asarray(Image.open(renders / pictures[0]))[..., 3].tolist()
 
 
-def test_a_folder_of_omniverse_replicator(tmp_path: Path) -> None:
+def test_a_folder_of_omniverse_replicator_keeps_its_labels(tmp_path: Path) -> None:
     pictures = [f"rgb_{frame:04}.png" for frame in range(6)]
     boxes = io.BytesIO()
     np.save(boxes, np.array([(0, 10, 5, 30, 20)], [("semanticId", "<u4"), *((name, "<i4") for name in "abcd")]))

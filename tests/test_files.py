@@ -69,7 +69,7 @@ def test_groups_that_lock_files_in_opposite_order_do_not_deadlock(tmp_path: Path
             for path in paths[::order]:
                 write(path, b"new")
                 if path == paths[::order][0]:
-                    both.wait()  # each holds its first, which is the other's second
+                    both.wait()  # each holds its first lock, which is the other's second
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write_all, (1, -1)))

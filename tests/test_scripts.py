@@ -106,7 +106,7 @@ def test_a_training_of_several_seeds_has_means_and_students_interval() -> None:
     # by hand: a deviation of 0.25, and 4.303 of its error
     half = 4.303 * 0.25 / 3**0.5
     assert summary["interval"]["refined"] == pytest.approx((0.5 - half, 0.5 + half), abs=1e-3)
-    measured = {"seeds": [2, 1, 0], "interval": {"refined": [0.1, 0.9]}}  # over persons, too
+    measured = {"seeds": [2, 1, 0], "interval": {"refined": [0.1, 0.9]}}  # an interval over persons, too
     assert summary_of([*group, measured], [0, 1, 2])["interval"]["refined"] == [0.1, 0.9]
 
 

@@ -15,7 +15,7 @@ from simgan_cli.engine.run_folder.health import RULES
 from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.errors import EXIT_CODES
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 ROOT = Path(__file__).parents[1]
 

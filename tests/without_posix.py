@@ -44,7 +44,7 @@ def main(lines: list[str]) -> None:
 
 def take_away() -> None:
     """Remove the features of this process that Windows lacks."""
-    platform.uname()  # which remembers what it asks the system
+    platform.uname()  # its answer is cached
     sys.modules |= dict.fromkeys(MODULES)  # type: ignore[arg-type]  # None: importing it fails
     for name in CALLS:
         delattr(os, name)

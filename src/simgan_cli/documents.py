@@ -117,7 +117,7 @@ class StatusDocument(TypedDict):
     run: Run
     training: Annotated[bool | None, "whether a process trains it now; null if the file system has no locks"]
     step: Step
-    total_steps: Annotated[int, "steps of the whole run"]
+    total_steps: Annotated[int, "steps of the complete run"]
     eta_seconds: Annotated[float | None, "remaining time at the last rate; null before the first rate, 0 at the end"]
     checkpoint: Annotated[NewestCheckpoint | None, "the newest one"]
     health: Annotated[list[HealthVerdict], "rules that fired, in order"]
@@ -268,7 +268,7 @@ class TestImages(TypedDict):
 
 
 class EvalGazeInputs(TypedDict):
-    """What an evaluation reads."""
+    """The inputs of an evaluation."""
 
     target: Annotated[Target, "what is estimated"]
     unit: Annotated[Literal["deg", "px"], "of all errors"]
@@ -328,7 +328,7 @@ class GapClosed(TypedDict):
 
 
 class Worth(TypedDict):
-    """What a row is worth in labelled photographs."""
+    """The worth of a row in labelled photographs."""
 
     photographs: Annotated[float, "number of labelled photographs that give this error, clipped to the ends of the learning curve"]
     ci95: Interval
@@ -379,7 +379,7 @@ class EstimateShift(TypedDict):
 
 
 class Preservation(TypedDict):
-    """What refining moved."""
+    """How far refining moved content and predictions."""
 
     images: Annotated[int, "number of compared images, from the first `--train`"]
     content_shift_px: Annotated[Shift, "how far content moved, in pixels"]
@@ -571,7 +571,7 @@ class RefinerConfig(ExportedConfig):
 
 
 # fmt: on
-# What --json writes, and files of JSON, in the order of the reference.
+# Documents of --json, and files of JSON, in the order of the reference.
 Document = (
     ErrorDocument
     | TrainDocument

@@ -99,7 +99,7 @@ class DataError(SimganError):
 
 
 class LabelImages(DataError):
-    """A folder holds images that look like labels, and no pattern says which are pictures.
+    """A folder holds images that look like labels, and no pattern selects the pictures.
 
     `remedies` maps each way out, in words, to the arguments that take it.
     """

@@ -21,7 +21,7 @@ def test_help_fits_a_screen_and_help_all_has_every_option(name: str) -> None:
     assert max(map(len, (short + complete).splitlines())) <= 80
     assert len(short.splitlines()) <= 42
     assert f"    simgan {name}" in short
-    assert short.splitlines()[-2].lstrip()[0].isdigit()  # exit codes end it
+    assert short.splitlines()[-2].lstrip()[0].isdigit()  # the last lines are the exit codes
     for parameter in command.params:
         assert all(option in complete for option in parameter.opts if option.startswith("-"))
 
@@ -34,7 +34,7 @@ def test_help_shows_what_every_call_needs_first_and_defaults_as_they_are() -> No
     assert any(line.endswith("[default: 2000]") for line in lines)
     complete = invoke("train", "--help-all", env=SCREEN).stdout
     assert "--noise/--no-noise" in complete
-    assert "--no-flip" not in complete  # it is off
+    assert "--no-flip" not in complete  # off by default
     assert "simgan-cli[tensorboard]" in complete
 
 

@@ -17,7 +17,7 @@ def test_the_demo_runs_and_a_rerun_repeats_no_step(tmp_path: Path) -> None:
     document = parse_document(result.stdout)
     assert document["schema"] == "simgan.demo/1"
     assert document["simulated"] is True
-    lines = commands(folder, DemoConfig(quick=True, device="cpu"))  # which is what tests run on
+    lines = commands(folder, DemoConfig(quick=True, device="cpu"))  # the tests' device
     assert document["commands"] == [shlex.join(["simgan", *line]) for line in lines]
     assert [line.split("] ")[1] for line in result.stderr.splitlines() if line.startswith("[")] == document["commands"]
     rows = {row["name"]: row for row in document["rows"] if row["estimator"] == "resnet"}

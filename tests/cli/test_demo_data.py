@@ -40,7 +40,7 @@ def test_both_kinds_of_labels_agree(data: Path, target: str) -> None:
     assert renders.files == table.files
     if target == "gaze":
         np.testing.assert_allclose(renders.targets, table.targets, atol=2e-4)
-    else:  # another crop, about the eye's middle: places go along
+    else:  # another crop around the eye's middle, so places only correlate
         assert np.corrcoef(renders.targets[:, 0], table.targets[:, 0])[0, 1] > 0.9
 
 

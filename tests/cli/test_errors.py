@@ -162,7 +162,7 @@ def test_out_that_holds_something_else_stays_as_it_is(domains: Domains) -> None:
 
 @pytest.mark.slow
 def test_a_quiet_training_still_reports_that_it_gained_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realism, "STEPS", 1)  # of the two-sample classifier, which the conclusion does not quote
+    monkeypatch.setattr(realism, "STEPS", 1)  # of the two-sample classifier, whose result is not tested here
     alike = [write_images(tmp_path / name, 80, seed) for seed, name in enumerate(("synthetic", "real"))]
     folders = ["--synthetic", alike[0], "--real", alike[1], "--out", tmp_path / "run"]
     dry = invoke("train", *folders, "--lambda", "auto", "--dry-run")

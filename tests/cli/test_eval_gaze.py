@@ -17,7 +17,7 @@ from PIL import Image
 from tests.gaze.helpers import write_csv, write_estimator
 from tests.helpers import SIMGAN, TINY, parse_document, simgan, write_images, write_refiner
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 QUICK = ["--estimator", "resnet", "--size", "18x28", "--steps", "4", "--batch-size", "16", "--bootstrap", "100"]
 
 
@@ -143,12 +143,12 @@ def test_wrong_settings_and_bad_data_have_their_exit_codes(tmp_path: Path) -> No
 
 
 def test_an_evaluation_stopped_by_each_signal_resumes(tmp_path: Path) -> None:
-    """Estimators trained before a signal are reused; the results equal those of an undisturbed evaluation."""
+    """Estimators trained before a signal are reused; the results equal those of an uninterrupted evaluation."""
     flags = [
         *sets(tmp_path), "--estimator", "resnet", "--size", "18x28", "--steps", "20", "--batch-size", "16",
         "--bootstrap", "100", "--seeds", "9", "--skip-existing",
     ]  # fmt: skip
-    undisturbed = eval_gaze(*flags, "--out", tmp_path / "undisturbed")["rows"]
+    uninterrupted = eval_gaze(*flags, "--out", tmp_path / "uninterrupted")["rows"]
     estimators = tmp_path / "out" / "estimators"
 
     def inodes() -> dict[Path, int]:
@@ -172,5 +172,5 @@ def test_an_evaluation_stopped_by_each_signal_resumes(tmp_path: Path) -> None:
         assert len(before) + 2 <= len(after) < 9
         assert before.items() <= after.items()
         before = after
-    assert eval_gaze(*flags)["rows"] == undisturbed
+    assert eval_gaze(*flags)["rows"] == uninterrupted
     assert before.items() <= inodes().items()

@@ -46,7 +46,7 @@ def test_an_image_with_a_read_error_is_skipped_and_named(domains: Domains, tmp_p
 @needs_eio
 def test_a_read_error_of_any_other_file_is_named(domains: Domains, tmp_path: Path) -> None:
     out, eyes = tmp_path / "out", write_csv(tmp_path / "eyes", 12, 1)
-    models = [write_refiner(tmp_path / name) for name in ("whole", "weights", "config")]
+    models = [write_refiner(tmp_path / name) for name in ("complete", "weights", "config")]
     labelled = shutil.copytree(domains.real, tmp_path / "labelled")
     cut = shutil.copytree(eyes, tmp_path / "cut")
     file, labels, table, weights, config = map(

@@ -20,7 +20,7 @@ from simgan_cli.engine.metrics.buffer_inspection import HISTORY, describe, open_
 from simgan_cli.errors import SimganError
 from tests.helpers import SIMGAN, TINY, parse_document, simgan, write_images
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 
 def folders(folder: Path) -> list[str | Path]:
@@ -110,7 +110,7 @@ def test_a_running_training_can_be_inspected(tmp_path: Path) -> None:
                 try:
                     view = open_buffer(tmp_path / "run", None)
                 except SimganError:
-                    assert not steps  # else it has one checkpoint at least
+                    assert not steps  # later there is always a checkpoint
                     time.sleep(0.01)
                     continue
                 assert describe(view)["step"] == view.step

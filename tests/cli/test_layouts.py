@@ -9,7 +9,7 @@ from simgan_cli.engine.refining.record import RECORD
 from tests.helpers import files_below, members, pack, simgan, write_refiner
 from tests.layouts import LAYOUTS, Writer
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_label_images_are_copied_with_one_warning_also_with_another_format(model
     for i in range(40):
         write.picture(f"{i:03}.jpg")
     write.mask("odd.png")
-    write.palette("100.png")  # one more number, but for its content
+    write.palette("100.png")  # a mask whose name fits the pictures
     before = files_below(tmp_path / "in")
     result = simgan("refine", "in", "--model", model, "--out", "out", "--format", "tiff", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

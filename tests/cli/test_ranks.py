@@ -17,16 +17,16 @@ from simgan_cli.cli.app import app
 from simgan_cli.engine.metrics.buffer_inspection import describe, open_buffer
 from tests.helpers import INTERRUPTIBLE, LAST, checkpoint, content_of, torchrun, write_domains
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 SETTINGS = [*INTERRUPTIBLE, "--batch-size", "16", "--history-size", "21", "--sample-every", "6"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both domains and an undisturbed run of two ranks."""
+    """A folder with both domains and an uninterrupted run of two ranks."""
     root = write_domains(tmp_path_factory.mktemp("ranks"))
-    result = subprocess.run(command("undisturbed", "--json"), cwd=root, capture_output=True, text=True, check=False)
+    result = subprocess.run(command("uninterrupted", "--json"), cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     (root / "stdout").write_text(result.stdout)
     (root / "stderr").write_text(result.stderr)
@@ -64,18 +64,19 @@ def test_only_the_first_rank_prints_and_writes(place: Path) -> None:
     errors = (place / "stderr").read_text()
     for words in (f"finished {LAST} steps", "synthetic: 40 images", f"\n3/{LAST} "):
         assert errors.count(words) == 1, words
-    assert (place / "undisturbed" / "log.txt").read_text().count("synthetic: 40 images") == 1
-    assert [line["step"] for line in content_of(place / "undisturbed", LAST)[2]] == [3, 6, 9, 12, 15, 18, 21, 24, LAST]
-    names = {path.name for path in (place / "undisturbed").iterdir() if not path.name.startswith(".")}
+    assert (place / "uninterrupted" / "log.txt").read_text().count("synthetic: 40 images") == 1
+    lines = content_of(place / "uninterrupted", LAST)[2]
+    assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 18, 21, 24, LAST]
+    names = {path.name for path in (place / "uninterrupted").iterdir() if not path.name.startswith(".")}
     assert names == {"checkpoints", "config.json", "log.txt", "metrics.jsonl", "refiner", "report.html", "samples"}
 
 
 def test_inspect_buffer_shows_the_history_of_all_ranks(place: Path) -> None:
-    view = open_buffer(place / "undisturbed", None)
+    view = open_buffer(place / "uninterrupted", None)
     document = describe(view)
     assert (document["filled"], document["capacity"]) == (21, 21)
     assert document["verdicts"][0].startswith("healthy") or document["verdicts"][0].startswith("too small")
-    parts = [rank["history"] for rank in content_of(place / "undisturbed", LAST)[1]["ranks"]]
+    parts = [rank["history"] for rank in content_of(place / "uninterrupted", LAST)[1]["ranks"]]
     assert parts == [11, 10]
     assert view.images(np.array([0, 20])).std(axis=(1, 2, 3)).min() > 0.1
 
@@ -88,7 +89,7 @@ def test_a_killed_rank_ends_all_and_the_same_command_resumes_bit_for_bit(place: 
     result = subprocess.run(command("killed"), cwd=place, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "resumed" in result.stderr
-    assert content_of(place / "killed", LAST) == content_of(place / "undisturbed", LAST)
+    assert content_of(place / "killed", LAST) == content_of(place / "uninterrupted", LAST)
 
 
 def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_resumes(
@@ -110,7 +111,7 @@ def test_a_signal_to_one_rank_stops_all_and_another_number_of_ranks_resumes(
     assert resumed.exit_code == 0, resumed.stderr
     tensors, state, lines = content_of(run, LAST)
     assert [rank["history"] for rank in state["ranks"]] == [21]
-    expected = content_of(place / "undisturbed", LAST)
+    expected = content_of(place / "uninterrupted", LAST)
     assert state["positions"] == expected[1]["positions"]
     assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 18, 21, 24, LAST]
     assert tensors.keys() == expected[0].keys()

@@ -101,7 +101,7 @@ def test_other_channels_than_the_models_are_an_error_with_advice(refine: Refine,
     colour = write_images(tmp_path / "colour", 2, 1, shape=(16, 20, 3))
     assert "--channels 1" in refine(inputs=(colour,), code=4).stderr
     assert not (tmp_path / "out").exists()
-    write_images(colour / "0", 1, 1)  # now another image than the first differs
+    write_images(colour / "0", 1, 1)  # now a later image differs
     (colour / "0" / "0.png").rename(colour / "-.png")
     result = refine("--json", inputs=(colour,), code=3)
     assert {Path(item["path"]).name for item in json.loads(result.stdout)["failed"]} == {"0.png", "1.png"}
@@ -140,8 +140,8 @@ def test_a_full_disk_leaves_nothing_half_written(refine: Refine, renders: Path, 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert "--skip-existing" in result.stderr
-    refine(inputs=(images,), out="whole")
-    complete = files_below(tmp_path / "whole")
+    refine(inputs=(images,), out="complete")
+    complete = files_below(tmp_path / "complete")
     assert all(complete[name] == content for name, content in files_below(tmp_path / "out").items())
     refine("--skip-existing", inputs=(images,))
     assert files_below(tmp_path / "out") == complete
@@ -220,7 +220,7 @@ def test_manifest_and_sheet_never_replace_a_file_of_the_job(
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file of /proc that nobody can read")
 def test_an_unreadable_label_does_not_stop_the_others(refine: Refine, renders: Path, tmp_path: Path) -> None:
     (renders / "labels.csv").unlink()
-    (renders / "labels.csv").symlink_to("/proc/self/mem")  # whose first page is not there
+    (renders / "labels.csv").symlink_to("/proc/self/mem")  # reading its first page fails
     result = refine("--json", code=3)
     document = json.loads(result.stdout)
     assert [failed["path"] for failed in document["failed"]] == [str(renders / "labels.csv")]

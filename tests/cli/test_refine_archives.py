@@ -77,11 +77,11 @@ def test_a_folder_of_shards_keeps_its_names_beside_loose_files(refine: Run, rend
 
 def test_archives_are_refined_beside_folders_and_in_parts(refine: Run, renders: Path, tmp_path: Path) -> None:
     inputs = [renders, *(pack(renders, tmp_path / f"{n}.tar", n) for n in range(3))]
-    refine(*inputs, out="whole")
-    assert {name.split("/")[0] for name in below(tmp_path / "whole")} == {"renders", "0.tar", "1.tar", "2.tar"}
+    refine(*inputs, out="complete")
+    assert {name.split("/")[0] for name in below(tmp_path / "complete")} == {"renders", "0.tar", "1.tar", "2.tar"}
     images = [json.loads(refine(*inputs, "--json", "--shard", f"{part}/3").stdout)["images"] for part in (1, 2, 3)]
     assert sum(images) == 4 * 7
-    assert files_below(tmp_path / "out") == files_below(tmp_path / "whole")
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "complete")
 
 
 def test_archives_take_formats_labels_and_dry_runs(refine: Run, renders: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_existing_archives_are_an_error_or_skipped_as_one(refine: Run, renders: 
     refine(shards)
     expected = files_below(tmp_path / "out")
     assert "3 results there already" in refine(shards, code=2).stderr
-    (tmp_path / "out" / "2.tar").write_bytes(expected["2.tar"][:3000])  # of another hand: this program leaves no halves
+    (tmp_path / "out" / "2.tar").write_bytes(expected["2.tar"][:3000])  # as if cut by another program
     kept = (tmp_path / "out" / "1.tar").stat()
     document = json.loads(refine(shards, "--skip-existing", "--json", "--manifest", tmp_path / "m.jsonl").stdout)
     assert (document["refined"], document["skipped"]) == (7, 14)

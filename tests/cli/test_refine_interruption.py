@@ -12,14 +12,14 @@ import pytest
 from tests.helpers import files_below, pack, simgan, write_images, write_refiner
 from tests.simgan_server import ENVIRONMENT, warm_simgan
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 COMMAND = ["refine", "images", "--model", "model", "--batch-size", "4", "--skip-existing"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model that takes its time (about 1 s for all), images, labels, and an undisturbed result."""
+    """A folder with a model that takes its time (about 1 s for all), images, labels, and an uninterrupted result."""
     root = tmp_path_factory.mktemp("refining")
     write_refiner(root / "model", width=32, blocks=2)
     write_images(root / "images" / "a", 40, 1, shape=(90, 110))
@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shard = write_images(root / f"shard-{number}", 12, number + 3, shape=(60, 130))
         (shard / "labels.csv").write_text("label\n")
         pack(shard, root / "images" / f"{number}.{suffix}")
-    finish(root, "whole")
+    finish(root, "uninterrupted")
     return root
 
 
@@ -58,22 +58,22 @@ def start_and_wait_for(place: Path, out: str, count: int, pattern: str = "*.png"
 
 
 def assert_all_complete(place: Path, out: str) -> None:
-    """Check that every result, but for temporary files, is that of the undisturbed run, and that some are missing."""
-    undisturbed = files_below(place / "whole")
+    """Check that every result, but for temporary files, is that of the uninterrupted run, and that some are missing."""
+    uninterrupted = files_below(place / "uninterrupted")
     done = {name: content for name, content in files_below(place / out).items() if "/.tmp-" not in f"/{name}"}
-    assert done.items() <= undisturbed.items()
-    assert len(done) < len(undisturbed)
+    assert done.items() <= uninterrupted.items()
+    assert len(done) < len(uninterrupted)
 
 
-def test_a_job_killed_three_times_gives_the_undisturbed_result(place: Path) -> None:
+def test_a_job_killed_three_times_gives_the_uninterrupted_result(place: Path) -> None:
     moments = random.Random(0)
-    for count, pattern in ((5, "*.png"), (35, "*.png"), (1, "*.tar")):  # the last one within the second archive
+    for count, pattern in ((5, "*.png"), (35, "*.png"), (1, "*.tar")):  # the last kill comes within the second archive
         running = start_and_wait_for(place, "killed", count, pattern)
         time.sleep(moments.random() * 0.02)
         assert send(running, signal.SIGKILL)[0] == -signal.SIGKILL
         assert_all_complete(place, "killed")
     finish(place, "killed")
-    assert files_below(place / "killed") == files_below(place / "whole")
+    assert files_below(place / "killed") == files_below(place / "uninterrupted")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
@@ -85,13 +85,13 @@ def test_a_signal_finishes_the_current_images(place: Path, number: signal.Signal
     assert_all_complete(place, out)
     assert not list((place / out).rglob(".tmp-*"))
     finish(place, out)
-    assert files_below(place / out) == files_below(place / "whole")
+    assert files_below(place / out) == files_below(place / "uninterrupted")
 
 
-def test_two_jobs_at_once_into_one_folder_give_the_undisturbed_result(place: Path) -> None:
+def test_two_jobs_at_once_into_one_folder_give_the_result_of_one(place: Path) -> None:
     command = [str(warm_simgan()), *COMMAND, "--out", "twice"]
     environment = os.environ | ENVIRONMENT
     processes = [subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
-    assert files_below(place / "twice") == files_below(place / "whole")
+    assert files_below(place / "twice") == files_below(place / "uninterrupted")

@@ -120,7 +120,7 @@ def test_a_variable_without_a_command_sets_what_commands_have_in_common() -> Non
         assert gather(command, {}, None, dict.fromkeys(own, "/")).values == dict.fromkeys(own.values(), "/")
 
 
-# What Kubernetes sets for Services named simgan and simgan-web, Docker for links of these names, and modules.
+# Variables that Kubernetes sets for Services named simgan and simgan-web, Docker for such links, and modules.
 PLATFORM = {
     "SIMGAN_SERVICE_HOST": "10.0.0.7",
     "SIMGAN_SERVICE_PORT": "80",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers import SIMGAN
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 NOWHERE = "train --synthetic nowhere --real neither"
 LINES = {
@@ -53,7 +53,7 @@ def test_help_and_usage_errors_import_no_torch(tmp_path: Path) -> None:
         ("simgan train --preset h", "hands"),
     ],
 )
-def test_completion_in_a_shell(typed: str, offered: str) -> None:
+def test_a_shell_completes_commands_and_values_without_torch(typed: str, offered: str) -> None:
     script = f"""
         eval "$({SIMGAN} --show-completion)"
         COMP_WORDS=({typed}) COMP_CWORD={typed.count(" ")}

@@ -75,7 +75,7 @@ def test_rules_that_fired_are_listed(run: RunFolder) -> None:
     assert f"labels move from step 1000: {verdict['advice']}" in invoke("status", run.root).stdout
 
 
-def test_a_run_before_its_first_line_and_a_finished_one(run: RunFolder) -> None:
+def test_remaining_time_is_unknown_before_the_first_line_and_0_at_the_end(run: RunFolder) -> None:
     run.append_metrics({"step": 100, "phase": "adversarial", "images_per_second": 12.0})
     assert (status(run)["step"], status(run)["eta_seconds"]) == (100, 0)
     run.metrics.unlink()

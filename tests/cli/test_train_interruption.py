@@ -1,4 +1,4 @@
-"""Real processes that are killed, stopped and resumed: the result is that of an undisturbed run, bit for bit."""
+"""Real processes that are killed, stopped and resumed: the result is that of an uninterrupted run, bit for bit."""
 
 import json
 import os
@@ -18,16 +18,16 @@ from simgan_cli.cli.signals import stop_on_signals
 from tests.helpers import INTERRUPTIBLE, LAST, SIMGAN, checkpoint, content_of, simgan, write_domains
 from tests.simgan_server import warm_simgan
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 SETTINGS = [*INTERRUPTIBLE, "--batch-size", "8", "--history-size", "20", "--sample-every", "0", "--cache", "off"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both domains and an undisturbed run."""
+    """A folder with both domains and an uninterrupted run."""
     root = write_domains(tmp_path_factory.mktemp("interruption"))
-    finish(root, "undisturbed")
+    finish(root, "uninterrupted")
     return root
 
 
@@ -51,9 +51,9 @@ def finish(place: Path, out: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def assert_same_as_undisturbed(place: Path, out: str) -> None:
+def assert_same_as_uninterrupted(place: Path, out: str) -> None:
     tensors, state, metrics = content_of(place / out, LAST)
-    expected_tensors, expected_state, expected_metrics = content_of(place / "undisturbed", LAST)
+    expected_tensors, expected_state, expected_metrics = content_of(place / "uninterrupted", LAST)
     assert metrics == expected_metrics
     assert state == expected_state
     assert [name for name in tensors if tensors[name] != expected_tensors[name]] == []
@@ -74,7 +74,7 @@ def test_kill_9_and_resume_is_an_identity_and_half_written_leftovers_are_removed
         file.write('{"step": 6, "lo')
     finish(place, "killed")
     assert not list(checkpoints.glob(".tmp-*"))
-    assert_same_as_undisturbed(place, "killed")
+    assert_same_as_uninterrupted(place, "killed")
 
 
 def test_signals_save_and_exit_and_resume_is_an_identity(place: Path) -> None:
@@ -89,7 +89,7 @@ def test_signals_save_and_exit_and_resume_is_an_identity(place: Path) -> None:
         saved.append(max(path.name for path in checkpoints.iterdir()))
         assert saved[-2] < saved[-1] < checkpoint(place, LAST).name
     finish(place, "stopped")
-    assert_same_as_undisturbed(place, "stopped")
+    assert_same_as_uninterrupted(place, "stopped")
 
 
 def test_a_training_under_nohup_survives_its_terminal_and_a_second_one_is_refused(place: Path) -> None:
@@ -100,9 +100,9 @@ def test_a_training_under_nohup_survives_its_terminal_and_a_second_one_is_refuse
     assert process.returncode == 0, errors.decode()
     if second.returncode == 2:
         assert re.search("another process (is training|has trained) into it", second.stderr)
-    else:  # the first was done before the second looked
+    else:  # the first ended before the second started
         assert second.returncode == 0, second.stderr
-    assert_same_as_undisturbed(place, "nohup")
+    assert_same_as_uninterrupted(place, "nohup")
 
 
 @pytest.mark.parametrize("opened", [os.pipe, os.openpty], ids=["pipe", "terminal"])
@@ -118,14 +118,14 @@ def test_a_training_continues_where_nobody_reads_stderr_any_more(
     process.communicate()
     assert process.returncode == 0
     assert f"{LAST}/{LAST}" in (place / out / "log.txt").read_text()
-    assert_same_as_undisturbed(place, out)
+    assert_same_as_uninterrupted(place, out)
 
 
 def test_a_training_continues_with_a_closed_stderr(place: Path) -> None:
     shell = f"exec {shlex.join(command('closed', program=SIMGAN))} 2>&-"
     process = subprocess.run(["bash", "-c", shell], cwd=place, stdout=subprocess.PIPE, check=False)
     assert process.returncode == 0
-    assert_same_as_undisturbed(place, "closed")
+    assert_same_as_uninterrupted(place, "closed")
 
 
 def test_a_closed_stdout_gives_no_message(place: Path) -> None:
@@ -179,7 +179,7 @@ def test_max_time_saves_and_exits_75_until_done(place: Path) -> None:
         assert (document["schema"], document["status"], document["step"]) == ("simgan.train/1", "stopped", step)
         assert checkpoint(place / "timed", step).is_dir()
     finish(place, "timed")
-    assert_same_as_undisturbed(place, "timed")
+    assert_same_as_uninterrupted(place, "timed")
 
 
 def test_a_start_killed_while_writing_settings_does_not_block_the_next(place: Path) -> None:
@@ -188,5 +188,5 @@ def test_a_start_killed_while_writing_settings_does_not_block_the_next(place: Pa
     for name in (".lock", "log.txt", ".tmp-0123456789abcdef"):
         (run / name).write_text("{")
     finish(place, "nearly")
-    assert_same_as_undisturbed(place, "nearly")
+    assert_same_as_uninterrupted(place, "nearly")
     assert not (run / ".tmp-0123456789abcdef").exists()

@@ -218,10 +218,10 @@ def test_a_zip_member_of_another_size_than_declared_is_unreadable(tmp_path: Path
 
 
 def test_a_zip_member_with_a_wrong_size_takes_no_memory(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(tmp_path / "complete.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(100_000_000))
     (tmp_path / "a.zip").write_bytes(
-        patched((tmp_path / "whole.zip").read_bytes(), CENTRAL, 24, struct.pack("<L", 1000))
+        patched((tmp_path / "complete.zip").read_bytes(), CENTRAL, 24, struct.pack("<L", 1000))
     )
     lying = open_archive(tmp_path / "a.zip")
     tracemalloc.start()

@@ -97,15 +97,15 @@ def test_a_failed_build_leaves_nothing(folder: Path, cache: Path) -> None:
 
 @pytest.mark.slow
 def test_builders_of_one_entry_wait_for_the_first(tmp_path: Path, cache: Path) -> None:
-    """Four processes at once: one decodes, all get the same pixels, nothing else is left."""
+    """Four processes at once: one decodes, all get the same pixels, and no other file is left."""
     folder = write_images(tmp_path / "images", 200, 1)
     script = (
         "import sys\nfrom pathlib import Path\nfrom simgan_cli.data.cache import Source, open_pixels\n"
         "from simgan_cli.data.decoding import Preparation\n"
-        "said = []\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+        "reports = []\nprint('ready', flush=True)\nsys.stdin.readline()\n"
         "source = Source(Path(sys.argv[1]))\n"
-        "found = open_pixels(source, Preparation(), sys.argv[2], 1, lambda done, total: said.append(done))\n"
-        "print(len(found.pixels), found.fingerprint, bool(said))\n"
+        "found = open_pixels(source, Preparation(), sys.argv[2], 1, lambda done, total: reports.append(done))\n"
+        "print(len(found.pixels), found.fingerprint, bool(reports))\n"
     )
     command = [sys.executable, "-c", script, str(folder), str(cache)]
     processes = [

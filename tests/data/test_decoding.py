@@ -65,7 +65,7 @@ def test_palettes_become_colour_also_of_a_transparent_entry(tmp_path: Path) -> N
         assert (pixels == np.array([200, 30, 40])[:, None, None]).all()
 
 
-def test_sixteen_bit_pgm_and_big_endian_tiff(tmp_path: Path) -> None:
+def test_16_bits_of_pgm_and_big_endian_tiff_are_decoded(tmp_path: Path) -> None:
     values = np.array([[0, 1, 256], [4095, 65534, 65535]], dtype=np.uint16)
     (tmp_path / "a.pgm").write_bytes(b"P5 3 2 65535\n" + values.astype(">u2").tobytes())
     assert read_pixels(tmp_path / "a.pgm", PLAIN).tolist() == [values.tolist()]
@@ -215,7 +215,7 @@ def test_values_out_of_range_are_clipped_and_halves_rounded_to_even() -> None:
     levels = torch.tensor([-5.0, -1.001, 0.0, 1.0, 1.004, 7.0])
     assert to_pixels(levels, np.dtype(np.uint8)).tolist() == [0, 0, 128, 255, 255, 255]
     assert to_pixels(levels, np.dtype(np.uint16)).tolist() == [0, 0, 32768, 65535, 65535, 65535]
-    halves = torch.tensor([126.5, 100.5, 127.5]) / 127.5 - 1  # exact in float32 after the way back
+    halves = torch.tensor([126.5, 100.5, 127.5]) / 127.5 - 1  # exact in float32 after the conversion
     assert to_pixels(halves, np.dtype(np.uint8)).tolist() == [126, 100, 128]
 
 

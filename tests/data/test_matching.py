@@ -81,4 +81,4 @@ def test_equalized_images_are_recognised() -> None:
     assert not are_equalized(images)
     assert are_equalized(np.stack([equalize(image[0])[None] for image in images]))
     by_pillow = [np.asarray(ImageOps.equalize(Image.fromarray(image[0])))[None] for image in images]
-    assert are_equalized(np.stack(by_pillow))  # whose integer steps clip what comes last
+    assert are_equalized(np.stack(by_pillow))  # whose integer steps clip the last levels

@@ -99,7 +99,7 @@ def exr_parts(content: bytes) -> list[tuple[str, dict[str, Any], dict[str, Array
 
 
 TILES = {"type": openexr.tiledimage, "tiles": openexr.TileDescription()}
-WHOLE = {
+LOSSLESS = {
     "zip.exr": lambda: exr(compression=openexr.ZIP_COMPRESSION, camera="left é", frame=7),
     "piz.exr": lambda: exr(compression=openexr.PIZ_COMPRESSION, lineOrder=openexr.DECREASING_Y),
     "tiles.exr": lambda: exr(**TILES),
@@ -121,9 +121,9 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", LOSSLESS)
 def test_changing_colours_and_changing_them_back_gives_the_same_file(name: str) -> None:
-    content = WHOLE[name]()
+    content = LOSSLESS[name]()
     render = read(name, content)
     assert render.values.shape[:2] == (H, W)
     assert write_render(render, render.values.copy()) == content
@@ -146,9 +146,9 @@ LOSSY = {
 }
 
 
-@pytest.mark.parametrize("name", [*(name for name in WHOLE if name.endswith(".exr")), *LOSSY])
+@pytest.mark.parametrize("name", [*(name for name in LOSSLESS if name.endswith(".exr")), *LOSSY])
 def test_an_exr_keeps_its_header_compression_and_all_other_channels(name: str) -> None:
-    content = (WHOLE | LOSSY)[name]()
+    content = (LOSSLESS | LOSSY)[name]()
     render = read(name, content)
     assert render.is_lossy == (name in LOSSY)
     written = write_render(render, brightened(render))
@@ -327,7 +327,7 @@ def test_every_changed_value_is_written_and_no_other(stored: Array, data: st.Dat
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "said"),
+    ("name", "make", "message"),
     [
         ("a.exr", lambda: exr({"Z": light(H, W), "N.X": light(H, W)}), "holds the channels N.X, Z; wanted R, G and B"),
         ("a.exr", lambda: exr({b: np.ones((H, W), np.uint32) for b in "RGB"}), "holds integers in R, G, B"),
@@ -347,8 +347,8 @@ def test_every_changed_value_is_written_and_no_other(stored: Array, data: st.Dat
         ("a.h5", lambda: hdf5(**{"colors/0": light(H, W, 3)}), "holds colors, a group; wanted the data set colors"),
     ],
 )
-def test_other_data_is_refused_by_what_it_holds(name: str, make: Any, said: str) -> None:
-    with pytest.raises(NoColours, match=said):
+def test_other_data_is_refused_by_what_it_holds(name: str, make: Any, message: str) -> None:
+    with pytest.raises(NoColours, match=message):
         read_render(Path(name), make())
 
 
@@ -368,7 +368,7 @@ def test_infinite_and_nan_values_are_counted_and_refused(name: str, broken: floa
 @pytest.mark.parametrize("name", ["zip.exr", "tiles.exr", "plain.tif", "tiles.tif", "float.npy", "fortran.npy", "a.h5"])
 @pytest.mark.parametrize("kept", [0.5, 0.999])
 def test_a_cut_off_file_is_refused(name: str, kept: float) -> None:
-    content = WHOLE[name]() if name in WHOLE else hdf5(colors=light(H, W, 3))
+    content = LOSSLESS[name]() if name in LOSSLESS else hdf5(colors=light(H, W, 3))
     assert "cut off" in refused(name, content[: int(len(content) * kept)])
 
 

@@ -14,7 +14,7 @@ def at(*places: tuple[int, tuple[float, float]]) -> NDArray[np.float64]:
     return np.concatenate([np.tile(place, (count, 1)) for count, place in places]).astype(np.float64)
 
 
-def test_weights_by_hand() -> None:
+def test_weights_equal_those_by_hand() -> None:
     left, right = (2.0, 5.0), (8.0, 5.0)
     weights, unmatched = weights_like(at((60, left), (20, right)), at((10, left), (30, right)))
     # A quarter of the wanted labels lies left, three quarters of ours do: weight 1/3 there, and 3 right.

@@ -29,19 +29,19 @@ def test_every_pass_has_every_image_once(count: int, passes: int) -> None:
 
 @given(count=st.integers(1, 9), batches=st.lists(st.integers(1, 25), min_size=1, max_size=6))
 def test_the_stream_does_not_depend_on_batch_sizes(count: int, batches: list[int]) -> None:
-    cut, whole = sampler(count), sampler(count)
+    cut, uncut = sampler(count), sampler(count)
     parts = torch.cat([cut(size) for size in batches])
-    assert torch.equal(parts, whole(sum(batches)))
+    assert torch.equal(parts, uncut(sum(batches)))
     assert cut.position == sum(batches)
 
 
 @given(before=st.integers(0, 30), size=st.integers(1, 12))
 def test_a_resume_needs_only_the_position(before: int, size: int) -> None:
-    undisturbed, resumed = sampler(5, flip=True), sampler(5, flip=True)
+    uninterrupted, resumed = sampler(5, flip=True), sampler(5, flip=True)
     if before:
-        undisturbed(before)
+        uninterrupted(before)
     resumed.position = before
-    assert torch.equal(undisturbed(size), resumed(size))
+    assert torch.equal(uninterrupted(size), resumed(size))
 
 
 @given(
@@ -51,7 +51,7 @@ def test_a_resume_needs_only_the_position(before: int, size: int) -> None:
 )
 def test_streamed_batches_equal_resident_ones(batches: list[int], flip: bool, part: tuple[int, int]) -> None:
     streaming, resident = (sampler(7, flip=flip, part=part, resident=resident) for resident in (False, True))
-    for size in [*batches, batches[-1]]:  # two batches of one size, so that one is gathered ahead
+    for size in [*batches, batches[-1]]:  # two batches of one size: the second is prefetched
         assert torch.equal(streaming(size), resident(size))
 
 
@@ -62,11 +62,11 @@ def test_streamed_batches_equal_resident_ones(batches: list[int], flip: bool, pa
     flip=st.booleans(),
 )
 def test_parts_together_draw_the_stream_of_one_process(count: int, parts: int, batches: list[int], flip: bool) -> None:
-    whole = sampler(count, flip=flip)
+    complete = sampler(count, flip=flip)
     each = [sampler(count, flip=flip, part=(index, parts)) for index in range(parts)]
     for size in batches:
-        assert torch.equal(torch.cat([part(size) for part in each]), whole(parts * size))
-    assert {part.position for part in each} == {whole.position}
+        assert torch.equal(torch.cat([part(size) for part in each]), complete(parts * size))
+    assert {part.position for part in each} == {complete.position}
 
 
 def test_different_seeds_draw_different_streams() -> None:
@@ -84,7 +84,7 @@ def test_images_left_out_are_never_drawn() -> None:
     seven = sampler(9, left_out=np.array([2, 5]))
     drawn = seven.indices(0, 70)
     assert set(drawn) == set(range(9)) - {2, 5}
-    assert np.array_equal(np.sort(drawn[:7]), seven.kept)  # a pass is one of each
+    assert np.array_equal(np.sort(drawn[:7]), seven.kept)  # a pass draws each image once
 
 
 @given(batches=st.lists(st.integers(1, 9), min_size=1, max_size=5), resident=st.booleans())

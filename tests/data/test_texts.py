@@ -90,7 +90,7 @@ def test_any_bytes_of_a_list_give_folders_or_a_settings_error(
         (b"render\xff\nb\xfe/c\n", [b"render\xff", b"b\xfe/c"]),  # no text in any encoding
         (b"render\xff\0b\xfe/c\0", [b"render\xff", b"b\xfe/c"]),
         (b"two\nlines\0three\0", [b"two\nlines", b"three"]),
-        (b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n\xef\xbb\xbf\n", [b"one", b"two"]),  # lists that were joined
+        (b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\n\xef\xbb\xbf\n", [b"one", b"two"]),  # joined lists
     ],
 )
 def test_names_arrive_byte_for_byte(content: bytes, names: list[bytes]) -> None:

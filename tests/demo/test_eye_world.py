@@ -83,7 +83,7 @@ def test_landmarks_lie_on_the_picture() -> None:
     margin = places["interior_margin_2d"]
     width = np.ptp(margin[:, :, 0], axis=1)
     np.testing.assert_allclose(width, (2 * some.half_width * some.scale(SIZE)).ravel(), rtol=1e-4)
-    assert (places["caruncle_2d"][:, :, 0].mean(axis=1) < margin[:, :, 0].mean(axis=1)).all()  # the nose is left
+    assert (places["caruncle_2d"][:, :, 0].mean(axis=1) < margin[:, :, 0].mean(axis=1)).all()  # the nose is on the left
 
 
 @pytest.mark.parametrize("size", [(35, 55), (36, 60), (64, 64), (20, 90)])

@@ -19,7 +19,7 @@ from tests.helpers import TINY, simgan
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU in this machine"),
-    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),  # that it does not find everything
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),  # it warns that it does not find everything
 ]
 SIZE = (16, 20)
 
@@ -55,7 +55,7 @@ def test_devices_have_their_index() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_no_step_waits_for_the_gpu(precision: str, waiting_is_an_error: Any) -> None:
     state = training("cuda", precision=precision)
-    for _ in range(4):  # kernels are chosen and memory is taken
+    for _ in range(4):  # the first steps choose kernels and allocate memory
         step(state)
     waiting_is_an_error()
     for _ in range(4):
@@ -100,5 +100,5 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(domains: Domains, tmp
     for command in (flags, [*parts, "--steps", "1"], [*parts, "--resume", "auto"]):
         result = simgan("train", *command)
         assert result.returncode == 0, result.stderr
-    whole, in_parts = (run / "refiner" / "model.safetensors" for run in (domains.out, tmp_path / "parts"))
-    assert whole.read_bytes() == in_parts.read_bytes()
+    complete, in_parts = (run / "refiner" / "model.safetensors" for run in (domains.out, tmp_path / "parts"))
+    assert complete.read_bytes() == in_parts.read_bytes()

@@ -12,7 +12,7 @@ def normal(rng: np.random.Generator, count: int, mean: float = 0.0) -> NDArray[n
     return rng.normal((mean, 0), 1, (count, 2))
 
 
-def test_the_overlap_by_hand() -> None:
+def test_the_overlap_equals_that_by_hand() -> None:
     left, right = (np.tile(place, (count, 1)) for place, count in (([0.0, 0.0], 300), ([9.0, 0.0], 100)))
     ours = np.concatenate([left, right])  # three quarters left
     theirs = np.concatenate([left[:100], right, right, right])  # a quarter left

@@ -153,7 +153,7 @@ def test_points_of_an_npz_are_rows_of_pairs(tmp_path: Path) -> None:
 # MPIIGaze
 
 
-def test_mpiigaze_as_published(tmp_path: Path) -> None:
+def test_mpiigaze_is_read_as_published(tmp_path: Path) -> None:
     root = tmp_path / "MPIIGaze"
     p00 = write_mpiigaze(root, {"p00": 3, "p01": 1})["p00"]  # a day with one sample squeezes to scalars
     eyes = read(root, GAZE)
@@ -201,7 +201,7 @@ def test_a_day_of_mpiigaze_that_cannot_be_read_is_named(
 # npz and HDF5
 
 
-def test_hdf5_by_person_and_flat(tmp_path: Path) -> None:
+def test_hdf5_is_read_by_person_and_flat(tmp_path: Path) -> None:
     images, gaze, _ = discs(4, 2)
     angles = angles_from_vectors(gaze, "mpiigaze")
     with h5py.File(tmp_path / "faces.h5", "w") as file:
@@ -306,7 +306,7 @@ def test_an_unreadable_table_is_refused_with_the_reason(tmp_path: Path, text: st
         read(folder, GAZE)
 
 
-def test_degrees_empty_persons_and_images_without_labels(tmp_path: Path) -> None:
+def test_degrees_are_converted_and_empty_persons_are_unknown(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "csv", 4, 1)
     (folder / "labels.csv").write_text("file,pitch,yaw,person\n0.png,30,0,\n1.png,0,-45,\n")
     eyes = read(folder, LabelFormat(degrees=True))

@@ -99,7 +99,7 @@ def test_rows_are_compared_with_the_best_row_without_refiner_and_labels(tmp_path
     assert summarize(evaluation_of(tmp_path, {"oracle": 2.0}))["verdict"] is None
 
 
-@pytest.mark.slow  # Matplotlib asks a program for fonts
+@pytest.mark.slow  # Matplotlib starts a program to list fonts
 def test_the_page_has_the_verdict_first_and_the_page_of_the_training(tmp_path: Path) -> None:
     evaluation = evaluation_of(tmp_path, {"a": 8.0, "refined": 4.0})
     evaluation.content = Content("a", evaluation.tested.targets, 0.5, (0.4, 0.6))
@@ -115,4 +115,4 @@ def test_the_page_has_the_verdict_first_and_the_page_of_the_training(tmp_path: P
     again = evaluation_of(tmp_path, {"a": 8.0, "refined": 4.0}, model=model)
     write_results(again)
     assert 'srcdoc="&lt;p id=&#34;run&#34;&gt;so it went&lt;/p&gt;"' in (tmp_path / "report.html").read_text()
-    assert not (tmp_path / "labels.svg").exists()  # of the earlier evaluation
+    assert not (tmp_path / "labels.svg").exists()  # a picture of the earlier evaluation

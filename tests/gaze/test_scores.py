@@ -13,7 +13,7 @@ def row(errors: object, name: str = "a", predictions: object = None) -> Result:
     return Result(name, "cnn", 10, [np.asarray(predictions)] * len(result), result)
 
 
-def test_a_summary_by_hand() -> None:
+def test_a_summary_equals_that_by_hand() -> None:
     eyes = LabelledImages(
         Path("d"), "csv", "gaze", np.zeros((4, 2, 2), np.uint8), np.ones((4, 3)), list("abcd"), ["x", "x", "y", "y"]
     )

@@ -77,9 +77,9 @@ def test_a_set_no_better_than_the_mean_label_is_not_advised() -> None:
 @pytest.mark.parametrize(
     ("error", "spread", "says"),
     [
-        (1.5, 0, "Better still, take the estimator that the run exported (1.50 px, -0.50 px, 95%: -0.50 to -0.50)."),
-        (2.5, 0, "The estimator that the run exported is worse (2.50 px, +0.50 px, 95%: +0.50 to +0.50)."),
-        (2.0, 3, "The estimator that the run exported is as good, and trained already (2.00 px, "),
+        (1.5, 0, "Better still, take the run's estimator (1.50 px, -0.50 px, 95%: -0.50 to -0.50)."),
+        (2.5, 0, "The run's estimator is worse (2.50 px, +0.50 px, 95%: +0.50 to +0.50)."),
+        (2.0, 3, "The run's estimator is as good, and trained already (2.00 px, "),
     ],
 )
 def test_the_estimator_of_the_run_is_compared_with_the_best_set(error: float, spread: float, says: str) -> None:

@@ -35,7 +35,7 @@ def doctor(flags: dict[str, Any], *, config: ConfigFile = None, json: Json = Fal
 
         simgan doctor
 
-    The first thing to run, and to send along with a question.
+    Run it first, and send its output with a question.
     """
     smaller = "the self-test takes little: end other programs, or give another --device"
     with exit_codes("the self-test", again="the same command", smaller=smaller, json=json):

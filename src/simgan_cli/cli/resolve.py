@@ -95,7 +95,7 @@ def variables_of(command: str) -> dict[str, str]:
 
 @functools.cache
 def shared_keys() -> set[str]:
-    """Return the keys that are runtime settings of several commands and nothing else: one variable sets all."""
+    """Return the keys that are only runtime settings, and of several commands: one variable sets all."""
     panels: dict[str, list[str]] = {}
     for model in MODELS:
         for key, field in model.fields_by_key().items():

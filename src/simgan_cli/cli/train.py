@@ -119,7 +119,7 @@ def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quie
             from simgan_cli.engine.training import build  # torch takes seconds to import
             from simgan_cli.gaze.task_labels import read_task_labels
 
-            with _ConsoleListener(run, quiet=quiet, heard=ranks.is_first) as listener:
+            with _ConsoleListener(run, quiet=quiet, is_first=ranks.is_first) as listener:
                 result = build.train(settings, checkpoint, listener, stop, ranks, partial(read_task_labels, settings))
         except Interrupted:
             if json:
@@ -158,7 +158,7 @@ def _conclusion(lines: list[Line], select: str) -> TrainConclusion | None:
     return {"closer": conclusion.closer, "sentence": conclusion.sentence, "advice": conclusion.advice}
 
 
-def _say_health(settings: TrainConfig, lines: list[Line]) -> None:
+def _print_health(settings: TrainConfig, lines: list[Line]) -> None:
     verdicts = Health(settings, lines).verdicts()
     for verdict in verdicts:
         when = "still active at the end" if verdict["active"] else "no longer active"
@@ -167,7 +167,7 @@ def _say_health(settings: TrainConfig, lines: list[Line]) -> None:
         echo_err("health: no rule has fired")
 
 
-def _say_conclusion(settings: TrainConfig, lines: list[Line], images: dict[str, int], *, quiet: bool) -> None:
+def _print_conclusion(settings: TrainConfig, lines: list[Line], images: dict[str, int], *, quiet: bool) -> None:
     """Print the conclusion of a training; if `quiet`, only a bad or missing one."""
     conclusion, measured = conclude(lines, settings.select), exported_line(lines, settings.select)
     if conclusion is None or measured is None:
@@ -186,9 +186,9 @@ def _say_conclusion(settings: TrainConfig, lines: list[Line], images: dict[str, 
 def _summarize(run: RunFolder, settings: TrainConfig, result: "TrainResult", *, quiet: bool) -> None:
     lines = run.read_metrics()
     if not quiet:
-        _say_health(settings, lines)
+        _print_health(settings, lines)
     if not quiet or result.status == "finished":
-        _say_conclusion(settings, lines, result.images, quiet=quiet)
+        _print_conclusion(settings, lines, result.images, quiet=quiet)
     if quiet:
         return
     if result.status == "finished":
@@ -215,10 +215,10 @@ def progress_line(line: dict[str, Any], total_steps: int, eta_seconds: float) ->
 
 
 class _ConsoleListener:
-    """Shows progress as a bar on a terminal and as plain lines elsewhere, and writes log.txt; only if `heard`."""
+    """Shows progress as a bar on a terminal, elsewhere as plain lines, and writes log.txt; only if it `is_first`."""
 
-    def __init__(self, run: RunFolder, *, quiet: bool, heard: bool) -> None:
-        self.run, self.quiet, self.heard = run, quiet, heard
+    def __init__(self, run: RunFolder, *, quiet: bool, is_first: bool) -> None:
+        self.run, self.quiet, self.is_first = run, quiet, is_first
         self.progress = ProgressLine(quiet=quiet, pause=READING_PAUSE)
 
     def __enter__(self) -> "_ConsoleListener":
@@ -248,7 +248,7 @@ class _ConsoleListener:
             self.progress.update("training", "steps", step, total_steps)
 
     def _write(self, text: str, *, shown: bool, style: str = "") -> None:
-        if not self.heard:
+        if not self.is_first:
             return
         if shown:
             echo_err(text, style)

@@ -36,7 +36,7 @@ MAX_TEMPORARY_BYTES = 64_000_000_000  # an expanded tar may take in the folder f
 MAX_IMAGE_BYTES = 512_000_000  # of one image file, which is read into memory
 MAX_HEADER_BYTES = 1_000_000  # of a tar's extended header, which is read into memory
 ZIP_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-# What the readers of the standard library raise for damaged files.
+# Exceptions of the standard library's readers for damaged files.
 DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, struct.error,
     EOFError, LookupError, ValueError, OverflowError, RecursionError, NotImplementedError,
@@ -180,7 +180,7 @@ class Archive(ABC):
         try:
             yield
         except DAMAGE as error:
-            raise UnreadableArchive(self.path, f"damaged, or not the archive that its name says ({error})") from error
+            raise UnreadableArchive(self.path, f"damaged, or not the archive that its name claims ({error})") from error
 
 
 class _BoundedHeader(tarfile.TarInfo):

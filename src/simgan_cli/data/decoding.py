@@ -389,7 +389,7 @@ def resize(array: Pixels, size: tuple[int, int], fit: Literal["resize", "crop", 
 
 
 def equalize(array: Pixels) -> Pixels:
-    """Return an image whose histogram is spread over the whole range; colour by its luma, so that hues stay.
+    """Return an image whose histogram is spread over the full range; colour by its luma, so that hues stay.
 
     The lookup is that of OpenCV's equalizeHist, which the gaze data sets used: (cdf - cdf_min) / (n - cdf_min).
     """

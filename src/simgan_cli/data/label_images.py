@@ -47,7 +47,7 @@ MAP_WORDS = frozenset(
 GREY_WORDS = frozenset(
     "ao mist shadow roughness metallic edge edges sketch saliency confidence prob alpha alphas matte mattes".split()
 )
-# Masks never vary so much: an image of such a name that does is a picture, such as a face with a mask.
+# Masks never vary as much as pictures, so an image of such a name that does is a picture: a face with a mask.
 SHAPE_WORDS = frozenset(
     "mask masks msk seg segs segm segmap segmaps segmentation segmentations semantic semantics sem instance instances "
     "ins is cs inds panoptic cseg iseg label labels labelmap labelids lbl trainids id ids class classes classgt "

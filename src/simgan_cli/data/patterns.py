@@ -1,4 +1,4 @@
-"""Globs that say which files of a folder are pictures."""
+"""Globs that select the pictures of a folder."""
 
 import fnmatch
 import re

@@ -17,7 +17,7 @@ MAX_SHOWN = 5  # groups or files in a message
 
 
 class OddImage(UnreadableImage):
-    """An image that is not a picture; `reason` says what it looks like."""
+    """An image that is not a picture; `reason` is what it looks like."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ FOREIGN_SUFFIXES = frozenset(
     ".gif .exr .hdr .tga .jp2 .j2k .avif .heic .heif .jxl .psd .dds .pbm .pam .svg .mp4 .avi .mov .mkv .webm "
     ".xz .txz .bz2 .tbz2 .zst .7z .rar .lz4".split()
 )
-# Not opened to recognise their content: one may lie beside each of a million images.
+# Their content is not examined: one may lie beside each of a million images.
 TEXT_SUFFIXES = frozenset(
     ".json .jsonl .txt .csv .tsv .xml .yaml .yml .toml .md .log .html .npz .npy .h5 .hdf5 .mat .pkl".split()
 )

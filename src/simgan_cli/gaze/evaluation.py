@@ -190,7 +190,7 @@ def _predicted_places(evaluation: Evaluation, network: Estimator, pixels: Grey) 
 
 
 def _leave_one_out(evaluation: Evaluation, name: str, images: LabelledImages, progress: Progress) -> Result:
-    """Return the errors on every person by estimators that never saw that person: the best within a data set."""
+    """Return the errors on every person by estimators trained on the other persons, the best case within a data set."""
     if images.persons is None or len(set(images.persons)) < 2:
         raise DataError(
             f"{images.source}: leaving persons out needs labels of two or more persons; add a person column"

@@ -59,7 +59,7 @@ class LabelledImages:
     """Grey images N x H x W with targets: unit vectors N x 3, or K points N x 2K in pixels, such as the pupil.
 
     `points` are the names of points. Each image has at least one of them; others may be NaN. `weights`, 1 on average,
-    say how often training draws each image.
+    are how often training draws each image.
     """
 
     source: Path
@@ -260,7 +260,7 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
 
 
 def prepared(image: NDArray[Any], size: tuple[int, int], label_format: LabelFormat) -> Grey:
-    """Return an image H x W as estimators get it: 8 bits, of `size`, and equalized if `label_format` says so."""
+    """Return an image H x W as estimators get it: 8 bits, of `size`, and equalized if `label_format` asks for it."""
     if image.dtype != np.uint8:
         image = np.rint(image * (255 / top_of(image.dtype))).astype(np.uint8)
     image = resize(image, size, "resize")

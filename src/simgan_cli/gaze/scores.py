@@ -30,7 +30,7 @@ class Result:
     The error of an image is the mean over its known points. `by_point`, seeds x images x points, has the error of each
     point, NaN where it is missing; None for gaze.
 
-    `weights`, seeds x images, say how often training drew each image. `unmatched` is the share of unlabelled images
+    `weights`, seeds x images, are how often training drew each image. `unmatched` is the share of unlabelled images
     whose predicted labels lie where the set has none.
     """
 

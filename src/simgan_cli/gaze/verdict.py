@@ -58,10 +58,10 @@ def _of_estimator(along: Result, chosen: Result, unit: str, persons: Sequence[st
     difference = compare(chosen, along, persons, resamples)
     shown = f"{mean_error(along):.2f} {unit}, {_signed(difference, unit)}"
     if difference["verdict"] == "helps":
-        return f"Better still, take the estimator that the run exported ({shown})."
+        return f"Better still, take the run's estimator ({shown})."
     if difference["verdict"] == "hurts":
-        return f"The estimator that the run exported is worse ({shown})."
-    return f"The estimator that the run exported is as good, and trained already ({shown})."
+        return f"The run's estimator is worse ({shown})."
+    return f"The run's estimator is as good, and trained already ({shown})."
 
 
 def _reason(base: Result, difference: Comparison | None, unit: str, refining: bool) -> str:

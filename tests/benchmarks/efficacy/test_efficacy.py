@@ -18,7 +18,7 @@ from tests.helpers import TINY
 from tests.simgan_server import warm_simgan
 
 
-def test_gap_closure_by_hand() -> None:
+def test_gap_closure_equals_that_by_hand() -> None:
     synthetic, oracle = np.array([[8.0, 6.0], [10.0, 8.0]]), np.array([[4.0, 4.0], [4.0, 4.0]])
     assert efficacy.closure(synthetic, oracle, oracle) == 1
     assert efficacy.closure(synthetic, synthetic, oracle) == 0
@@ -38,12 +38,12 @@ def test_the_interval_is_over_persons_where_five_are_known(monkeypatch: pytest.M
     persons = np.repeat(["a", "b", "c", "d", "e"], [1, 2, 3, 4, 5])
     synthetic, refined, oracle = np.random.default_rng(0).uniform([[8], [5], [2]], [[12], [9], [6]], (3, 15))
     closures = []
-    for draw in itertools.product("abcde", repeat=5):  # all that could be drawn
+    for draw in itertools.product("abcde", repeat=5):  # all possible resamples
         images = np.concatenate([np.flatnonzero(persons == person) for person in draw])
         s, r, o = (errors[images].mean() for errors in (synthetic, refined, oracle))
         closures.append((s - r) / (s - o))
     centre = (synthetic.mean() - refined.mean()) / (synthetic.mean() - oracle.mean())
-    few = 2.776 / 1.960 * (5 / 4) ** 0.5  # Student's of 4, and the variance that a bootstrap of five misses
+    few = 2.776 / 1.960 * (5 / 4) ** 0.5  # Student's t of 4 degrees of freedom, and the bias of the variance of five
     expected = centre + (np.percentile(closures, [2.5, 97.5]) - centre) * few
     errors = synthetic[None], refined[None], oracle[None]
     assert efficacy.closure_interval(*errors, list(persons)) == pytest.approx(list(expected), abs=0.01)
@@ -51,7 +51,7 @@ def test_the_interval_is_over_persons_where_five_are_known(monkeypatch: pytest.M
     assert efficacy.closure_interval(*errors, four) == efficacy.closure_interval(*errors, None)
 
 
-def test_shares_of_the_gap_by_hand() -> None:
+def test_shares_of_the_gap_equal_those_by_hand() -> None:
     levels = {
         "renders": [8, 8], "renders, augmented": [7, 7], "renders, refined": [6, 5],
         "all labelled target images": [4, 4],
@@ -77,19 +77,19 @@ def test_augmentation_changes_looks_and_keeps_labels() -> None:
 
 
 @pytest.mark.slow
-def test_a_tiny_world_from_folders_to_tables(
+def test_the_benchmark_leads_from_folders_to_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(efficacy, "SIMGAN", str(warm_simgan()))
     data, work = tmp_path / "data" / "camera", tmp_path / "work"
-    for seed, name in enumerate(("synthetic", "target", "test")):  # so few that none are held out to measure realism
-        write_csv(data / name, 24, seed, persons=6 * (name == "test"))  # on, which takes long
+    for seed, name in enumerate(("synthetic", "target", "test")):
+        write_csv(data / name, 24, seed, persons=6 * (name == "test"))  # too few to measure realism, which is slow
     (data / "target" / "labels.csv").rename(data / "target_labels.csv")
     quick = ["--", *TINY, "--cache", "off", "--save-every", "1", "--keep", "0"]
     common = ["--data", str(data.parent), "--work", str(work), "--job", "camera", "--train-steps", "1", "--seed", "0"]
     both = [*common, "--recipe", "default", "--recipe", "lambda=3"]
 
-    (data / "test").rename(tmp_path / "kept away")  # trainings need no labels, and so no test set
+    (data / "test").rename(tmp_path / "kept away")  # training needs no test set
     efficacy.main([*both, "--train-only", *quick])
     (tmp_path / "kept away").rename(data / "test")
     capsys.readouterr()
@@ -107,7 +107,7 @@ def test_a_tiny_world_from_folders_to_tables(
     assert "| camera | lambda=3 | 1 |" in table
     assert f"| {expected:.2f} (" in table
     record = tmp_path / "records.jsonl"
-    for _ in range(2):  # each stands once
+    for _ in range(2):  # a rerun adds no record again
         efficacy.main([*common, "--table", "--record", str(record)])
     records = read_lines(record)
     assert [each["recipe"] for each in records] == ["default", "default", "lambda=3", "lambda=3"]

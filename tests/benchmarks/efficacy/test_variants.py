@@ -48,7 +48,7 @@ def test_d_gets_the_image_moved_and_toned() -> None:
 def test_a_share_of_history_is_that_of_the_refined_half(name: str, fresh: list[int]) -> None:
     gan = tiny_gan(tiny_config(batch_size=8), kind=variants.VARIANTS[name])
     synthetic = Images(1)
-    for step in range(3):  # of which the first finds no history, the second four images
+    for step in range(3):  # the first step finds no history, the second four images
         gan.advance(step, synthetic, Images(2))
     assert [len(batch) for batch in synthetic.batches[1::2]] == fresh
 
@@ -60,7 +60,7 @@ def test_random_variants_follow_from_the_seed(name: str) -> None:
         gan = tiny_gan(tiny_config(batch_size=8), kind=variants.VARIANTS[name])
         torch.manual_seed(others)
         for _ in range(others):
-            gan.discriminator(Images(3)(1))  # as a probe does
+            gan.discriminator(Images(3)(1))  # as measurements do
         for step in range(2):
             measures = gan.advance(step, Images(1), Images(2))
         losses.append(float(measures["loss_discriminator"]))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow  # whole commands
+pytestmark = pytest.mark.slow  # complete commands
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_killed_or_starved_commands_give_the_undisturbed_result() -> None:
+def test_killed_or_starved_commands_give_the_uninterrupted_result() -> None:
     script = [sys.executable, "-m", "benchmarks.stress.crash", "--kills", "3", "--faults", "3", "--seed", "2"]
     result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -9,7 +9,7 @@ from benchmarks.stress import fuzz
 from simgan_cli.data.decoding import Preparation, read_pixels
 from simgan_cli.errors import UnreadableImage
 
-pytestmark = pytest.mark.slow  # time and memory limits are provoked
+pytestmark = pytest.mark.slow  # provokes limits on time and memory
 
 
 def test_hostile_input_ends_in_success_or_a_clear_error() -> None:

@@ -60,7 +60,7 @@ def test_onnx_runtime_computes_what_the_network_does_at_any_size(case: str, tmp_
         refined = network(x)
         assert refined.shape == (count, channels, height, width)
         assert (refined - in_float64(refiner, x)).abs().max() < 1e-5
-        assert (refined - x[:, :channels]).abs().mean() > 0.01  # it does refine
+        assert (refined - x[:, :channels]).abs().mean() > 0.01  # the refiner changes images
 
 
 @pytest.mark.slow
@@ -104,9 +104,9 @@ def test_an_onnx_file_refines_as_its_folder_does(case: str, tmp_path: Path) -> N
         expected, refined = by_torch.refine(pixels), by_onnx.refine(pixels)
         difference = np.abs(refined.astype(int) - expected)
         assert difference.max() <= 1
-        assert (difference > 0).mean() < 0.001  # rounding alone
+        assert (difference > 0).mean() < 0.001  # only by rounding
         assert np.abs(refined.astype(int) - pixels).mean() > 2
-        assert np.array_equal(by_onnx.refine(pixels[1:2]), refined[1:2])  # in any batch
+        assert np.array_equal(by_onnx.refine(pixels[1:2]), refined[1:2])  # the same in any batch
 
 
 @pytest.mark.slow

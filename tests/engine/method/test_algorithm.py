@@ -68,7 +68,7 @@ def changed_everywhere(network: nn.Module, before: list[Tensor]) -> bool:
 
 
 def cross_entropy(logits: Tensor, label: int) -> Tensor:
-    """The mean over images and patches of -log softmax, written otherwise than in the product."""
+    """The mean over images and patches of -log softmax, in another form than in the product."""
     probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
     return -probabilities[:, label].log().mean()
 
@@ -130,7 +130,7 @@ def test_the_discriminators_step_leaves_theta_and_changes_every_phi() -> None:
 
 
 @pytest.mark.parametrize(("batch", "size"), [(5, 8), (4, 3), (6, 3), (2, 1)])
-def test_shares_of_history_from_the_empty_buffer_on(batch: int, size: int) -> None:
+def test_half_of_a_batch_comes_from_history_as_far_as_it_is_filled(batch: int, size: int) -> None:
     gan, synthetic = tiny_gan(tiny_config(batch_size=batch, history_size=size)), Images(1)
     filled = 0
     for step in range(6):
@@ -265,9 +265,7 @@ def test_an_undecided_discriminator_has_an_accuracy_of_0() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor:UserWarning"
-)  # the compiler's own, hidden elsewhere
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # a warning of the compiler
 def test_compiled_networks_train_the_same_weights() -> None:
     config = tiny_config(batch_size=4, history_size=0, optimizer="adam", ema=0.9, psi="normalized")
     # The complete compiler except code generation; one graph each, since code outside it is not fused.
@@ -285,6 +283,6 @@ def test_compiled_networks_train_the_same_weights() -> None:
         assert changed_everywhere(gan.discriminator, before[1])
     for network in ("refiner", "discriminator", "average"):
         wanted = getattr(plain, network).state_dict()
-        assert getattr(fast, network).state_dict().keys() == wanted.keys()  # checkpoints are the same either way
+        assert getattr(fast, network).state_dict().keys() == wanted.keys()  # so checkpoints fit both
         for name, value in getattr(fast, network).state_dict().items():
             torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-5)

@@ -51,7 +51,7 @@ def test_a_fused_block_equals_the_block_written_out(padding: Padding, kernel: in
     wanted = torch.autograd.grad(exact, [exact_x, *([] if frozen else weights)], gradient.double())
     for ours, theirs in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
-    assert torch.equal(gradient, given)  # it is somebody else's, and folding works in place
+    assert torch.equal(gradient, given)  # the caller's gradient is unchanged, although folding works in place
 
 
 @pytest.mark.skipif(not fuses_in_bf16(), reason="this CPU does not compute in bf16")
@@ -79,7 +79,7 @@ def test_a_fused_refiner_has_the_same_weights_in_fused_blocks() -> None:
 @pytest.mark.parametrize("side", [0, 1, 3])
 def test_both_paddings_repeat_edges_alike(side: int) -> None:
     x = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
-    elsewhere = torch.compile(repeat_edges, backend="eager", fullgraph=True)  # the way of GPUs and compilers
+    elsewhere = torch.compile(repeat_edges, backend="eager", fullgraph=True)  # the path of GPUs and compilers
     here, there = repeat_edges(x, side), elsewhere(x, side)
     assert torch.equal(here, there)
     assert there.is_contiguous(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ SHAPE = (1, 2, 3)
 
 
 def numbered(numbers: list[int]) -> torch.Tensor:
-    """Images that are recognised by their value; whole numbers below 2048 are exact in float16."""
+    """Images that are recognised by their value; integers below 2048 are exact in float16."""
     return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, *SHAPE).clone()
 
 
@@ -42,7 +42,7 @@ class BufferAgainstModel(RuleBasedStateMachine):
         self.buffer.replace(numbered(added), self.step)
         held = set(numbers_of(self.buffer.images[: self.buffer.filled].float()))
         assert set(added) <= held, "every new image is in"
-        assert held - set(added) <= before, "nothing else came in"
+        assert held - set(added) <= before, "no other image is in"
         assert len(held) == min(7, len(before) + count), "nothing leaves while there is room"
         self.model = {n: self.model.get(n, (self.step, 0)) for n in held}
 
@@ -88,7 +88,7 @@ def test_replacement_and_draws_are_uniform() -> None:
     ages = 4000 - buffer.made_at
     # Each step an entry survives with probability 0.9: the age is geometric with mean 9, sd of the mean of 50 is 1.3.
     assert 4 < ages.mean() < 14
-    # Each step an entry is drawn with probability 0.1, so as often as it is old.
+    # Each step an entry is drawn with probability 0.1, so draws are a tenth of the age.
     assert 0.05 < buffer.draws.sum() / ages.sum() < 0.15
 
 
@@ -115,7 +115,7 @@ def test_an_excerpt_is_spread_evenly_over_ages_oldest_first() -> None:
     assert spread_by_age(made_at, 0).tolist() == []
     assert spread_by_age(np.arange(6), 4).tolist() == [0, 2, 3, 5]
     many_alike = np.repeat([1, 0], 50)
-    assert spread_by_age(many_alike, 100).tolist() == [*range(50, 100), *range(50)]  # those of one age as they lie
+    assert spread_by_age(many_alike, 100).tolist() == [*range(50, 100), *range(50)]  # in order within an age
 
 
 def test_an_excerpt_is_a_copy_of_ages_and_images() -> None:

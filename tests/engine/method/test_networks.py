@@ -50,7 +50,9 @@ def test_the_eyes_discriminator_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(("block_kernel", "field", "block_parameters"), [(7, 127, 200_768), (3, 47, 36_928)])
-def test_the_hands_refiner_in_both_readings(block_kernel: int, field: int, block_parameters: int) -> None:
+def test_the_hands_refiner_has_the_sizes_of_either_reading(
+    block_kernel: int, field: int, block_parameters: int
+) -> None:
     refiner, _ = networks_of("hands", (224, 224), refiner_block_kernel=block_kernel)
     assert receptive_field(refiner) == field
     assert parameter_count(refiner) == (49 * 64 + 64) + 20 * block_parameters + 65

@@ -94,7 +94,7 @@ def test_integers_and_floats_of_one_image_have_the_same_noise() -> None:
 
 
 def test_values_by_key_and_number_are_normal_and_independent() -> None:
-    keys = np.arange(2 * 300, dtype=np.uint32).reshape(300, 2)  # as alike as keys can be
+    keys = np.arange(2 * 300, dtype=np.uint32).reshape(300, 2)  # keys as similar as possible
     values = normal_values(keys, 0, 2001).astype(np.float64)
     error = 1 / np.sqrt(values.size)
     moments = [(values**power).mean() for power in (1, 2, 3, 4)]
@@ -108,7 +108,7 @@ def test_values_by_key_and_number_are_normal_and_independent() -> None:
         (values[:-1], values[1:]),  # images
         (values[:, :-1], values[:, 1:]),  # pixels, of which two make a pair
         (values[:, :-55], values[:, 55:]),  # rows
-        (values[:-1, 1:], values[1:, :-1]),  # a stream shifted
+        (values[:-1, 1:], values[1:, :-1]),  # a shifted stream
     ):
         for a, b in ((left, right), (left**2 - 1, right**2 - 1)):
             assert abs((a * b).mean()) < 4 * error * np.sqrt((a**2).mean() * (b**2).mean())
@@ -116,7 +116,7 @@ def test_values_by_key_and_number_are_normal_and_independent() -> None:
 
 def test_values_depend_on_key_and_number_alone() -> None:
     keys = np.random.default_rng(0).integers(0, 2**32, (5, 2), dtype=np.uint32)
-    many = normal_values(keys, 0, 100_001)  # more than are drawn at once
+    many = normal_values(keys, 0, 100_001)  # more than one chunk
     assert np.array_equal(normal_values(keys[3:4], 0, 99), many[3:4, :99])
     assert np.array_equal(normal_values(keys[1:3], 40, 70_000), many[1:3, 40:70_040])
 

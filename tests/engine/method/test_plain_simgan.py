@@ -61,7 +61,7 @@ def test_an_iteration_of_the_plain_example_is_the_products(example: ModuleType, 
     pairs: tuple[tuple[nn.Module, nn.Module], ...]
     pairs = ((plain.refiner, gan.refiner), (plain.discriminator, gan.discriminator), (plain.average, gan.average))
     for (theirs, ours), start in zip(pairs, before, strict=True):
-        # Adam's first step has the sign of each gradient, which may differ where that is next to nothing.
+        # Adam's first step has the sign of each gradient, which may differ where the gradient is almost 0.
         assert (weights(theirs) - weights(ours)).norm() < 0.01 * (weights(ours) - start).norm()
     images = in_order(history.images[: history.filled].float())
     torch.testing.assert_close(in_order(plain.history), images, rtol=0, atol=2**-11)

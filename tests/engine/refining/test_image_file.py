@@ -200,7 +200,7 @@ def png_of_16_bits(path: Path, colour_type: int) -> Path:
 
 
 def tiff_of(path: Path, data: bytes, tags: Mapping[int, list[int]] = {}, order: str = "<") -> Path:
-    """Write a TIFF of 4x2 pixels, or of what its `tags` say, by the letter of its specification."""
+    """Write a TIFF of 4x2 pixels, or with other `tags`, by the letter of its specification."""
     base = {256: [4], 257: [2], 258: [8], 259: [1], 262: [1], 273: [8], 277: [1], 279: [len(data)]}
     entries = base | dict(tags)
     table, behind = struct.pack(f"{order}H", len(entries)), b""

@@ -70,7 +70,7 @@ def test_pixels_are_those_of_the_network(
     assert refined.dtype == dtype
     difference = np.abs(refined.astype(int) - by_hand(folder, images, strength))
     assert difference.max() <= (1 if dtype == np.uint16 else 0)
-    assert np.abs(refined.astype(int) - images).mean() > np.iinfo(dtype).max / 100  # it does refine
+    assert np.abs(refined.astype(int) - images).mean() > np.iinfo(dtype).max / 100  # the refiner changes images
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))))
@@ -84,7 +84,7 @@ def test_strength_0_is_the_input_for_every_16_bit_value(unchanging: ImageRefiner
     assert np.array_equal(unchanging(every.astype(">u2")), every)
 
 
-def test_arrays_and_tensors_of_one_image_and_of_several(colour: Path) -> None:
+def test_arrays_and_tensors_refine_alike_one_image_at_a_time_or_in_a_batch(colour: Path) -> None:
     refiner = simgan_cli.load_refiner(colour, device="cpu")
     images = noise(4, 10, 12, 3)
     refined = refiner(images)
@@ -231,7 +231,7 @@ def test_bf16_changes_no_pixel_by_more_than_one_level(
         ImageRefiner(model, torch.device("cpu"), precision=precision).refine(images).astype(int)
         for precision in ("fp32", "bf16")
     )
-    assert np.abs(full - images).mean() > 6  # as much as a training's
+    assert np.abs(full - images).mean() > 6  # as much as a trained refiner changes
     assert 0 < np.abs(full - half).max() <= 1
 
 
@@ -265,7 +265,7 @@ def test_colour_through_a_grey_model_changes_only_its_luma(grey: Path, dtype: An
     change = refiner.refine(images).astype(int) - images
     assert (change == change[:, :1]).all()
     assert np.array_equal(change[:, 0], refiner.refine(luma(images)).astype(int)[:, 0] - luma(images)[:, 0])
-    assert np.abs(change).mean() > top / 400  # it does refine
+    assert np.abs(change).mean() > top / 400  # the refiner changes images
 
 
 def test_sixteen_bits_through_a_grey_model_are_eight_bits_but_for_rounding(grey: Path) -> None:
@@ -307,7 +307,7 @@ image = np.random.default_rng(0).integers(0, 256, (1, 1, 640, 640), dtype=np.uin
 expected = small.refine(image)
 large = ImageRefiner(model, torch.device("cpu"), precision="fp32", tile=2000)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 220_000_000, -1))  # one layer of the whole image takes 105 MB
+resource.setrlimit(resource.RLIMIT_AS, (used + 220_000_000, -1))  # one layer of the uncut image takes 105 MB
 found = large.refine(image)
 assert large._tile < 640, large._tile
 assert np.abs(found.astype(int) - expected).max() <= 1

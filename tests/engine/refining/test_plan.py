@@ -124,9 +124,9 @@ def test_parts_of_a_plan_make_up_all_of_it_and_count_from_0(sizes: list[int], pa
         )
         for n, size in enumerate(sizes)
     ]
-    whole = [task.output for task in Plan(sources, None).image_tasks()]
+    complete = [task.output for task in Plan(sources, None).image_tasks()]
     split = [Plan(sources, None, (index, parts)) for index in range(parts)]
-    assert sorted(output for plan in split for output in outputs(plan)) == sorted(whole)
+    assert sorted(output for plan in split for output in outputs(plan)) == sorted(complete)
     assert sum(len(list(plan.other_tasks())) for plan in split) == len(sizes)
     for plan in split:
         assert [task.number for task in plan.image_tasks()] == list(range(plan.images))

@@ -38,4 +38,4 @@ def test_tiles_refine_to_the_same_pixels(padding: Padding, size: tuple[int, int]
     with torch.no_grad():
         for at_once in (1, 3, 100):
             assert (in_tiles(refiner, x, 30, margin, at_once) - refiner(x)).abs().max() < 1e-5
-        assert (in_tiles(refiner, x, 30, margin - 1) - refiner(x)).abs().max() > 1e-5  # less would not do
+        assert (in_tiles(refiner, x, 30, margin - 1) - refiner(x)).abs().max() > 1e-5  # a smaller margin is too small

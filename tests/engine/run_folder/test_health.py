@@ -1,6 +1,6 @@
 """Each rule of health fires on the lines of a real, tiny training, and none on those of a healthy one.
 
-Rules read nothing but lines of metrics. Those of all trainings are recorded, and some trainings are rerun.
+Rules read only lines of metrics. Those of all trainings are recorded, and some trainings are rerun.
 
     python -m tests.engine.run_folder.test_health    # records them
 """
@@ -142,7 +142,7 @@ def test_no_rule_fires_on_white_pixels_where_real_images_are_white() -> None:
 @pytest.fixture
 def _short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "WARM_UP_STEPS", 10)
-    monkeypatch.setattr(realism, "STEPS", 1)  # of the classifier at the end, which no rule uses
+    monkeypatch.setattr(realism, "STEPS", 1)  # of the final classifier, which no rule uses
 
 
 @pytest.mark.slow
@@ -170,10 +170,10 @@ def config(**settings: Any) -> TrainConfig:
 def test_a_resumed_run_fires_the_rules_of_an_uninterrupted_one() -> None:
     line = {"phase": "adversarial", "loss_adversarial": 1.0, "loss_discriminator": 1.0, "change": 0.1}
     lines = [line | {"step": step, "accuracy_real": 0.6, "accuracy_refined": 0.6} for step in range(25, 400, 25)]
-    undisturbed, resumed = Health(config(), lines), Health(config(), lines[:6])
+    uninterrupted, resumed = Health(config(), lines), Health(config(), lines[:6])
     for later in lines[6:]:
         resumed.judge(later)
-    assert resumed.verdicts() == undisturbed.verdicts()
+    assert resumed.verdicts() == uninterrupted.verdicts()
     assert [verdict["step"] for verdict in resumed.verdicts()] == [175]  # 50 steps after the first line that counts
 
 
@@ -266,7 +266,7 @@ def test_without_measurements_there_is_a_reason_instead_of_a_conclusion() -> Non
 
 def test_the_conclusion_is_about_the_refiner_that_is_exported() -> None:
     lines = [measured(1, 0.6), measured(2, 0.5, 0.4), measured(3, 0.3, 1.3), measured(4, 1.5, two_sample=0.9)]
-    # The closest of those in place; the test is of what is exported.
+    # The closest one with labels in place; the two-sample test is of the exported refiner.
     assert exported_line(lines, "best") == lines[1] | {"two_sample": 0.9}
     assert exported_line(lines, "last") == lines[3]
     best = concluded(lines, "best")

@@ -105,7 +105,7 @@ def test_the_picture_of_the_exported_refiner_is_there_and_shown_first() -> None:
     paths = [Path(f"step-{step:08}.png") for step in range(250, 5001, 250)]
     chosen, shown = thin_out(paths, 500)
     assert (chosen[shown].stem, shown) == ("step-00000500", 1)
-    assert len(chosen) == 13  # one more than without it
+    assert len(chosen) == 13  # one more than without the exported step
     chosen, shown = thin_out(paths, 5000)
     assert (len(chosen), shown) == (12, 11)
     assert thin_out([], 5000) == ([], 0)

@@ -28,7 +28,7 @@ PLAIN: dict[str, Any] = {
     "refiner_width": 4, "refiner_blocks": 1, "batch_size": 8, "pretrain_refiner": 1, "pretrain_discriminator": 2,
     "precision": "fp32", "noise": False,
 }  # fmt: skip
-# Without history, which each rank draws for itself, all ranks together train on the images of one alone.
+# Each rank draws its own history. Without history, all ranks together train on the images of one rank alone.
 CASES: dict[str, dict[str, Any]] = {
     "sgd": {"history_size": 0, "optimizer": "sgd", "refiner_lr": 0.1, "discriminator_lr": 0.1, "clip_gradient": 0.1},
     "adam": {"history_size": 13},
@@ -95,10 +95,10 @@ def main(folder: Path) -> None:
         if ranks.is_first:
             state.snapshot(gathered).save(folder / "two")
         resumed = built("adam", ranks)
-        resumed.load(folder / "one")  # that one rank wrote
+        resumed.load(folder / "one")  # a checkpoint of one rank
         write("resumed", resumed)
         train(resumed, 2)
-        write("went on", resumed)
+        write("continued", resumed)
         noted["agreed"] = [
             ranks.reduce_stop(None),
             ranks.reduce_stop("max-time"),

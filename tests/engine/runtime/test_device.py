@@ -31,8 +31,8 @@ def test_auto_does_not_compile_without_a_compiler(tmp_path: Path, monkeypatch: p
 def test_auto_compiles_on_a_gpu_with_triton_and_a_compiler_where_it_pays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if importlib.util.find_spec("triton") is None:  # an empty one will do, since nothing is compiled here
-        importlib.import_module("torch._dynamo")  # which must not meet it
+    if importlib.util.find_spec("triton") is None:  # an empty module suffices, since nothing is compiled here
+        importlib.import_module("torch._dynamo")  # it must not import the empty module
         (tmp_path / "triton").mkdir()
         (tmp_path / "triton" / "__init__.py").touch()
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -54,7 +54,7 @@ def test_each_of_several_ranks_has_the_cpu_or_a_gpu_of_its_own() -> None:
             resolve_device(name, second)
     if torch.cuda.device_count() > 1:
         assert resolve_device("cuda", second) == torch.device("cuda:1")
-    else:  # it does not silently share another rank's
+    else:  # it does not silently share another rank's GPU
         with pytest.raises(SettingsError, match="--device cuda:1: this machine shows"):
             resolve_device("cuda", second)
 

@@ -59,7 +59,7 @@ def images(*parts: dict[str, Tensor]) -> list[tuple[int, int, bytes]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sgd", "adam", "went on"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "continued"])
 def test_weights_are_the_same_on_all_ranks(place: Path, name: str) -> None:
     first, second = (weights(tensors(place, name, rank)) for rank in (0, 1))
     assert len(first) > 20
@@ -118,14 +118,14 @@ def test_two_ranks_resume_the_complete_state_of_one(place: Path) -> None:
     one.load(place / "one")
     for rank in (0, 1):
         assert noted(place, rank)["resumed"] == {name: sampler.position for name, sampler in one.samplers.items()}
-    assert images(tensors(place, "went on", 0)) != images(parts[0])
+    assert images(tensors(place, "continued", 0)) != images(parts[0])
 
 
 @pytest.mark.slow
 def test_ranks_agree_and_fail_together(place: Path) -> None:
     first, second = (noted(place, rank) for rank in (0, 1))
     assert first["agreed"] == second["agreed"] == [None, "max-time", "interrupt"]
-    assert (first["turn"], second["turn"]) == (1, 2)  # bytes that each read and wrote
+    assert (first["turn"], second["turn"]) == (1, 2)  # bytes that each rank read and then wrote
     assert first["error"] == ["EndedElsewhere", 4, ""]
     assert second["error"] == ["DataError", 4, "bad"]
 

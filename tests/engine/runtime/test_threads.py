@@ -29,7 +29,7 @@ def test_readers_stay_within_their_budget() -> None:
 
     with closing(read_ahead(read, range(1000), lambda _: 10, budget=50, threads=2)) as items:
         next(items)
-        for _ in range(1 + 5 + 2):  # one taken, five queued, one in each thread
+        for _ in range(1 + 5 + 2):  # one result taken, five queued, one in each of two threads
             assert read_so_far.acquire(timeout=10)
         assert not read_so_far.acquire(timeout=0.2)
 

@@ -58,8 +58,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_lambda_halves_where_psi_holds_the_refiner_back_also_after_a_resume(settings: dict[str, Any]) -> None:
     settings |= {"psi": "normalized=1000"}
     train(resolve(settings | {"steps": 5}), None, Quiet(), StopRequest())
-    # From the line of the second step on: what a step's line shows is what the next step takes. Where training ends it
-    # is measured, too, and lambda stays: a run that goes on must not show where it had ended.
+    # From the second step on, the line of a step shows the lambda of the next one. The end of a training is measured,
+    # too, but leaves lambda unchanged, so that an extended run does not depend on where it had ended.
     assert lambdas(settings["out"]) == [1.0, 0.5, 0.5, 0.25, 0.25]
     train(resolve(settings | {"steps": 8}), settings["out"] / "checkpoints/step-00000005", Quiet(), StopRequest())
     assert lambdas(settings["out"]) == [1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625]
@@ -69,7 +69,7 @@ def test_lambda_halves_where_psi_holds_the_refiner_back_also_after_a_resume(sett
 def test_lambda_doubles_where_psi_is_weak_once_there_is_an_adversary(settings: dict[str, Any]) -> None:
     settings |= {"psi": "normalized=0.001", "pretrain_refiner": 2, "pretrain_discriminator": 1, "steps": 3}
     train(resolve(settings), None, Quiet(), StopRequest())
-    assert lambdas(settings["out"]) == [2.0, 2.0, 4.0]  # what is measured before them, at step 2, changes nothing
+    assert lambdas(settings["out"]) == [2.0, 2.0, 4.0]  # the measurement before them, at step 2, changes nothing
 
 
 def test_lambda_auto_refuses_settings_without_measurements(settings: dict[str, Any], tmp_path: Path) -> None:

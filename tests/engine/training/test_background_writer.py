@@ -81,12 +81,12 @@ def test_training_continues_while_the_files_of_a_step_are_written(settings: dict
 
     # Two writers of one path take turns: the picture of step 2 waits for us, and the rest of that step for the picture.
     run(settings, Listener({1: lambda: held.enter_context(atomic_file(picture)), 3: release}))
-    undisturbed = settings | {"out": settings["out"].with_name("undisturbed")}
-    run(undisturbed, Quiet())
+    uninterrupted = settings | {"out": settings["out"].with_name("uninterrupted")}
+    run(uninterrupted, Quiet())
     for step in (2, 4, 6):
-        one, other = (weights_and_state(RunFolder(each["out"]).checkpoint(step)) for each in (settings, undisturbed))
+        one, other = (weights_and_state(RunFolder(each["out"]).checkpoint(step)) for each in (settings, uninterrupted))
         assert one == other
-    assert picture.read_bytes() == (undisturbed["out"] / "samples" / picture.name).read_bytes()
+    assert picture.read_bytes() == (uninterrupted["out"] / "samples" / picture.name).read_bytes()
     assert "step 6 of 6" in run_folder.report.read_text()
 
 
@@ -100,7 +100,7 @@ def test_an_error_of_the_thread_is_raised_in_training(settings: dict[str, Any]) 
     listener = Listener({1: spoil})
     with pytest.raises(NotADirectoryError, match="samples"):
         run(settings, listener)
-    assert listener.steps <= 4  # where the next copies are due, at the latest
+    assert listener.steps <= 4  # the next copies are due at step 4
     verify_checkpoint(run_folder.checkpoint(2))  # queued after the picture that failed, and still written
 
 

@@ -74,13 +74,13 @@ def test_the_weight_decides_the_refiner_and_0_leaves_it_as_without_labels(folder
 
 
 def test_a_resumed_training_has_the_same_estimator_to_the_bit(folders: dict[str, Any]) -> None:
-    undisturbed = folders | {"out": folders["out"].with_name("whole"), "save_every": 3, "keep": 0}
-    run(undisturbed, of=labels(9))
-    shutil.copytree(undisturbed["out"], folders["out"])
+    uninterrupted = folders | {"out": folders["out"].with_name("uninterrupted"), "save_every": 3, "keep": 0}
+    run(uninterrupted, of=labels(9))
+    shutil.copytree(uninterrupted["out"], folders["out"])
     shutil.rmtree(folders["out"] / "checkpoints/step-00000005")
     run({"out": folders["out"]}, resume="auto", of=labels(9))
     for name in ("task", "task-average", "optimizers", "refiner"):
-        assert same(state(undisturbed, 5, name), state(folders, 5, name))
+        assert same(state(uninterrupted, 5, name), state(folders, 5, name))
 
 
 @pytest.mark.parametrize("now", [labels(9, seed=1), None], ids=["other labels", "no labels"])

@@ -41,7 +41,7 @@ SIZE = (12, 14)
 
 
 class Quiet:
-    """Listens and says nothing."""
+    """A listener that does nothing."""
 
     def __init__(self, stop: StopRequest | None = None) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -146,7 +146,7 @@ def test_every_option_trains(folders: dict[str, Any], settings: dict[str, Any]) 
 def test_tensorboard_shows_no_step_twice_after_a_kill(folders: dict[str, Any]) -> None:
     folders |= {"tensorboard": True, "log_every": 1, "save_every": 2}
     run(folders)
-    shutil.rmtree(folders["out"] / "checkpoints/step-00000005")  # as if it had been killed before it saved
+    shutil.rmtree(folders["out"] / "checkpoints/step-00000005")  # as after a kill before the save
     run(folders, resume="auto")
     events = EventAccumulator(str(folders["out"] / "tensorboard")).Reload()
     name = events.Tags()["scalars"][0]
@@ -318,13 +318,13 @@ def test_more_steps_extend_a_finished_run_and_none_do_nothing(folders: dict[str,
 
 
 def test_a_stop_saves_without_ending_the_metrics_line(folders: dict[str, Any]) -> None:
-    stopped, undisturbed = folders, folders | {"out": folders["out"].with_name("whole")}
+    stopped, uninterrupted = folders, folders | {"out": folders["out"].with_name("uninterrupted")}
     result = run(stopped, listener=Quiet(StopRequest("signal")))
     assert (result.status, result.step) == ("stopped", 0)
     assert "step 0 of 5" in (stopped["out"] / "report.html").read_text()
     run(stopped, resume="auto")
-    run(undisturbed)
-    assert same(weights(stopped), weights(undisturbed))
+    run(uninterrupted)
+    assert same(weights(stopped), weights(uninterrupted))
 
 
 def test_divergence_names_the_last_good_checkpoint(folders: dict[str, Any]) -> None:
@@ -333,7 +333,7 @@ def test_divergence_names_the_last_good_checkpoint(folders: dict[str, Any]) -> N
     for precision, advised in (("fp32", False), ("bf16", True)):
         with pytest.raises(DivergedError, match=r"step-00000001.*again in another --out.*--clip-gradient") as raised:
             run(hurried | {"precision": precision}, resume="auto")
-        assert ("--precision fp32" in str(raised.value)) is advised  # only where it has more bits than what diverged
+        assert ("--precision fp32" in str(raised.value)) is advised  # only if training diverged in a type of fewer bits
     with pytest.raises(DivergedError, match="none was saved yet") as raised:
         run(hurried | {"precision": "bf16", "out": folders["out"].with_name("new")})
     assert "resume with" not in str(raised.value)
@@ -382,7 +382,7 @@ def test_a_checkpoint_without_a_manifest_does_not_exist(folders: dict[str, Any])
     checkpoint = find_checkpoint(RunFolder(folders["out"]), "latest")
     assert checkpoint is not None
     assert checkpoint.name == "step-00000003"
-    run(folders | {"save_every": 9, "keep": 0, "steps": 5}, resume="auto")  # and its remains are removed
+    run(folders | {"save_every": 9, "keep": 0, "steps": 5}, resume="auto")  # which also removes the remains
     assert sorted(path.name for path in checkpoint.parent.iterdir()) == ["step-00000003", "step-00000006"]
 
 
@@ -462,7 +462,7 @@ def test_a_folder_without_a_run_cannot_be_resumed(folders: dict[str, Any]) -> No
 def test_a_run_that_another_process_has_trained_meanwhile_is_not_touched(folders: dict[str, Any]) -> None:
     run(folders | {"steps": 3})
     newest = RunFolder(folders["out"]).existing_checkpoints()[-1]
-    run(folders, resume="auto")  # which that process does while this one starts
+    run(folders, resume="auto")  # the other process, while this one starts
     before = files_below(folders["out"])
     for checkpoint in (newest, None):
         with pytest.raises(SettingsError, match="another process has trained into it meanwhile"):
@@ -510,25 +510,25 @@ def test_realism_is_measured_and_survives_a_stop(spacious: dict[str, Any]) -> No
 
     rare = spacious | {"out": spacious["out"].with_name("rare"), "log_every": 3}
     run(rare)
-    assert [line["step"] for line in lines_of(rare) if set(line) >= MEASURED] == [2, 4]  # lines of their own
+    assert [line["step"] for line in lines_of(rare) if set(line) >= MEASURED] == [2, 4]  # their own lines
     assert [line["step"] for line in lines_of(rare)] == [2, 3, 4]
 
     stopped = spacious | {"out": spacious["out"].with_name("stopped"), "log_every": 3}
-    undisturbed = spacious | {"out": spacious["out"].with_name("whole"), "log_every": 3}
+    uninterrupted = spacious | {"out": spacious["out"].with_name("uninterrupted"), "log_every": 3}
     for _ in range(5):
         run(stopped, "auto", OneStep())
-    run(undisturbed)
+    run(uninterrupted)
     varying = ("images_per_second", "peak_memory_mb")
     one, other = (
         [{name: line[name] for name in line if name not in varying} for line in lines_of(settings)]
-        for settings in (stopped, undisturbed)
+        for settings in (stopped, uninterrupted)
     )
     assert one == other
-    assert same(weights(stopped), weights(undisturbed))
+    assert same(weights(stopped), weights(uninterrupted))
 
 
 def test_images_refined_alike_have_one_noise_whatever_the_batches(folders: dict[str, Any]) -> None:
-    """A refiner that shows its noise and nothing else makes all images the same."""
+    """A refiner that shows only its noise makes all images the same."""
     config = resolve(folders | {"batch_size": 2})
     domains = open_domains(config, Quiet())
     state = build_state(config, domains, torch.device("cpu"))

@@ -45,7 +45,7 @@ class RefinerModel:
     network: Refiner | OnnxNetwork
     weights: Path
     sha256: str
-    step: int | None  # None where the weights do not say
+    step: int | None  # None where the weights do not record it
     preprocess: Literal["none", "equalize"]
     trained_size: tuple[int, int] | None  # H, W
     include: tuple[str, ...] = ()  # patterns of the renders that it was trained on, and of those left out

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from simgan_cli.data.sampler import to_pixels
 
-MAPS = 3  # for each pixel, for a neighbourhood, for the whole image
+MAPS = 3  # for each pixel, for a neighbourhood, for the complete image
 Normal = Callable[[int, int], Tensor]  # height, width
 MAX_VALUES_AT_ONCE = 2**16  # so that temporaries stay in the cache
 GOLDEN = np.uint32(0x9E3779B9)  # spreads consecutive numbers over 32 bits

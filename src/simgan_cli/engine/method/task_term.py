@@ -30,7 +30,7 @@ LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as in Pillow
 class RandomLooks:
     """V: a random degradation, then the histogram of a random photograph; its random stream restarts at each step.
 
-    `bank` holds the photographs' quantiles, of one channel; `stream` tells seeds and ranks apart.
+    `bank` holds the photographs' quantiles, of one channel; `stream` holds the seed and the rank.
     """
 
     def __init__(self, bank: Bank, stream: Sequence[int]) -> None:

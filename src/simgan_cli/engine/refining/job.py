@@ -54,7 +54,7 @@ class Listener(Protocol):
     """Hears about the progress of a job."""
 
     def advanced(self, done: int, total: int) -> None:
-        """Of `total` images `done` are refined, failed or skipped."""
+        """`done` of `total` images are refined, failed or skipped."""
 
     def warning(self, text: str) -> None:
         """Something a person should look at happened."""

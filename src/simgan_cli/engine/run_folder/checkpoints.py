@@ -45,7 +45,7 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
     existing = run.existing_checkpoints()
     if existing and not run.holds(checkpoint):
         raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
-    # To go back would drop later checkpoints, each time that a command is rerun.
+    # Otherwise each rerun of the command would drop later checkpoints.
     if existing and step_of(existing[-1]) > verify_checkpoint(checkpoint)["step"]:  # whatever its name
         raise SettingsError(
             f"--resume {path}: its run has checkpoints up to step {step_of(existing[-1])}, and --resume auto resumes "
@@ -98,7 +98,7 @@ def verify_checkpoint(folder: Path) -> dict[str, Any]:
                 raise CheckpointError(f"{path}: missing from the checkpoint; {advice}")
             if path.stat().st_size != expected["bytes"]:
                 raise CheckpointError(
-                    f"{path}: {path.stat().st_size} bytes, the manifest says {expected['bytes']}; {advice}"
+                    f"{path}: {path.stat().st_size} bytes, the manifest has {expected['bytes']}; {advice}"
                 )
             if sha256_of(path) != expected["sha256"]:
                 raise CheckpointError(f"{path}: its content does not match the manifest's SHA-256; {advice}")

@@ -50,7 +50,9 @@ METRICS = {
     "swd_real": Field(_EVALUATED, "the same between two samples of real images: the floor"),
     "diversity_held_out": Field(_EVALUATED, "diversity of the refiner to export, on held-out images"),
     "label_drift": Field(_EVALUATED, "pixels by which refining moves image content, mean over images"),
-    "label_error_synthetic": Field(_EVALUATED, "error of that estimator on held-out renders, in degrees or pixels"),
+    "label_error_synthetic": Field(
+        _EVALUATED, "error of the run's estimator on held-out renders, in degrees or pixels"
+    ),
     "label_error_refined": Field(_EVALUATED, "the same after refining: larger where refining hides labelled content"),
     "weights_effective": Field(
         "--weights auto has changed them",

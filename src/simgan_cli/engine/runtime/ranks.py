@@ -191,7 +191,7 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        # Not gathered as objects, which would copy each history several times: it may fill much of the memory.
+        # Objects would copy each history several times, and it may fill much of the memory.
         lengths = self.gather_objects({name: len(tensor) for name, tensor in tensors.items()})
         joined = {}
         with self._reaching_others():

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Budget:
-    """An amount that threads take from and give back; a take above the total waits until nothing else is taken."""
+    """An amount that threads take from and give back; a take above the total waits until all is given back."""
 
     def __init__(self, total: int) -> None:
         self._total, self._held = total, 0

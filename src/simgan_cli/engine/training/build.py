@@ -72,7 +72,7 @@ def train(
     ranks: Ranks = SINGLE,
     read_labels: ReadLabels = lambda report: None,
 ) -> TrainResult:
-    """Train a refiner as `config` says, from `checkpoint` where one is given, and an estimator of the renders' labels.
+    """Train a refiner by `config`, from `checkpoint` where one is given, and an estimator of the renders' labels.
 
     All `ranks` call this with the same images and run folder; only the first one writes. Raises a SimganError for
     anything a person must fix, OSError where a file cannot be written; earlier checkpoints stay good.

@@ -27,7 +27,7 @@ class TensorBoardLog:
 
         self._writer = SummaryWriter(str(run.root / "tensorboard"), purge_step=step + 1)
         settings = {name: _as_text(value) for name, value in settings_of(config).items()}
-        # Not by add_hparams, which writes a file of its own: readers then ignore the first one.
+        # add_hparams would write a file of its own, and readers would then ignore the first one.
         for summary in hparams(settings, dict.fromkeys(COMPARED, 0.0)):  # type: ignore[no-untyped-call]
             self._writer.file_writer.add_summary(summary, step)  # type: ignore[attr-defined]
 
