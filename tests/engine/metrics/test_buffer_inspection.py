@@ -79,7 +79,7 @@ def test_verdicts_name_a_broken_buffer(break_it: Any, verdict: str) -> None:
 
 def test_verdicts_name_early_small_and_forgetful_buffers() -> None:
     (early,) = verdicts(view_of(filled_buffer(320, 8, 10), 16, 10), None)
-    assert early == "not filled yet: 80 of 320; 30 more iterations fill it"
+    assert early == "not filled yet: 80 of 320; it needs 30 more iterations"
     (small,) = verdicts(view_of(filled_buffer(80, 8, 400), 16, 400), None)
     assert small == "too small: an image stays for 10 iterations; use --history-size 160 or more"
     healthy = view_of(filled_buffer(320, 8, 400), 16, 400)
@@ -87,7 +87,7 @@ def test_verdicts_name_early_small_and_forgetful_buffers() -> None:
     assert "has forgotten" in forgetful
     assert verdicts(healthy, {"100-300": 0.7, "0-99": 0.8})[0].startswith("healthy")
     renewed = view_of(filled_buffer(2, 2, 30), 4, 30, steps=30)
-    assert verdicts(renewed) == ["too small: an image stays for 1 iterations; use --history-size 40 or more"]
+    assert verdicts(renewed) == ["too small: an image stays for 1 iteration; use --history-size 40 or more"]
     empty = view_of(filled_buffer(320, 8, 0), 16, 0)
     assert describe(empty)["verdicts"] == ["empty: no iteration of Algorithm 1 is done yet"]
 

@@ -14,7 +14,7 @@ from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.training.learned_psi import check_psi, learned, psi_terms
-from simgan_cli.errors import SettingsError
+from simgan_cli.errors import SettingsError, plural
 from tests.helpers import write_refiner
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def test_a_learned_psi_of_other_channels_is_an_error_that_names_both(
         save_network(tmp_path / name, Estimator("resnet", 12, 14), {}, {})
     else:
         write_refiner(tmp_path / name, channels=wanted, noise=name == "noisy")
-    says = f"--psi {tmp_path / name}: its network takes {wanted} channels, the images have {channels}"
+    says = f"--psi {tmp_path / name}: its network takes {plural(wanted, 'channel')}, the images have {channels}"
     with pytest.raises(SettingsError, match=re.escape(says)):
         check_psi(f"identity,{tmp_path / name}=2", (channels, 12, 14))
     check_psi(f"identity,{tmp_path / name}=2", (wanted, 12, 14))

@@ -188,7 +188,7 @@ def verdicts(view: BufferView, scores: Mapping[str, float] | None = None) -> lis
     is_aging = view.iterations > 1 and added < capacity  # else all have one age, and go before they are drawn
     if view.filled < capacity:
         missing = -(-(capacity - view.filled) // max(1, added))
-        faults.append(f"not filled yet: {view.filled:,} of {capacity:,}; {missing:,} more iterations fill it")
+        faults.append(f"not filled yet: {view.filled:,} of {capacity:,}; it needs {plural(missing, 'more iteration')}")
     if is_aging and not view.draws.any():
         faults.append("never sampled: the discriminator has not seen any of these images again")
     distance = _age_distance(view)
@@ -199,7 +199,8 @@ def verdicts(view: BufferView, scores: Mapping[str, float] | None = None) -> lis
     lifetime = capacity / max(1, added)
     if lifetime < MIN_LIFETIME_STEPS and view.config.steps > 2 * lifetime:
         wanted = MIN_LIFETIME_STEPS * added
-        faults.append(f"too small: an image stays for {lifetime:.0f} iterations; use --history-size {wanted:,} or more")
+        stay = plural(round(lifetime), "iteration")
+        faults.append(f"too small: an image stays for {stay}; use --history-size {wanted:,} or more")
     if scores:
         by_age = list(scores.values())
         oldest, newest = by_age[0], by_age[-1]

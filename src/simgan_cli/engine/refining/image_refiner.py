@@ -23,7 +23,7 @@ from simgan_cli.engine.method.noise import beside_their_own_noise
 from simgan_cli.engine.refining.cpu_clock import CpuClock
 from simgan_cli.engine.refining.tiling import in_tiles
 from simgan_cli.engine.runtime.device import autocast, resolve_precision
-from simgan_cli.errors import DataError, SettingsError, is_out_of_memory
+from simgan_cli.errors import DataError, SettingsError, is_out_of_memory, plural
 
 PIL_MODES = ("L", "RGB", "I;16")  # whose arrays are pixels of one or three channels
 ValueRange = tuple[float, float]
@@ -130,7 +130,9 @@ class ImageRefiner:
             array = array[None] if array.ndim == 3 else array
             batch = _tensor_of(np.moveaxis(array, -1, 1) if array.ndim == 4 else array)
         if batch.ndim != 4 or batch.shape[1] != self.model.channels or 0 in batch.shape:
-            raise DataError(f"images of shape {tuple(images.shape)}; this refiner maps {self.model.channels} channels")
+            raise DataError(
+                f"images of shape {tuple(images.shape)}; this refiner maps {plural(self.model.channels, 'channel')}"
+            )
         refined = self._refine_batch(batch, value_range)
         if isinstance(images, Tensor):
             return refined.reshape(images.shape).to(images.device)

@@ -9,7 +9,7 @@ from simgan_cli.engine.export.network_folder import Network, load_network
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.engine.method.psi import BUILT_IN, FeatureTransform
-from simgan_cli.errors import SettingsError
+from simgan_cli.errors import SettingsError, plural
 from simgan_cli.settings.train import parse_psi
 
 
@@ -53,8 +53,8 @@ def check_psi(spec: str, shape: tuple[int, int, int]) -> None:
         wanted = network.settings.get("channels", 1)  # estimators have no such setting: they read grey images
         if wanted != channels:
             raise SettingsError(
-                f"--psi {folder}: its network takes {wanted} channels, the images have {channels}; choose another one, "
-                f"or convert the images with --channels {wanted}"
+                f"--psi {folder}: its network takes {plural(wanted, 'channel')}, the images have {channels}; "
+                f"choose another one, or convert the images with --channels {wanted}"
             )
         try:
             _frozen(network, meta)(torch.zeros(1, *shape, device=meta))
