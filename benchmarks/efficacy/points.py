@@ -34,7 +34,7 @@ from benchmarks.efficacy.demo_gap import results, simgan
 from benchmarks.efficacy.efficacy import RUN_ESTIMATOR
 from benchmarks.speed._table import print_head
 from simgan_cli.engine.runtime.device import resolve_device, resolve_precision
-from simgan_cli.gaze.preparation import ALONG
+from simgan_cli.gaze.preparation import RUN_ESTIMATOR as EXPORTED
 
 SIZE = 48  # pixels
 N_FINGERS, PALM_RADIUS, FINGER_RADIUS = 4, 7.0, 2.4
@@ -143,7 +143,7 @@ def rows_of(work: Path, seed: int, count: int, steps: int) -> dict[str, dict[str
     simgan("eval-gaze", "--target", "points", "--train", f"synthetic={work / name_of(count)}", "--model",
            work / f"run{seed}", *others * (count == COUNTS[0]), "--test", work / "test", "--steps", steps,
            "--seed", seed, "--out", out, "--skip-existing", "--quiet")  # fmt: skip
-    return {RUN_ESTIMATOR if row["name"] == ALONG else row["name"]: row for row in results(out)}
+    return {RUN_ESTIMATOR if row["name"] == EXPORTED else row["name"]: row for row in results(out)}
 
 
 def name_of(count: int) -> str:

@@ -186,7 +186,7 @@ def run_with_estimator(folder: Path, preprocess: str = "none", target: str = "ga
 
 def test_the_estimator_of_a_run_has_a_row(folder: Path, tmp_path: Path) -> None:
     evaluation = prepared(**evaluated(folder, tmp_path), model=run_with_estimator(tmp_path))
-    assert list(evaluation.loaded) == ["trained-along"]
+    assert list(evaluation.loaded) == ["run-estimator"]
 
 
 @pytest.mark.parametrize(

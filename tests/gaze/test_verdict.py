@@ -83,7 +83,7 @@ def test_a_set_no_better_than_the_mean_label_is_not_advised() -> None:
     ],
 )
 def test_the_estimator_of_the_run_is_compared_with_the_best_set(error: float, spread: float, says: str) -> None:
-    free, refined, along = [row("renders", 3.5)], [row("refined", 2.0)], row("trained-along", error, spread)
+    free, refined, along = [row("renders", 3.5)], [row("refined", 2.0)], row("run-estimator", error, spread)
     train_on, helps, sentence = verdict(free, refined, along)
     assert (train_on, helps) == ("refined", True)
     assert f"refining helps. {says}" in sentence

@@ -35,7 +35,7 @@ from simgan_cli.gaze.scores import Result
 from simgan_cli.settings.eval_gaze import CURVE, FEW, REWEIGHTED, EvalGazeConfig
 
 REFINED, ORACLE, KNN = "refined", "oracle", "knn"
-ALONG = "trained-along"  # the row of the run's estimator, which it exports
+RUN_ESTIMATOR = "run-estimator"  # the row of the run's estimator, which it exports
 LEFT_OUT = "leave-one-person-out"
 
 
@@ -177,7 +177,7 @@ def _check(config: EvalGazeConfig) -> None:
     taken = [name for name, _ in (*config.train, *config.load)]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
-    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None, ALONG: config.model is not None}
+    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None, RUN_ESTIMATOR: config.model is not None}
     made |= dict.fromkeys(
         [*config.baseline, *(f"{FEW}{count}" for count in (*config.few, *(CURVE if config.worth else ())))], True
     )
@@ -296,7 +296,7 @@ def _run_estimator(
         different.append(f"the points {', '.join(_points_of(network))}")
     if different:
         return {}, [f"{folder}: left out, since it was trained with {', '.join(different)}"]
-    return {ALONG: network.eval().requires_grad_(False)}, []
+    return {RUN_ESTIMATOR: network.eval().requires_grad_(False)}, []
 
 
 def _shown(value: object) -> str:

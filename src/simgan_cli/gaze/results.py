@@ -32,7 +32,7 @@ from simgan_cli.gaze.plots import (
     plots_available,
     worst_images,
 )
-from simgan_cli.gaze.preparation import ALONG, ORACLE, REFINED, Evaluation
+from simgan_cli.gaze.preparation import RUN_ESTIMATOR, ORACLE, REFINED, Evaluation
 from simgan_cli.gaze.report_page import write_page
 from simgan_cli.gaze.scores import Result
 from simgan_cli.gaze.verdict import decide, mean_error
@@ -113,7 +113,7 @@ def _verdict(evaluation: Evaluation) -> EvaluationVerdict | None:
     if not free or not guesses:
         return None
     guess = min(guesses, key=mean_error)
-    along = next((row for row in evaluation.rows if row.name == ALONG), None)
+    along = next((row for row in evaluation.rows if row.name == RUN_ESTIMATOR), None)
     return decide(free, refined, guess, UNIT[test.target], test.persons, config.bootstrap, along)
 
 
