@@ -53,7 +53,17 @@ from simgan_cli.settings.eval_gaze import BaselineName
 JobName = Literal["camera", "pupils", "demo", "eyes9x15", "mpiigaze"]
 COPIES = 4  # looks of each image in sets that are augmented
 RUN_ESTIMATOR = "run's estimator"  # it was trained with the refiner, and the run exports it
-ROWS = ("synthetic", "histogram", "reinhard", "mixed", "refined", "refined, matched", "refined, mixed", RUN_ESTIMATOR, "oracle")
+ROWS = (
+    "synthetic",
+    "histogram",
+    "reinhard",
+    "mixed",
+    "refined",
+    "refined, matched",
+    "refined, mixed",
+    RUN_ESTIMATOR,
+    "oracle",
+)
 PICTURES = 8  # rows of a sheet
 RESAMPLES = 2000
 TEST_PERSONS = {"7", "8", "9"}  # of eyes9x15; the others are the unlabelled target

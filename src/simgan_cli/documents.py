@@ -348,8 +348,8 @@ class ErrorSummary(TypedDict):
     name: Annotated[str, "the training set"]
     estimator: Annotated[str, "the estimator; `mean` is the constant guess"]
     images: Annotated[int, "training images; 0 for a loaded estimator"]
-    effective_images: Annotated[float | None, "of a reweighted row: the effective sample size (Kish), mean over seeds"]
-    unmatched: Annotated[float | None, "of a reweighted row: the share of photographs with predicted labels where the set has none"]
+    effective_images: Annotated[float | None, "of a weighted row: the effective sample size (Kish), mean over seeds"]
+    unmatched: Annotated[float | None, "of a weighted row: the share of photographs with predicted labels where the set has none"]
     mean: Annotated[float, "mean error over test images and seeds; an image's error is the mean over its known points"]
     ci95: Annotated[Interval, "95% interval of `mean`"]
     median: Annotated[float, "of these errors"]
@@ -394,7 +394,7 @@ class EvalGazeDocument(EvalGazeInputs):
     content: Annotated[ContentOverlap | None, "with `--photos` or `--reweight-to`: the overlap of label distributions"]
     rows: Annotated[list[Row], "one for each set and estimator"]
     comparison: Annotated[Comparison | None, "the first estimator's main pair: refined against synthetic, else its first two sets"]
-    comparisons: Annotated[list[Comparison], "by estimator: the first row with each other, the first reweighted row with each other reweighted one, the best baseline with the refined row"]
+    comparisons: Annotated[list[Comparison], "by estimator: the first row with each other, the first weighted row with each other reweighted one, the best baseline with the refined row"]
     preservation: Annotated[Preservation | None, "with `--model`: how far refining moved content and estimates"]
 
 

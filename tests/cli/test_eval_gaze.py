@@ -64,7 +64,7 @@ def test_a_model_is_compared_with_its_input(evaluated: Evaluated) -> None:
     assert document["test"] == {"images": 20, "persons": 5, "source": str(evaluated.folder / "test")}
     names = [(row["name"], row["estimator"]) for row in document["rows"]]
     assert [name for name, estimator in names if estimator == "resnet"] == [
-        "synthetic", "refined", "oracle", "synthetic-reweighted", "refined-reweighted",
+        "synthetic", "refined", "oracle", "synthetic-weighted", "refined-weighted",
     ]  # fmt: skip
     assert ("synthetic", "mean") in names
     assert document["comparison"]["pair"] == ["synthetic", "refined"]
@@ -76,10 +76,10 @@ def test_a_model_is_compared_with_its_input(evaluated: Evaluated) -> None:
     refined = [float(row["error_deg"]) for row in rows if row["row"] == "refined/resnet"]
     assert len(refined) == 2 * 20
     assert np.isclose(np.mean(refined), by_name["refined"]["mean"], atol=1e-5)
-    weights = {row["file"]: float(row["weight"]) for row in read_csv(out / "weights" / "refined-reweighted-resnet.csv")}
+    weights = {row["file"]: float(row["weight"]) for row in read_csv(out / "weights" / "refined-weighted-resnet.csv")}
     assert weights.keys() == {f"{index}.png" for index in range(60)}
     assert np.isclose(np.mean(list(weights.values())), 1, atol=1e-3)
-    assert 1 <= by_name["refined-reweighted"]["effective_images"] <= 60
+    assert 1 <= by_name["refined-weighted"]["effective_images"] <= 60
     assert by_name["refined"]["effective_images"] is None
     for name in ("curve.png", "error-map.png", "worst.png"):
         with Image.open(out / name) as picture:

@@ -93,18 +93,18 @@ def test_weights_follow_each_estimators_predictions_for_unlabelled_images(tmp_pa
         network = load_network(out / "estimators" / f"a-resnet-seed{seed}")
         assert isinstance(network, Estimator)
         of_seed, share = weights_like(renders.targets, predict(network, unlabelled, torch.device("cpu"), "fp32"))
-        made_of = read_json(out / "estimators" / f"a-reweighted-resnet-seed{seed}" / "config.json")["made_of"]
+        made_of = read_json(out / "estimators" / f"a-weighted-resnet-seed{seed}" / "config.json")["made_of"]
         assert made_of["data"] == replace(renders, weights=of_seed).fingerprint
         weights.append(of_seed)
         shares.append(share)
     assert not np.allclose(weights[0], weights[1])
     mean = np.mean(weights, axis=0)
-    with (out / "weights" / "a-reweighted-resnet.csv").open() as file:
+    with (out / "weights" / "a-weighted-resnet.csv").open() as file:
         written = {row["file"]: float(row["weight"]) for row in csv.DictReader(file)}
     assert np.allclose([written[file] for file in renders.files], mean, atol=1e-4)
     assert mean[renders.targets[:, 0] < -0.1].mean() > 1.5
     assert mean[renders.targets[:, 0] > 0.1].mean() < 0.5
-    (row,) = [row for row in document["rows"] if row["name"] == "a-reweighted"]
+    (row,) = [row for row in document["rows"] if row["name"] == "a-weighted"]
     assert row["effective_images"] == pytest.approx(np.mean([effective_number(of_seed) for of_seed in weights]))
     assert row["unmatched"] == pytest.approx(np.mean(shares))
 
@@ -126,7 +126,7 @@ def test_labels_that_differ_and_a_few_photographs_add_their_rows(tmp_path: Path)
     document = evaluate(**sets, **more, baseline="histogram", few="5", worth=True)[1]
     rows = {row["name"]: row for row in document["rows"] if row["estimator"] == "resnet"}
     free = min(("a", "histogram"), key=lambda name: float(rows[name]["mean"]))
-    weighted = dict.fromkeys(["a-reweighted", f"{free}-reweighted"])
+    weighted = dict.fromkeys(["a-weighted", f"{free}-weighted"])
     assert list(rows) == ["a", "histogram", "oracle", "real-5", "real-50", "a+real-5", *weighted]
     assert [rows[name]["images"] for name in ("real-5", "real-50", "a+real-5")] == [5, 50, 605]
     assert document["content"]["differs"] is True
@@ -145,7 +145,7 @@ def test_predicted_labels_outside_the_set_give_a_warning(tmp_path: Path) -> None
     write_table(train / "labels.csv", [{"file": f"{index}.png"} | corner for index, corner in enumerate(corners)])
     sets = {"train": f"a={train}", "test": test, "reweight_to": real, "out": tmp_path / "out"}
     document = evaluate(**sets, lr=1e-9)[1]  # its predictions follow from random weights, and lie in no corner
-    (row,) = [row for row in document["rows"] if row["name"] == "a-reweighted"]
+    (row,) = [row for row in document["rows"] if row["name"] == "a-weighted"]
     assert row["unmatched"] > 0.5
     warning = f"{row['unmatched']:.0%} of the labels predicted for {real} lie where a has none"
     assert any(warning in text for text in document["warnings"])

@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-OTHER_ROW, TWO = {"reweight_to": "test", "train": ["a=train", "a-reweighted=test"]}, ["a=train", "b=test"]
+OTHER_ROW, TWO = {"reweight_to": "test", "train": ["a=train", "a-weighted=test"]}, ["a=train", "b=test"]
 BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
 
 
@@ -64,8 +64,8 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
         ({"reweight_to": "test", "estimator": "knn"}, "--reweight-to weights training images"),
         ({"baseline": "fda"}, "--baseline takes tones from unlabelled real images; give --photos"),
         ({"baseline": "fda", "photos": "test", "train": ["fda=train"]}, "fda=...: another option makes a row"),
-        (OTHER_ROW, "a-reweighted=...: another option makes a row of this name"),
-        (OTHER_ROW | {"model": "any", "train": ["a=train", "refined-reweighted=test"]}, "another option makes a row"),
+        (OTHER_ROW, "a-weighted=...: another option makes a row of this name"),
+        (OTHER_ROW | {"model": "any", "train": ["a=train", "refined-weighted=test"]}, "another option makes a row"),
         ({"size": "4x4", "estimator": "cnn"}, "4x4 are too small for --estimator cnn; give a larger --size"),
         ({"few": "5,7"}, "--few uses labelled photographs of --real-train"),
         ({"worth": True}, "--worth uses labelled photographs of --real-train"),

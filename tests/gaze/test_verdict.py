@@ -25,13 +25,13 @@ def verdict(free: list[Result], refined: list[Result], along: Result | None = No
 
 def test_refining_that_beats_the_best_free_set_helps() -> None:
     free = [row("renders", 3.5), row("histogram", 2.5)]
-    assert verdict(free, [row("refined-reweighted", 2.75), row("refined", 2.0)]) == (
+    assert verdict(free, [row("refined-weighted", 2.75), row("refined", 2.0)]) == (
         "refined",
         True,
         "Train on refined: 2.00 px, 0.50 less than histogram, the best set made without a refiner "
         "(95%: -0.50 to -0.50): refining helps.",
     )
-    assert verdict(free, [row("refined", 2.25), row("refined-reweighted", 2.0)])[0] == "refined-reweighted"
+    assert verdict(free, [row("refined", 2.25), row("refined-weighted", 2.0)])[0] == "refined-weighted"
 
 
 def test_refining_that_is_worse_than_a_free_set_is_not_advised() -> None:
@@ -52,10 +52,10 @@ def test_without_a_significant_difference_the_simpler_set_is_chosen(error: float
 
 def test_without_a_refiner_the_other_sets_must_beat_the_renders() -> None:
     renders = row("renders", 3.0)
-    assert verdict([renders, row("fda", 2.75), row("renders-reweighted", 2.5)], []) == (
-        "renders-reweighted",
+    assert verdict([renders, row("fda", 2.75), row("renders-weighted", 2.5)], []) == (
+        "renders-weighted",
         None,
-        "Train on renders-reweighted: 2.50 px, 0.50 less than renders (95%: -0.50 to -0.50).",
+        "Train on renders-weighted: 2.50 px, 0.50 less than renders (95%: -0.50 to -0.50).",
     )
     assert verdict([renders, row("fda", 3.25)], [])[2] == (
         "Train on renders: 3.00 px; fda is worse (+0.25 px, 95%: +0.25 to +0.25)."

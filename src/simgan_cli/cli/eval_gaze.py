@@ -95,7 +95,7 @@ def _print(document: EvalGazeDocument) -> None:
     title = (
         f"{document['target'].removesuffix('s')} error on {plural(document['test']['images'], 'test image')}, {unit}"
     )
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("trained on", overflow="fold", min_width=13)
     headings = ["mean", "95%", "to best free", "gap closed"]
     if document["points"]:

@@ -35,7 +35,7 @@ from simgan_cli.gaze.results import MEAN, write_results
 from simgan_cli.gaze.scores import Result, result_of
 from simgan_cli.gaze.verdict import mean_error
 from simgan_cli.gaze.worth import subset, with_few
-from simgan_cli.settings.eval_gaze import FEW, REWEIGHTED
+from simgan_cli.settings.eval_gaze import FEW, WEIGHTED
 
 MAX_UNMATCHED = 0.1  # of the unlabelled images; more give a warning
 UNSHARED = "cnn-full"  # its training takes 2 GB, too much for one on each core
@@ -141,12 +141,12 @@ def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None
         for seed in evaluation.seeds
     }
     trainings = {
-        (f"{name}{REWEIGHTED}", estimator, seed): partial(replace, evaluation.sets[name], weights=of_key)
+        (f"{name}{WEIGHTED}", estimator, seed): partial(replace, evaluation.sets[name], weights=of_key)
         for (name, estimator, seed), (of_key, _) in weights.items()
     }
     predicted = _predictions(evaluation, trainings, "training by weights", progress)
     for row in chosen:
-        name = f"{row.name}{REWEIGHTED}"
+        name = f"{row.name}{WEIGHTED}"
         predictions = [predicted[name, row.estimator, seed] for seed in evaluation.seeds]
         weighted = result_of(name, row.estimator, row.images, predictions, test)
         of_seeds = [weights[row.name, row.estimator, seed] for seed in evaluation.seeds]

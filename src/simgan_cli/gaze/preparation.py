@@ -32,7 +32,7 @@ from simgan_cli.gaze.labels import (
 )
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.scores import Result
-from simgan_cli.settings.eval_gaze import CURVE, FEW, REWEIGHTED, EvalGazeConfig
+from simgan_cli.settings.eval_gaze import CURVE, FEW, WEIGHTED, EvalGazeConfig
 
 REFINED, ORACLE, KNN = "refined", "oracle", "knn"
 RUN_ESTIMATOR = "run-estimator"  # the row of the run's estimator, which it exports
@@ -73,7 +73,7 @@ class Evaluation:
     def _label_free(self, estimator: str) -> list[Result]:
         names = self.sets.keys() - {ORACLE}
         rows = [row for row in self.rows if row.estimator == estimator]
-        return [row for row in rows if row.name.removesuffix(REWEIGHTED) in names]
+        return [row for row in rows if row.name.removesuffix(WEIGHTED) in names]
 
     @property
     def counts(self) -> list[int]:
@@ -177,14 +177,18 @@ def _check(config: EvalGazeConfig) -> None:
     taken = [name for name, _ in (*config.train, *config.load)]
     if len(set(taken)) < len(taken):
         problems.append(f"names of --train and --load must differ, not {', '.join(taken)}")
-    made = {ORACLE: config.real_train is not None, REFINED: config.model is not None, RUN_ESTIMATOR: config.model is not None}
+    made = {
+        ORACLE: config.real_train is not None,
+        REFINED: config.model is not None,
+        RUN_ESTIMATOR: config.model is not None,
+    }
     made |= dict.fromkeys(
         [*config.baseline, *(f"{FEW}{count}" for count in (*config.few, *(CURVE if config.worth else ())))], True
     )
     problems += [
         f"{name}=...: another option makes a row of this name; take another name"
         for name in taken
-        if made.get(name) or ((config.reweight_to or config.photos) and name.endswith(REWEIGHTED))
+        if made.get(name) or ((config.reweight_to or config.photos) and name.endswith(WEIGHTED))
     ]
     if config.protocol == LEFT_OUT:
         problems += [

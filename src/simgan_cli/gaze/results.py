@@ -32,12 +32,12 @@ from simgan_cli.gaze.plots import (
     plots_available,
     worst_images,
 )
-from simgan_cli.gaze.preparation import RUN_ESTIMATOR, ORACLE, REFINED, Evaluation
+from simgan_cli.gaze.preparation import ORACLE, REFINED, RUN_ESTIMATOR, Evaluation
 from simgan_cli.gaze.report_page import write_page
 from simgan_cli.gaze.scores import Result
 from simgan_cli.gaze.verdict import decide, mean_error
 from simgan_cli.gaze.worth import worth
-from simgan_cli.settings.eval_gaze import FEW, REWEIGHTED, only_on_curve
+from simgan_cli.settings.eval_gaze import FEW, WEIGHTED, only_on_curve
 
 MEAN = "mean"  # the row that guesses the training labels' mean
 WEIGHTS = "weights"  # folder of the results
@@ -212,7 +212,7 @@ def _labels(evaluation: Evaluation, content: Content) -> dict[str, LabelSet]:
     targets = evaluation.sets[content.name].targets
     labels: dict[str, LabelSet] = {content.name: (targets, None)}
     for row in evaluation.rows:
-        if row.name == f"{content.name}{REWEIGHTED}" and row.weights is not None:
+        if row.name == f"{content.name}{WEIGHTED}" and row.weights is not None:
             labels[row.name] = targets, row.weights.mean(axis=0)
     return labels | {"predicted for the photographs": (content.predicted, None)}
 
@@ -220,11 +220,11 @@ def _labels(evaluation: Evaluation, content: Content) -> dict[str, LabelSet]:
 def _write_weights(evaluation: Evaluation) -> None:
     """Write the weights of each set's images, for trainings of other models; remove earlier tables."""
     folder = evaluation.config.out / WEIGHTS
-    for stale in folder.glob(f"*{REWEIGHTED}-*.csv"):
+    for stale in folder.glob(f"*{WEIGHTED}-*.csv"):
         stale.unlink()
     for row in evaluation.rows:
         if row.weights is not None:
-            files = evaluation.sets[row.name.removesuffix(REWEIGHTED)].files
+            files = evaluation.sets[row.name.removesuffix(WEIGHTED)].files
             folder.mkdir(exist_ok=True)
             write_weights(folder / f"{row.name}-{row.estimator}.csv", files, row.weights.mean(axis=0))
 

@@ -24,7 +24,7 @@ from simgan_cli.settings.base import (
     setting,
 )
 
-REWEIGHTED = "-reweighted"  # ends the names of rows that `reweight_to` adds
+WEIGHTED = "-weighted"  # ends the names of rows that `reweight_to` adds
 FEW = "real-"  # starts the names of rows that are trained on a number of labelled photographs
 CURVE = (50, 100, 300, 1000, 3000)  # photographs at the points of the learning curve of `worth`; its last has all
 Layout = Literal["csv", "unityeyes", "coco", "mpiigaze", "hdf5", "npz"]
