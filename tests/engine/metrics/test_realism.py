@@ -9,7 +9,7 @@ from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.metrics import patch_distance
 from simgan_cli.engine.metrics import realism as realism_module
 from simgan_cli.engine.metrics.label_drift import drift
-from simgan_cli.engine.metrics.realism import HeldOut, Realism, Refine, cap_by_pixels, wilson
+from simgan_cli.engine.metrics.realism import HeldOut, Realism, Refine, cap_by_pixels
 
 EYE = (1, 35, 55)
 
@@ -106,12 +106,6 @@ def test_large_images_are_fewer_but_never_too_few() -> None:
     sizes = {(1, 35, 55): 32, (1, 128, 128): 32, (3, 128, 128): 10, (1, 256, 256): 8, (3, 2048, 2048): 4}
     assert {shape: cap_by_pixels(32, 2**19, shape) for shape in sizes} == sizes
     assert cap_by_pixels(3, 2**19, (1, 4096, 4096)) == 3
-
-
-def test_the_interval_is_wilsons() -> None:
-    # Newcombe (Statistics in Medicine 1998), table I: 81 of 263 and 0 of 20.
-    assert wilson(81, 263) == pytest.approx((0.308, 0.2553, 0.3662), abs=1e-4)
-    assert wilson(0, 20) == pytest.approx((0, 0, 0.1611), abs=1e-4)
 
 
 def test_held_out_sets_do_not_overlap_and_small_domains_have_none() -> None:

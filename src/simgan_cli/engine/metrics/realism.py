@@ -100,22 +100,17 @@ class Realism:
         It learns from `synthetic` and `real`, integers, and is tested on the held-out images; 0.5 is chance
         (Lopez-Paz and Oquab, ICLR 2017).
         """
+        from scipy.stats import binomtest  # half a second, and a training needs it at its end alone
+
         known = to_network(synthetic)
         refined = refine(torch.cat([known, self._synthetic]))  # in one call: each call restarts the noise
         classify = _classifier(refined[: len(known)], to_network(real), seed)
         tests = ((refined[len(known) :], True), (self._real, False))
         right = sum(int((classify(images) == answer).sum()) for images, answer in tests)
-        accuracy, low, high = wilson(right, 2 * len(self._real))
-        numbers = {"two_sample": accuracy, "two_sample_low": low, "two_sample_high": high}
+        total = 2 * len(self._real)
+        interval = binomtest(right, total).proportion_ci(0.95, "wilson")
+        numbers = {"two_sample": right / total, "two_sample_low": interval.low, "two_sample_high": interval.high}
         return {name: torch.tensor(value, device=self._real.device) for name, value in numbers.items()}
-
-
-def wilson(right: int, total: int) -> tuple[float, float, float]:
-    """Return a share and the ends of its 95% interval (Wilson 1927)."""
-    share, z = right / total, 1.959964
-    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * (share * (1 - share) / total + z**2 / (4 * total**2)) ** 0.5
-    return share, middle - half, middle + half
 
 
 def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
