@@ -21,7 +21,8 @@ from simgan_cli.settings.demo import DemoConfig
 SETTINGS: dict[str, dict[str, Any]] = {
     "demo-data": {"count": 4000},
     "train": {"steps": 1000, "log-every": 100},
-    "eval-gaze": {"estimator": "resnet", "steps": 1500, "seeds": 1},
+    # Batches of 64 take twice the time for an upper limit that is 0.3 degrees better.
+    "eval-gaze": {"estimator": "resnet", "steps": 1500, "batch-size": 32, "seeds": 1},
 }
 QUICK: dict[str, dict[str, Any]] = {
     "demo-data": {"count": 100},
