@@ -110,7 +110,7 @@ class Realism:
         total = 2 * len(self._real)
         interval = binomtest(right, total).proportion_ci(0.95, "wilson")
         numbers = {"two_sample": right / total, "two_sample_low": interval.low, "two_sample_high": interval.high}
-        return {name: torch.tensor(value, device=self._real.device) for name, value in numbers.items()}
+        return {name: torch.tensor(float(value), device=self._real.device) for name, value in numbers.items()}
 
 
 def _classifier(refined: Tensor, real: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
