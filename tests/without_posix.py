@@ -19,6 +19,7 @@ import subprocess  # noqa: F401
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,10 @@ def _without_open_files(function: Callable[..., None], *, may_replace: bool) -> 
 
 def _files_in_use() -> set[str]:
     """Return the paths that this process has open or mapped."""
-    descriptors = Path("/proc/self/fd").iterdir()
-    opened = {str(link.readlink()) for link in descriptors if link.is_symlink()}
+    opened = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # another thread has closed it
+            opened.add(str(link.readlink()))
     return opened | {line.split(maxsplit=5)[-1] for line in Path("/proc/self/maps").read_text("utf-8").splitlines()}
 
 
