@@ -7,7 +7,6 @@ The other modules of this folder measure one of these in more detail, also on a 
 """
 
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed import refine
-from benchmarks.speed._table import SIMGAN, parser_of, print_head, spread, watched
+from benchmarks.speed._table import SIMGAN, parser_of, print_head, spread, timed, watched
 from benchmarks.speed.train_step import compare, ratios
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator
 from simgan_cli.engine.runtime.device import resolve_precision
@@ -53,13 +52,6 @@ def plain_fit(architecture: Architecture, images: LabelledImages) -> None:
         optimizer.step()
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Return the CPU seconds of a call."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
 def estimators(rounds: int, add_row: Callable[[tuple[object, ...]], None]) -> None:
     """Add a row for each architecture: updates of a training as `simgan eval-gaze` does it, against a plain loop."""
     images = labelled_noise()
@@ -72,7 +64,7 @@ def estimators(rounds: int, add_row: Callable[[tuple[object, ...]], None]) -> No
         turns = {kind: list[float]() for kind in kinds}
         for _ in range(1 + rounds):
             for kind, work in kinds.items():
-                turns[kind].append(cpu_seconds(work))
+                turns[kind].append(timed(work, 1, CPU)["cpu"])
         for kind in list(kinds)[1:]:
             mine, plain = turns[kind][1:], turns["plain"][1:]  # the first round warms up
             gain = spread([theirs / ours for ours, theirs in zip(mine, plain, strict=True)])
@@ -87,7 +79,7 @@ def training_steps(rounds: int, add_row: Callable[[tuple[object, ...]], None]) -
     for width in (16, 64):
         config = TrainConfig(synthetic=Path("s"), real=Path("r"), out=Path("o"), refiner_width=width, device="cpu")
         kinds = {"plain": config} | {
-            f"{precision}": config.model_copy(update={"precision": precision})
+            precision: config.model_copy(update={"precision": precision})
             for precision in ("fp32", resolve_precision("auto", CPU))
         }
         turns = compare(kinds, 2, rounds)

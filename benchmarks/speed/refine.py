@@ -29,6 +29,7 @@ from simgan_cli.demo.eye_world import render
 from simgan_cli.engine.export.network_folder import save_network
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.method.networks import Refiner
+from simgan_cli.engine.refining.image_file import FORMATS
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import RefineJob
 from simgan_cli.engine.refining.plan import check_inputs, make_plan
@@ -102,13 +103,13 @@ def bare_network(
 
 
 def pillow(paths: list[Path], pixels: int) -> Rate:
-    """Decode and encode images by Pillow alone, in memory."""
+    """Decode and encode images by Pillow alone, in memory, with the compression of a job."""
     contents = [path.read_bytes() for path in paths]
     started, cpu = time.perf_counter(), time.process_time()
     for content in contents:
         with Image.open(io.BytesIO(content)) as image:
             array = np.asarray(image)
-        Image.fromarray(array).save(io.BytesIO(), "PNG")
+        Image.fromarray(array).save(io.BytesIO(), "PNG", **FORMATS["png"].options)
     return Rate(len(paths), pixels, time.process_time() - cpu, time.perf_counter() - started)
 
 

@@ -46,7 +46,7 @@ class Format:
 _SHALLOW, _DEEP = frozenset({"L", "LA", "RGB", "RGBA"}), frozenset({"L;16", "LA;16", "RGB;16", "RGBA;16"})
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp")
 FORMATS: dict[FormatName, Format] = {
-    # Noise repeats no patterns, so deflate looks for runs alone: seven times as fast, and smaller files.
+    # Noise repeats no patterns, so deflate looks for runs alone: large files take a seventh of the time.
     "png": Format("PNG", (".png", ".apng"), _SHALLOW | _DEEP, {"compress_type": zlib.Z_RLE}),
     "jpeg": Format("JPEG", _JPEG_SUFFIXES, frozenset({"L", "RGB"}), {"quality": QUALITY, "subsampling": 0}),
     "tiff": Format("TIFF", (".tif", ".tiff"), _SHALLOW | _DEEP - {"LA;16"}),

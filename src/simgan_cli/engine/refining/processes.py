@@ -161,8 +161,9 @@ class ParallelJob:
             return False
         if what == "advanced":
             child.done, child.total = values
-            done, total = (sum(getattr(each, name) for each in self._children) for name in ("done", "total"))
-            self._listener.advanced(done, total)
+            self._listener.advanced(
+                sum(each.done for each in self._children), sum(each.total for each in self._children)
+            )
         elif what == "warning":
             self._listener.warning(*values)
         elif self._manifest is not None:
