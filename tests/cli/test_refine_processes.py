@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import signal
 import subprocess
 import time
@@ -11,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from simgan_cli.engine.refining.plan import check_inputs, make_plan
-from simgan_cli.engine.refining.processes import MIN_IMAGES, processes_for
-from simgan_cli.errors import EndedElsewhere, LabelImages, SettingsError, SimganError, UnreadableImage
-from tests.helpers import files_below, pack, simgan, write_images, write_refiner
+from simgan_cli.engine.refining.processes import MIN_IMAGES
+from tests.helpers import files_below, simgan, write_images, write_refiner
 from tests.simgan_server import ENVIRONMENT, warm_simgan
 
 COUNT = 2 * MIN_IMAGES + 1
 COMMAND = ["refine", "images", "--model", "model", "--skip-existing"]
+pytestmark = [
+    pytest.mark.slow,  # whole commands
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are forked on Linux alone"),
+]
 TWO_CORES = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "2"}
-needs_fork = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are forked on Linux alone")
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,6 @@ def assert_resumes(place: Path, out: str) -> None:
     assert files_below(place / out) == complete
 
 
-@needs_fork
-@pytest.mark.slow
 def test_two_processes_write_the_results_the_manifest_and_the_report_of_one(place: Path) -> None:
     two = simgan(*COMMAND, "--out", "two", "--manifest", "two.jsonl", "--json", cwd=place, env=TWO_CORES)
     assert two.returncode == 3, two.stderr
@@ -88,8 +86,6 @@ def test_two_processes_write_the_results_the_manifest_and_the_report_of_one(plac
     assert "bad.png" in two.stderr
 
 
-@needs_fork
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_to_the_first_process_stops_all(place: Path, number: signal.Signals, code: int) -> None:
     program, parts = start(place, number.name)
@@ -100,8 +96,6 @@ def test_a_signal_to_the_first_process_stops_all(place: Path, number: signal.Sig
     assert_resumes(place, number.name)
 
 
-@needs_fork
-@pytest.mark.slow
 def test_the_parts_end_with_a_killed_first_process(place: Path) -> None:
     program, parts = start(place, "killed")
     assert len(parts) == 2
@@ -110,8 +104,6 @@ def test_the_parts_end_with_a_killed_first_process(place: Path) -> None:
     assert_resumes(place, "killed")
 
 
-@needs_fork
-@pytest.mark.slow
 def test_a_killed_part_ends_the_job_with_an_error(place: Path) -> None:
     program, parts = start(place, "bereft")
     os.kill(parts[0], signal.SIGKILL)
@@ -119,35 +111,3 @@ def test_a_killed_part_ends_the_job_with_an_error(place: Path) -> None:
     assert program.returncode == 1
     assert "error: a process of this job ended with code -9, as by lack of memory; rerun the same command" in stderr
     assert_resumes(place, "bereft")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        SettingsError("one", "two"),
-        LabelImages("labels", {"name them": ("--include", "*_rgb.png")}),
-        UnreadableImage(Path("a.png"), "ends early"),
-        EndedElsewhere(4, "elsewhere"),
-    ],
-)
-def test_errors_keep_all_that_they_hold_on_their_way_to_another_process(error: SimganError) -> None:
-    restored = pickle.loads(pickle.dumps(error))
-    assert type(restored) is type(error)
-    assert (str(restored), restored.exit_code, vars(restored)) == (str(error), error.exit_code, vars(error))
-
-
-@needs_fork
-@pytest.mark.parametrize(
-    ("images", "archives", "cores", "wanted"),
-    [(2 * 4 - 1, 0, 4, 1), (2 * 4, 0, 4, 2), (100, 0, 4, 4), (100, 1, 4, 1), (2, 4, 4, 4), (100, 0, 1, 1)],
-)
-def test_few_images_few_archives_and_large_images_stay_in_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, archives: int, cores: int, wanted: int
-) -> None:
-    monkeypatch.setattr("simgan_cli.engine.refining.processes.MIN_IMAGES", 4)
-    folder = write_images(tmp_path / "images", images, 1, shape=(4, 4))
-    for number in range(archives):
-        pack(write_images(tmp_path / f"shard-{number}", 4, 2, shape=(4, 4)), folder / f"{number}.tar")
-    plan = make_plan(check_inputs([folder], tmp_path / "out"), tmp_path / "out", None, (0, 1))
-    assert processes_for(plan, cores, (4, 4)) == wanted
-    assert processes_for(plan, cores, (2160, 3840)) == 1
