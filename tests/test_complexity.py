@@ -1,12 +1,14 @@
 """Costs that must not grow: operations are counted, not timed.
 
-Opened files are counted by Python's own audit events, calls by its profiling hook, operations by torch.
+Opened files are counted at Python's own functions, calls by its profiling hook, operations by torch.
 """
 
+import builtins
+import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -25,26 +27,24 @@ from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
 from tests.helpers import pack, write_images
 
-_opened: Counter[str] | None = None  # set while a test counts
-
-
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and _opened is not None and isinstance(arguments[0], str | bytes | os.PathLike):
-        _opened[os.fsdecode(arguments[0])] += 1
-
-
-sys.addaudithook(_note)  # for good: an audit hook cannot be removed
-
 
 @contextmanager
 def opened_files() -> Iterator[Counter[str]]:
-    """Count how often each file is opened, in all threads."""
-    global _opened
-    _opened = Counter()
-    try:
-        yield _opened
-    finally:
-        _opened = None
+    """Count how often each file is opened by name, in all threads."""
+    opened: Counter[str] = Counter()
+
+    def counting(original: Callable[..., Any]) -> Callable[..., Any]:
+        def count(file: Any, *arguments: Any, **options: Any) -> Any:
+            if isinstance(file, str | bytes | os.PathLike):
+                opened[os.fsdecode(file)] += 1
+            return original(file, *arguments, **options)
+
+        return count
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((builtins, "open"), (io, "open"), (os, "open")):
+            patch.setattr(module, name, counting(getattr(module, name)))
+        yield opened
 
 
 @contextmanager
