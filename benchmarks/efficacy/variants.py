@@ -23,7 +23,6 @@ from torch.nn.utils.parametrizations import spectral_norm
 from simgan_cli.cli import app
 from simgan_cli.engine.method import algorithm
 from simgan_cli.engine.method.algorithm import SimGAN, patch_log_odds
-from simgan_cli.engine.method.networks import build_discriminator
 from simgan_cli.engine.training import build
 
 Loss = Callable[[Tensor], Tensor]
@@ -159,28 +158,6 @@ class SpectralNorm(SimGAN):
         return measures
 
 
-class HalfSizeToo(SimGAN):
-    """D also judges the image at half its size, by weights of its own, since side light is wider than a patch."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        channels, height, width = self.history.images.shape[1:]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            half = build_discriminator(self.config.preset, "local", channels, (height // 2, width // 2))
-        half.to(self.history.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.discriminator.add_module("of_half_size", half)
-        self.discriminator_optimizer.param_groups[0]["params"] += list(half.parameters())
-        full = self._discriminator
-
-        def both(images: Tensor) -> Tensor:
-            logits = full(images)
-            small = F.interpolate(half(F.avg_pool2d(images, 2)), logits.shape[2:])  # both have the same weight
-            return torch.cat([logits, small], dim=2)
-
-        self._discriminator = both
-
-
 class HistoryShare(SimGAN):
     """Another share of history in D's mini-batches than the half of Sec. 2.3."""
 
@@ -213,7 +190,6 @@ VARIANTS: dict[str, type[SimGAN]] = {
     "spectral-norm": SpectralNorm,
     "instance-noise": InstanceNoise,
     "diffaugment": DiffAugment,
-    "half-size-too": HalfSizeToo,
     "history-quarter": HistoryQuarter,
     "history-three-quarters": HistoryThreeQuarters,
 }

@@ -87,8 +87,9 @@ CASES: dict[str, tuple[Callable[[Domains], Any], list[str], int, tuple[str, ...]
     "out inside real": (lambda d: None, ["--out", "{real}/run"], 2, ("--out {real}/run", "inside --real")),
     "contradictions at once": (
         lambda d: None,
-        ["--refiner-kernel", "4", "--fit", "crop", "--history-size", "1", "--psi", "dreams", "--batch-size", "8"], 2,
-        ("--refiner-kernel 4", "--fit crop", "--history-size 1", "--psi dreams"),
+        ["--refiner-kernel", "4", "--fit", "crop", "--history-size", "1", "--psi", "dreams", "--batch-size", "8",
+         "--adversarial", "global", "--discriminator-scales", "2"], 2,
+        ("--refiner-kernel 4", "--fit crop", "--history-size 1", "--psi dreams", "--discriminator-scales 2"),
     ),
     "an absent device": (lambda d: None, ["--device", "cuda:99"], 2, ("--device cuda:99", "use auto, cpu")),
     "divergence": (

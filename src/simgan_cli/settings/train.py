@@ -125,6 +125,7 @@ class TrainConfig(Settings):
     refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd.", "Networks", ge=1, le=LARGEST_SETTING)
     refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x), which starts as the identity.", "Networks")
     refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "Padding of the refiner's convolutions. zeros leave faint strips at the edges.", "Networks")
+    discriminator_scales: int = setting(1, "Sizes at which the discriminator judges images: 2 adds half the size, by a second network.", "Networks", ge=1, le=2)
     noise: bool = setting(True, "Give the refiner random maps beside the image, so that one render gets many looks.", "Networks")
 
     recipe: Literal["stable", "paper"] = setting("stable", "Our defaults, or the paper's.", "Objective", essential=True)
@@ -333,6 +334,8 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
         )
         if value % 2 == 0
     ]
+    if config.discriminator_scales > 1 and config.adversarial == "global":
+        problems.append("--discriminator-scales 2 judges patches; leave out --adversarial global, or this flag")
     if config.flip and config.labels not in ("auto", "off"):
         problems.append(f"--flip mirrors images but not --labels {config.labels}; leave one of them out")
     if config.lambda_reg == "auto" and not config.eval_every:

@@ -13,7 +13,6 @@ from torch import nn
 from benchmarks.efficacy import variants
 from simgan_cli.cli import app
 from simgan_cli.engine.method import algorithm
-from tests.engine.method import test_algorithm
 from tests.engine.method.test_algorithm import Images, tiny_config, tiny_gan
 from tests.gaze.helpers import write_csv
 from tests.helpers import TINY
@@ -67,19 +66,9 @@ def test_random_variants_follow_from_the_seed(name: str) -> None:
     assert losses[0] == losses[1]
 
 
-def test_the_discriminator_of_half_the_size_learns_beside_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = (1, 16, 20)  # half of it still has patches
-    monkeypatch.setattr(test_algorithm, "SHAPE", shape)
-    gan = tiny_gan(tiny_config(batch_size=8), kind=variants.HalfSizeToo)
-    before = [parameter.detach().clone() for parameter in gan.discriminator.parameters()]
-    gan.advance(0, Images(1, shape), Images(2, shape))
-    changed = [not torch.equal(now, then) for now, then in zip(gan.discriminator.parameters(), before, strict=True)]
-    assert len(changed) > 6 and all(changed)
-
-
 NAMES = (
     "least-squares", "hinge", "label-smoothing", "r1", "spectral-norm", "instance-noise", "diffaugment",
-    "half-size-too", "history-quarter", "history-three-quarters",
+    "history-quarter", "history-three-quarters",
 )  # fmt: skip
 
 

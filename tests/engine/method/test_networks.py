@@ -87,6 +87,26 @@ def test_the_global_discriminator_decides_once_for_the_image() -> None:
     assert network.last.kernel_size == (9, 14)
 
 
+def test_a_second_network_judges_halves_with_the_same_weight() -> None:
+    _, network = networks_of("auto", (35, 55), discriminator_scales=2)
+    network = Discriminator(**network.settings)
+    images = torch.randn(2, 1, 35, 55)
+    logits = network(images)
+    halves = images[:, :, :34, :54].reshape(2, 1, 17, 2, 27, 2).mean(dim=(3, 5))
+    assert network.of_halves is not None
+    of_halves = network.of_halves(halves)  # 17x27 patches, of which 9x14 count
+    rows, columns = (torch.arange(count) * side // count for count, side in ((9, 17), (14, 27)))
+    assert torch.allclose(logits[:, :, :9], network.last(network.features(images)))
+    assert torch.allclose(logits[:, :, 9:], of_halves[:, :, rows][..., columns], atol=1e-6)
+    assert (map_size(network, (35, 55)), receptive_field(network)) == ((9, 14), 23)
+    assert len(layer_table(network, (35, 55))) == 12
+
+
+def test_halves_too_small_for_4x4_patches_are_refused() -> None:
+    with pytest.raises(SettingsError, match="--discriminator-scales 2: at half the size, images of 3x25 are too small"):
+        networks_of("auto", (7, 50), discriminator_scales=2)
+
+
 def test_receptive_fields_are_what_gradients_show() -> None:
     for network, field in (
         (Discriminator(EYES), 23),

@@ -119,15 +119,27 @@ class Discriminator(nn.Module):
 
     `head` is the (height, width) of the last filter: (1, 1) judges every patch (Sec. 2.2). The size of the complete map
     gives one fully connected decision for the image, the "global" loss that the paper compares with.
+
+    `half_layers` are those of a second network, which judges the image at half its size (pix2pixHD: Wang et al., CVPR
+    2018, Sec. 3.2). Its logits are resampled to h x w and stand below the others, N x 2 x 2h x w: both sizes weigh the
+    same.
     """
 
-    def __init__(self, layers: Sequence[Layer], channels: int = 1, head: Sequence[int] = (1, 1)) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        channels: int = 1,
+        head: Sequence[int] = (1, 1),
+        half_layers: Sequence[Layer] = (),
+    ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
             "layers": [list(layer) for layer in layers],
             "channels": channels,
             "head": list(head),
+            "half_layers": [list(layer) for layer in half_layers],
         }
+        self.of_halves = Discriminator(half_layers, channels) if half_layers else None
         self.inputs = channels
         body: list[nn.Module] = []
         for kind, kernel, stride, maps in layers:
@@ -149,7 +161,9 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.last(self.features(x))
-        return logits
+        if self.of_halves is None:
+            return logits
+        return torch.cat([logits, F.interpolate(self.of_halves(F.avg_pool2d(x, 2)), logits.shape[2:])], dim=2)
 
 
 def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
@@ -173,19 +187,35 @@ def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
     )
 
 
-def build_discriminator(preset: str, adversarial: str, channels: int, size: tuple[int, int]) -> Discriminator:
-    """Build D for images of `size` (H, W) on the CPU from the global random state."""
+def build_discriminator(
+    preset: str, adversarial: str, channels: int, size: tuple[int, int], scales: int = 1
+) -> Discriminator:
+    """Build D for images of `size` (H, W), and of half that with 2 `scales`, on the CPU from the global random state.
+
+    Raises SettingsError for images that are too small.
+    """
     layers = discriminator_layers(preset, size)
     if adversarial == "local":
-        return Discriminator(layers, channels)
+        if scales == 1:
+            return Discriminator(layers, channels)
+        try:
+            half_layers = discriminator_layers(preset, (size[0] // 2, size[1] // 2))
+        except SettingsError as error:
+            raise SettingsError(f"--discriminator-scales {scales}: at half the size, {error}") from error
+        return Discriminator(layers, channels, half_layers=half_layers)
     with torch.device("meta"):
         head = map_size(Discriminator(layers, channels), size)
     return Discriminator(layers, channels, head)
 
 
 def spatial_layers(network: nn.Module) -> Iterator[tuple[tuple[int, int], int]]:
-    """Yield (kernel (H, W), stride) of each convolution and pooling on the path from input to output."""
-    for module in network.modules():
+    """Yield (kernel (H, W), stride) of each convolution and pooling on the path from input to output.
+
+    That of a discriminator's half size does not count.
+    """
+    for name, module in network.named_modules():
+        if name.startswith("of_halves."):
+            continue
         if isinstance(module, nn.Conv2d):
             yield (module.kernel_size[0], module.kernel_size[1]), module.stride[0]
         elif isinstance(module, nn.MaxPool2d):
@@ -209,8 +239,8 @@ def receptive_field(network: nn.Module) -> int:
 
 
 def map_size(network: Refiner | Discriminator, size: tuple[int, int]) -> tuple[int, int]:
-    """Return (h, w) of the network's output for an image of `size` (H, W)."""
+    """Return (h, w) of the network's maps, at full size, for an image of `size` (H, W)."""
     with torch.no_grad():
-        device = network.last.weight.device
-        height, width = network(torch.zeros(1, network.inputs, *size, device=device)).shape[2:]
+        images = torch.zeros(1, network.inputs, *size, device=network.last.weight.device)
+        height, width = network.last(network.features(images)).shape[2:]
     return height, width

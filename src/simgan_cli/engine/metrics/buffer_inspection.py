@@ -76,7 +76,10 @@ class BufferView:
         """Return the discriminator's mean probability of "refined" for images at `places`."""
         path = self.checkpoint / DISCRIMINATOR
         channels, *size = self.shape
-        network = build_discriminator(self.config.preset, self.config.adversarial, channels, (size[0], size[1]))
+        config = self.config
+        network = build_discriminator(
+            config.preset, config.adversarial, channels, (size[0], size[1]), config.discriminator_scales
+        )
         fill(network, read_tensors(path), path)
         scores = []
         with torch.no_grad():

@@ -299,7 +299,9 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("init")]).generate_state(1)[0])
         refiner = fuse(Refiner(**config.refiner_settings(channels)))
-        return refiner, build_discriminator(config.preset, config.adversarial, channels, size)
+        return refiner, build_discriminator(
+            config.preset, config.adversarial, channels, size, config.discriminator_scales
+        )
 
 
 def describe_rates(config: TrainConfig, discriminator: Discriminator, shape: tuple[int, int, int]) -> str | None:

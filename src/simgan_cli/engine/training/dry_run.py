@@ -103,7 +103,7 @@ def layer_table(network: Refiner | Discriminator, size: tuple[int, int]) -> list
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.MaxPool2d):
             module.register_forward_hook(add_row)
-    map_size(network, size)
+    network(torch.zeros(1, network.inputs, *size, device="meta"))
     return rows
 
 
