@@ -32,7 +32,7 @@ def eval_gaze(
     verbose: Verbose = False,
     json: Json = False,
 ) -> None:
-    """Measure what refining does to an estimator of gaze, pupils or other points.
+    """Test whether refining helps to estimate gaze or points.
 
         simgan eval-gaze --train raw=renders/ --model run --test eyes/ -o results
 

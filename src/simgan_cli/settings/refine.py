@@ -54,7 +54,7 @@ class RefineConfig(Settings):
 
     # fmt: off
     inputs: tuple[PathSetting, ...] = setting((), "Folders of renders, or tar and zip files of them.", "Data", essential=True, metavar="DIR...", argument=True)
-    from_file: PathSetting | None = setting(None, "File with one more input a line; '-' reads standard input.", "Data", metavar="FILE")
+    from_file: PathSetting | None = setting(None, "List of further inputs, one a line; '-' reads standard input.", "Data", metavar="FILE")
     model: ModelSetting = setting(..., "Run, checkpoint, exported refiner, ONNX file, or hf://USER/NAME[@REVISION].", "Data", essential=True, short="-m", metavar="MODEL")
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of RUN/refiner. Training must have kept it (--keep 0).", "Data", ge=0, metavar="N")
     out: PathSetting = setting(..., "Folder to write.", "Data", essential=True, short="-o", metavar="DIR")
@@ -72,8 +72,8 @@ class RefineConfig(Settings):
     match: Match = setting("off", "Give each result the tones of a random photograph of the training.", "Images")
     augment: bool = setting(False, "Blur, light and noise each result at random, after --match.", "Images")
     copies: int = setting(1, "Looks of each render, each with its labels. b.png becomes b_0.png, b_1.png and so on.", "Images", ge=1, metavar="N")
-    seed: Seed = setting(0, "Chooses noise, photograph and augmentation. Look I is that of seed + I.", RUNTIME)
-    look_by: str = setting("image", "Give one look to each image, to a folder, or to all that match a GLOB such as '(*)_????.png'. Parentheses keep groups apart.", "Images", metavar="image|folder|GLOB")
+    seed: Seed = setting(0, "Seed of noise, photographs and augmentation. Look I of --copies has seed + I.", RUNTIME)
+    look_by: str = setting("image", "Images that share a look: none (image), a folder, or those alike in the parentheses of a GLOB such as '(*)_????.png'.", "Images", metavar="image|folder|GLOB")
 
     copy_others: bool = setting(True, "Copy every file that is not a picture.", "Labels")
     check_labels: bool = setting(False, "Measure how far refining moves content, in pixels.", "Labels", essential=True)
@@ -81,15 +81,15 @@ class RefineConfig(Settings):
     skip_existing: bool = setting(False, "Keep results that exist; resumes a job. An archive that lacks a member is written again.", "Job", essential=True)
     overwrite: bool = setting(False, "Replace results that exist.", "Job", essential=True)
     shard: Shard | None = setting(None, "Refine part I of N, such as 1/8.", "Job", essential=True, metavar="I/N")
-    manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model. Each part has a file.", "Job", metavar="FILE.jsonl")
-    compare: PathSetting | None = setting(None, "Draw a few images before, after and their difference.", "Job", essential=True, metavar="FILE.png")
+    manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model. Each part writes its own file.", "Job", metavar="FILE.jsonl")
+    compare: PathSetting | None = setting(None, "Draw a few images before and after, with their difference.", "Job", essential=True, metavar="FILE.png")
 
     batch_size: int | None = setting(None, "Images, or tiles, refined together. By default 32 for each core, or 512 on a GPU.", RUNTIME, ge=1)
     tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", RUNTIME, ge=32)
     workers: int | None = setting(None, "Threads that read, and as many that write, in all processes. By default one per core, at most 16.", RUNTIME, ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
     backend: Backend = setting("auto", "Runtime of the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
-    precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it, within a grey level of 8 bits; else, and for depth, fp32.", RUNTIME)
+    precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it, within one grey level of fp32; else, and for depth, fp32.", RUNTIME)
     # fmt: on
 
     @property
