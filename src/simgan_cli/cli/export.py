@@ -38,7 +38,7 @@ def export(
 
         simgan export run --format onnx --out refiner.onnx
 
-    Compares the file with the refiner on real renders.
+    Compares the file with the refiner on renders of its training.
     """
     with exit_codes("the file", again="the same command", smaller="give smaller images with --check", json=json):
         if out.suffix != f".{form}" or out.is_dir():

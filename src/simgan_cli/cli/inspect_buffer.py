@@ -32,10 +32,10 @@ def inspect_buffer(
         int | None, typer.Option("--step", metavar="N", help="Checkpoint to look at. By default the newest.")
     ] = None,
     grid: Annotated[
-        Path | None, typer.Option("--grid", metavar="FILE.png", help="Draw images by age, their steps beside them.")
+        Path | None, typer.Option("--grid", metavar="FILE.png", help="Draw images by age, with their steps.")
     ] = None,
     score: Annotated[
-        bool, typer.Option("--score", help="Ask the discriminator how refined images of each age look.")
+        bool, typer.Option("--score", help="Show how refined the discriminator finds images of each age.")
     ] = False,
     json: Json = False,
 ) -> None:

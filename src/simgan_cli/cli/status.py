@@ -23,7 +23,7 @@ def status(
 
         simgan status run --json
 
-    It only reads files, so that a training can continue.
+    It only reads files, so it never disturbs a training.
     """
     with exit_codes("nothing", again="the same command", smaller="end other programs", json=json):
         document = progress_of(run)
