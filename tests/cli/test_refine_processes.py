@@ -8,7 +8,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from simgan_cli.engine.refining.processes import MIN_IMAGES
 from tests.helpers import files_below, simgan, write_images, write_refiner
@@ -29,11 +31,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("processes")
     write_refiner(root / "model", width=16, noise=True)
     write_images(root / "images", COUNT, 1, shape=(60, 80))
+    names = sorted(path.name for path in (root / "images").iterdir())
+    for name in names[10:90:20]:  # all in the first of two parts, for which alone they would be too many labels
+        Image.fromarray(np.full((60, 80), 1000, np.uint16)).save(root / "images" / name)
     (root / "images" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (root / "images" / "labels.csv").write_text("file,gx\n")
-    one = simgan(
-        *COMMAND, "--out", "one", "--manifest", "one.jsonl", cwd=root, env=TWO_CORES | {"OMP_NUM_THREADS": "1"}
-    )
+    files = ["--manifest", "one.jsonl", "--compare", "one.png"]
+    one = simgan(*COMMAND, "--out", "one", *files, cwd=root, env=TWO_CORES | {"OMP_NUM_THREADS": "1"})
     assert one.returncode == 3, one.stderr
     return root
 
@@ -73,15 +77,17 @@ def assert_resumes(place: Path, out: str) -> None:
 
 
 def test_two_processes_write_the_results_the_manifest_and_the_report_of_one(place: Path) -> None:
-    two = simgan(*COMMAND, "--out", "two", "--manifest", "two.jsonl", "--json", cwd=place, env=TWO_CORES)
+    files = ["--manifest", "two.jsonl", "--compare", "two.png"]
+    two = simgan(*COMMAND, "--out", "two", *files, "--json", cwd=place, env=TWO_CORES)
     assert two.returncode == 3, two.stderr
     assert files_below(place / "two") == files_below(place / "one")
     lines = [
         sorted((place / f"{name}.jsonl").read_text().replace(f"{name}/", "").splitlines()) for name in ("one", "two")
     ]
     assert lines[0] == lines[1]
+    assert (place / "one.png").read_bytes() == (place / "two.png").read_bytes()
     document = json.loads(two.stdout)
-    assert (document["refined"], document["labels"]) == (COUNT, 1)
+    assert (document["refined"], document["looked_like_labels"], document["labels"]) == (COUNT - 4, 4, 1 + 4)
     assert [Path(failure["path"]).name for failure in document["failed"]] == ["bad.png"]
     assert "bad.png" in two.stderr
 
@@ -90,8 +96,11 @@ def test_two_processes_write_the_results_the_manifest_and_the_report_of_one(plac
 def test_a_signal_to_the_first_process_stops_all(place: Path, number: signal.Signals, code: int) -> None:
     program, parts = start(place, number.name)
     assert len(parts) == 2
+    for part in 2 * parts:  # a terminal sends Ctrl-C to all processes
+        os.kill(part, number)
     program.send_signal(number)
-    assert "rerun the same command, with --skip-existing" in program.communicate(timeout=60)[1]
+    stderr = program.communicate(timeout=60)[1]
+    assert "\nrefined " in stderr and "rerun the same command, with --skip-existing" in stderr
     assert program.returncode == code
     assert_resumes(place, number.name)
 
@@ -104,10 +113,12 @@ def test_the_parts_end_with_a_killed_first_process(place: Path) -> None:
     assert_resumes(place, "killed")
 
 
-def test_a_killed_part_ends_the_job_with_an_error(place: Path) -> None:
-    program, parts = start(place, "bereft")
-    os.kill(parts[0], signal.SIGKILL)
+@pytest.mark.parametrize("count", [1, 2])
+def test_killed_parts_end_the_job_with_an_error(place: Path, count: int) -> None:
+    program, parts = start(place, f"bereft of {count}")
+    for part in parts[:count]:
+        os.kill(part, signal.SIGKILL)
     stderr = program.communicate(timeout=60)[1]
     assert program.returncode == 1
     assert "error: a process of this job ended with code -9, as by lack of memory; rerun the same command" in stderr
-    assert_resumes(place, "bereft")
+    assert_resumes(place, f"bereft of {count}")

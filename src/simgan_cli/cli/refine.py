@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,10 +140,11 @@ def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks,
     from simgan_cli.engine.refining.plan import make_plan, refuse_existing
 
     part, parts = settings.shard or (1, 1)
-    share = ((part - 1) * ranks.count + ranks.rank, parts * ranks.count)
     wanted = None if settings.format == "same" else settings.format
     patterns = Patterns(settings.include, settings.exclude)
-    plan = make_plan(inputs, settings.out, wanted, share, patterns, is_recorded=is_recorded, copies=settings.copies)
+    shard = part - 1, parts
+    plan = make_plan(inputs, settings.out, wanted, shard, patterns, is_recorded=is_recorded, copies=settings.copies)
+    plan = plan.split(ranks.count)[ranks.rank]
     if not (settings.skip_existing or settings.overwrite):
         refuse_existing(plan, settings.out, others=settings.copy_others)
     _check_files(settings, plan)
@@ -213,7 +215,7 @@ def _run(
     quiet: bool,
     json: bool,
 ) -> "Report":
-    from simgan_cli.engine.refining.job import RefineJob
+    from simgan_cli.engine.refining.job import RefineJob, draw_comparison
     from simgan_cli.engine.refining.manifest import open_manifest
     from simgan_cli.engine.refining.outcome import Report
     from simgan_cli.engine.refining.processes import ParallelJob
@@ -221,15 +223,19 @@ def _run(
 
     progress = ProgressLine(LOG_EVERY, quiet=quiet)
     with ranks.connected(), open_manifest(settings, plan) as manifest:
-        common = settings, plan, refiner, _Listener(progress), stop, manifest
+        listener = _Listener(progress)
+        common = settings, plan, refiner, listener, stop, manifest
         # Forked before the bar has its thread.
-        job = RefineJob(*common, compares=ranks.is_first) if processes == 1 else ParallelJob(processes, *common)
+        job = RefineJob(*common) if processes == 1 else ParallelJob(processes, *common)
         try:
             with progress:
                 mine = job.run()
             report = Report.total(ranks.gather_objects(mine))
             if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
                 complete_record(settings, refiner)
+            if ranks.is_first and settings.comparison is not None:
+                part, parts = settings.shard or (1, 1)
+                draw_comparison(settings.comparison, replace(plan, part=(part - 1, parts)), listener.warning)
         except Interrupted:
             if json:
                 print_json(_document(job.report, refiner.model, "stopped"))

@@ -71,7 +71,8 @@ class _Read(NamedTuple):
 class RefineJob:
     """One process's part of a refining job: read, refine and write at the same time, in bounded memory.
 
-    `manifest` takes its lines. With `compares` it draws --compare. `processes` like this one share the machine.
+    `manifest` takes its lines. `processes` like this one share the machine. `refuse_odd` gets each image that looks
+    like a label only once it is decoded; it raises LabelImages for too many, by default of this part.
     """
 
     def __init__(
@@ -83,11 +84,10 @@ class RefineJob:
         stop: StopRequest,
         manifest: BinaryLines | None = None,
         *,
-        compares: bool = True,
         processes: int = 1,
+        refuse_odd: Callable[[str, str], None] | None = None,
     ) -> None:
         self.config, self.plan, self.refiner, self.listener, self.stop = config, plan, refiner, listener, stop
-        self.compares = compares
         self.reading = reading_of(config)
         self.look_of = look_by(config.look_by)
         self.format = plan.format
@@ -96,7 +96,7 @@ class RefineJob:
         self.waiting_bytes = MAX_WAITING_BYTES // processes
         self.report = Report(cores=refiner.cores)
         self.clock = refiner.clock
-        self.surprises: dict[str, str] = {}  # images that look like labels only once they are decoded
+        self.refuse_odd = refuse_odd or OddImages(lambda: self.report.images).add
         self.manifest = None if manifest is None else Manifest(manifest, refiner.model.sha256)
         self.refining: deque[tuple[Group, Future[tuple[Pixels, list[float]]]]] = deque()
         self.outputs = Outputs(plan, others=config.copy_others, skip_existing=config.skip_existing)
@@ -120,8 +120,6 @@ class RefineJob:
             self.report.seconds = time.monotonic() - started
             parts = dict(self.clock.seconds)
             self.report.cpu = parts | {"other": time.process_time() - cpu - sum(parts.values())}
-        if self.config.comparison is not None and self.compares:
-            self._draw_comparison(self.config.comparison)
         return self.report
 
     def _note_unusable(self) -> None:
@@ -279,8 +277,7 @@ class RefineJob:
         if outcome.status == "failed":
             self.listener.warning(f"{task.source}: {reason}")
         elif reason and task.origin.selection.oddity(task.source) is None:
-            self.surprises[str(task.source)] = reason
-            refuse_many(self.surprises, self.report.images, INCLUDE_EXCLUDE)
+            self.refuse_odd(str(task.source), reason)
 
     def _carry_others(self) -> None:
         for folder in self.plan.empty_folders():
@@ -313,24 +310,6 @@ class RefineJob:
             outdated=(str(source),) if copies.is_outdated(task.path, source.read_bytes) else (),
         )
 
-    def _draw_comparison(self, path: Path) -> None:
-        """Draw images, evenly spread over the job, that have a result of now or earlier."""
-        step = max(1, self.plan.images // MAX_COMPARED_IMAGES)
-        first_looks = (self.plan.looks(task)[0] for task in self.plan.image_tasks() if task.number % step == 0)
-        chosen = (task for task in first_looks if task.file.exists())
-        rows = []
-        for task in islice(chosen, MAX_COMPARED_IMAGES):
-            try:
-                with _closing(task.source) as before, _closing(open_result(task)) as after:
-                    rows.append((read_pixels(before, Preparation()), read_pixels(after, Preparation())))
-            except (UnreadableImage, UnreadableArchive) as error:
-                self.listener.warning(f"not compared: {error}")
-        if not rows:
-            self.listener.warning(f"{path}: not drawn, since no image has a result")
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, before_and_after(rows))
-
     def _cost_of_reading(self, item: _Read) -> int:
         size = sum(picture.pixels.nbytes + len(picture.content) for _, picture in item.pictures[:1])
         return max(self._least_cost(item.task), size)
@@ -344,6 +323,38 @@ class RefineJob:
         if isinstance(task.source, Member):
             least = max(least, self.waiting_bytes // (MAX_OPEN_ARCHIVES * len(task.source.archive.images)))
         return least
+
+
+def draw_comparison(path: Path, plan: Plan, warn: Callable[[str], None]) -> None:
+    """Draw images, evenly spread over the plan, that have a result. Raises OSError."""
+    step = max(1, plan.images // MAX_COMPARED_IMAGES)
+    first_looks = (plan.looks(task)[0] for task in plan.image_tasks() if task.number % step == 0)
+    chosen = (task for task in first_looks if task.file.exists())
+    rows = []
+    for task in islice(chosen, MAX_COMPARED_IMAGES):
+        try:
+            with _closing(task.source) as before, _closing(open_result(task)) as after:
+                rows.append((read_pixels(before, Preparation()), read_pixels(after, Preparation())))
+        except (UnreadableImage, UnreadableArchive) as error:
+            warn(f"not compared: {error}")
+    if not rows:
+        warn(f"{path}: not drawn, since no image has a result")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, before_and_after(rows))
+
+
+class OddImages:
+    """Images of a job of `total()` images that look like labels only once they are decoded."""
+
+    def __init__(self, total: Callable[[], int]) -> None:
+        self._total = total
+        self._reasons: dict[str, str] = {}
+
+    def add(self, path: str, reason: str) -> None:
+        """Take one more. Raises LabelImages for so many that patterns must select the pictures."""
+        self._reasons[path] = reason
+        refuse_many(self._reasons, self._total(), INCLUDE_EXCLUDE)
 
 
 def reading_of(config: RefineConfig) -> Reading:

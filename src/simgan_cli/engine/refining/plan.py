@@ -92,6 +92,11 @@ class Plan:
     part: tuple[int, int] = (0, 1)
     copies: int = 1  # looks of each image
 
+    def split(self, count: int) -> list["Plan"]:
+        """Return the parts of this part for `count` processes: the same files, however many they are."""
+        part, parts = self.part
+        return [replace(self, part=(part + index * parts, parts * count)) for index in range(count)]
+
     @cached_property
     def images(self) -> int:
         """Images of this part, each counted once."""

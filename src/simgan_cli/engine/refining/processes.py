@@ -6,24 +6,25 @@ plan. They report to the first process over a pipe each, and end when it does.
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
-from simgan_cli.engine.refining.job import Listener, RefineJob
+from simgan_cli.engine.refining.job import Listener, OddImages, RefineJob
 from simgan_cli.engine.refining.outcome import Report
 from simgan_cli.engine.refining.plan import Plan
 from simgan_cli.engine.runtime.stop import StopReason, StopRequest
 from simgan_cli.errors import SimganError
+from simgan_cli.portability import stop_signals
 from simgan_cli.settings.refine import RefineConfig
 
 MIN_IMAGES = 256  # of a process, which takes a tenth of a second to start
@@ -37,6 +38,8 @@ def processes_for(plan: Plan, cores: int, size: tuple[int, int] | None) -> int:
     An archive is written by one process, so a few archives leave the others idle; threads share them better.
     """
     if sys.platform != "linux" or not hasattr(os, "fork"):  # macOS and Windows cannot fork a process that uses torch
+        return 1
+    if multiprocessing.current_process().daemon:  # as in a Pool: Python lets it have no processes
         return 1
     if size is None or size[0] * size[1] > MAX_PIXELS:
         return 1
@@ -74,9 +77,14 @@ class ParallelJob:
         self._children: list[_Child] = []
         self._reports: list[Report] = []
         self._errors: list[BaseException] = []
+        self._odd = OddImages(lambda: sum(child.total for child in self._children))
         stop.is_listening = True
-        for index in range(count):
-            self._start(index)
+        try:
+            for part in plan.split(count):
+                self._start(part)
+        except BaseException:
+            self._end()
+            raise
 
     @property
     def report(self) -> Report:
@@ -95,36 +103,49 @@ class ParallelJob:
             self._listen()
             raise
         finally:
-            for child in self._children:
-                child.connection.close()  # a process that is still at work stops
-                child.process.join()
+            self._end()
         if self._errors:
             raise self._errors[0]
         return self.report
 
-    def _start(self, index: int) -> None:
-        part, parts = self._plan.part
-        plan = replace(self._plan, part=(part * self._count + index, parts * self._count))
+    def _start(self, plan: Plan) -> None:
         ours, theirs = multiprocessing.Pipe()
 
         def work() -> None:
-            # Replaces PyTorch's pool, which no fork survives; two threads that need it first would fail.
-            torch.set_num_threads(torch.get_num_threads())
+            for number in stop_signals():  # a terminal sends them to all processes; the first one relays them
+                signal.signal(number, signal.SIG_IGN)
             for connection in (ours, *(child.connection for child in self._children)):
                 connection.close()  # so that the end of the first process ends the pipes
-            relay = _Relay(theirs)
-            threading.Thread(target=_obey, args=(theirs, self._stop), daemon=True).start()
-            manifest = None if self._manifest is None else relay
-            common = self._config, plan, self._refiner, relay, self._stop, manifest
-            job = RefineJob(*common, compares=index == 0, processes=self._count)
-            error = _error_of(job.run)
+            report, error = self._refine(plan, theirs)
             with suppress(OSError):
-                theirs.send(("ended", job.report, error))
+                theirs.send(("ended", report, error))
 
         process = multiprocessing.get_context("fork").Process(target=work)
         process.start()
         theirs.close()
         self._children.append(_Child(process, ours, 0, plan.images * plan.copies))
+
+    def _refine(self, plan: Plan, connection: Connection) -> tuple[Report, BaseException | None]:
+        """Refine a part, in its process; return its report and the exception that ended it."""
+        relay = _Relay(connection)
+        manifest = None if self._manifest is None else relay
+        common = self._config, plan, self._refiner, relay, self._stop, manifest
+        job = RefineJob(*common, processes=self._count, refuse_odd=relay.refuse_odd)
+        try:
+            # Replaces PyTorch's pool, which no fork survives; two threads that need it first would fail.
+            torch.set_num_threads(torch.get_num_threads())
+            threading.Thread(target=_obey, args=(connection, self._stop), daemon=True).start()
+            job.run()
+        except BaseException as error:
+            if not isinstance(error, SimganError | OSError):
+                error.add_note(traceback.format_exc())
+            return job.report, error
+        return job.report, None
+
+    def _end(self) -> None:
+        for child in self._children:
+            child.connection.close()  # a process that is still at work stops
+            child.process.join()
 
     def _listen(self) -> None:
         """Take what the processes send until all have ended."""
@@ -144,7 +165,7 @@ class ParallelJob:
         """Take what a process has sent; return whether more will come."""
         try:
             what, *values = child.connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # the latter where it left a message unread
             child.process.join()
             self._fail(
                 SimganError(
@@ -166,6 +187,11 @@ class ParallelJob:
             )
         elif what == "warning":
             self._listener.warning(*values)
+        elif what == "odd":
+            try:
+                self._odd.add(*values)
+            except SimganError as error:
+                self._fail(error)
         elif self._manifest is not None:
             self._manifest.write(*values)
         return True
@@ -192,6 +218,9 @@ class _Relay:
     def warning(self, text: str) -> None:
         self._connection.send(("warning", text))
 
+    def refuse_odd(self, path: str, reason: str) -> None:
+        self._connection.send(("odd", path, reason))
+
     def write(self, line: bytes) -> None:
         self._connection.send(("line", line))
 
@@ -202,14 +231,3 @@ def _obey(connection: Connection, stop: StopRequest) -> None:
         stop.reason = connection.recv()
     except (EOFError, OSError):
         stop.reason = "signal"
-
-
-def _error_of(work: Callable[[], Any]) -> BaseException | None:
-    """Return the exception that `work` raises, with its traceback as a note."""
-    try:
-        work()
-    except BaseException as error:
-        if not isinstance(error, SimganError | OSError):
-            error.add_note(traceback.format_exc())
-        return error
-    return None
