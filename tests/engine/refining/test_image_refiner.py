@@ -161,8 +161,11 @@ def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> N
     for images in wrong:
         with pytest.raises(DataError):
             refiner(images)
-    with pytest.raises(DataError, match="3 channels"):
+    with pytest.raises(DataError, match=r"3 channels, so wanted N x H x W x 3, or one image"):
         simgan_cli.load_refiner(colour)(noise(4, 5))
+    listed: Any = [noise(4, 5)]
+    with pytest.raises(DataError, match=r"a list; wanted a NumPy array.* as of numpy\.stack"):
+        refiner(listed)
     with pytest.raises(SettingsError, match="nowhere"):
         simgan_cli.load_refiner(tmp_path / "nowhere")
     with pytest.raises(SettingsError, match="'fp16': wanted auto, fp32 or bf16"):

@@ -124,14 +124,21 @@ class ImageRefiner:
         if isinstance(images, Tensor):
             batch = images.detach().cpu()
             batch = batch[None] if batch.ndim == 3 else batch
+        elif not isinstance(images, np.ndarray):
+            raise DataError(
+                f"a {type(images).__name__}; wanted a NumPy array, a tensor or a PIL image; pass a batch as one array, "
+                "as of numpy.stack"
+            )
         else:
-            array = np.asarray(images)
-            array = array[..., None] if array.ndim == 2 else array
+            array = images[..., None] if images.ndim == 2 else images
             array = array[None] if array.ndim == 3 else array
             batch = _tensor_of(np.moveaxis(array, -1, 1) if array.ndim == 4 else array)
         if batch.ndim != 4 or batch.shape[1] != self.model.channels or 0 in batch.shape:
+            channels = self.model.channels
+            wanted = f"N x {channels} x H x W" if isinstance(images, Tensor) else f"N x H x W x {channels}"
             raise DataError(
-                f"images of shape {tuple(images.shape)}; this refiner maps {plural(self.model.channels, 'channel')}"
+                f"images of shape {tuple(images.shape)}; this refiner maps {plural(channels, 'channel')}, so wanted "
+                f"{wanted}, or one image"
             )
         refined = self._refine_batch(batch, value_range)
         if isinstance(images, Tensor):
