@@ -80,6 +80,20 @@ def test_every_file_has_its_counterpart(refine: Refine, renders: Path, model: Pa
     assert result.stdout == ""
 
 
+def test_images_of_few_bits_that_come_out_the_same_count_as_unchanged(refine: Refine, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 256, (24, 32), np.uint8)).quantize(4).convert("L").save(few / f"{number}.png")
+        with (few / f"{number}.pgm").open("wb") as file:
+            file.write(b"P5 32 24 3\n" + rng.integers(0, 4, (24, 32), np.uint8).tobytes())
+    document = json.loads(refine("--json", "--strength", "0.1", inputs=(few,)).stdout)
+    same = [path.name for path in few.iterdir() if path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()]
+    assert document["unchanged"] == len(same) == 3
+    assert document["refined"] == 3
+
+
 def test_mixed_folders_are_refined_in_one_call(refine: Refine, tmp_path: Path) -> None:
     mixed = tmp_path / "mixed"
     write_images(mixed / "grey", 2, 1, shape=(48, 64))

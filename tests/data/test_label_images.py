@@ -121,3 +121,23 @@ def test_numbers_packed_into_colour_give_a_warning_where_all_images_are_so(tmp_p
     (warning,) = selection.warnings("plain")
     assert selection.warnings("packed16") == []
     assert "--pixels packed16" in warning
+
+
+@pytest.mark.parametrize(
+    ("channels", "remedy"), [((None, 1, 0), "--pixels packed16 unpacks"), ((None, 0, 1), "reorder the channels"),
+                             ((1, 0, None), "reorder the channels")],
+)  # fmt: skip
+def test_flat_packed_images_give_a_warning_with_a_remedy_that_fits(
+    tmp_path: Path, channels: tuple[int | None, ...], remedy: str
+) -> None:
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[:64, :64]
+    for i in range(8):  # a hand of few depths before a flat wall
+        distance = np.hypot(x - rng.uniform(20, 44), y - 32)
+        depth = np.where(distance < 15, 700 + 2 * distance, 1800).astype(np.uint16)
+        bytes_of_depth = [0 * depth if shift is None else depth >> 8 * shift & 255 for shift in channels]
+        Image.fromarray(np.stack(bytes_of_depth, -1).astype(np.uint8)).save(tmp_path / f"synthdepth_1_{i:07}.png")
+    selection = select_pictures(read_tree(tmp_path))
+    assert selection.count == 8
+    (warning,) = selection.warnings("plain")
+    assert remedy in warning
+    assert len(selection.warnings("packed16")) == (remedy == "reorder the channels")

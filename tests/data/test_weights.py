@@ -21,6 +21,18 @@ def test_weights_come_in_the_order_of_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "file;weight\na.png;2,5\nb.png;1\n",
+        "weight\tfile\n2.5\ta.png\n1\tb.png\n",
+        "file , weight\na.png , 2.5\nb.png , 1\n",
+    ],
+)
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path, text: str) -> None:
+    assert np.array_equal(read_weights(write(tmp_path, text), ["a.png", "b.png"]), [2.5, 1])
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("file,often\na.png,1\n", "has no column 'weight'; wanted file,weight"),

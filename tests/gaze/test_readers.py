@@ -264,6 +264,7 @@ def test_an_unreadable_hdf5_is_refused_with_the_reason(tmp_path: Path) -> None:
         "file,pitch,yaw\n0.png,0.125,-0.25\n1.png,-0.5,0.0625\n",
         "\N{BYTE ORDER MARK}file;pitch;yaw;;\r\n0.png;0,125;-0,25;;\r\n1.png;-0,5;0,0625;;\r\n;;;;\r\n",
         "yaw\tfile\tpitch\n-0.25\t0\t0.125\n0.0625\t1\t-0.5\n",
+        "file ,pitch ,yaw \n0.png ,0.125 ,-0.25 \n1.png , -0.5, 0.0625\n",
         'file, pitch, yaw\n"0.png", "0,125", -0.25\n1.png, -5e-1, "0.0625"\n',
     ],
 )
@@ -281,6 +282,7 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> N
     [
         ("file,pitch,yaw\n0.png,0,125,-0,25\n", "line 2 has more cells than the 3 columns"),
         ("file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up'; wanted a number"),
+        ('file,pitch,yaw\n0.png,"1,230",0\n', "line 2: pitch is '1,230', with a decimal comma or thousands; write"),
         ("file,pitch,yaw\n0.png,0\n", "line 2: yaw is ''; wanted a number"),
         ("file,pitch,yaw\n0.png,nan,0.1\n", r"1 label with NaN, .*\(0\.png\)"),
         ("file,gx,gy,gz\n0.png,0,0,0\n", "or length 0"),
@@ -295,7 +297,7 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> N
             r"1 of 1 label without an image \(7\); found the images 0\.png, 1\.png, 2\.jpg, 2\.png",
         ),
         ("file,pitch,yaw\n2,0,0\n", r"more than one image for 1 label \(2\.jpg, 2\.png\); add the suffix"),
-        ("caf\udce9", r"labels\.csv: not a readable table \(not text in UTF-8.*save it as"),
+        ("caf\udce9", r"labels\.csv: not a readable table: not text in UTF-8.*\); save it as UTF-8$"),
     ],
 )
 def test_an_unreadable_table_is_refused_with_the_reason(tmp_path: Path, text: str, says: str) -> None:

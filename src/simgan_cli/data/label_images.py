@@ -33,7 +33,8 @@ MAX_ROWS = 256  # analysed of an image
 MAX_GROUP_SAMPLES, MAX_SAMPLES = 16, 256  # images decoded of a group, and of all
 MAX_ODD, MAX_ODD_FRACTION = 3, 0.01  # so few label images are left out, more need patterns
 MIN_GROUP, MIN_PICTURES = 3, 20  # content decides for groups of 3 files, or for any file beside 20 pictures
-FLAT = "few values in large areas"
+FLAT, PACKED = "few values in large areas", "one channel constant"
+MIN_LEVELS_RATIO = 4  # of the low byte's levels to the high byte's, in a number packed into colour
 MIN_GROUP_FRACTION = 0.75  # share of a group that decides for all of it
 MAX_NAMES = 16  # kinds of names in a folder, or of folders, that form groups of their own
 MAX_VALUES = 8  # different values of a number in names that may code the kind of an image
@@ -93,12 +94,20 @@ class Domain:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """Images that seem to hold numbers packed into colour, all of them: an example, and whether green is high."""
+
+    example: str
+    is_packed16: bool
+
+
+@dataclass(frozen=True)
 class LabelSearch:
     """The label images of a folder, and the properties of its pictures."""
 
     groups: list[Group]  # of label images
     domain: Domain  # of the pictures
-    packed: str | None = None  # an example, where all images seem to hold numbers packed into colour
+    packed: Packing | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class _Look:
     is_lively: bool = False  # neighbouring pixels differ, as only in pictures and maps
     is_colour: bool = False
     constant: tuple[tuple[int, int], ...] = ()  # channels of one value, with that value
-    is_coded: bool = False  # one channel has few values, another many
+    high_byte: int | None = None  # the channel with few values, where another has many
 
 
 def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> LabelSearch:
@@ -122,10 +131,13 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Label
     looks = {key: [look for place in places if (look := _look(images[place]))] for key, places in samples.items()}
     named = _named_as_labels(paths, samples)
     named -= {key for key in named if _is_lively_shape(paths[samples[key][0]], looks[key])}
-    suspicions = {key: _why(looks[key], 16, ()) for key in members if looks[key] and key not in named}
+    everything = [look for group in looks.values() for look in group]
+    packed = _packing(paths[0], everything) if everything else None
+    common = (FLAT, PACKED) if packed else ()
+    suspicions = {key: _why(looks[key], 16, common) for key in members if looks[key] and key not in named}
     # Labels are compared with these pictures; flat groups count as pictures only where there are no others.
     pictures = [key for key, why in suspicions.items() if not why]
-    normal = () if pictures else (FLAT,)
+    normal = common if pictures else (FLAT,)
     pictures = pictures or [key for key, why in suspicions.items() if why == FLAT]
     known = [look for key in pictures for look in looks[key]]
     bits = min((look.bits for look in known), default=16)
@@ -137,10 +149,8 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Label
             whys[key] = why
     taken = [paths[place] for key in members if key not in whys for place in members[key]]
     groups = _groups([([paths[place] for place in members[key]], why) for key, why in whys.items()], taken)
-    everything = [look for group in looks.values() for look in group]
-    packed = paths[0] if not known and everything and _is_packed(everything) else None
     domain = Domain(bits, any(look.is_palette for look in known), any(look.is_flat for look in known))
-    return LabelSearch(groups, domain if is_sure else Domain(), packed)
+    return LabelSearch(groups, domain if is_sure and not packed else Domain(), packed)
 
 
 def is_flat(array: Pixels) -> bool:
@@ -172,8 +182,16 @@ def _look(image: Readable) -> _Look | None:
         _still(array) < MAX_PICTURE_STILL,
         array.ndim == 3 and bool((array != array[..., :1]).any()),
         tuple((channel, int(levels[0])) for channel, levels in enumerate(values) if len(levels) == 1),
-        any(1 < len(levels) <= MAX_GREYS for levels in values) and any(len(levels) > MAX_GREYS for levels in values),
+        _high_byte([len(levels) for levels in values]),
     )
+
+
+def _high_byte(counts: list[int]) -> int | None:
+    """Return the channel that has few levels where another has many, from the `counts` of a colour image's levels."""
+    varied = [count for count in counts if count > 1]
+    if len(varied) < 2 or min(varied) > MAX_GREYS or max(varied) < MIN_LEVELS_RATIO * min(varied):
+        return None
+    return counts.index(min(varied))
 
 
 def _is_constant(array: Pixels) -> bool:
@@ -203,18 +221,22 @@ def _why(looks: list[_Look], bits: int, normal: tuple[str, ...]) -> str:
         "no colours": [look.bits > 16 for look in looks],
         "16 bits among 8": [look.bits > 8 >= bits for look in looks],
         FLAT: [look.is_flat for look in looks],
-        "one channel constant": [_is_packed(looks)],
+        PACKED: [_packing("", looks) is not None],
     }
     return next((reason for reason, facts in reasons.items() if reason not in normal and _most(facts)), "")
 
 
-def _is_packed(looks: list[_Look]) -> bool:
-    """Return whether images hold bytes of a number: one channel constant in all, another with few values in each."""
-    return (
-        len({look.constant for look in looks}) == 1
-        and len(looks[0].constant) == 1
-        and all(look.is_coded for look in looks)
-    )
+def _packing(example: str, looks: list[_Look]) -> Packing | None:
+    """Return the packing of images whose channels are bytes of a number, None for others.
+
+    One channel is then constant in all images, and another has few values in each.
+    """
+    if len({(look.constant, look.high_byte) for look in looks}) != 1:
+        return None
+    constant, high = looks[0].constant, looks[0].high_byte
+    if len(constant) != 1 or high is None:
+        return None
+    return Packing(example, is_packed16=(constant[0][0], high) == (0, 1))
 
 
 def _most(facts: Sequence[bool]) -> bool:

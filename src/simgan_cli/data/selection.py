@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simgan_cli.data.archives import Archive, Member, Readable, open_archives
 from simgan_cli.data.decoding import Decoded
-from simgan_cli.data.label_images import MAX_ODD, MAX_ODD_FRACTION, Domain, Group, find_label_images
+from simgan_cli.data.label_images import MAX_ODD, MAX_ODD_FRACTION, Domain, Group, Packing, find_label_images
 from simgan_cli.data.patterns import ANY, Patterns
 from simgan_cli.data.tree import SUFFIXES_IN_WORDS, Tree, suffixes_found
 from simgan_cli.errors import DataError, LabelImages, UnreadableImage, plural
@@ -29,7 +29,7 @@ class Selection:
     domain: Domain | None = None  # None: patterns select the pictures
     odd: dict[str, str] = field(default_factory=dict)  # path in the folder to why the image looks like a label
     unmatched: list[str] = field(default_factory=list)  # warnings of patterns that match no file
-    packed: str | None = None  # an example, where all images seem to hold numbers packed into colour
+    packed: Packing | None = None
     flags: tuple[str, str] = INCLUDE_EXCLUDE
 
     @property
@@ -47,13 +47,16 @@ class Selection:
 
     def warnings(self, pixels: str) -> list[str]:
         """Return the warnings for pictures that are read as `pixels`, "plain" or "packed16"."""
-        if self.packed is None or pixels != "plain":
+        if self.packed is None or (pixels != "plain" and self.packed.is_packed16):
             return self.unmatched
+        remedy = "reorder the channels, since --pixels packed16 reads green as the high byte and blue as the low one"
+        if self.packed.is_packed16:
+            remedy = "--pixels packed16 unpacks them"
         return [
             *self.unmatched,
-            f"images seem to hold numbers packed into colour, which a refiner ruins: one channel is constant, and "
-            f"another has few values, as in {self.packed}; --pixels packed16 unpacks them, {self.flags[0]} '*' takes "
-            "them as they are",
+            "images seem to hold numbers packed into colour, which a refiner ruins: one channel is constant, and "
+            f"another has few values, as in {self.packed.example}; {remedy}, {self.flags[0]} '*' takes them as they "
+            "are",
         ]
 
     def notes(self, pixels: str, odd: dict[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from simgan_cli.data.label_table import delimiter_of
 from simgan_cli.data.texts import read_text
 from simgan_cli.errors import DataError, plural
 from simgan_cli.files import write_atomic
@@ -30,11 +31,13 @@ def read_weights(path: Path, files: Sequence[str]) -> NDArray[np.float64]:
     Raises DataError for a table that cannot be read, a file without a weight, or weights that leave nothing to draw.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path))))
-        by_file = {row["file"]: float(row["weight"]) for row in rows}
+        text = read_text(path)
+        rows = csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text), skipinitialspace=True, restval="")
+        rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]  # spreadsheets pad and change delimiters
+        by_file = {row["file"].strip(): float(row["weight"].replace(",", ".")) for row in rows}
     except KeyError as error:
         raise DataError(f"{path}: has no column {error}; wanted {','.join(COLUMNS)}, as eval-gaze writes it") from error
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: not a readable table of weights ({error}); rerun eval-gaze") from error
     missing = [file for file in files if file not in by_file]
     if missing:

@@ -115,6 +115,14 @@ def test_an_unchanged_image_is_the_same_file(tmp_path: Path, suffix: str) -> Non
     assert write_picture(picture, picture.pixels, None) == (path.read_bytes(), ())
 
 
+def test_changes_under_full_transparency_leave_the_same_file(tmp_path: Path) -> None:
+    clear = noise("RGBA")
+    clear.putalpha(0)
+    clear.save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png")
+    assert write_picture(picture, 255 - picture.pixels, None) == ((tmp_path / "a.png").read_bytes(), ())
+
+
 def test_other_modes_become_grey_or_colour_and_report_it(tmp_path: Path) -> None:
     cases = {"1": ("bmp", "L", "1-bit"), "P": ("png", "RGB", "palette"), "CMYK": ("tif", "RGB", "CMYK")}
     for mode, (suffix, expected, name) in cases.items():

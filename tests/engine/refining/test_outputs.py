@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from simgan_cli.data.archives import Archive, open_archive
 from simgan_cli.engine.refining.outcome import Outcome
-from simgan_cli.engine.refining.outputs import Outputs, write_archive
+from simgan_cli.engine.refining.outputs import Outputs, sidecar_kinds, write_archive
 from simgan_cli.engine.refining.plan import Plan, check_inputs, make_plan
 from simgan_cli.errors import UnreadableArchive, UnreadableImage
 from tests.data.test_archives import GOOD_TAR, GOOD_ZIP, info, tar_of
@@ -182,3 +182,10 @@ def test_damage_anywhere_raises_a_simgan_error(
                 assert str(path) in str(error)
         with suppress(UnreadableArchive):
             write_archive(archive, io.BytesIO(), lambda number: [(f"new-{number}.png", b"new")], others=True)
+
+
+def test_files_with_pixels_or_checksums_of_renders_are_named() -> None:
+    names = ["a.npz", "a.TFRecord", "train.tfrecord-00000-of-00010", "b.tfrecords", "c.arrow", "d.record", "e.npy"]
+    names += ["images.md5", "CHECKSUMS", "checksums.txt", "B2SUMS", "sha256sums", "labels.csv"]
+    kinds = [".npz", ".tfrecord", ".tfrecord", ".tfrecords", ".arrow", ".record", *5 * ["file of checksums"]]
+    assert list(sidecar_kinds((name, lambda: b"") for name in names)) == kinds

@@ -138,6 +138,8 @@ def write_picture(picture: Picture, pixels: Pixels, wanted: FormatName | None) -
     if needs_exact_values and is_written_lossy(picture, wanted):
         raise UnreadableImage(picture.path, "packed16 and --keep-value need a lossless format; pass --format png")
     new = _merge_into_file(picture, pixels)
+    if name == picture.format and (name or render) and np.array_equal(new, picture.decoded.array):
+        return Written(picture.content, ())  # all changes lie under full transparency, or at --keep-value
     if name is None:
         if render is None:
             raise UnreadableImage(picture.path, "its format cannot be written; pass --format png")

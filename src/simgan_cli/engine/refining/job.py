@@ -246,7 +246,7 @@ class RefineJob:
             content, lost = write_picture(picture, refined, self.format)
         except UnreadableImage as error:
             return Outcome(task, "failed", error.reason), None
-        is_kept = content is picture.content
+        is_kept = content == picture.content  # files of few bits may round all changes away
         is_changed = not is_kept and not np.array_equal(refined, picture.pixels)
         outcome = Outcome(
             task,

@@ -26,8 +26,8 @@ from simgan_cli.files import atomic_file, atomic_files, sha256_of, sync_director
 from simgan_cli.portability import read_at
 
 IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
-ARRAYS = re.compile(r"\.(npz|h5|hdf5|tfrecord|lmdb|mdb|parquet)$", re.IGNORECASE)
-CHECKSUMS = re.compile(r"(md5|sha\d+)(sums?)?(\.txt)?$", re.IGNORECASE)
+ARRAYS = re.compile(r"(\.(npz|h5|hdf5|tfrecords?|record|lmdb|mdb|parquet|arrow))(-\d+-of-\d+)?$", re.IGNORECASE)
+CHECKSUMS = re.compile(r"((md5|sha\d+|b2)(sums?)?|checksums?)(\.txt)?$", re.IGNORECASE)
 
 # Number of a member -> its new names and contents, [] to leave it out, None to keep it as it is.
 Results = Callable[[int], list[tuple[str, bytes]] | None]
@@ -295,7 +295,7 @@ def sidecar_kinds(files: Iterable[tuple[str, Callable[[], bytes]]]) -> tuple[str
         if name.lower().endswith(".json"):
             kinds += ["JSON with labelme's imageData"] if IMAGE_DATA.search(content()) else []
         elif match := ARRAYS.search(name):
-            kinds.append(match[0].lower())
+            kinds.append(match[1].lower())
         elif CHECKSUMS.search(name):
             kinds.append("file of checksums")
     return tuple(kinds)

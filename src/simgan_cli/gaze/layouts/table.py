@@ -16,6 +16,7 @@ from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, decode_grey, match_images, paired, to_vectors
 
 Row = tuple[int, dict[str, str]]  # the number of its last line; text by column
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # 1,230 may be 1.23, too
 X_COLUMN = re.compile(r"x(\d+)|(.+)_x")  # such as x3 or NAME_x
 
 
@@ -27,11 +28,11 @@ def is_table_folder(path: Path) -> bool:
 def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
     """Return a sample for each line of labels.csv; its images are read later. Raises DataError."""
     table = folder / NAME
-    columns, rows = _read_table(table)
+    columns, rows, delimiter = _read_table(table)
     points = _point_columns(columns, table) if label_format.target == "points" else {}
     wanted = [column for pair in points.values() for column in pair] or _wanted_columns(columns, label_format, table)
     missing = "nan" if points else ""
-    numbers = [[_number(row[name] or missing, name, table, line) for name in wanted] for line, row in rows]
+    numbers = [[_number(row[name] or missing, name, table, line, delimiter) for name in wanted] for line, row in rows]
     targets = np.array(numbers, np.float64).reshape(len(rows), len(wanted))
     if wanted == ["pitch", "yaw"]:
         angles = targets[:, ::-1] if label_format.convention == "gazehub" else targets
@@ -52,19 +53,28 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
     return samples, warnings
 
 
-def _read_table(table: Path) -> tuple[list[str], list[Row]]:
-    """Return the columns, and the rows that are not blank."""
+def _read_table(table: Path) -> tuple[list[str], list[Row], str]:
+    """Return the columns, the rows that are not blank, and the delimiter."""
     try:
         text = read_text(table)
-        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text), skipinitialspace=True, restval="")
-        rows = [(reader.line_num, row) for row in reader if any(row.values())]
-    except (OSError, ValueError, csv.Error) as error:
+        delimiter = delimiter_of(text)
+        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, restval="")
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        rows = [(reader.line_num, _stripped(row)) for row in reader if any(row.values())]
+    except (OSError, csv.Error) as error:
         raise DataError(f"{table}: not a readable table ({error}); save it as CSV") from error
+    except ValueError as error:  # not text, with what to do
+        raise DataError(f"{table}: not a readable table: {error}") from error
     columns = list(reader.fieldnames or ())
     for line, row in rows:
         if None in row:  # unquoted decimal commas give extra cells
             raise DataError(f"{table}: line {line} has more cells than the {len(columns)} columns; quote commas")
-    return columns, rows
+    return columns, rows, delimiter
+
+
+def _stripped(row: dict[str, str]) -> dict[str, str]:
+    """Return a row without blanks around its cells; those beyond the header, in a list, stay."""
+    return {name: text.strip() if isinstance(text, str) else text for name, text in row.items()}
 
 
 def _wanted_columns(columns: list[str], label_format: LabelFormat, table: Path) -> list[str]:
@@ -93,7 +103,12 @@ def _point_columns(columns: list[str], table: Path) -> dict[str, tuple[str, str]
     return points
 
 
-def _number(text: str, column: str, table: Path, line: int) -> float:
+def _number(text: str, column: str, table: Path, line: int, delimiter: str) -> float:
+    if delimiter == "," and THOUSANDS.fullmatch(text):
+        raise DataError(
+            f"{table}: line {line}: {column} is {text!r}, with a decimal comma or thousands; write a decimal point, or "
+            "leave the comma out"
+        )
     try:
         return float(text.replace(",", "."))  # half of Europe writes decimal commas
     except ValueError:
