@@ -139,11 +139,11 @@ def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks,
     """List all files. Raises SettingsError or DataError before anything is written."""
     from simgan_cli.engine.refining.plan import make_plan, refuse_existing
 
-    part, parts = settings.shard or (1, 1)
     wanted = None if settings.format == "same" else settings.format
     patterns = Patterns(settings.include, settings.exclude)
-    shard = part - 1, parts
-    plan = make_plan(inputs, settings.out, wanted, shard, patterns, is_recorded=is_recorded, copies=settings.copies)
+    plan = make_plan(
+        inputs, settings.out, wanted, settings.part, patterns, is_recorded=is_recorded, copies=settings.copies
+    )
     plan = plan.split(ranks.count)[ranks.rank]
     if not (settings.skip_existing or settings.overwrite):
         refuse_existing(plan, settings.out, others=settings.copy_others)
@@ -234,8 +234,8 @@ def _run(
             if ranks.is_first and settings.shard is None and not report.stopped and not report.failed:
                 complete_record(settings, refiner)
             if ranks.is_first and settings.comparison is not None:
-                part, parts = settings.shard or (1, 1)
-                draw_comparison(settings.comparison, replace(plan, part=(part - 1, parts)), listener.warning)
+                shard = replace(plan, part=settings.part)  # also what other ranks have refined
+                draw_comparison(settings.comparison, shard, listener.warning)
         except Interrupted:
             if json:
                 print_json(_document(job.report, refiner.model, "stopped"))

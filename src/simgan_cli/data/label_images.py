@@ -132,7 +132,8 @@ def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> Label
     named = _named_as_labels(paths, samples)
     named -= {key for key in named if _is_lively_shape(paths[samples[key][0]], looks[key])}
     everything = [look for group in looks.values() for look in group]
-    packed = _packing(paths[0], everything) if everything else None
+    channels = _packed_channels(everything)
+    packed = None if channels is None else Packing(paths[0], is_packed16=channels == (0, 1))
     common = (FLAT, PACKED) if packed else ()
     suspicions = {key: _why(looks[key], 16, common) for key in members if looks[key] and key not in named}
     # Labels are compared with these pictures; flat groups count as pictures only where there are no others.
@@ -221,22 +222,21 @@ def _why(looks: list[_Look], bits: int, normal: tuple[str, ...]) -> str:
         "no colours": [look.bits > 16 for look in looks],
         "16 bits among 8": [look.bits > 8 >= bits for look in looks],
         FLAT: [look.is_flat for look in looks],
-        PACKED: [_packing("", looks) is not None],
+        PACKED: [_packed_channels(looks) is not None],
     }
     return next((reason for reason, facts in reasons.items() if reason not in normal and _most(facts)), "")
 
 
-def _packing(example: str, looks: list[_Look]) -> Packing | None:
-    """Return the packing of images whose channels are bytes of a number, None for others.
+def _packed_channels(looks: list[_Look]) -> tuple[int, int] | None:
+    """Return the constant channel and the high byte's of images that hold bytes of a number, None for others.
 
     One channel is then constant in all images, and another has few values in each.
     """
-    if len({(look.constant, look.high_byte) for look in looks}) != 1:
+    kinds = {(look.constant, look.high_byte) for look in looks}
+    if len(kinds) != 1:
         return None
-    constant, high = looks[0].constant, looks[0].high_byte
-    if len(constant) != 1 or high is None:
-        return None
-    return Packing(example, is_packed16=(constant[0][0], high) == (0, 1))
+    constant, high = kinds.pop()
+    return None if len(constant) != 1 or high is None else (constant[0][0], high)
 
 
 def _most(facts: Sequence[bool]) -> bool:

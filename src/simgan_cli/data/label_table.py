@@ -1,16 +1,33 @@
-"""labels.csv as text: rows are repeated and renamed, everything else keeps its bytes."""
+"""Tables such as labels.csv: rows are read as spreadsheets save them, or repeated and renamed as text."""
 
+import csv
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 
 NAME = "labels.csv"
 FILE = "file"  # the column that names images
 DELIMITERS = ",;\t"
+Row = tuple[int, dict[str, str]]  # the number of its last line; text by column
 
 
 def delimiter_of(text: str) -> str:
     """Return the delimiter of a table: the one that is most frequent in its header."""
     return max(DELIMITERS, key=text.partition("\n")[0].count)
+
+
+def read_rows(text: str) -> tuple[list[str], list[Row]]:
+    """Return the columns, and the rows that are not blank, both without blanks around cells.
+
+    Cells beyond the header stay in a list, under None. Raises csv.Error.
+    """
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text), skipinitialspace=True, restval="")
+    reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
+    return columns, [(reader.line_num, _stripped(row)) for row in reader if any(row.values())]
+
+
+def _stripped(row: dict[str, str]) -> dict[str, str]:
+    return {name: text.strip() if isinstance(text, str) else text for name, text in row.items()}
 
 
 def repeat_rows(text: str, names_of: Callable[[str], Sequence[str]]) -> str:

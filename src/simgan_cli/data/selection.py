@@ -49,9 +49,11 @@ class Selection:
         """Return the warnings for pictures that are read as `pixels`, "plain" or "packed16"."""
         if self.packed is None or (pixels != "plain" and self.packed.is_packed16):
             return self.unmatched
-        remedy = "reorder the channels, since --pixels packed16 reads green as the high byte and blue as the low one"
-        if self.packed.is_packed16:
-            remedy = "--pixels packed16 unpacks them"
+        remedy = (
+            "--pixels packed16 unpacks them"
+            if self.packed.is_packed16
+            else "reorder the channels, since --pixels packed16 reads green as the high byte and blue as the low one"
+        )
         return [
             *self.unmatched,
             "images seem to hold numbers packed into colour, which a refiner ruins: one channel is constant, and "

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan_cli.data.label_table import delimiter_of
+from simgan_cli.data.label_table import read_rows
 from simgan_cli.data.texts import read_text
 from simgan_cli.errors import DataError, plural
 from simgan_cli.files import write_atomic
@@ -31,10 +31,8 @@ def read_weights(path: Path, files: Sequence[str]) -> NDArray[np.float64]:
     Raises DataError for a table that cannot be read, a file without a weight, or weights that leave nothing to draw.
     """
     try:
-        text = read_text(path)
-        rows = csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text), skipinitialspace=True, restval="")
-        rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]  # spreadsheets pad and change delimiters
-        by_file = {row["file"].strip(): float(row["weight"].replace(",", ".")) for row in rows}
+        _, rows = read_rows(read_text(path))
+        by_file = {row["file"]: float(row["weight"].replace(",", ".")) for _, row in rows}
     except KeyError as error:
         raise DataError(f"{path}: has no column {error}; wanted {','.join(COLUMNS)}, as eval-gaze writes it") from error
     except (OSError, ValueError, csv.Error) as error:

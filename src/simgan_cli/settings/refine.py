@@ -93,10 +93,16 @@ class RefineConfig(Settings):
     # fmt: on
 
     @property
+    def part(self) -> tuple[int, int]:
+        """The part of the job that --shard names: its index from 0, and the number of parts."""
+        part, parts = self.shard or (1, 1)
+        return part - 1, parts
+
+    @property
     def comparison(self) -> Path | None:
         """The file that --compare draws: with --shard, one of its own."""
-        part, parts = self.shard or (1, 1)
-        return self.compare and file_of_part(self.compare, part, parts)
+        index, parts = self.part
+        return self.compare and file_of_part(self.compare, index + 1, parts)
 
     @property
     def resume_hint(self) -> str:

@@ -1,21 +1,19 @@
 """labels.csv beside the images: gaze as vectors or angles, pupils, or points."""
 
 import csv
-import io
 import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from simgan_cli.data.label_table import NAME, delimiter_of
+from simgan_cli.data.label_table import NAME, Row, delimiter_of, read_rows
 from simgan_cli.data.texts import read_text
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.labels import LabelFormat, Sample
 from simgan_cli.gaze.layouts.common import Samples, decode_grey, match_images, paired, to_vectors
 
-Row = tuple[int, dict[str, str]]  # the number of its last line; text by column
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # 1,230 may be 1.23, too
 X_COLUMN = re.compile(r"x(\d+)|(.+)_x")  # such as x3 or NAME_x
 
@@ -57,24 +55,15 @@ def _read_table(table: Path) -> tuple[list[str], list[Row], str]:
     """Return the columns, the rows that are not blank, and the delimiter."""
     try:
         text = read_text(table)
-        delimiter = delimiter_of(text)
-        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, restval="")
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        rows = [(reader.line_num, _stripped(row)) for row in reader if any(row.values())]
+        columns, rows = read_rows(text)
     except (OSError, csv.Error) as error:
         raise DataError(f"{table}: not a readable table ({error}); save it as CSV") from error
     except ValueError as error:  # not text, with what to do
         raise DataError(f"{table}: not a readable table: {error}") from error
-    columns = list(reader.fieldnames or ())
     for line, row in rows:
         if None in row:  # unquoted decimal commas give extra cells
             raise DataError(f"{table}: line {line} has more cells than the {len(columns)} columns; quote commas")
-    return columns, rows, delimiter
-
-
-def _stripped(row: dict[str, str]) -> dict[str, str]:
-    """Return a row without blanks around its cells; those beyond the header, in a list, stay."""
-    return {name: text.strip() if isinstance(text, str) else text for name, text in row.items()}
+    return columns, rows, delimiter_of(text)
 
 
 def _wanted_columns(columns: list[str], label_format: LabelFormat, table: Path) -> list[str]:
