@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from simgan_cli.engine.method.networks import (
     EYES,
@@ -87,24 +88,35 @@ def test_the_global_discriminator_decides_once_for_the_image() -> None:
     assert network.last.kernel_size == (9, 14)
 
 
-def test_a_second_network_judges_halves_with_the_same_weight() -> None:
-    _, network = networks_of("auto", (35, 55), discriminator_scales=2)
+@pytest.mark.parametrize(
+    ("preset", "size"), [("auto", (35, 55)), ("auto", (25, 41)), ("auto", (64, 64)), ("hands", (224, 224))]
+)
+def test_a_second_network_judges_as_many_patches_of_halves(preset: str, size: tuple[int, int]) -> None:
+    network = build_discriminator(preset, "local", 1, size, "auto")
     network = Discriminator(**network.settings)
-    images = torch.randn(2, 1, 35, 55)
+    images = torch.randn(2, 1, *size)
     logits = network(images)
-    halves = images[:, :, :34, :54].reshape(2, 1, 17, 2, 27, 2).mean(dim=(3, 5))
+    height, width = map_size(network, size)
+    assert logits.shape == (2, 2, 2 * height, width)
+    assert torch.allclose(logits[:, :, :height], network.last(network.features(images)))
+    padded = F.pad(images, (0, size[1] % 2, 0, size[0] % 2), mode="replicate")  # half windows at the far edges
+    halves = padded.unflatten(3, (-1, 2)).mean(4).unflatten(2, (-1, 2)).mean(3)
     assert network.of_halves is not None
-    of_halves = network.of_halves(halves)  # 17x27 patches, of which 9x14 count
-    rows, columns = (torch.arange(count) * side // count for count, side in ((9, 17), (14, 27)))
-    assert torch.allclose(logits[:, :, :9], network.last(network.features(images)))
-    assert torch.allclose(logits[:, :, 9:], of_halves[:, :, rows][..., columns], atol=1e-6)
-    assert (map_size(network, (35, 55)), receptive_field(network)) == ((9, 14), 23)
-    assert len(layer_table(network, (35, 55))) == 12
+    assert torch.allclose(logits[:, :, height:], network.of_halves(halves), atol=1e-5)
+    assert len(layer_table(network, size)) == 12
 
 
-def test_halves_too_small_for_4x4_patches_are_refused() -> None:
-    with pytest.raises(SettingsError, match="--discriminator-scales 2: at half the size, images of 3x25 are too small"):
-        networks_of("auto", (7, 50), discriminator_scales=2)
+def test_patches_of_halves_are_wider_in_the_image() -> None:
+    network = build_discriminator("auto", "local", 1, (35, 55), "2")
+    assert network.of_halves is not None
+    assert (receptive_field(network), 2 * receptive_field(network.of_halves)) == (23, 30)
+
+
+def test_auto_judges_halves_only_where_they_have_4x4_patches() -> None:
+    assert build_discriminator("auto", "local", 1, (9, 15), "auto").of_halves is None
+    assert build_discriminator("auto", "global", 1, (35, 55), "auto").of_halves is None
+    with pytest.raises(SettingsError, match="--discriminator-scales 2: images of 9x15 have no 4x4 patches at half"):
+        build_discriminator("auto", "local", 1, (9, 15), "2")
 
 
 def test_receptive_fields_are_what_gradients_show() -> None:

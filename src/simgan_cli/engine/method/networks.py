@@ -121,8 +121,7 @@ class Discriminator(nn.Module):
     gives one fully connected decision for the image, the "global" loss that the paper compares with.
 
     `half_layers` are those of a second network, which judges the image at half its size (pix2pixHD: Wang et al., CVPR
-    2018, Sec. 3.2). Its logits are resampled to h x w and stand below the others, N x 2 x 2h x w: both sizes weigh the
-    same.
+    2018, Sec. 3.2). Its h x w logits stand below the others, N x 2 x 2h x w.
     """
 
     def __init__(
@@ -163,7 +162,7 @@ class Discriminator(nn.Module):
         logits: Tensor = self.last(self.features(x))
         if self.of_halves is None:
             return logits
-        return torch.cat([logits, F.interpolate(self.of_halves(F.avg_pool2d(x, 2)), logits.shape[2:])], dim=2)
+        return torch.cat([logits, self.of_halves(F.avg_pool2d(x, 2, ceil_mode=True))], dim=2)
 
 
 def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
@@ -187,25 +186,41 @@ def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
     )
 
 
-def build_discriminator(
-    preset: str, adversarial: str, channels: int, size: tuple[int, int], scales: int = 1
-) -> Discriminator:
-    """Build D for images of `size` (H, W), and of half that with 2 `scales`, on the CPU from the global random state.
+def layers_of_halves(layers: Sequence[Layer]) -> list[Layer] | None:
+    """Return `layers` for images of half the size, with as many patches; None where all strides are 1.
 
-    Raises SettingsError for images that are too small.
+    The last stride is halved, so that a patch covers up to twice the side in the complete image. 35x55 has 23 px, and
+    30 px at half the size.
+    """
+    strided = [index for index, layer in enumerate(layers) if layer[2] > 1]
+    if not strided:
+        return None
+    halved = list(layers)
+    kind, kernel, stride, maps = layers[strided[-1]]
+    halved[strided[-1]] = (kind, kernel, stride // 2, maps)
+    return halved
+
+
+def build_discriminator(
+    preset: str, adversarial: str, channels: int, size: tuple[int, int], scales: str = "1"
+) -> Discriminator:
+    """Build D for images of `size` (H, W) on the CPU from the global random state.
+
+    `scales` 2 adds the network of halves, and "auto" does so where it can. Raises SettingsError for images that are
+    too small.
     """
     layers = discriminator_layers(preset, size)
-    if adversarial == "local":
-        if scales == 1:
-            return Discriminator(layers, channels)
-        try:
-            half_layers = discriminator_layers(preset, (size[0] // 2, size[1] // 2))
-        except SettingsError as error:
-            raise SettingsError(f"--discriminator-scales {scales}: at half the size, {error}") from error
-        return Discriminator(layers, channels, half_layers=half_layers)
-    with torch.device("meta"):
-        head = map_size(Discriminator(layers, channels), size)
-    return Discriminator(layers, channels, head)
+    if adversarial == "global":
+        with torch.device("meta"):
+            head = map_size(Discriminator(layers, channels), size)
+        return Discriminator(layers, channels, head)
+    half_layers = None if scales == "1" else layers_of_halves(layers)
+    if scales == "2" and half_layers is None:
+        raise SettingsError(
+            f"--discriminator-scales 2: images of {size[0]}x{size[1]} have no 4x4 patches at half the size; "
+            "leave it out, or give a larger --size"
+        )
+    return Discriminator(layers, channels, half_layers=half_layers or ())
 
 
 def spatial_layers(network: nn.Module) -> Iterator[tuple[tuple[int, int], int]]:
