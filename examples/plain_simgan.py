@@ -1,4 +1,6 @@
-"""SimGAN (Shrivastava et al., CVPR 2017) in plain PyTorch, by the defaults of `simgan train`, for grey images of 35x55.
+"""SimGAN (Shrivastava et al., CVPR 2017) in plain PyTorch, for grey images of 35x55 without labels.
+
+Settings are the defaults of `simgan train`, but for its second discriminator, of half the size.
 
     python examples/plain_simgan.py SYNTHETIC REAL SHEET.png [ITERATIONS]    # folders of PNGs; writes x above R(x)
 

@@ -75,9 +75,11 @@ def estimators(rounds: int, add_row: Callable[[tuple[object, ...]], None]) -> No
 
 
 def training_steps(rounds: int, add_row: Callable[[tuple[object, ...]], None]) -> None:
-    """Add a row for each width and precision of a training step without labels."""
+    """Add a row for each width and precision of a training step without labels and halves, as the plain loop has none."""
     for width in (16, 64):
-        config = TrainConfig(synthetic=Path("s"), real=Path("r"), out=Path("o"), refiner_width=width, device="cpu")
+        config = TrainConfig(
+            synthetic=Path("s"), real=Path("r"), refiner_width=width, discriminator_scales="1", device="cpu"
+        )
         kinds = {"plain": config} | {
             precision: config.model_copy(update={"precision": precision})
             for precision in ("fp32", resolve_precision("auto", CPU))

@@ -195,6 +195,7 @@ def compare_with_bare(config: TrainConfig, iterations: int, rounds: int) -> tupl
 
 def compare_with_plain(config: TrainConfig, iterations: int, rounds: int) -> tuple[object, ...]:
     """Return a line of the table: the plain loop and the product in two precisions."""
+    config = config.model_copy(update={"discriminator_scales": "1"})  # as the plain loop has
     products = {"fp32": config.model_copy(update={"precision": "fp32"}), "product": config}
     turns = compare({"plain": config} | products, iterations, rounds)
     images, operations = images_in_an_iteration(config), operations_of(config)

@@ -125,7 +125,7 @@ class TrainConfig(Settings):
     refiner_block_kernel: int = setting(3, "Filter size inside the blocks, odd.", "Networks", ge=1, le=LARGEST_SETTING)
     refiner_output: Literal["tanh", "residual"] = setting("residual", "tanh of the last convolution, or x + g(x), which starts as the identity.", "Networks")
     refiner_padding: Literal["zeros", "replicate"] = setting("replicate", "Padding of the refiner's convolutions. zeros leave faint strips at the edges.", "Networks")
-    discriminator_scales: Literal["auto", "1", "2"] = setting("1", "Sizes at which the discriminator judges images: 2 adds half the size, by a second network. auto does so where images are large enough.", "Networks")
+    discriminator_scales: Literal["auto", "1", "2"] = setting("auto", "Sizes at which the discriminator judges images: 2 adds half the size, by a second network. auto does so where images are large enough.", "Networks")
     noise: bool = setting(True, "Give the refiner random maps beside the image, so that one render gets many looks.", "Networks")
 
     recipe: Literal["stable", "paper"] = setting("stable", "Our defaults, or the paper's.", "Objective", essential=True)
@@ -227,6 +227,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "refiner_width": 64,
         "refiner_output": "tanh",
         "refiner_padding": "zeros",
+        "discriminator_scales": "1",
         "noise": False,
         "lambda": 1.0,
         "psi": "identity",

@@ -37,7 +37,7 @@ def in_order(images: Iterable[Tensor]) -> Tensor:
 @pytest.mark.parametrize("is_full", [True, False])
 def test_an_iteration_of_the_plain_example_is_the_products(example: ModuleType, is_full: bool) -> None:
     settings = {"refiner_width": 4, "batch_size": B, "history_size": CAPACITY, "precision": "fp32", "device": "cpu"}
-    config = TrainConfig.model_validate({"synthetic": "s", "real": "r"} | settings)
+    config = TrainConfig.model_validate({"synthetic": "s", "real": "r", "discriminator_scales": "1"} | settings)
     networks = build_networks(config, *SHAPE[:1], SHAPE[1:])
     torch.manual_seed(1)
     nn.init.normal_(networks[0].last.weight, std=0.1)

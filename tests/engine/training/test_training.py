@@ -124,7 +124,7 @@ def test_the_seed_determines_everything(folders: dict[str, Any]) -> None:
     "settings",
     [
         {"adversarial": "global"},
-        {"discriminator_scales": "2"},
+        {"discriminator_scales": "2", "size": "25x41"},
         {"history_size": 0},
         {"psi": "identity=1,derivatives=0.5"},
         {"psi": "blur"},

@@ -170,7 +170,7 @@ def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
 
     `auto` takes the eyes network with the largest strides, up to the paper's 2 and 2, that fit the image. They fit if
     the receptive field stays within 2/3 of the shorter side and the map has at least 4x4 patches. 35x55 gives the
-    paper's network. Larger images keep its field of 23 px: R sees 19 and cannot change what a wider D would judge.
+    paper's network. Larger images keep its field of 23 px, as R sees no more than 19.
     Raises SettingsError where even strides of 1 leave fewer than 4x4 patches.
     """
     if preset != "auto":
