@@ -164,19 +164,22 @@ def test_a_turned_image_is_refined_upright_and_stored_as_it_was(tmp_path: Path, 
         assert result.size == source.size  # before it is turned
 
 
+@pytest.mark.parametrize("block", ["EXIF", "XMP"])
 @pytest.mark.parametrize("wanted", ["png", "tiff", "webp", "bmp", "ppm"])
-def test_a_turned_image_is_shown_alike_in_another_format(tmp_path: Path, wanted: FormatName) -> None:
+def test_a_turned_image_is_shown_alike_in_another_format(tmp_path: Path, wanted: FormatName, block: str) -> None:
     image = noise("RGB")
     exif = image.getexif()
     exif[0x0112] = 6
-    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    notes = {"exif": exif} if block == "EXIF" else {"xmp": b'<x tiff:Orientation="6"/>'}
+    image.save(tmp_path / "a.jpg", quality=95, **notes)
     picture = read_picture(tmp_path / "a.jpg")
+    assert picture.decoded.orientation == 6
     written = write_picture(picture, picture.pixels, wanted)
     result = read_picture(saved(tmp_path / "b", written.content))
     assert np.array_equal(result.pixels, picture.pixels)
-    keeps_exif = wanted in ("png", "tiff", "webp")
-    assert result.decoded.orientation == (6 if keeps_exif else 1)
-    assert ("EXIF" in written.lost) != keeps_exif
+    is_kept = wanted in ("png", "tiff", "webp")
+    assert result.decoded.orientation == (6 if is_kept else 1)
+    assert (block in written.lost) != is_kept
 
 
 def test_a_colour_profile_is_kept_but_for_that_of_four_inks(tmp_path: Path) -> None:
