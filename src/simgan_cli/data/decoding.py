@@ -104,7 +104,8 @@ def decode(path: Readable, content: bytes | None = None, *, single: bool = False
 def _decode_render(render: Render, curve: Curve) -> Decoded:
     array = to_display(render.straight, curve) if render.is_linear else render.values
     top = top_of(array.dtype)
-    alpha = None if render.alpha is None else np.rint(render.alpha * top).astype(array.dtype)
+    # Filters of renderers leave alpha slightly below 0 and above 1.
+    alpha = None if render.alpha is None else np.rint(render.alpha.clip(0, 1) * top).astype(array.dtype)
     bits = 32 if render.is_linear else 8 * array.itemsize
     return Decoded(
         render.path, array, alpha, bits=bits, maxval=top, mode="RGB" if array.ndim == 3 else "L", render=render
