@@ -162,6 +162,8 @@ def _decode_by_pillow(path: Readable, image: Image.Image, bits: int) -> Decoded:
     orientation = _orientation(image) if is_tiff else 1  # read first: Pillow turns a TIFF while it loads it
     maxval = 65535 if is_deep(image) else (1 << bits) - 1 if mode in {"1", "L"} and bits < 8 else 255
     info = dict(image.info) if is_tiff else image.info  # Pillow drops a TIFF's compression while it loads it
+    if mode == "L" and bits < 8 and "transparency" in info:
+        image.info["transparency"] *= 255 // maxval  # Pillow scales the samples alone
     image.load()
     if mode == "LAB":
         raise UnreadableImage(path, "LAB colours; convert it to RGB")

@@ -145,6 +145,18 @@ def test_a_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
     assert rewritten(tmp_path / "a.png").mode == "RGBA"
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_grey_of_few_bits_becomes_alpha(tmp_path: Path, bits: int) -> None:
+    top = (1 << bits) - 1
+    plain = png_of(tmp_path / "a.png", (1, 2), bits, 0, bytes([0, top << (8 - bits)])).read_bytes()  # white, black
+    chunk = b"tRNS" + struct.pack(">H", top)
+    path = saved(
+        tmp_path / "b.png", plain[:33] + b"\0\0\0\2" + chunk + struct.pack(">I", zlib.crc32(chunk)) + plain[33:]
+    )
+    decoded = read_picture(path).decoded
+    assert (decoded.array.tolist(), alpha_of(read_picture(path))) == ([[255, 0]], [[0, 255]])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
 def test_a_turned_image_is_refined_upright_and_stored_as_it_was(tmp_path: Path, suffix: str, orientation: int) -> None:
