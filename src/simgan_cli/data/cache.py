@@ -41,7 +41,7 @@ from simgan_cli.files import (
     write_json,
 )
 
-CACHE_VERSION = 5  # raise it when the same files would give other pixels
+CACHE_VERSION = 6  # raise it when the same files would give other pixels
 BATCH_IMAGES = 1024  # decoded between two reports of progress
 PHOTOGRAPH_STEP = 2_654_435_761  # a large prime: neighbouring images get photographs that lie far apart
 MAX_WAITING = 4  # decoded images for each thread that wait for the writer; bounds memory

@@ -156,8 +156,8 @@ def _decode_deep(path: Readable, image: Image.Image, file: IO[bytes]) -> Decoded
 
 def _decode_by_pillow(path: Readable, image: Image.Image, bits: int) -> Decoded:
     mode = image.mode
-    if is_deep(image):
-        _refuse_other_grey(image, path)
+    if is_deep(image) and "transparency" in image.info:
+        raise UnreadableImage(path, "16 bits with a transparent grey level; convert it")
     is_tiff = image.format == "TIFF"
     orientation = _orientation(image) if is_tiff else 1  # read first: Pillow turns a TIFF while it loads it
     maxval = 65535 if is_deep(image) else (1 << bits) - 1 if mode in {"1", "L"} and bits < 8 else 255
@@ -181,7 +181,9 @@ def _pixels_and_alpha(image: Image.Image, path: Readable) -> tuple[Pixels, Pixel
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise UnreadableImage(path, "values outside of 0 to 65535; convert it to 8 or 16 bits")
-        return wide.astype(np.uint16), None
+        wide = wide.astype(np.uint16)
+        is_inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        return 65535 - wide if is_inverted else wide, None  # Pillow inverts only 8 bits
     if image.mode == "F":
         raise UnreadableImage(path, "floating-point pixels; convert it to 8 or 16 bits")
     is_grey = image.mode in GREY_MODES
@@ -343,13 +345,6 @@ def _refuse_tiff(path: Readable, content: bytes) -> None:
         raise NoColours(path, "holds signed samples, which may be negative; convert it to unsigned ones")
     if why := tiff.misread(content, tags):
         raise UnreadableImage(path, why)
-
-
-def _refuse_other_grey(image: Image.Image, path: Readable) -> None:
-    if "transparency" in image.info:
-        raise UnreadableImage(path, "16 bits with a transparent grey level; convert it")
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        raise UnreadableImage(path, "16 bits with 0 for white; convert it")  # Pillow inverts only 8 bits
 
 
 def _bits(image: Image.Image) -> int:

@@ -307,15 +307,20 @@ def test_an_interlaced_deep_png_is_unpacked(tmp_path: Path, size: tuple[int, int
     assert alpha_of(read_picture(path)) == (None if channels == 3 else samples[..., -1].tolist())
 
 
-def test_16_bits_of_a_tiff_are_refused_in_planes_and_where_pillow_inverts_8_bits_alone(tmp_path: Path) -> None:
+def test_grey_tiffs_of_16_bits_may_have_0_for_white(tmp_path: Path) -> None:
     black_is_zero = read_picture(tiff_of_16_bits(tmp_path / "black.tif", 1, 1))
     assert black_is_zero.pixels.tolist() == [[[0x0100, 0x0302], [0x0504, 0x0706]]]
-    white = tiff_of_16_bits(tmp_path / "white.tif", 1, 0)
+    white_is_zero = read_picture(tiff_of_16_bits(tmp_path / "white.tif", 1, 0))
+    assert np.array_equal(white_is_zero.pixels, 65535 - black_is_zero.pixels)
+    written = write_picture(white_is_zero, black_is_zero.pixels, None)
+    assert np.array_equal(read_picture(saved(tmp_path / "b", written.content)).pixels, black_is_zero.pixels)
+
+
+def test_16_bits_of_a_tiff_are_refused_in_planes(tmp_path: Path) -> None:
     planes = tiff_of_16_bits(tmp_path / "planes.tif", 3, 2, tags={273: [8, 16, 24], 279: [8] * 3, 284: [2]})
-    for path, says in ((white, "0 for white"), (planes, "16 bits a channel in planes")):
-        for read in (read_picture, lambda path: read_pixels(path, Preparation())):
-            with pytest.raises(UnreadableImage, match=says):
-                read(path)
+    for read in (read_picture, lambda path: read_pixels(path, Preparation())):
+        with pytest.raises(UnreadableImage, match="16 bits a channel in planes"):
+            read(planes)
 
 
 @pytest.mark.parametrize("suffix", ["tiff", "png", "webp"])
