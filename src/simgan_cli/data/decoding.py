@@ -10,7 +10,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from simgan_cli.data import tiff
@@ -33,6 +33,8 @@ PixelCoding = Literal["plain", "packed16"]
 # Images above our own limit are refused before decoding; Pillow would warn in addition.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Pillow's warnings of damaged tags do not name the file.
+# A colour profile or packed text may exceed Pillow's megabyte; 64 bound memory as well.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 warnings.filterwarnings("ignore", "Corrupt EXIF data|Truncated File Read|Metadata Warning", module=r"PIL\.")
 
 
