@@ -1,6 +1,7 @@
 """Decode an image file to an array of pixels, and prepare the pixels for the networks."""
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,9 +33,9 @@ PixelCoding = Literal["plain", "packed16"]
 
 # Images above our own limit are refused before decoding; Pillow would warn in addition.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Pillow's warnings of damaged tags do not name the file.
 # A colour profile or packed text may exceed Pillow's megabyte; 64 bound memory as well.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+# Pillow's warnings of damaged tags do not name the file.
 warnings.filterwarnings("ignore", "Corrupt EXIF data|Truncated File Read|Metadata Warning", module=r"PIL\.")
 
 
@@ -201,7 +202,10 @@ def _orientation(image: Image.Image) -> int:
     has_any = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"} & image.info.keys()
     if not has_any and image.format != "TIFF":
         return 1
-    orientation = image.getexif().get(ORIENTATION, 1)
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except (SyntaxError, struct.error):  # damaged EXIF, which viewers ignore
+        return 1
     return orientation if orientation in range(1, 9) else 1
 
 
