@@ -511,6 +511,7 @@ def test_an_image_that_is_not_packed_is_refused(tmp_path: Path, mode: str, says:
         ({258: [8] * 5, 262: [2], 277: [5], 338: [2, 0]}, 40, "other than colour and alpha"),
         ({258: [8] * 2, 277: [2], 284: [2], 338: [2]}, 16, "grey and alpha in planes"),
         ({50706: [1]}, 8, "raw file"),
+        ({258: [8] * 3, 262: [6], 277: [3]}, 12, "subsampled YCbCr"),
     ],
 )
 def test_tiffs_that_would_be_misread_are_refused(
