@@ -20,6 +20,7 @@ from simgan_cli.data.codecs import pnm_header, read_deep_png, read_pnm
 from simgan_cli.data.damage import MAX_PIXELS, reason_of, refuse_many_pixels, refuse_pages
 from simgan_cli.data.metadata import emptied_png
 from simgan_cli.data.renders import Curve, NoColours, Render, is_render, read_render, to_display
+from simgan_cli.data.signatures import TIFF
 from simgan_cli.errors import UnreadableImage, is_shortage
 
 # Pillow has other decoders, for formats that we do not read; some start programs, such as that of EPS.
@@ -318,9 +319,15 @@ def _with_channels(array: Pixels, channels: Literal["1", "3"] | None) -> Pixels:
 
 
 def stored_size(path: Readable) -> tuple[int, int]:
-    """Return the stored H and W of an image, without decoding it. Raises UnreadableImage with the reason."""
-    with _opened(path, None) as file, Image.open(file, formats=FORMATS_READ) as image:
-        return image.height, image.width
+    """Return the stored H and W of an image. Raises UnreadableImage with the reason."""
+    with _opened(path, None) as file:
+        start = file.read(8)
+        file.seek(0)
+        if is_render(path, start) and not start.startswith(TIFF):
+            height, width = decode(path).array.shape[:2]
+            return height, width
+        with Image.open(file, formats=FORMATS_READ) as image:  # without decoding it
+            return image.height, image.width
 
 
 @contextmanager
