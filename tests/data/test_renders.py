@@ -167,7 +167,7 @@ def exr_of_parts(*parts: Any) -> bytes:
 
 def test_alpha_beyond_0_to_1_is_fully_transparent_or_opaque() -> None:
     """Filters with negative lobes leave such values at edges."""
-    alpha = np.repeat(np.float16([[-0.01], [0.5], [1.01]]), 8, axis=1).repeat(4, axis=0)
+    alpha = np.array([[-0.01], [0.5], [1.01]], np.float16).repeat(8, axis=1).repeat(4, axis=0)
     content = exr({"A": alpha} | {band: np.full(alpha.shape, 0.25, "f2") for band in "RGB"})
     decoded = decode(Path("a.exr"), content)
     assert decoded.alpha is not None
