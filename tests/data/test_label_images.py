@@ -107,6 +107,16 @@ def test_labels_in_an_archive_beside_that_of_pictures_are_found(tmp_path: Path) 
     assert (selection.tree.archives, selection.count, selection.unmatched) == (["rgb.zip"], 8, [])
 
 
+def test_a_pattern_that_takes_all_members_of_an_archive_matches_files(tmp_path: Path) -> None:
+    for kind in ("rgb", "seg"):
+        (tmp_path / kind).mkdir()
+        Image.new("L", (4, 3)).save(tmp_path / kind / f"{kind}_1.png")
+        pack(tmp_path / kind, tmp_path / "data" / f"{kind}.zip")
+    patterns = Patterns((), ("seg_?.png", "depth_?.png"))
+    selection = select_pictures(read_tree(tmp_path / "data", patterns), patterns)
+    assert selection.unmatched == [f"--exclude 'depth_?.png' matches no file in {tmp_path / 'data'}"]
+
+
 def test_a_mask_does_not_make_labels_of_the_same_name_in_other_archives(tmp_path: Path) -> None:
     write = Writer(tmp_path)
     for i in range(30):

@@ -332,12 +332,12 @@ def open_archive(path: Path, patterns: Patterns = ANY) -> Archive:
         raise UnreadableArchive(path, error.strerror or str(error)) from error
 
 
-def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Archive]]:
-    """Return the tree with its archives sorted, and those that hold images.
+def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Archive], list[Archive]]:
+    """Return the tree with its archives sorted, those that hold images, and those that hold none.
 
     An archive without images joins `others`; one that cannot be read, or is unsafe, joins `unusable`.
     """
-    archives, others, unusable = [], [], []
+    archives, without, unusable = [], [], []
     for name in tree.archives:
         try:
             archive = open_archive(tree.root / name, patterns)
@@ -347,13 +347,13 @@ def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Arch
         if archive.images:
             archives.append(archive)
         else:
-            others.append(name)
+            without.append(archive)
             tree.foreign.update(archive.foreign)
-    names = [archive.path.relative_to(tree.root).as_posix() for archive in archives]
-    return (
-        replace(tree, archives=names, others=[*tree.others, *others], unusable=[*tree.unusable, *unusable]),
-        archives,
+    names, others = (
+        [archive.path.relative_to(tree.root).as_posix() for archive in group] for group in (archives, without)
     )
+    tree = replace(tree, archives=names, others=[*tree.others, *others], unusable=[*tree.unusable, *unusable])
+    return tree, archives, without
 
 
 def image_batches(tree: Tree, archives: Sequence[Archive], size: int) -> Iterator[Sequence[Readable]]:

@@ -82,14 +82,14 @@ class Source:
         with reading(self.folder):
             tree = read_tree(self.folder, self.patterns)
         if not tree.images and not tree.archives:
-            raise no_image(self.folder, [tree], [], self.patterns, self.flags)
+            raise no_image(self.folder, [tree], self.patterns, self.flags)
         return tree
 
     def select(self, tree: Tree) -> Selection:
         """Return the pictures of its files; raises DataError where there is none."""
         selection = select_pictures(tree, self.patterns, self.flags)
         if not selection.count:
-            raise no_image(self.folder, [selection.tree], selection.archives, self.patterns, self.flags)
+            raise no_image(self.folder, [selection.tree], self.patterns, self.flags)
         return selection
 
 

@@ -1,6 +1,6 @@
 """Select the pictures of a folder: by patterns, or else by their content."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -77,9 +77,9 @@ def select_pictures(
     (`is_recorded`) do not count as such, except "*". `flags` are the options for messages. Raises LabelImages where
     many files look like labels.
     """
-    tree, archives = open_archives(tree, patterns)
+    tree, archives, without = open_archives(tree, patterns)
     whose = " (recorded in the model)" if is_recorded else ""
-    without_match = _unmatched(tree, archives, patterns, flags)
+    without_match = _unmatched(tree, [*archives, *without], patterns, flags)
     unmatched = [f"{pattern}{whose} matches no file in {_place(tree)}" for pattern in without_match]
     if "*" in patterns.include or (patterns.include and not is_recorded):
         return Selection(tree, archives, unmatched=unmatched)
@@ -127,13 +127,11 @@ def _are_many(count: int, total: int) -> bool:
 def no_image(
     place: object,
     trees: Sequence[Tree],
-    archives: Iterable[Archive],
     patterns: Patterns = ANY,
     flags: tuple[str, str] = INCLUDE_EXCLUDE,
 ) -> DataError:
     """Return the error of a folder without a picture."""
     files = [path for tree in trees for path in (*tree.images, *tree.others, *tree.hidden, *tree.archives)]
-    files += [entry.name for archive in archives for entry in archive.others]
     broken = "".join(f"; {path}: {reason}" for tree in trees for path, reason in tree.unusable[:1])
     if patterns:
         such = f", such as {files[0]}" if files else ""

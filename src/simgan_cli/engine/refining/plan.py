@@ -228,8 +228,7 @@ def make_plan(
     """
     sources = [_read(place, destination, patterns, is_recorded=is_recorded) for place, destination in inputs]
     if not any(source.tree.images or source.archives for source in sources):
-        archives = [archive for source in sources for archive in source.archives]
-        raise no_image(", ".join(str(place) for place, _ in inputs), [s.tree for s in sources], archives, patterns)
+        raise no_image(", ".join(str(place) for place, _ in inputs), [s.tree for s in sources], patterns)
     plan = Plan(sources, wanted, part, copies)
     _check_collisions(plan, out)
     return plan
