@@ -94,8 +94,8 @@ def test_only_archives_with_images_are_read(tmp_path: Path) -> None:
     (tmp_path / "b" / "labels.csv").touch()
     pack(tmp_path / "b", tmp_path / "in" / "labels.zip")
     (tmp_path / "in" / "broken.tgz").write_bytes(b"x")
-    tree, archives, without = open_archives(read_tree(tmp_path / "in"))
-    assert [archive.path.name for archive in (*archives, *without)] == ["images.tar", "labels.zip"]
+    tree, archives = open_archives(read_tree(tmp_path / "in"))
+    assert [archive.path.name for archive in archives] == ["images.tar", "labels.zip"]
     assert (tree.archives, tree.others) == (["images.tar"], ["labels.zip"])
     assert [name for name, _ in tree.unusable] == ["broken.tgz"]
 

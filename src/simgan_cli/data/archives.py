@@ -332,28 +332,28 @@ def open_archive(path: Path, patterns: Patterns = ANY) -> Archive:
         raise UnreadableArchive(path, error.strerror or str(error)) from error
 
 
-def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Archive], list[Archive]]:
-    """Return the tree with its archives sorted, those that hold images, and those that hold none.
+def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Archive]]:
+    """Return the tree with its archives sorted, and all that can be read.
 
     An archive without images joins `others`; one that cannot be read, or is unsafe, joins `unusable`.
     """
-    archives, without, unusable = [], [], []
+    archives, names, others, unusable = [], [], [], []
     for name in tree.archives:
         try:
             archive = open_archive(tree.root / name, patterns)
         except UnreadableArchive as error:
             unusable.append((name, error.reason))
             continue
+        archives.append(archive)
         if archive.images:
-            archives.append(archive)
+            names.append(name)
         else:
-            without.append(archive)
+            others.append(name)
             tree.foreign.update(archive.foreign)
-    names, others = (
-        [archive.path.relative_to(tree.root).as_posix() for archive in group] for group in (archives, without)
+    return (
+        replace(tree, archives=names, others=[*tree.others, *others], unusable=[*tree.unusable, *unusable]),
+        archives,
     )
-    tree = replace(tree, archives=names, others=[*tree.others, *others], unusable=[*tree.unusable, *unusable])
-    return tree, archives, without
 
 
 def image_batches(tree: Tree, archives: Sequence[Archive], size: int) -> Iterator[Sequence[Readable]]:

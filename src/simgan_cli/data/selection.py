@@ -77,9 +77,10 @@ def select_pictures(
     (`is_recorded`) do not count as such, except "*". `flags` are the options for messages. Raises LabelImages where
     many files look like labels.
     """
-    tree, archives, without = open_archives(tree, patterns)
+    tree, opened = open_archives(tree, patterns)
+    archives = [archive for archive in opened if archive.images]
     whose = " (recorded in the model)" if is_recorded else ""
-    without_match = _unmatched(tree, [*archives, *without], patterns, flags)
+    without_match = _unmatched(tree, opened, patterns, flags)
     unmatched = [f"{pattern}{whose} matches no file in {_place(tree)}" for pattern in without_match]
     if "*" in patterns.include or (patterns.include and not is_recorded):
         return Selection(tree, archives, unmatched=unmatched)
