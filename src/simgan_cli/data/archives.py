@@ -333,23 +333,23 @@ def open_archive(path: Path, patterns: Patterns = ANY) -> Archive:
 
 
 def open_archives(tree: Tree, patterns: Patterns = ANY) -> tuple[Tree, list[Archive]]:
-    """Return the tree with its archives sorted, and those that hold images.
+    """Return the tree with its archives sorted, and all that can be read.
 
     An archive without images joins `others`; one that cannot be read, or is unsafe, joins `unusable`.
     """
-    archives, others, unusable = [], [], []
+    archives, names, others, unusable = [], [], [], []
     for name in tree.archives:
         try:
             archive = open_archive(tree.root / name, patterns)
         except UnreadableArchive as error:
             unusable.append((name, error.reason))
             continue
+        archives.append(archive)
         if archive.images:
-            archives.append(archive)
+            names.append(name)
         else:
             others.append(name)
             tree.foreign.update(archive.foreign)
-    names = [archive.path.relative_to(tree.root).as_posix() for archive in archives]
     return (
         replace(tree, archives=names, others=[*tree.others, *others], unusable=[*tree.unusable, *unusable]),
         archives,

@@ -41,7 +41,7 @@ from simgan_cli.files import (
     write_json,
 )
 
-CACHE_VERSION = 5  # raise it when the same files would give other pixels
+CACHE_VERSION = 6  # raise it when the same files would give other pixels
 BATCH_IMAGES = 1024  # decoded between two reports of progress
 PHOTOGRAPH_STEP = 2_654_435_761  # a large prime: neighbouring images get photographs that lie far apart
 MAX_WAITING = 4  # decoded images for each thread that wait for the writer; bounds memory
@@ -82,14 +82,14 @@ class Source:
         with reading(self.folder):
             tree = read_tree(self.folder, self.patterns)
         if not tree.images and not tree.archives:
-            raise no_image(self.folder, [tree], [], self.patterns, self.flags)
+            raise no_image(self.folder, [tree], self.patterns, self.flags)
         return tree
 
     def select(self, tree: Tree) -> Selection:
         """Return the pictures of its files; raises DataError where there is none."""
         selection = select_pictures(tree, self.patterns, self.flags)
         if not selection.count:
-            raise no_image(self.folder, [selection.tree], selection.archives, self.patterns, self.flags)
+            raise no_image(self.folder, [selection.tree], self.patterns, self.flags)
         return selection
 
 

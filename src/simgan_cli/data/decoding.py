@@ -1,6 +1,7 @@
 """Decode an image file to an array of pixels, and prepare the pixels for the networks."""
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from simgan_cli.data import tiff
@@ -19,6 +20,7 @@ from simgan_cli.data.codecs import pnm_header, read_deep_png, read_pnm
 from simgan_cli.data.damage import MAX_PIXELS, reason_of, refuse_many_pixels, refuse_pages
 from simgan_cli.data.metadata import emptied_png
 from simgan_cli.data.renders import Curve, NoColours, Render, is_render, read_render, to_display
+from simgan_cli.data.signatures import TIFF
 from simgan_cli.errors import UnreadableImage, is_shortage
 
 # Pillow has other decoders, for formats that we do not read; some start programs, such as that of EPS.
@@ -32,6 +34,8 @@ PixelCoding = Literal["plain", "packed16"]
 
 # Images above our own limit are refused before decoding; Pillow would warn in addition.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# A colour profile or packed text may exceed Pillow's megabyte; 64 bound memory as well.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # Pillow's warnings of damaged tags do not name the file.
 warnings.filterwarnings("ignore", "Corrupt EXIF data|Truncated File Read|Metadata Warning", module=r"PIL\.")
 
@@ -104,7 +108,8 @@ def decode(path: Readable, content: bytes | None = None, *, single: bool = False
 def _decode_render(render: Render, curve: Curve) -> Decoded:
     array = to_display(render.straight, curve) if render.is_linear else render.values
     top = top_of(array.dtype)
-    alpha = None if render.alpha is None else np.rint(render.alpha * top).astype(array.dtype)
+    # Filters of renderers leave alpha slightly below 0 and above 1.
+    alpha = None if render.alpha is None else np.rint(render.alpha.clip(0, 1) * top).astype(array.dtype)
     bits = 32 if render.is_linear else 8 * array.itemsize
     return Decoded(
         render.path, array, alpha, bits=bits, maxval=top, mode="RGB" if array.ndim == 3 else "L", render=render
@@ -155,12 +160,14 @@ def _decode_deep(path: Readable, image: Image.Image, file: IO[bytes]) -> Decoded
 
 def _decode_by_pillow(path: Readable, image: Image.Image, bits: int) -> Decoded:
     mode = image.mode
-    if is_deep(image):
-        _refuse_other_grey(image, path)
+    if is_deep(image) and "transparency" in image.info:
+        raise UnreadableImage(path, "16 bits with a transparent grey level; convert it")
     is_tiff = image.format == "TIFF"
     orientation = _orientation(image) if is_tiff else 1  # read first: Pillow turns a TIFF while it loads it
     maxval = 65535 if is_deep(image) else (1 << bits) - 1 if mode in {"1", "L"} and bits < 8 else 255
     info = dict(image.info) if is_tiff else image.info  # Pillow drops a TIFF's compression while it loads it
+    if mode == "L" and bits < 8 and "transparency" in info:
+        image.info["transparency"] *= 255 // maxval  # Pillow scales the samples alone
     image.load()
     if mode == "LAB":
         raise UnreadableImage(path, "LAB colours; convert it to RGB")
@@ -178,7 +185,9 @@ def _pixels_and_alpha(image: Image.Image, path: Readable) -> tuple[Pixels, Pixel
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
             raise UnreadableImage(path, "values outside of 0 to 65535; convert it to 8 or 16 bits")
-        return wide.astype(np.uint16), None
+        wide = wide.astype(np.uint16)
+        is_inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        return 65535 - wide if is_inverted else wide, None  # Pillow inverts only 8 bits
     if image.mode == "F":
         raise UnreadableImage(path, "floating-point pixels; convert it to 8 or 16 bits")
     is_grey = image.mode in GREY_MODES
@@ -194,7 +203,10 @@ def _orientation(image: Image.Image) -> int:
     has_any = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"} & image.info.keys()
     if not has_any and image.format != "TIFF":
         return 1
-    orientation = image.getexif().get(ORIENTATION, 1)
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except (SyntaxError, struct.error):  # damaged EXIF, which viewers ignore
+        return 1
     return orientation if orientation in range(1, 9) else 1
 
 
@@ -307,9 +319,15 @@ def _with_channels(array: Pixels, channels: Literal["1", "3"] | None) -> Pixels:
 
 
 def stored_size(path: Readable) -> tuple[int, int]:
-    """Return the stored H and W of an image, without decoding it. Raises UnreadableImage with the reason."""
-    with _opened(path, None) as file, Image.open(file, formats=FORMATS_READ) as image:
-        return image.height, image.width
+    """Return the stored H and W of an image. Raises UnreadableImage with the reason."""
+    with _opened(path, None) as file:
+        start = file.read(8)
+        file.seek(0)
+        if is_render(path, start) and not start.startswith(TIFF):
+            height, width = decode(path).array.shape[:2]
+            return height, width
+        with Image.open(file, formats=FORMATS_READ) as image:  # without decoding it
+            return image.height, image.width
 
 
 @contextmanager
@@ -340,13 +358,6 @@ def _refuse_tiff(path: Readable, content: bytes) -> None:
         raise NoColours(path, "holds signed samples, which may be negative; convert it to unsigned ones")
     if why := tiff.misread(content, tags):
         raise UnreadableImage(path, why)
-
-
-def _refuse_other_grey(image: Image.Image, path: Readable) -> None:
-    if "transparency" in image.info:
-        raise UnreadableImage(path, "16 bits with a transparent grey level; convert it")
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        raise UnreadableImage(path, "16 bits with 0 for white; convert it")  # Pillow inverts only 8 bits
 
 
 def _bits(image: Image.Image) -> int:

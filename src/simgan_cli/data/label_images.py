@@ -18,7 +18,7 @@ from simgan_cli.data.archives import Readable
 from simgan_cli.data.decoding import Decoded, Pixels, decode
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.renders import NoColours
-from simgan_cli.data.tree import suffix_of
+from simgan_cli.data.tree import is_archive, suffix_of
 from simgan_cli.errors import UnreadableImage
 
 # Measured on renders of eyes and their masks. Masks: 4 or 5 colours, 99.2 to 99.9 % of pixels equal their left
@@ -124,7 +124,10 @@ class _Look:
 
 
 def find_label_images(paths: Sequence[str], images: Sequence[Readable]) -> LabelSearch:
-    """Return the label images among `images`, whose relative paths are `paths`, by names and by the content of some."""
+    """Return the label images among `images`, by names and by the content of some.
+
+    `paths` are their relative paths, in which an archive counts as a folder.
+    """
     members = _grouped(paths)
     each = max(1, min(MAX_GROUP_SAMPLES, MAX_SAMPLES // max(1, len(members))))
     samples = {key: _spread(places, each) for key, places in members.items()}
@@ -341,19 +344,24 @@ def _pattern(paths: list[str], taken: list[str]) -> str | None:
     heads = [start[: at + 1] for at in reversed(range(len(start))) if not start[at].isalnum()]
     heads += [start.rstrip("0123456789")]
     folders = paths[0].split("/")[-2::-1]
-    candidates = [f"{_literal(folder)}/*" for folder in folders]
+    candidates = [_everything_in(_literal(folder)) for folder in folders]
     candidates += [f"*{_literal(tail)}" for tail in tails] + [f"{_literal(head)}*" for head in heads if head]
     candidates += [
         NUMBER.sub("*", _literal(names[0])),
-        *(f"{NUMBER.sub('*', _literal(folder))}/*" for folder in folders),
+        *(_everything_in(NUMBER.sub("*", _literal(folder))) for folder in folders),
     ]
-    if len(paths) == 1:
+    if len(paths) == 1 and not any(map(is_archive, folders)):
         candidates.append(f"/{_literal(paths[0])}")
     for candidate in candidates:
         pattern = Patterns((candidate,))
         if all(map(pattern.takes, paths)) and not any(map(pattern.takes, taken)):
             return candidate
     return None
+
+
+def _everything_in(folder: str) -> str:
+    """Return the glob of all files in a folder; patterns of paths do not reach into an archive from outside."""
+    return folder if is_archive(folder) else f"{folder}/*"
 
 
 def _literal(text: str) -> str:

@@ -1,6 +1,6 @@
 """Select the pictures of a folder: by patterns, or else by their content."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ class Selection:
     tree: Tree
     archives: list[Archive]
     domain: Domain | None = None  # None: patterns select the pictures
-    odd: dict[str, str] = field(default_factory=dict)  # path in the folder to why the image looks like a label
+    odd: dict[str, str] = field(default_factory=dict)  # why an image looks like a label, by its `place_in` the folder
     unmatched: list[str] = field(default_factory=list)  # warnings of patterns that match no file
     packed: Packing | None = None
     flags: tuple[str, str] = INCLUDE_EXCLUDE
@@ -41,7 +41,7 @@ class Selection:
         """Return why an image looks like a label: by its group in the folder, or by its own content; else None."""
         if self.domain is None:
             return None
-        if self.odd and (why := self.odd.get(path_in(self.tree.root, image))):
+        if self.odd and (why := self.odd.get(place_in(self.tree.root, image))):
             return why
         return None if decoded is None else self.domain.oddity(decoded)
 
@@ -77,15 +77,17 @@ def select_pictures(
     (`is_recorded`) do not count as such, except "*". `flags` are the options for messages. Raises LabelImages where
     many files look like labels.
     """
-    tree, archives = open_archives(tree, patterns)
+    tree, opened = open_archives(tree, patterns)
+    archives = [archive for archive in opened if archive.images]
     whose = " (recorded in the model)" if is_recorded else ""
-    without_match = _unmatched(tree, archives, patterns, flags)
+    without_match = _unmatched(tree, opened, patterns, flags)
     unmatched = [f"{pattern}{whose} matches no file in {_place(tree)}" for pattern in without_match]
     if "*" in patterns.include or (patterns.include and not is_recorded):
         return Selection(tree, archives, unmatched=unmatched)
     images: list[Readable] = [tree.root / name for name in tree.images]
     images += chain.from_iterable(archive.members() for archive in archives)
-    paths = [*tree.images, *(entry.name for archive in archives for entry in archive.images)]
+    named = zip(tree.archives, archives, strict=True)
+    paths = [*tree.images, *(f"{name}/{entry.name}" for name, archive in named for entry in archive.images)]
     try:
         search = find_label_images(paths, images)
     finally:
@@ -101,6 +103,13 @@ def select_pictures(
 def path_in(root: Path, image: Readable) -> str:
     """Return the path of an image in its archive, or below `root`."""
     return image.entry.name if isinstance(image, Member) else image.relative_to(root).as_posix()
+
+
+def place_in(root: Path, image: Readable) -> str:
+    """Return the path of an image below `root`, where an archive counts as a folder."""
+    if isinstance(image, Member):
+        return f"{image.archive.path.relative_to(root).as_posix()}/{image.entry.name}"
+    return path_in(root, image)
 
 
 def refuse_many(odd: dict[str, str], total: int, flags: tuple[str, str]) -> None:
@@ -119,13 +128,11 @@ def _are_many(count: int, total: int) -> bool:
 def no_image(
     place: object,
     trees: Sequence[Tree],
-    archives: Iterable[Archive],
     patterns: Patterns = ANY,
     flags: tuple[str, str] = INCLUDE_EXCLUDE,
 ) -> DataError:
     """Return the error of a folder without a picture."""
     files = [path for tree in trees for path in (*tree.images, *tree.others, *tree.hidden, *tree.archives)]
-    files += [entry.name for archive in archives for entry in archive.others]
     broken = "".join(f"; {path}: {reason}" for tree in trees for path, reason in tree.unusable[:1])
     if patterns:
         such = f", such as {files[0]}" if files else ""

@@ -11,7 +11,7 @@ from simgan_cli.data.codecs import Damage, Pixels, ends_early, packed_rows
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIPS, SAMPLES, ROWS, STRIP_SIZES = 273, 277, 278, 279
 FILL_ORDER, PLANAR, PREDICTOR, EXTRA, SAMPLE_FORMAT = 266, 284, 317, 338, 339
-TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES = 322, 323, 324, 325
+TILE_WIDTH, TILE_HEIGHT, TILES, TILE_SIZES, SUBSAMPLING = 322, 323, 324, 325, 530
 _SHORT, _LONG = 3, 4  # types
 DUPLICATE = 1 << 16  # a repeated tag gets its number plus a multiple of this, so that all are kept
 # By type: bytes of a value, and of the units in it that have a byte order; 16 to 18 are BigTIFF's.
@@ -152,6 +152,9 @@ def misread(content: bytes, tags: Directory) -> str | None:
         return "has samples other than colour and alpha, which would be lost; convert it to RGB or RGBA"
     if numbers(tags, PLANAR) == (2,) and numbers(tags, SAMPLES) == (2,):
         return "grey and alpha in planes, which is not read; store them pixel by pixel"
+    is_plain_ycbcr = numbers(tags, PHOTOMETRIC) == (6,) and numbers(tags, COMPRESSION, (1,)) == (1,)
+    if is_plain_ycbcr and numbers(tags, SUBSAMPLING, (2, 2)) != (1, 1):
+        return "subsampled YCbCr without compression, which is not read; convert it to RGB"
     return None
 
 

@@ -145,6 +145,18 @@ def test_a_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
     assert rewritten(tmp_path / "a.png").mode == "RGBA"
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_grey_of_few_bits_becomes_alpha(tmp_path: Path, bits: int) -> None:
+    top = (1 << bits) - 1
+    plain = png_of(tmp_path / "a.png", (1, 2), bits, 0, bytes([0, top << (8 - bits)])).read_bytes()  # white, black
+    chunk = b"tRNS" + struct.pack(">H", top)
+    path = saved(
+        tmp_path / "b.png", plain[:33] + b"\0\0\0\2" + chunk + struct.pack(">I", zlib.crc32(chunk)) + plain[33:]
+    )
+    decoded = read_picture(path).decoded
+    assert (decoded.array.tolist(), alpha_of(read_picture(path))) == ([[255, 0]], [[0, 255]])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
 def test_a_turned_image_is_refined_upright_and_stored_as_it_was(tmp_path: Path, suffix: str, orientation: int) -> None:
@@ -164,19 +176,22 @@ def test_a_turned_image_is_refined_upright_and_stored_as_it_was(tmp_path: Path, 
         assert result.size == source.size  # before it is turned
 
 
+@pytest.mark.parametrize("block", ["EXIF", "XMP"])
 @pytest.mark.parametrize("wanted", ["png", "tiff", "webp", "bmp", "ppm"])
-def test_a_turned_image_is_shown_alike_in_another_format(tmp_path: Path, wanted: FormatName) -> None:
+def test_a_turned_image_is_shown_alike_in_another_format(tmp_path: Path, wanted: FormatName, block: str) -> None:
     image = noise("RGB")
     exif = image.getexif()
     exif[0x0112] = 6
-    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    notes = {"exif": exif} if block == "EXIF" else {"xmp": b'<x tiff:Orientation="6"/>'}
+    image.save(tmp_path / "a.jpg", quality=95, **notes)
     picture = read_picture(tmp_path / "a.jpg")
+    assert picture.decoded.orientation == 6
     written = write_picture(picture, picture.pixels, wanted)
     result = read_picture(saved(tmp_path / "b", written.content))
     assert np.array_equal(result.pixels, picture.pixels)
-    keeps_exif = wanted in ("png", "tiff", "webp")
-    assert result.decoded.orientation == (6 if keeps_exif else 1)
-    assert ("EXIF" in written.lost) != keeps_exif
+    is_kept = wanted in ("png", "tiff", "webp")
+    assert result.decoded.orientation == (6 if is_kept else 1)
+    assert (block in written.lost) != is_kept
 
 
 def test_a_colour_profile_is_kept_but_for_that_of_four_inks(tmp_path: Path) -> None:
@@ -292,15 +307,20 @@ def test_an_interlaced_deep_png_is_unpacked(tmp_path: Path, size: tuple[int, int
     assert alpha_of(read_picture(path)) == (None if channels == 3 else samples[..., -1].tolist())
 
 
-def test_16_bits_of_a_tiff_are_refused_in_planes_and_where_pillow_inverts_8_bits_alone(tmp_path: Path) -> None:
+def test_grey_tiffs_of_16_bits_may_have_0_for_white(tmp_path: Path) -> None:
     black_is_zero = read_picture(tiff_of_16_bits(tmp_path / "black.tif", 1, 1))
     assert black_is_zero.pixels.tolist() == [[[0x0100, 0x0302], [0x0504, 0x0706]]]
-    white = tiff_of_16_bits(tmp_path / "white.tif", 1, 0)
+    white_is_zero = read_picture(tiff_of_16_bits(tmp_path / "white.tif", 1, 0))
+    assert np.array_equal(white_is_zero.pixels, 65535 - black_is_zero.pixels)
+    written = write_picture(white_is_zero, black_is_zero.pixels, None)
+    assert np.array_equal(read_picture(saved(tmp_path / "b", written.content)).pixels, black_is_zero.pixels)
+
+
+def test_16_bits_of_a_tiff_are_refused_in_planes(tmp_path: Path) -> None:
     planes = tiff_of_16_bits(tmp_path / "planes.tif", 3, 2, tags={273: [8, 16, 24], 279: [8] * 3, 284: [2]})
-    for path, says in ((white, "0 for white"), (planes, "16 bits a channel in planes")):
-        for read in (read_picture, lambda path: read_pixels(path, Preparation())):
-            with pytest.raises(UnreadableImage, match=says):
-                read(path)
+    for read in (read_picture, lambda path: read_pixels(path, Preparation())):
+        with pytest.raises(UnreadableImage, match="16 bits a channel in planes"):
+            read(planes)
 
 
 @pytest.mark.parametrize("suffix", ["tiff", "png", "webp"])
@@ -491,6 +511,7 @@ def test_an_image_that_is_not_packed_is_refused(tmp_path: Path, mode: str, says:
         ({258: [8] * 5, 262: [2], 277: [5], 338: [2, 0]}, 40, "other than colour and alpha"),
         ({258: [8] * 2, 277: [2], 284: [2], 338: [2]}, 16, "grey and alpha in planes"),
         ({50706: [1]}, 8, "raw file"),
+        ({258: [8] * 3, 262: [6], 277: [3]}, 12, "subsampled YCbCr"),
     ],
 )
 def test_tiffs_that_would_be_misread_are_refused(

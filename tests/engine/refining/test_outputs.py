@@ -146,6 +146,22 @@ def test_names_in_tars_stay_byte_for_byte(
     assert (after.count(image), after.count(label)) == (content.count(image), content.count(label))
 
 
+def test_names_in_zips_stay_byte_for_byte(tmp_path: Path) -> None:
+    """Japanese Windows packs names in Shift-JIS, without the flag of UTF-8."""
+    old = {b"1" * 8: "日本.png".encode("shift-jis"), b"2" * 6: "目.csv".encode("shift-jis")}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for name in (*map(bytes.decode, old), "größe.png"):
+            packed.writestr(name, b"\x89PNG\r\n\x1a\n")
+    content = (tmp_path / "a.zip").read_bytes()
+    for placeholder, raw in old.items():
+        content = content.replace(placeholder, raw)
+    (tmp_path / "a.zip").write_bytes(content)
+    archive = open_archive(tmp_path / "a.zip")
+    output = written(archive, tmp_path / "b.zip", {entry.name: (entry.name, b"new") for entry in archive.images})
+    assert all(output.read_bytes().count(name) == content.count(name) == 2 for name in old.values())  # in both headers
+    assert open_archive(output).by_name().keys() == archive.by_name().keys()
+
+
 def test_a_damaged_other_file_leaves_nothing_half_written(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
         zipped.writestr("a.png", b"x" * 600)

@@ -226,7 +226,7 @@ def _encode(picture: Picture, array: Pixels, name: FormatName) -> Written:
     if not same or name == "webp":
         notes = metadata.notes_of(str(decoded.format), picture.content, decoded.info, other_space=other_space)
         options, lost = metadata.options(name, notes)
-    tells_orientation = same or ("EXIF" not in notes.unheld(name) and (notes.exif or notes.xmp))
+    tells_orientation = same or {"exif", "xmp"} & notes.held(name).keys()
     if decoded.orientation != 1 and tells_orientation:
         array = turned(array, decoded.orientation, back=True)
     maxval, bits = decoded.maxval, decoded.maxval.bit_length()

@@ -28,6 +28,7 @@ from simgan_cli.portability import read_at
 IMAGE_DATA = re.compile(rb'"imageData"\s*:\s*"')
 ARRAYS = re.compile(r"(\.(npz|h5|hdf5|tfrecords?|record|lmdb|mdb|parquet|arrow))(-\d+-of-\d+)?$", re.IGNORECASE)
 CHECKSUMS = re.compile(r"((md5|sha\d+|b2)(sums?)?|checksums?)(\.txt)?$", re.IGNORECASE)
+ZIP_UTF8 = 0x800  # the flag of a name in UTF-8
 
 # Number of a member -> its new names and contents, [] to leave it out, None to keep it as it is.
 Results = Callable[[int], list[tuple[str, bytes]] | None]
@@ -273,8 +274,18 @@ def _write_zip(source: ZipArchive, file: BinaryIO, results: Results, *, others: 
                     shutil.copyfileobj(original, written)
 
 
+class _OldHeader(zipfile.ZipInfo):
+    """A header of a name that is not UTF-8: bytes of any encoding, which zipfile reads as code page 437."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - zipfile's own name
+        try:
+            return self.filename.encode("cp437"), self.flag_bits
+        except UnicodeEncodeError:
+            return super()._encodeFilenameFlags()  # type: ignore[misc,no-any-return]
+
+
 def _zip_header(member: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
-    header = zipfile.ZipInfo(name, member.date_time)
+    header = (zipfile.ZipInfo if member.flag_bits & ZIP_UTF8 else _OldHeader)(name, member.date_time)
     for kept in ("compress_type", "comment", "create_system", "external_attr", "internal_attr", "file_size"):
         setattr(header, kept, getattr(member, kept))
     return header

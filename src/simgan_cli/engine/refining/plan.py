@@ -127,7 +127,10 @@ class Plan:
     @cached_property
     def loose_copies(self) -> dict[Path, Copies]:
         """The looks of files outside archives, by the path of their input."""
-        return {source.place: self._copies(source, source.tree.images) for source in self.sources}
+        return {
+            source.place: self._copies(path for path in source.tree.images if path not in source.selection.odd)
+            for source in self.sources
+        }
 
     def loose_pairs(self, source: Source) -> Iterator[tuple[str, str]]:
         """Yield each file of an input with each name of its results."""
@@ -137,10 +140,11 @@ class Plan:
 
     def packed_copies(self, source: Source, archive: Archive) -> Copies:
         """Return the looks of an archive's members."""
-        return self._copies(source, [entry.name for entry in archive.images])
+        pictures = (member for member in archive.members() if source.selection.oddity(member) is None)
+        return self._copies(member.entry.name for member in pictures)
 
-    def _copies(self, source: Source, images: list[str]) -> Copies:
-        return Copies(self.copies, [path for path in images if path not in source.selection.odd], self.format)
+    def _copies(self, pictures: Iterable[str]) -> Copies:
+        return Copies(self.copies, pictures, self.format)
 
     def _image_tasks(self) -> Iterator[RefineTask]:
         number = -1
@@ -224,8 +228,7 @@ def make_plan(
     """
     sources = [_read(place, destination, patterns, is_recorded=is_recorded) for place, destination in inputs]
     if not any(source.tree.images or source.archives for source in sources):
-        archives = [archive for source in sources for archive in source.archives]
-        raise no_image(", ".join(str(place) for place, _ in inputs), [s.tree for s in sources], archives, patterns)
+        raise no_image(", ".join(str(place) for place, _ in inputs), [s.tree for s in sources], patterns)
     plan = Plan(sources, wanted, part, copies)
     _check_collisions(plan, out)
     return plan
