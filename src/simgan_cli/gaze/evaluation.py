@@ -119,19 +119,21 @@ def _for_any_seed(images: LabelledImages, _: int) -> LabelledImages:
 
 
 def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None:
-    """Compare the photographs with the best set; add weighted rows if they differ, or with --reweight-to."""
+    """Compare the photographs with the best set; add weighted rows if they differ, or more with --reweight-to."""
     config, test = evaluation.config, evaluation.tested
     chosen: list[Result] = []
     for estimator in config.estimator:
-        free = evaluation.free_rows(estimator)
-        rows = [*free, *evaluation.refined_rows(estimator)]
+        free, refined = evaluation.free_rows(estimator), evaluation.refined_rows(estimator)
+        rows = [*free, *refined]
         if estimator == KNN or not rows:  # no rows where all sets have labels of the target
             continue
         if evaluation.content is None:
             evaluation.content = _compare_content(evaluation, min(rows, key=mean_error), unlabelled)
-        if config.reweight_to is not None or evaluation.content.differs:
-            best_free = min(free, key=mean_error, default=None)
-            chosen += [row for row in rows if row.name not in config.baseline or row is best_free]
+        best = [min(group, key=mean_error) for group in (free, refined) if group]  # the verdict compares them
+        if config.reweight_to is not None:
+            chosen += [row for row in rows if row.name not in config.baseline or any(row is each for each in best)]
+        elif evaluation.content.differs:
+            chosen += best
     weights = {
         (row.name, row.estimator, seed): weights_like(
             places(evaluation.sets[row.name].targets, config.target),
