@@ -53,6 +53,32 @@ def test_points_are_fractions_of_the_image_and_may_be_missing(tmp_path: Path) ->
     np.testing.assert_allclose(labels.of(["0.png", "1.png"]), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("target", "columns", "bad"),
+    [
+        ("gaze", ("gx", "gy", "gz"), [(0, 0, 0), ("inf", 0.1, -0.9), (0.1, "nan", -0.9)]),
+        ("pupil", ("pupil_x", "pupil_y"), [("inf", 3), (5, "nan"), ("nan", "nan")]),
+    ],
+)
+def test_labels_that_are_no_direction_or_point_are_left_out(
+    tmp_path: Path, target: str, columns: tuple[str, ...], bad: list[tuple[Any, ...]]
+) -> None:
+    folder = write_csv(tmp_path / "eyes", 4, 1)
+    numbers = [tuple(range(1, 1 + len(columns))), *bad]
+    rows = [{"file": f"{n}.png", **dict(zip(columns, row, strict=True))} for n, row in enumerate(numbers)]
+    write_table(folder / "labels.csv", rows)
+    labels, lines = read(folder, target=target)
+    assert np.isnan(labels.of([f"{n}.png" for n in range(4)])).tolist() == [
+        [is_bad] * len(columns) for is_bad in (False, True, True, True)
+    ]
+    assert lines == [
+        f"labels: 1 of {target} (csv), 3 left out as missing or invalid; the run trains an estimator on them"
+    ]
+    write_table(folder / "labels.csv", rows[1:])
+    with pytest.raises(DataError, match=f"no label of {target} is a finite number"):
+        read(folder, target=target, labels="csv")
+
+
 def test_unityeyes_gives_gaze_and_no_pupils(tmp_path: Path) -> None:
     images, gaze, centres = discs(3, 2)
     folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)

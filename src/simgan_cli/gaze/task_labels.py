@@ -13,9 +13,11 @@ from simgan_cli.errors import DataError, SimganError, UnreadableImage
 from simgan_cli.gaze.geometry import unit
 from simgan_cli.gaze.labels import LabelFormat, Sample, as_points, check_names
 from simgan_cli.gaze.layouts.coco import is_coco_folder
+from simgan_cli.gaze.layouts.common import paired
 from simgan_cli.gaze.layouts.table import is_table_folder
 from simgan_cli.gaze.layouts.unityeyes import is_unityeyes_folder
 from simgan_cli.gaze.readers import READERS
+from simgan_cli.settings.base import Target
 from simgan_cli.settings.eval_gaze import Layout
 from simgan_cli.settings.train import TrainConfig
 
@@ -46,7 +48,11 @@ def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> Task
             raise
         report(f"labels: not used ({error})")
         return None
-    report(f"labels: {len(labels.by_file):,} of {labels.target} ({layout}); the run trains an estimator on them")
+    known = sum(not np.isnan(row).all() for row in labels.by_file.values())
+    unusable = (
+        f", {len(labels.by_file) - known:,} left out as missing or invalid" if known < len(labels.by_file) else ""
+    )
+    report(f"labels: {known:,} of {labels.target} ({layout}){unusable}; the run trains an estimator on them")
     return labels
 
 
@@ -58,13 +64,22 @@ def _read(config: TrainConfig, folder: Path, layout: Layout) -> TaskLabels:
     label_format = LabelFormat(target, convention=config.convention, degrees=config.degrees, patterns=patterns)
     samples, _ = READERS[layout].read(folder, label_format)
     points = check_names(samples, folder)
-    targets = np.array([sample.target for sample in samples], np.float64)
-    if not np.isfinite(targets).any():
+    targets = _usable(np.array([sample.target for sample in samples], np.float64, ndmin=2), target)
+    if np.isnan(targets).all():
         raise DataError(f"{folder}: no label of {target} is a finite number; correct or remove them")
     targets = unit(targets) if target == "gaze" else _in_fractions(config, folder, samples, targets)
     return TaskLabels(
         target, {sample.file: row for sample, row in zip(samples, targets.astype(np.float32), strict=True)}, points
     )
+
+
+def _usable(targets: NDArray[np.float64], target: Target) -> NDArray[np.float64]:
+    """Return targets with NaN for each point that is not finite, and each direction that is not or has no length."""
+    finite = np.where(np.isfinite(targets), targets, np.nan)
+    if target != "gaze":
+        return paired(finite)
+    is_direction = np.linalg.norm(finite, axis=1, keepdims=True) > 0
+    return np.where(is_direction, finite, np.nan)
 
 
 def _in_fractions(
