@@ -338,6 +338,13 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
         problems.append("--discriminator-scales 2 judges patches; leave out --adversarial global, or this flag")
     if config.flip and config.labels not in ("auto", "off"):
         problems.append(f"--flip mirrors images but not --labels {config.labels}; leave one of them out")
+    if config.labels not in ("auto", "off") and config.synthetic.is_file():
+        problems.append(
+            f"--labels {config.labels}: --synthetic {config.synthetic} is an archive, and labels are read from folders "
+            "alone; unpack it, or leave out this flag"
+        )
+    if isinstance(config.weights, Path) and not config.weights.is_file():
+        problems.append(f"--weights {config.weights}: no such file; give auto, off, or a table of file and weight")
     if config.lambda_reg == "auto" and not config.eval_every:
         problems.append("--lambda auto needs the measurements that --eval-every 0 switches off; change one of them")
     if config.fit is not None and config.size is None:
