@@ -78,6 +78,8 @@ def tensors_of(state: TrainState) -> dict[str, Tensor]:
 
 def main(folder: Path) -> None:
     ranks = Ranks.of_process()
+    same_seed = torch.manual_seed
+    torch.manual_seed = lambda seed: same_seed(int(seed) + ranks.rank)  # as a processor that draws other weights
     noted: dict[str, Any] = {}
     with ranks.connected():
         group = weakref.ref(dist.group.WORLD)

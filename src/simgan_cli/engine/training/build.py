@@ -225,7 +225,7 @@ def build_state(
     }
     fingerprints = {name: domain.fingerprint for name, domain in domains.items()}
     if labels is not None and targets is not None:
-        gan.task = build_task(config, labels, domains["real"].pixels, samplers["synthetic"], device, ranks.rank)
+        gan.task = build_task(config, labels, domains["real"].pixels, samplers["synthetic"], device, ranks)
         fingerprints["labels"] = hashlib.sha256(targets.tobytes()).hexdigest()
     if isinstance(config.weights, Path):
         fingerprints["weights"] = sha256_of(config.weights)
