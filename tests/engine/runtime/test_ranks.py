@@ -163,6 +163,16 @@ def test_ranks_without_a_master_address_are_an_error(monkeypatch: pytest.MonkeyP
         pass
 
 
+@pytest.mark.parametrize("count", [None, "1", "3"])
+def test_a_rank_beyond_the_number_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch, count: str | None) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if count is not None:
+        monkeypatch.setenv("WORLD_SIZE", count)
+    with pytest.raises(SettingsError, match=f"RANK is 3, but WORLD_SIZE is {count or 1}; start with torchrun, or"):
+        Ranks.of_process()
+
+
 def test_ranks_that_are_not_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(SettingsError, match="RANK=first: not a number; start with torchrun"):
