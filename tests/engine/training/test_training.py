@@ -465,7 +465,7 @@ def test_a_run_that_another_process_has_trained_meanwhile_is_not_touched(folders
     newest = RunFolder(folders["out"]).existing_checkpoints()[-1]
     run(folders, resume="auto")  # the other process, while this one starts
     before = files_below(folders["out"])
-    for checkpoint in (newest, None):
+    for checkpoint in (newest, newest.with_name("step-00000001"), None):  # the second one was deleted meanwhile
         with pytest.raises(SettingsError, match="another process has trained into it meanwhile"):
             train(resolve(folders), checkpoint, Quiet(), StopRequest())
         assert files_below(folders["out"]) == before
@@ -484,6 +484,16 @@ def test_a_path_resumes_the_checkpoint_it_names(folders: dict[str, Any]) -> None
     for settings in (again, folders):
         assert same(weights(settings), expected)
         assert [line["step"] for line in lines_of(settings)] == [2, 4, 5]
+
+
+def test_a_copy_of_a_checkpoint_resumes_once_later_ones_are_deleted(folders: dict[str, Any]) -> None:
+    run(folders | {"save_every": 3})
+    expected = weights(folders)
+    third, newest = (folders["out"] / "checkpoints" / f"step-0000000{step}" for step in (3, 5))
+    third.rename(third.with_name("step-00000003-good"))
+    shutil.rmtree(newest)
+    run(folders, resume=str(third.with_name("step-00000003-good")))
+    assert same(weights(folders), expected)
 
 
 def lines_of(settings: dict[str, Any]) -> list[dict[str, Any]]:
