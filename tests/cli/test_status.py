@@ -60,6 +60,12 @@ def test_a_running_training_is_recognised_and_not_disturbed(run: RunFolder) -> N
     assert status(run)["training"] is False
 
 
+def test_a_resumed_training_that_still_reads_images_is_not_about_to_end(run: RunFolder) -> None:
+    os.utime(run.metrics, 2 * (time.time() - 3600,))
+    with run.locked():
+        assert status(run)["eta_seconds"] == (60 - 25) * 24 / 12  # as if the next line were due, after --log-every 25
+
+
 def test_status_does_not_keep_a_training_from_starting(run: RunFolder) -> None:
     run.lock.touch()
     for _ in range(20):

@@ -28,6 +28,7 @@ def progress_of(path: Path) -> StatusDocument:
     elif rates:
         seconds_per_step = config.images_in_step(rates[-1]["phase"]) / rates[-1]["images_per_second"]
         since = time.time() - run.metrics.stat().st_mtime if is_training else 0.0
+        since = min(since, config.log_every * seconds_per_step)  # a resumed run reads images before it trains
         eta = max(0.0, (config.total_steps - step) * seconds_per_step - since)
     return {
         "schema": "simgan.status/1",
