@@ -22,8 +22,9 @@ def config_of(folder: Path, **settings: Any) -> TrainConfig:
 
 
 def read(folder: Path, **settings: Any) -> tuple[Any, list[str]]:
+    """Return the labels, and what is reported about them; warnings start with an exclamation mark."""
     lines: list[str] = []
-    return read_task_labels(config_of(folder, **settings), lines.append), lines
+    return read_task_labels(config_of(folder, **settings), lines.append, lambda line: lines.append(f"! {line}")), lines
 
 
 def test_gaze_of_a_table_is_read_as_unit_vectors(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_pupil_labels_follow_size_and_fit(tmp_path: Path, fit: Fit, size: tuple[
         ({"labels": "off"}, []),
         (
             {"flip": True},
-            ["labels: not used, since --flip mirrors images but not labels; leave --flip out to use them"],
+            ["! labels: not used, since --flip mirrors images but not labels; leave --flip out to use them"],
         ),
     ],
     ids=str,
@@ -129,6 +130,6 @@ def test_labels_that_cannot_be_used_are_reported_or_refused(tmp_path: Path) -> N
     (folder / "labels.csv").write_text("file,skin\n0.png,f01\n")
     labels, lines = read(folder)
     assert labels is None
-    assert lines[0].startswith(f"labels: not used ({folder / 'labels.csv'}: has the columns file, skin; wanted")
+    assert lines[0].startswith(f"! labels: not used ({folder / 'labels.csv'}: has the columns file, skin; wanted")
     with pytest.raises(DataError, match="has the columns file, skin"):
         read(folder, labels="csv")

@@ -26,10 +26,12 @@ RECOGNISERS: dict[Layout, Callable[[Path], bool]] = {
 }  # fmt: skip
 
 
-def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> TaskLabels | None:
+def read_task_labels(
+    config: TrainConfig, report: Callable[[str], None], warn: Callable[[str], None]
+) -> TaskLabels | None:
     """Return the labels of `--synthetic`; None where it has none, or with `--labels off`.
 
-    With `--labels auto`, unusable labels are reported and left out. Otherwise they raise DataError.
+    With `--labels auto`, `warn` gets the reason why labels are unusable. Otherwise they raise DataError.
     """
     folder = config.synthetic
     if not folder.is_dir() or config.labels == "off":
@@ -39,14 +41,14 @@ def read_task_labels(config: TrainConfig, report: Callable[[str], None]) -> Task
     if layout is None:
         return None
     if config.flip:
-        report("labels: not used, since --flip mirrors images but not labels; leave --flip out to use them")
+        warn("labels: not used, since --flip mirrors images but not labels; leave --flip out to use them")
         return None
     try:
         labels = _read(config, folder, layout)
     except SimganError as error:
         if config.labels != "auto":
             raise
-        report(f"labels: not used ({error})")
+        warn(f"labels: not used ({error})")
         return None
     known = sum(not np.isnan(row).all() for row in labels.by_file.values())
     unusable = (

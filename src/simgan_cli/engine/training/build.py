@@ -51,7 +51,8 @@ from simgan_cli.errors import DataError, SettingsError, plural
 from simgan_cli.files import sha256_of
 from simgan_cli.settings.train import LAMBDA_START, TrainConfig
 
-ReadLabels = Callable[[Callable[[str], None]], TaskLabels | None]  # its argument reports a line
+Report = Callable[[str], None]
+ReadLabels = Callable[[Report, Report], TaskLabels | None]  # its arguments report a line and a warning
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def train(
     listener: Listener,
     stop: StopRequest,
     ranks: Ranks = SINGLE,
-    read_labels: ReadLabels = lambda report: None,
+    read_labels: ReadLabels = lambda report, warn: None,
 ) -> TrainResult:
     """Train a refiner by `config`, from `checkpoint` where one is given, and an estimator of the renders' labels.
 
@@ -95,7 +96,7 @@ def train(
                 _check_same(domains, ranks)
                 share = config.batch_size // ranks.count
                 listener.message(f"{ranks.count} ranks, {share} of {config.batch_size} images of a mini-batch each")
-            state = build_state(config, domains, device, ranks, read_labels(listener.message))
+            state = build_state(config, domains, device, ranks, read_labels(listener.message, listener.warning))
             if checkpoint is not None:
                 state.load(checkpoint)
                 listener.message(f"resumed {checkpoint} at step {state.step}")
