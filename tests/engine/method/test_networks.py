@@ -10,6 +10,7 @@ from simgan_cli.engine.method.networks import (
     Discriminator,
     Refiner,
     build_discriminator,
+    count_patches,
     discriminator_layers,
     map_size,
     receptive_field,
@@ -98,6 +99,7 @@ def test_a_second_network_judges_as_many_patches_of_halves(preset: str, size: tu
     logits = network(images)
     height, width = map_size(network, size)
     assert logits.shape == (2, 2, 2 * height, width)
+    assert count_patches(network, size) == 2 * height * width
     assert torch.allclose(logits[:, :, :height], network.last(network.features(images)))
     padded = F.pad(images, (0, size[1] % 2, 0, size[0] % 2), mode="replicate")  # half windows at the far edges
     halves = padded.unflatten(3, (-1, 2)).mean(4).unflatten(2, (-1, 2)).mean(3)

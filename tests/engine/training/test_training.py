@@ -30,7 +30,14 @@ from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.background_writer import BackgroundWriter
-from simgan_cli.engine.training.build import TrainResult, build_state, describe_rates, open_domains, train
+from simgan_cli.engine.training.build import (
+    TrainResult,
+    build_networks,
+    build_state,
+    describe_rates,
+    open_domains,
+    train,
+)
 from simgan_cli.engine.training.evaluator import refine_in_batches
 from simgan_cli.engine.training.loop import Loop
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
@@ -124,7 +131,7 @@ def test_the_seed_determines_everything(folders: dict[str, Any]) -> None:
     "settings",
     [
         {"adversarial": "global"},
-        {"discriminator_scales": "2"},
+        {"discriminator_scales": "2", "size": "25x41"},
         {"history_size": 0},
         {"psi": "identity=1,derivatives=0.5"},
         {"psi": "blur"},
@@ -355,6 +362,12 @@ def test_rates_of_summed_losses_are_converted_and_explicit_ones_are_not(folders:
             "learning rates: refiner 0.168, discriminator 0.5; the paper sums losses over 12x14"
         )
     assert describe_rates(resolve(folders), gan.discriminator, (1, *SIZE)) is None
+    two_scales = resolve(paper | {"discriminator_scales": "2"})
+    _, discriminator = build_networks(two_scales, 1, (35, 55))
+    assert describe_rates(two_scales, discriminator, (1, 35, 55)) == (
+        "learning rates: refiner 0.252, discriminator 0.5; "  # 0.001 x 2 x 9 x 14
+        "the paper sums losses over 9x14 patches at each of two sizes, ours are means"
+    )
     expected = weights(paper)
     shutil.rmtree(folders["out"] / "checkpoints/step-00000005")
     run({"out": folders["out"]}, resume="auto")

@@ -1,7 +1,6 @@
 """One training from folders to an exported refiner: open the data, build everything, loop."""
 
 import hashlib
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.method.algorithm import Network, SimGAN
 from simgan_cli.engine.method.fused_cpu import fuse
 from simgan_cli.engine.method.history_buffer import HistoryBuffer
-from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator, map_size
+from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator, count_patches, map_size
 from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.metrics.label_drift import MIN_SIDE_PIXELS
@@ -205,7 +204,7 @@ def build_state(
         refiner.to(**layout),  # type: ignore[call-overload]
         discriminator.to(**layout),  # type: ignore[call-overload]
         HistoryBuffer(capacity, shape, history_stream(config.seed, ranks), device),
-        config.rates(math.prod(map_size(discriminator, shape[1:]))),
+        config.rates(count_patches(discriminator, shape[1:])),
         ranks,
         compiler(config.compile, device, config.total_steps * share * height * width * config.refiner_width),
     )
@@ -309,13 +308,14 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
 
 def describe_rates(config: TrainConfig, discriminator: Discriminator, shape: tuple[int, int, int]) -> str | None:
     """Return a line with the rates after conversion from summed losses at C x H x W, None where none was converted."""
-    height, width = map_size(discriminator, shape[1:])
-    refiner_lr, discriminator_lr = config.rates(height * width)
+    refiner_lr, discriminator_lr = config.rates(count_patches(discriminator, shape[1:]))
     if (refiner_lr, discriminator_lr) == (config.refiner_lr, config.discriminator_lr):
         return None
+    height, width = map_size(discriminator, shape[1:])
+    scales = "" if discriminator.of_halves is None else " at each of two sizes"
     return (
         f"learning rates: refiner {refiner_lr:g}, discriminator {discriminator_lr:g}; "
-        f"the paper sums losses over {height}x{width} patches, ours are means"
+        f"the paper sums losses over {height}x{width} patches{scales}, ours are means"
     )
 
 
