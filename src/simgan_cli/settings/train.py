@@ -217,6 +217,12 @@ class TrainConfig(Settings):
         updates = self.refiner_updates + self.discriminator_updates if phase == "adversarial" else 1
         return updates * self.batch_size
 
+    def images_after(self, step: int) -> int:
+        """Return how many images of each domain the steps after `step` finished ones take together."""
+        pretraining = max(0, self.pretraining_steps - step)
+        iterations = max(0, self.total_steps - step) - pretraining
+        return pretraining * self.batch_size + iterations * self.images_in_step("adversarial")
+
 
 # The paper gives no lambda, B or T. It sums losses over patches; we average: at 35x55 (9x14 patches) its rate of 0.001
 # is 0.126, and lambda_mean = lambda_sum * pixels / patches = 15.3 lambda_sum. One sentence of it has both "K_g = 50"
