@@ -131,6 +131,12 @@ def test_ranks_agree_and_fail_together(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_labels_must_be_the_same_on_all_ranks(place: Path) -> None:
+    message = "renders: rank 1 found other labels there than the first one; give all machines the same"
+    assert [noted(place, rank)["other labels"] for rank in (0, 1)] == [message, message]
+
+
+@pytest.mark.slow
 def test_the_connection_of_ranks_is_freed_at_the_end(place: Path) -> None:
     assert [noted(place, rank)["connection is gone"] for rank in (0, 1)] == [True, True]
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from simgan_cli.data.cache import PixelSet, Source, open_pixels
@@ -91,11 +92,13 @@ def train(
                 run.create(config)  # before anything can fail, so that the next attempt knows the folder as a run
         domains = ranks.first_rank_then_others(lambda: open_domains(config, listener))
         with ranks.all_or_none():
+            labels = read_labels(listener.message, listener.warning)
+        with ranks.all_or_none():
             if ranks.count > 1:
-                _check_same(domains, ranks)
+                check_same(domains, labels, ranks)
                 share = config.batch_size // ranks.count
                 listener.message(f"{ranks.count} ranks, {share} of {config.batch_size} images of a mini-batch each")
-            state = build_state(config, domains, device, ranks, read_labels(listener.message, listener.warning))
+            state = build_state(config, domains, device, ranks, labels)
             if checkpoint is not None:
                 state.load(checkpoint)
                 listener.message(f"resumed {checkpoint} at step {state.step}")
@@ -228,7 +231,7 @@ def build_state(
     fingerprints = {name: domain.fingerprint for name, domain in domains.items()}
     if labels is not None and targets is not None:
         gan.task = build_task(config, labels, domains["real"].pixels, samplers["synthetic"], device, ranks)
-        fingerprints["labels"] = hashlib.sha256(targets.tobytes()).hexdigest()
+        fingerprints["labels"] = _fingerprint(targets)
     if isinstance(config.weights, Path):
         fingerprints["weights"] = sha256_of(config.weights)
     fingerprints |= {f"psi {folder}": sha256_of(folder / WEIGHTS) for folder in learned_folders(config.psi)}
@@ -319,15 +322,21 @@ def describe_rates(config: TrainConfig, discriminator: Discriminator, shape: tup
     )
 
 
-def _check_same(domains: dict[str, PixelSet], ranks: Ranks) -> None:
-    """Raise DataError, the same to all ranks, unless they found the same images."""
-    for name, domain in domains.items():
-        found = ranks.gather_objects(domain.fingerprint)
-        others = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
+def _fingerprint(targets: NDArray[np.float32]) -> str:
+    return hashlib.sha256(targets.tobytes()).hexdigest()
+
+
+def check_same(domains: dict[str, PixelSet], labels: TaskLabels | None, ranks: Ranks) -> None:
+    """Raise DataError, the same to all ranks, unless they found the same images and labels."""
+    renders = domains["synthetic"]
+    mine = {f"{name} images": (domain.folder, domain.fingerprint) for name, domain in domains.items()}
+    mine["labels"] = renders.folder, "none" if labels is None else _fingerprint(labels.of(renders.files))
+    for name, (folder, fingerprint) in mine.items():
+        found = ranks.gather_objects(fingerprint)
+        others = [rank for rank, other in enumerate(found) if other != found[0]]
         if others:
             raise DataError(
-                f"{domain.folder}: rank {others[0]} found other {name} images there than the first one; "
-                "give all machines the same"
+                f"{folder}: rank {others[0]} found other {name} there than the first one; give all machines the same"
             )
 
 
