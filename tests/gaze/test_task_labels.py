@@ -80,6 +80,17 @@ def test_labels_that_are_no_direction_or_point_are_left_out(
         read(folder, target=target, labels="csv")
 
 
+def test_points_of_larger_images_are_left_out(tmp_path: Path) -> None:
+    folder = write_csv(tmp_path / "eyes", 3, 1)
+    places = [(WIDTH + 5, 9), (9, HEIGHT + 5), (9, 9)]
+    write_table(
+        folder / "labels.csv", [{"file": f"{n}.png", "pupil_x": x, "pupil_y": y} for n, (x, y) in enumerate(places)]
+    )
+    labels, lines = read(folder, target="pupil")
+    assert labels is None
+    assert lines[0].startswith(f"! labels: not used ({folder}: 2 points outside the image (0.png); wanted pixels of")
+
+
 def test_unityeyes_gives_gaze_and_no_pupils(tmp_path: Path) -> None:
     images, gaze, centres = discs(3, 2)
     folder = write_unityeyes(tmp_path / "unity", images, gaze, centres)

@@ -198,7 +198,7 @@ def collect(
         notes += _direction_warnings(targets, source, label_format.degrees)
     else:
         targets = targets * np.tile(scales, targets.shape[1] // 2)
-        _check_inside(targets, size, files, source)
+        check_inside(targets, size, files, source)
     everyone = persons if len(persons) == len(samples) else None
     return LabelledImages(source, reader, label_format.target, pixels, targets, files, everyone, notes, points=names)
 
@@ -279,7 +279,7 @@ def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, 
         )
 
 
-def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
+def check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
     """Raise DataError where most points lie outside their images, as another convention of pixels does."""
     points = as_points(targets)
     outside = np.any((points < 0) | (points > (size[1], size[0])), axis=2)

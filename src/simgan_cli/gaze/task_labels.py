@@ -11,7 +11,7 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.engine.training.task import TaskLabels
 from simgan_cli.errors import DataError, SimganError, UnreadableImage
 from simgan_cli.gaze.geometry import unit
-from simgan_cli.gaze.labels import LabelFormat, Sample, as_points, check_names
+from simgan_cli.gaze.labels import LabelFormat, Sample, as_points, check_inside, check_names
 from simgan_cli.gaze.layouts.coco import is_coco_folder
 from simgan_cli.gaze.layouts.common import paired
 from simgan_cli.gaze.layouts.table import is_table_folder
@@ -87,14 +87,19 @@ def _usable(targets: NDArray[np.float64], target: Target) -> NDArray[np.float64]
 def _in_fractions(
     config: TrainConfig, folder: Path, samples: Sequence[Sample], points: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return points, in pixels of the stored images, as fractions of the training images' width and height."""
-    fractions = np.full(points.shape, np.nan)
+    """Return points, in pixels of the stored images, as fractions of the training images' width and height.
+
+    Raises DataError where most lie outside the stored images.
+    """
+    stored, fractions = (np.full(points.shape, np.nan) for _ in range(2))
     for row, (sample, of_image) in enumerate(zip(samples, as_points(points), strict=True)):
         try:
             height, width = stored_size(folder / sample.file)
         except UnreadableImage:
             continue  # training reports it
+        stored[row] = (of_image / (width, height)).ravel()
         fractions[row] = moved_by_fit(of_image, (width, height), config).ravel()
+    check_inside(stored, (1, 1), [sample.file for sample in samples], folder)
     return fractions
 
 
