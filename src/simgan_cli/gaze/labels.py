@@ -195,7 +195,7 @@ def collect(
     _check_finite(targets, files, source, label_format.target)
     if label_format.target == "gaze":
         targets = unit(targets)
-        notes += _direction_warnings(targets, source, label_format.degrees)
+        notes += direction_warnings(targets, source, label_format.degrees)
     else:
         targets = targets * np.tile(scales, targets.shape[1] // 2)
         check_inside(targets, size, files, source)
@@ -291,7 +291,7 @@ def check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: lis
         )
 
 
-def _direction_warnings(vectors: Vectors, source: Path, degrees: bool) -> list[str]:
+def direction_warnings(vectors: Vectors, source: Path, degrees: bool) -> list[str]:
     """Return warnings of vectors that point away from the camera, or of radians that were read as `degrees`."""
     warnings = []
     if np.median(vectors[:, 2]) > 0:

@@ -11,7 +11,7 @@ from simgan_cli.data.patterns import Patterns
 from simgan_cli.engine.training.task import TaskLabels
 from simgan_cli.errors import DataError, SimganError, UnreadableImage
 from simgan_cli.gaze.geometry import unit
-from simgan_cli.gaze.labels import LabelFormat, Sample, as_points, check_inside, check_names
+from simgan_cli.gaze.labels import LabelFormat, Sample, as_points, check_inside, check_names, direction_warnings
 from simgan_cli.gaze.layouts.coco import is_coco_folder
 from simgan_cli.gaze.layouts.common import paired
 from simgan_cli.gaze.layouts.table import is_table_folder
@@ -44,7 +44,7 @@ def read_task_labels(
         warn("labels: not used, since --flip mirrors images but not labels; leave --flip out to use them")
         return None
     try:
-        labels = _read(config, folder, layout)
+        labels = _read(config, folder, layout, warn)
     except SimganError as error:
         if config.labels != "auto":
             raise
@@ -58,7 +58,7 @@ def read_task_labels(
     return labels
 
 
-def _read(config: TrainConfig, folder: Path, layout: Layout) -> TaskLabels:
+def _read(config: TrainConfig, folder: Path, layout: Layout, warn: Callable[[str], None]) -> TaskLabels:
     target = config.target
     if layout == "unityeyes" and target != "gaze":
         raise DataError(f"{folder}: UnityEyes' points are read only from crops of its images; use --target gaze")
@@ -69,7 +69,12 @@ def _read(config: TrainConfig, folder: Path, layout: Layout) -> TaskLabels:
     targets = _usable(np.array([sample.target for sample in samples], np.float64, ndmin=2), target)
     if np.isnan(targets).all():
         raise DataError(f"{folder}: no label of {target} is a finite number; correct or remove them")
-    targets = unit(targets) if target == "gaze" else _in_fractions(config, folder, samples, targets)
+    if target == "gaze":
+        targets = unit(targets)
+        for warning in direction_warnings(targets[~np.isnan(targets[:, 0])], folder, config.degrees):
+            warn(warning)
+    else:
+        targets = _in_fractions(config, folder, samples, targets)
     return TaskLabels(
         target, {sample.file: row for sample, row in zip(samples, targets.astype(np.float32), strict=True)}, points
     )
