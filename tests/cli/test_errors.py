@@ -88,8 +88,14 @@ CASES: dict[str, tuple[Callable[[Domains], Any], list[str], int, tuple[str, ...]
     "contradictions at once": (
         lambda d: None,
         ["--refiner-kernel", "4", "--fit", "crop", "--history-size", "1", "--psi", "dreams", "--batch-size", "8",
-         "--adversarial", "global", "--discriminator-scales", "2"], 2,
-        ("--refiner-kernel 4", "--fit crop", "--history-size 1", "--psi dreams", "--discriminator-scales 2"),
+         "--adversarial", "global", "--discriminator-scales", "2", "--weights", "Auto"], 2,
+        ("--refiner-kernel 4", "--fit crop", "--history-size 1", "--psi dreams", "--discriminator-scales 2",
+         "--weights Auto: no such file; give auto, off,"),
+    ),
+    "labels of an archive": (
+        lambda d: shutil.make_archive(str(d.out.with_name("renders")), "tar", d.synthetic),
+        ["--synthetic", "{folder}/renders.tar", "--labels", "csv"], 2,
+        ("--labels csv", "renders.tar is an archive", "unpack it"),
     ),
     "an absent device": (lambda d: None, ["--device", "cuda:99"], 2, ("--device cuda:99", "use auto, cpu")),
     "divergence": (

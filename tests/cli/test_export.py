@@ -62,7 +62,8 @@ def test_an_impossible_export_gives_the_reason_and_writes_nothing(
     (tmp_path / "empty").mkdir()
     stderr = invoke("export", refiner, "--out", out, "--check", tmp_path / "empty", code=4).stderr
     assert f"{tmp_path / 'empty'}: no image" in stderr
-    invoke("export", tmp_path / "nowhere", "--out", out, code=2)
+    stderr = invoke("export", tmp_path / "nowhere", "--out", out, code=2).stderr
+    assert f"error: {tmp_path / 'nowhere'}: no such folder" in stderr  # and no --model, which export lacks
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert "pip install 'simgan-cli[onnx]'" in invoke("export", refiner, "--out", out, code=2).stderr
     out.write_bytes(b"x")

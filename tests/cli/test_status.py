@@ -1,7 +1,9 @@
 """`simgan status` on runs written by hand: every number is worked out from the files."""
 
 import errno
+import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,19 @@ def test_a_running_training_is_recognised_and_not_disturbed(run: RunFolder) -> N
     assert document["training"] is True
     assert document["eta_seconds"] == pytest.approx(60 * 24 / 12 - 20, abs=5)
     assert status(run)["training"] is False
+
+
+def test_remaining_time_in_pretraining_counts_the_images_of_later_iterations(run: RunFolder) -> None:
+    shutil.rmtree(run.checkpoint(30))
+    line = {"step": 4, "phase": "pretrain-discriminator", "images_per_second": 16.0}
+    run.metrics.write_text(json.dumps(line) + "\n")
+    assert status(run)["eta_seconds"] == (6 * 8 + 90 * 24) / 16
+
+
+def test_a_resumed_training_that_still_reads_images_is_not_about_to_end(run: RunFolder) -> None:
+    os.utime(run.metrics, 2 * (time.time() - 3600,))
+    with run.locked():
+        assert status(run)["eta_seconds"] == (60 - 25) * 24 / 12  # as if the next line were due, after --log-every 25
 
 
 def test_status_does_not_keep_a_training_from_starting(run: RunFolder) -> None:

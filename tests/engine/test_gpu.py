@@ -13,6 +13,7 @@ from simgan_cli.data.sampler import Sampler
 from simgan_cli.engine.runtime.device import resolve_device
 from simgan_cli.engine.training.build import build_state
 from simgan_cli.engine.training.state import TrainState
+from simgan_cli.engine.training.task import TaskLabels
 from simgan_cli.settings.train import TrainConfig
 from tests.conftest import Domains
 from tests.helpers import TINY, simgan
@@ -31,15 +32,22 @@ def waiting_is_an_error() -> Iterator[Any]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def noise(count: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 1, *SIZE), np.uint8)
+def noise(count: int, seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 1, *size), np.uint8)
 
 
-def training(device: str, **settings: Any) -> TrainState:
+def training(
+    device: str, labels: TaskLabels | None = None, size: tuple[int, int] = SIZE, **settings: Any
+) -> TrainState:
     small = {"refiner_width": 4, "refiner_blocks": 1, "batch_size": 8, "history_size": 16, "pretrain_discriminator": 1}
     fixed = {"synthetic": "a", "real": "b", "device": device, "compile": "off", "precision": "fp32"}
-    domains = {name: PixelSet(Path(name), noise(40, seed), [], name) for seed, name in enumerate(("synthetic", "real"))}
-    return build_state(TrainConfig.model_validate(fixed | small | settings), domains, resolve_device(device))
+    files = [str(number) for number in range(40)]
+    domains = {
+        name: PixelSet(Path(name), noise(40, seed, size), [], name, files=files)
+        for seed, name in enumerate(("synthetic", "real"))
+    }
+    config = TrainConfig.model_validate(fixed | small | settings)
+    return build_state(config, domains, resolve_device(device), labels=labels)
 
 
 def step(state: TrainState) -> None:
@@ -92,6 +100,17 @@ def test_a_gpu_trains_as_a_cpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
         (a.detach() - b).abs().max().item() for a, b in zip(on_cpu.gan.refiner.parameters(), before, strict=True)
     )
     assert moved > 0.01
+
+
+def test_labels_of_large_images_train_with_deterministic_kernels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    labels = TaskLabels("pupil", {str(number): np.full(2, 0.5, np.float32) for number in range(40)})
+    state = training("cuda", labels, (96, 128), pretrain_discriminator=0)
+    torch.use_deterministic_algorithms(True)
+    try:
+        step(state)
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_a_resumed_training_ends_like_an_uninterrupted_one(domains: Domains, tmp_path: Path) -> None:

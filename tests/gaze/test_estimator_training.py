@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from simgan_cli.engine.method.gaze_estimator import Estimator
+from simgan_cli.engine.method.gaze_estimator import Estimator, average_down
 from simgan_cli.errors import DataError
 from simgan_cli.gaze.estimator_training import Schedule, fit, held_out, nearest_neighbours, predict, predict_mean
 from simgan_cli.gaze.labels import LabelledImages
@@ -36,6 +36,16 @@ def test_the_papers_network_has_9600_values_before_its_layers() -> None:
 def test_other_sizes_work(architecture: str, size: tuple[int, int]) -> None:
     network = Estimator(architecture, *size).eval()  # type: ignore[arg-type]
     assert torch.allclose(network(torch.rand(2, 1, *size)).norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize("size", [(8, 17), (13, 10), (28, 28), (9, 31)])
+def test_maps_are_averaged_down_as_by_adaptive_pooling(size: tuple[int, int]) -> None:
+    maps = torch.randn(2, 3, *size, requires_grad=True)
+    ours, theirs = average_down(maps, (8, 10)), torch.nn.functional.adaptive_avg_pool2d(maps, (8, 10))
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.randn(ours.shape)
+    gradients = [torch.autograd.grad((weight * result).sum(), maps)[0] for result in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.slow

@@ -195,10 +195,10 @@ def collect(
     _check_finite(targets, files, source, label_format.target)
     if label_format.target == "gaze":
         targets = unit(targets)
-        notes += _direction_warnings(targets, source, label_format.degrees)
+        notes += direction_warnings(targets, source, label_format.degrees)
     else:
         targets = targets * np.tile(scales, targets.shape[1] // 2)
-        _check_inside(targets, size, files, source)
+        check_inside(targets, size, files, source)
     everyone = persons if len(persons) == len(samples) else None
     return LabelledImages(source, reader, label_format.target, pixels, targets, files, everyone, notes, points=names)
 
@@ -279,7 +279,7 @@ def _check_finite(targets: NDArray[np.float64], files: list[str], source: Path, 
         )
 
 
-def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
+def check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: list[str], source: Path) -> None:
     """Raise DataError where most points lie outside their images, as another convention of pixels does."""
     points = as_points(targets)
     outside = np.any((points < 0) | (points > (size[1], size[0])), axis=2)
@@ -291,7 +291,7 @@ def _check_inside(targets: NDArray[np.float64], size: tuple[int, int], files: li
         )
 
 
-def _direction_warnings(vectors: Vectors, source: Path, degrees: bool) -> list[str]:
+def direction_warnings(vectors: Vectors, source: Path, degrees: bool) -> list[str]:
     """Return warnings of vectors that point away from the camera, or of radians that were read as `degrees`."""
     warnings = []
     if np.median(vectors[:, 2]) > 0:

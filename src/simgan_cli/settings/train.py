@@ -217,6 +217,12 @@ class TrainConfig(Settings):
         updates = self.refiner_updates + self.discriminator_updates if phase == "adversarial" else 1
         return updates * self.batch_size
 
+    def images_after(self, step: int) -> int:
+        """Return how many images of each domain the steps after `step` finished ones take together."""
+        pretraining = max(0, self.pretraining_steps - step)
+        iterations = max(0, self.total_steps - step) - pretraining
+        return pretraining * self.batch_size + iterations * self.images_in_step("adversarial")
+
 
 # The paper gives no lambda, B or T. It sums losses over patches; we average: at 35x55 (9x14 patches) its rate of 0.001
 # is 0.126, and lambda_mean = lambda_sum * pixels / patches = 15.3 lambda_sum. One sentence of it has both "K_g = 50"
@@ -339,6 +345,13 @@ def contradictions(config: TrainConfig, ranks: int = 1) -> list[str]:
         problems.append("--discriminator-scales 2 judges patches; leave out --adversarial global, or this flag")
     if config.flip and config.labels not in ("auto", "off"):
         problems.append(f"--flip mirrors images but not --labels {config.labels}; leave one of them out")
+    if config.labels not in ("auto", "off") and config.synthetic.is_file():
+        problems.append(
+            f"--labels {config.labels}: --synthetic {config.synthetic} is an archive, and labels are read from folders "
+            "alone; unpack it, or leave out this flag"
+        )
+    if isinstance(config.weights, Path) and not config.weights.is_file():
+        problems.append(f"--weights {config.weights}: no such file; give auto, off, or a table of file and weight")
     if config.lambda_reg == "auto" and not config.eval_every:
         problems.append("--lambda auto needs the measurements that --eval-every 0 switches off; change one of them")
     if config.fit is not None and config.size is None:

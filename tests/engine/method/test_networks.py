@@ -10,6 +10,7 @@ from simgan_cli.engine.method.networks import (
     Discriminator,
     Refiner,
     build_discriminator,
+    count_patches,
     discriminator_layers,
     map_size,
     receptive_field,
@@ -98,9 +99,10 @@ def test_a_second_network_judges_as_many_patches_of_halves(preset: str, size: tu
     logits = network(images)
     height, width = map_size(network, size)
     assert logits.shape == (2, 2, 2 * height, width)
+    assert count_patches(network, size) == 2 * height * width
     assert torch.allclose(logits[:, :, :height], network.last(network.features(images)))
     padded = F.pad(images, (0, size[1] % 2, 0, size[0] % 2), mode="replicate")  # half windows at the far edges
-    halves = padded.unflatten(3, (-1, 2)).mean(4).unflatten(2, (-1, 2)).mean(3)
+    halves = padded.reshape(2, 1, padded.shape[2] // 2, 2, -1, 2).mean((3, 5))
     assert network.of_halves is not None
     assert torch.allclose(logits[:, :, height:], network.of_halves(halves), atol=1e-5)
     assert len(layer_table(network, size)) == 12

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
-from simgan_cli.engine.training.build import build_state
+from simgan_cli.engine.training.build import build_state, check_same
 from simgan_cli.engine.training.state import TrainState
 from simgan_cli.engine.training.task import TaskLabels
 from simgan_cli.errors import DataError, EndedElsewhere
@@ -78,6 +78,8 @@ def tensors_of(state: TrainState) -> dict[str, Tensor]:
 
 def main(folder: Path) -> None:
     ranks = Ranks.of_process()
+    same_seed = torch.manual_seed
+    torch.manual_seed = lambda seed: same_seed(int(seed) + ranks.rank)  # as a processor that draws other weights
     noted: dict[str, Any] = {}
     with ranks.connected():
         group = weakref.ref(dist.group.WORLD)
@@ -108,6 +110,13 @@ def main(folder: Path) -> None:
         noted["turn"] = ranks.first_rank_then_others(
             lambda: turns.write_bytes(b"0" if ranks.is_first else turns.read_bytes() + b"1")
         )
+        renders = PixelSet(Path("renders"), np.zeros((2, 1, 9, 12), np.uint8), [], "", files=["0", "1"])
+        domains = {"synthetic": renders, "real": renders}
+        check_same(domains, None, ranks)
+        try:
+            check_same(domains, TaskLabels("pupil", {"1": np.array([0.5, ranks.rank], np.float32)}), ranks)
+        except DataError as error:
+            noted["other labels"] = str(error)
         try:
             with ranks.all_or_none():
                 if ranks.rank == 1:

@@ -131,6 +131,12 @@ def test_ranks_agree_and_fail_together(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_labels_must_be_the_same_on_all_ranks(place: Path) -> None:
+    message = "renders: rank 1 found other labels there than the first one; give all machines the same"
+    assert [noted(place, rank)["other labels"] for rank in (0, 1)] == [message, message]
+
+
+@pytest.mark.slow
 def test_the_connection_of_ranks_is_freed_at_the_end(place: Path) -> None:
     assert [noted(place, rank)["connection is gone"] for rank in (0, 1)] == [True, True]
 
@@ -161,6 +167,16 @@ def test_ranks_without_a_master_address_are_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(SettingsError, match="start with torchrun"), Ranks(0, 2).connected():
         pass
+
+
+@pytest.mark.parametrize("count", [None, "1", "3"])
+def test_a_rank_beyond_the_number_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch, count: str | None) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if count is not None:
+        monkeypatch.setenv("WORLD_SIZE", count)
+    with pytest.raises(SettingsError, match=f"RANK is 3, but WORLD_SIZE is {count or 1}; start with torchrun, or"):
+        Ranks.of_process()
 
 
 def test_ranks_that_are_not_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def run(settings: dict[str, Any], resume: str | None = None, of: TaskLabels | No
     checkpoint = find_checkpoint(RunFolder(Path(settings["out"])), resume)
     config = resumed_config(checkpoint, settings) if checkpoint else resolve(settings)
     listener = Quiet()
-    return train(config, checkpoint, listener, listener.stop, read_labels=lambda report: of)
+    return train(config, checkpoint, listener, listener.stop, read_labels=lambda report, warn: of)
 
 
 def state(settings: dict[str, Any], step: int, name: str) -> dict[str, torch.Tensor]:

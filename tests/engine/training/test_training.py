@@ -30,7 +30,14 @@ from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.run_folder.metric_fields import METRICS
 from simgan_cli.engine.runtime.stop import StopRequest
 from simgan_cli.engine.training.background_writer import BackgroundWriter
-from simgan_cli.engine.training.build import TrainResult, build_state, describe_rates, open_domains, train
+from simgan_cli.engine.training.build import (
+    TrainResult,
+    build_networks,
+    build_state,
+    describe_rates,
+    open_domains,
+    train,
+)
 from simgan_cli.engine.training.evaluator import refine_in_batches
 from simgan_cli.engine.training.loop import Loop
 from simgan_cli.errors import CheckpointError, DataError, DivergedError, SettingsError
@@ -355,6 +362,12 @@ def test_rates_of_summed_losses_are_converted_and_explicit_ones_are_not(folders:
             "learning rates: refiner 0.168, discriminator 0.5; the paper sums losses over 12x14"
         )
     assert describe_rates(resolve(folders), gan.discriminator, (1, *SIZE)) is None
+    two_scales = resolve(paper | {"discriminator_scales": "2"})
+    _, discriminator = build_networks(two_scales, 1, (35, 55))
+    assert describe_rates(two_scales, discriminator, (1, 35, 55)) == (
+        "learning rates: refiner 0.252, discriminator 0.5; "  # 0.001 x 2 x 9 x 14
+        "the paper sums losses over 9x14 patches at each of two sizes, ours are means"
+    )
     expected = weights(paper)
     shutil.rmtree(folders["out"] / "checkpoints/step-00000005")
     run({"out": folders["out"]}, resume="auto")
@@ -465,7 +478,7 @@ def test_a_run_that_another_process_has_trained_meanwhile_is_not_touched(folders
     newest = RunFolder(folders["out"]).existing_checkpoints()[-1]
     run(folders, resume="auto")  # the other process, while this one starts
     before = files_below(folders["out"])
-    for checkpoint in (newest, None):
+    for checkpoint in (newest, newest.with_name("step-00000001"), None):  # the second one was deleted meanwhile
         with pytest.raises(SettingsError, match="another process has trained into it meanwhile"):
             train(resolve(folders), checkpoint, Quiet(), StopRequest())
         assert files_below(folders["out"]) == before
@@ -484,6 +497,16 @@ def test_a_path_resumes_the_checkpoint_it_names(folders: dict[str, Any]) -> None
     for settings in (again, folders):
         assert same(weights(settings), expected)
         assert [line["step"] for line in lines_of(settings)] == [2, 4, 5]
+
+
+def test_a_copy_of_a_checkpoint_resumes_once_later_ones_are_deleted(folders: dict[str, Any]) -> None:
+    run(folders | {"save_every": 3})
+    expected = weights(folders)
+    third, newest = (folders["out"] / "checkpoints" / f"step-0000000{step}" for step in (3, 5))
+    third.rename(third.with_name("step-00000003-good"))
+    shutil.rmtree(newest)
+    run(folders, resume=str(third.with_name("step-00000003-good")))
+    assert same(weights(folders), expected)
 
 
 def lines_of(settings: dict[str, Any]) -> list[dict[str, Any]]:

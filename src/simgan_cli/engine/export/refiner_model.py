@@ -98,7 +98,7 @@ def open_model(place: str | Path, step: int | None = None) -> RefinerModel:
         return _from_onnx(path)
     if not path.is_dir():
         found = "a file, not a folder" if path.exists() else "no such folder"
-        raise SettingsError(f"--model {path}: {found}; give a run, the folder of an exported refiner, or an .onnx file")
+        raise SettingsError(f"{path}: {found}; give a run, the folder of an exported refiner, or an .onnx file")
     run = RunFolder(path)
     if run.is_run():
         return _from_checkpoint(checkpoint_of(run, step)) if step is not None else _from_export(_export_of(run))

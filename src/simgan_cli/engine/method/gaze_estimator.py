@@ -59,7 +59,7 @@ class Estimator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = self.features(x)
         if maps.shape[2:] != self._map:
-            maps = F.adaptive_avg_pool2d(maps.float(), self._map)
+            maps = average_down(maps.float(), self._map)
         hidden: Tensor = self.head[:-1](maps.flatten(1))
         with torch.autocast(x.device.type, enabled=False):  # three digits are too few for an angle
             output: Tensor = self.head[-1](hidden.float())
@@ -75,6 +75,18 @@ class Estimator(nn.Module):
         values = 3 if self.settings["target"] == "gaze" else 2  # of a vector or a point
         errors: Tensor = squares.sum(dim=1) * (values / known.sum(dim=1).clamp_min(values))
         return errors
+
+
+def average_down(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return N x C x H x W maps averaged down to `size`, as adaptive_avg_pool2d does.
+
+    The gradient of that has no deterministic implementation on GPUs, and --deterministic refuses it.
+    """
+    for axis, count in zip((2, 3), size, strict=True):
+        length = maps.shape[axis]
+        windows = [(index * length // count, -(-(index + 1) * length // count)) for index in range(count)]
+        maps = torch.stack([maps.narrow(axis, start, end - start).mean(axis) for start, end in windows], axis)
+    return maps
 
 
 def can_read(architecture: Architecture, height: int, width: int) -> bool:

@@ -253,6 +253,12 @@ def receptive_field(network: nn.Module) -> int:
     return field
 
 
+def count_patches(network: Discriminator, size: tuple[int, int]) -> int:
+    """Return the number of patches that D judges in an image of `size` (H, W), at all scales."""
+    height, width = map_size(network, size)
+    return height * width * (1 if network.of_halves is None else 2)
+
+
 def map_size(network: Refiner | Discriminator, size: tuple[int, int]) -> tuple[int, int]:
     """Return (h, w) of the network's maps, at full size, for an image of `size` (H, W)."""
     with torch.no_grad():

@@ -26,9 +26,11 @@ def progress_of(path: Path) -> StatusDocument:
     if step >= config.total_steps:
         eta = 0.0
     elif rates:
-        seconds_per_step = config.images_in_step(rates[-1]["phase"]) / rates[-1]["images_per_second"]
+        rate = rates[-1]["images_per_second"]
         since = time.time() - run.metrics.stat().st_mtime if is_training else 0.0
-        eta = max(0.0, (config.total_steps - step) * seconds_per_step - since)
+        # A resumed run reads images before it trains.
+        since = min(since, config.log_every * config.images_in_step(rates[-1]["phase"]) / rate)
+        eta = max(0.0, config.images_after(step) / rate - since)
     return {
         "schema": "simgan.status/1",
         "run": str(path),

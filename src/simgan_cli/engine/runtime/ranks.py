@@ -39,11 +39,16 @@ class Ranks:
 
     @classmethod
     def of_process(cls) -> "Ranks":
-        """Read torchrun's variables. Raises SettingsError where one is not a number."""
+        """Read torchrun's variables. Raises SettingsError where one is not a number, or they contradict each other."""
         values = {name: os.environ.get(name) or default for name, default in VARIABLES.items()}
         if wrong := [f"{name}={value}" for name, value in values.items() if not value.isdecimal()]:
             raise SettingsError(f"{', '.join(wrong)}: not a number; start with torchrun, or unset {', '.join(values)}")
-        return cls(*map(int, values.values()))
+        ranks = cls(*map(int, values.values()))
+        if ranks.rank >= ranks.count:
+            raise SettingsError(
+                f"RANK is {ranks.rank}, but WORLD_SIZE is {ranks.count}; start with torchrun, or unset RANK"
+            )
+        return ranks
 
     @property
     def is_first(self) -> bool:

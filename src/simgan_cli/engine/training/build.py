@@ -1,7 +1,6 @@
 """One training from folders to an exported refiner: open the data, build everything, loop."""
 
 import hashlib
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from simgan_cli.data.cache import PixelSet, Source, open_pixels
@@ -22,13 +22,14 @@ from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.method.algorithm import Network, SimGAN
 from simgan_cli.engine.method.fused_cpu import fuse
 from simgan_cli.engine.method.history_buffer import HistoryBuffer
-from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator, map_size
+from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator, count_patches, map_size
 from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.metrics.label_drift import MIN_SIDE_PIXELS
 from simgan_cli.engine.metrics.realism import HeldOut
+from simgan_cli.engine.run_folder.checkpoints import verify_checkpoint
 from simgan_cli.engine.run_folder.health import MIN_MEASURED_IMAGES
-from simgan_cli.engine.run_folder.layout import RunFolder
+from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, step_of
 from simgan_cli.engine.runtime.device import (
     autocast,
     compiler,
@@ -50,7 +51,8 @@ from simgan_cli.errors import DataError, SettingsError, plural
 from simgan_cli.files import sha256_of
 from simgan_cli.settings.train import LAMBDA_START, TrainConfig
 
-ReadLabels = Callable[[Callable[[str], None]], TaskLabels | None]  # its argument reports a line
+Report = Callable[[str], None]
+ReadLabels = Callable[[Report, Report], TaskLabels | None]  # its arguments report a line and a warning
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def train(
     listener: Listener,
     stop: StopRequest,
     ranks: Ranks = SINGLE,
-    read_labels: ReadLabels = lambda report: None,
+    read_labels: ReadLabels = lambda report, warn: None,
 ) -> TrainResult:
     """Train a refiner by `config`, from `checkpoint` where one is given, and an estimator of the renders' labels.
 
@@ -90,11 +92,13 @@ def train(
                 run.create(config)  # before anything can fail, so that the next attempt knows the folder as a run
         domains = ranks.first_rank_then_others(lambda: open_domains(config, listener))
         with ranks.all_or_none():
+            labels = read_labels(listener.message, listener.warning)
+        with ranks.all_or_none():
             if ranks.count > 1:
-                _check_same(domains, ranks)
+                check_same(domains, labels, ranks)
                 share = config.batch_size // ranks.count
                 listener.message(f"{ranks.count} ranks, {share} of {config.batch_size} images of a mini-batch each")
-            state = build_state(config, domains, device, ranks, read_labels(listener.message))
+            state = build_state(config, domains, device, ranks, labels)
             if checkpoint is not None:
                 state.load(checkpoint)
                 listener.message(f"resumed {checkpoint} at step {state.step}")
@@ -116,9 +120,10 @@ def train(
 
 def _check_newest(run: RunFolder, checkpoint: Path | None) -> None:
     """Raise SettingsError where another process has trained further since `checkpoint` was looked up."""
-    newest = [path.resolve() for path in run.existing_checkpoints()[-1:]]
-    expected = [checkpoint.resolve()] if checkpoint is not None and run.holds(checkpoint) else []
-    if newest != expected:
+    is_ours = checkpoint is not None and run.holds(checkpoint) and (checkpoint / MANIFEST).is_file()
+    # By steps, since it may be a copy under another name.
+    step = verify_checkpoint(checkpoint)["step"] if checkpoint is not None and is_ours else -1
+    if any(step_of(path) > step for path in run.existing_checkpoints()):
         raise SettingsError(f"{run.root}: another process has trained into it meanwhile; rerun the same command")
 
 
@@ -202,7 +207,7 @@ def build_state(
         refiner.to(**layout),  # type: ignore[call-overload]
         discriminator.to(**layout),  # type: ignore[call-overload]
         HistoryBuffer(capacity, shape, history_stream(config.seed, ranks), device),
-        config.rates(math.prod(map_size(discriminator, shape[1:]))),
+        config.rates(count_patches(discriminator, shape[1:])),
         ranks,
         compiler(config.compile, device, config.total_steps * share * height * width * config.refiner_width),
     )
@@ -225,8 +230,8 @@ def build_state(
     }
     fingerprints = {name: domain.fingerprint for name, domain in domains.items()}
     if labels is not None and targets is not None:
-        gan.task = build_task(config, labels, domains["real"].pixels, samplers["synthetic"], device, ranks.rank)
-        fingerprints["labels"] = hashlib.sha256(targets.tobytes()).hexdigest()
+        gan.task = build_task(config, labels, domains["real"].pixels, samplers["synthetic"], device, ranks)
+        fingerprints["labels"] = _fingerprint(targets)
     if isinstance(config.weights, Path):
         fingerprints["weights"] = sha256_of(config.weights)
     fingerprints |= {f"psi {folder}": sha256_of(folder / WEIGHTS) for folder in learned_folders(config.psi)}
@@ -306,25 +311,32 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
 
 def describe_rates(config: TrainConfig, discriminator: Discriminator, shape: tuple[int, int, int]) -> str | None:
     """Return a line with the rates after conversion from summed losses at C x H x W, None where none was converted."""
-    height, width = map_size(discriminator, shape[1:])
-    refiner_lr, discriminator_lr = config.rates(height * width)
+    refiner_lr, discriminator_lr = config.rates(count_patches(discriminator, shape[1:]))
     if (refiner_lr, discriminator_lr) == (config.refiner_lr, config.discriminator_lr):
         return None
+    height, width = map_size(discriminator, shape[1:])
+    scales = "" if discriminator.of_halves is None else " at each of two sizes"
     return (
         f"learning rates: refiner {refiner_lr:g}, discriminator {discriminator_lr:g}; "
-        f"the paper sums losses over {height}x{width} patches, ours are means"
+        f"the paper sums losses over {height}x{width} patches{scales}, ours are means"
     )
 
 
-def _check_same(domains: dict[str, PixelSet], ranks: Ranks) -> None:
-    """Raise DataError, the same to all ranks, unless they found the same images."""
-    for name, domain in domains.items():
-        found = ranks.gather_objects(domain.fingerprint)
-        others = [rank for rank, fingerprint in enumerate(found) if fingerprint != found[0]]
+def _fingerprint(targets: NDArray[np.float32]) -> str:
+    return hashlib.sha256(targets.tobytes()).hexdigest()
+
+
+def check_same(domains: dict[str, PixelSet], labels: TaskLabels | None, ranks: Ranks) -> None:
+    """Raise DataError, the same to all ranks, unless they found the same images and labels."""
+    renders = domains["synthetic"]
+    mine = {f"{name} images": (domain.folder, domain.fingerprint) for name, domain in domains.items()}
+    mine["labels"] = renders.folder, "none" if labels is None else _fingerprint(labels.of(renders.files))
+    for name, (folder, fingerprint) in mine.items():
+        found = ranks.gather_objects(fingerprint)
+        others = [rank for rank, other in enumerate(found) if other != found[0]]
         if others:
             raise DataError(
-                f"{domain.folder}: rank {others[0]} found other {name} images there than the first one; "
-                "give all machines the same"
+                f"{folder}: rank {others[0]} found other {name} there than the first one; give all machines the same"
             )
 
 

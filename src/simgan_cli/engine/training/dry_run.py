@@ -26,14 +26,14 @@ from simgan_cli.errors import DataError, UnreadableImage, plural
 from simgan_cli.settings.train import TrainConfig
 
 
-def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report: None) -> TrainPlanDocument:
+def describe_run(config: TrainConfig, read_labels: ReadLabels = lambda report, warn: None) -> TrainPlanDocument:
     """Count the images, read the first of each domain, and build the networks without memory.
 
     Raises DataError for a folder without a readable image, or domains whose first images differ in shape. Raises
     SettingsError for a psi that cannot read them, or too few images for --lambda auto.
     """
     labels: list[str] = []
-    read_labels(labels.append)
+    read_labels(labels.append, labels.append)
     data: dict[str, FoundImages] = {}
     images = {}
     photograph = None

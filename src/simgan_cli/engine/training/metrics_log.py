@@ -62,10 +62,11 @@ class MetricsLog:
         if line["phase"] == "adversarial":
             line |= {name: float(value) for name, value in self.evaluator.statistics().items()}
             line["lambda"] = state.gan.lambda_reg
-        elapsed = time.monotonic() - self._time
-        steps = state.step - self._step
-        if steps:  # a run may end at the step where it was stopped
-            line["images_per_second"] = round(steps * self.config.images_in_step(line["phase"]) / elapsed, 1)
+        elapsed, remaining = time.monotonic() - self._time, 0.0
+        if state.step > self._step:  # a run may end at the step where it was stopped
+            images = self.config.images_after(self._step) - self.config.images_after(state.step)
+            line["images_per_second"] = round(images / elapsed, 1)
+            remaining = self.config.images_after(state.step) * elapsed / images
         if peak := peak_memory_mb(self.evaluator.device):
             line["peak_memory_mb"] = round(peak, 1)
         findings = self.health.judge(line)
@@ -74,7 +75,6 @@ class MetricsLog:
         self.run_folder.append_metrics(line)
         if self.tensorboard is not None:
             self.tensorboard.line(line)
-        remaining = (self.config.total_steps - state.step) * elapsed / max(steps, 1)
         self.listener.log(line, self.config.total_steps, remaining)
         for finding in findings:
             self.listener.finding(finding)

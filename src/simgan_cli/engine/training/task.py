@@ -16,6 +16,7 @@ from simgan_cli.engine.method.algorithm import Measures
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
 from simgan_cli.engine.method.task_term import RandomLooks, TaskTerm, to_grey
 from simgan_cli.engine.runtime.device import stream_number
+from simgan_cli.engine.runtime.ranks import Ranks
 from simgan_cli.engine.training.photographs import choose_photographs
 from simgan_cli.settings.train import TrainConfig
 
@@ -41,18 +42,19 @@ class TaskLabels:
 
 
 def build_task(
-    config: TrainConfig, labels: TaskLabels, real: Pixels, synthetic: Sampler, device: torch.device, rank: int
+    config: TrainConfig, labels: TaskLabels, real: Pixels, synthetic: Sampler, device: torch.device, ranks: Ranks
 ) -> TaskTerm:
     """Build the estimator, the same for a seed on every device, and its term; `real` are all photographs."""
     size = (real.shape[2], real.shape[3])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("task")]).generate_state(1)[0])
         estimator = Estimator(ARCHITECTURE, *size, labels.target, labels.points)
+    ranks.broadcast(estimator)
     estimator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     photographs, looks = choose_photographs(config, real), None
     if photographs is not None:
         grey = luma(photographs) if photographs.shape[1] == 3 else photographs
-        looks = RandomLooks(quantiles_of(grey), (config.seed, stream_number("looks"), rank))
+        looks = RandomLooks(quantiles_of(grey), (config.seed, stream_number("looks"), ranks.rank))
     return TaskTerm(estimator, config.task_weight, lambda: cast("Tensor", synthetic.targets), config.ema, looks)
 
 
