@@ -19,6 +19,7 @@ from simgan_cli.files import write_json
 from simgan_cli.gaze.baselines import make_baseline
 from simgan_cli.gaze.labels import LabelFormat
 from simgan_cli.gaze.preparation import Evaluation, prepare
+from simgan_cli.gaze.preservation import measure_preservation
 from simgan_cli.gaze.readers import read
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import HEIGHT, WIDTH, discs, write_csv, write_estimator, write_unityeyes
@@ -208,7 +209,9 @@ def test_an_estimator_of_other_images_gives_a_warning_and_no_row(
 
 
 def test_the_refined_set_has_the_requested_copies(folder: Path, tmp_path: Path) -> None:
-    common = evaluated(folder, tmp_path) | {"model": run_with_estimator(tmp_path)}
-    one, three = (prepared(**common, copies=copies).sets["refined"] for copies in (1, 3))
+    common = evaluated(folder, tmp_path) | {"model": run_with_estimator(tmp_path), "estimator": "knn"}
+    evaluations = [prepared(**common, copies=copies) for copies in (1, 3)]
+    one, three = (evaluation.sets["refined"] for evaluation in evaluations)
     assert len(three) == 3 * len(one)
     assert np.array_equal(three.targets[::3], one.targets)
+    assert measure_preservation(evaluations[1]) == measure_preservation(evaluations[0])  # of the first look
