@@ -368,7 +368,7 @@ class Row(ErrorSummary):
 
     to_best_free: Annotated[ToBestFree | None, "against the best row that needs neither a refiner nor labels of the target; null for that row and for guesses"]
     gap_closed: Annotated[GapClosed | None, "with `--real-train`; null for the first row, the oracle and guesses"]
-    worth: Annotated[Worth | None, "with `--worth`; null for rows of photographs alone"]
+    worth: Annotated[Worth | None, "with `--worth`; null for rows of photographs alone, and for loaded estimators other than `--estimator`"]
 
 
 class EstimateShift(TypedDict):

@@ -99,6 +99,15 @@ def test_rows_are_compared_with_the_best_row_without_refiner_and_labels(tmp_path
     assert summarize(evaluation_of(tmp_path, {"oracle": 2.0}))["verdict"] is None
 
 
+def test_an_estimator_without_a_learning_curve_has_no_worth(tmp_path: Path) -> None:
+    """A run exports a resnet, whatever --estimator trains here."""
+    evaluation = evaluation_of(tmp_path, {"a": 8.0, "real-2": 9.0, "oracle": 2.0}, worth=True, few="2")
+    evaluation.rows.append(replace(evaluation.rows[-1], name="run-estimator", estimator="cnn"))
+    worths = {row["name"]: row["worth"] for row in summarize(evaluation)["rows"] if row["estimator"] != "mean"}
+    assert worths.pop("a") is not None
+    assert worths == {"real-2": None, "oracle": None, "run-estimator": None}
+
+
 @pytest.mark.slow  # Matplotlib starts a program to list fonts
 def test_the_page_has_the_verdict_first_and_the_page_of_the_training(tmp_path: Path) -> None:
     evaluation = evaluation_of(tmp_path, {"a": 8.0, "refined": 4.0})

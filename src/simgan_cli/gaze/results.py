@@ -132,9 +132,12 @@ def _to_best_free(evaluation: Evaluation, row: Result) -> ToBestFree | None:
 
 
 def _worth(evaluation: Evaluation, row: Result) -> Worth | None:
-    """Return how many labelled photographs a row is worth; None without --worth and for rows of photographs only."""
+    """Return how many labelled photographs a row is worth; None without --worth and for rows of photographs only.
+
+    A loaded estimator may have no learning curve.
+    """
     curve = _photographs_alone(evaluation, row.estimator)
-    if not evaluation.config.worth or row.estimator == MEAN or any(row is point for point in curve):
+    if not evaluation.config.worth or not curve or row.estimator == MEAN or any(row is point for point in curve):
         return None
     return worth(row, curve, evaluation.tested.persons, evaluation.config.bootstrap)
 
