@@ -283,7 +283,7 @@ class EvalGazeInputs(TypedDict):
 class EvaluationVerdict(TypedDict):
     """Which set to train on, by the first estimator."""
 
-    train_on: Annotated[str | None, "the set's name; null if guessing is as good"]
+    train_on: Annotated[str | None, "the set's name; null if it is not significantly better than guessing"]
     estimator: Annotated[str, "of the compared rows"]
     refining_helps: Annotated[bool | None, "whether a refined set is the best; null without one"]
     sentence: Annotated[str, "both in words"]
