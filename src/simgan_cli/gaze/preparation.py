@@ -73,7 +73,7 @@ class Evaluation:
     def _label_free(self, estimator: str) -> list[Result]:
         names = self.sets.keys() - {ORACLE}
         rows = [row for row in self.rows if row.estimator == estimator]
-        return [row for row in rows if row.name.removesuffix(WEIGHTED) in names]
+        return [row for row in rows if row.name in names or row.weights is not None]
 
     @property
     def counts(self) -> list[int]:

@@ -191,7 +191,7 @@ def _inputs(evaluation: Evaluation) -> EvalGazeInputs:
 def _draw(evaluation: Evaluation, document: EvalGazeDocument) -> dict[str, bytes]:
     """Return the pictures by file name; without Matplotlib only the worst images."""
     config, test = evaluation.config, evaluation.tested
-    hidden = only_on_curve(config.few)
+    hidden = only_on_curve(document["settings"])
     rows = [row for row in evaluation.rows if row.name not in hidden]
     trained = [row for row in rows if row.estimator != MEAN] or rows
     pictures = {"worst.png": worst_images(trained, test)}
@@ -201,7 +201,7 @@ def _draw(evaluation: Evaluation, document: EvalGazeDocument) -> dict[str, bytes
     pictures["error-map.png"] = error_map(rows, test)
     ours = [row for row in document["rows"] if row["estimator"] == config.estimator[0]]
     if config.worth:
-        points = [row for row in ours if row["name"].startswith(FEW) or row["name"] == ORACLE]
+        points = [row for row in ours if row["worth"] is None]
         points.sort(key=lambda row: row["images"])
         others = [row for row in ours if row["worth"] is not None]
         pictures["worth.svg"] = learning_curve(points, others, UNIT[test.target])
