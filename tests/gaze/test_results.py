@@ -99,6 +99,16 @@ def test_rows_are_compared_with_the_best_row_without_refiner_and_labels(tmp_path
     assert summarize(evaluation_of(tmp_path, {"oracle": 2.0}))["verdict"] is None
 
 
+@pytest.mark.parametrize(
+    ("estimators", "says"), [(["resnet"], "a is worth "), (["resnet", "knn"], "a, resnet is worth ")]
+)
+def test_a_worth_names_the_estimator_where_there_are_several(tmp_path: Path, estimators: list[str], says: str) -> None:
+    errors = {"a": 8.0, "real-2": 9.0, "oracle": 2.0}
+    evaluation = evaluation_of(tmp_path, errors, worth=True, few="2", estimator=estimators)
+    (found,) = [row["worth"] for row in summarize(evaluation)["rows"] if row["worth"] is not None]
+    assert found["sentence"].startswith(says)
+
+
 def test_a_set_may_have_any_name(tmp_path: Path) -> None:
     """Names that other options give to their rows mean nothing without these options."""
     evaluation = evaluation_of(tmp_path, {"a": 8.0, "b-weighted": 7.0})

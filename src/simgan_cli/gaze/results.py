@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -139,7 +140,8 @@ def _worth(evaluation: Evaluation, row: Result) -> Worth | None:
     curve = _photographs_alone(evaluation, row.estimator)
     if not evaluation.config.worth or not curve or row.estimator == MEAN or any(row is point for point in curve):
         return None
-    return worth(row, curve, evaluation.tested.persons, evaluation.config.bootstrap)
+    name = row.name if len(evaluation.config.estimator) == 1 else f"{row.name}, {row.estimator}"
+    return worth(replace(row, name=name), curve, evaluation.tested.persons, evaluation.config.bootstrap)
 
 
 def _photographs_alone(evaluation: Evaluation, estimator: str) -> list[Result]:
