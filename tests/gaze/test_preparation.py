@@ -73,9 +73,13 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
         ({"few": [5, 20], "real_train": "test"}, "--few 20: --real-train has 8 labelled photographs; give fewer"),
         ({"worth": True, "real_train": "test"}, "--worth: --real-train has 8 labelled photographs; give more than 50"),
         ({"few": "5", "real_train": "test", "train": ["real-5=train"]}, "real-5=...: another option makes a row"),
-        ({"step": 5}, "--step 5 names a checkpoint of --model"),
+        *(
+            ({flag: value}, f"--{flag} sets how --model refines; give --model, too")
+            for flag, value in {"step": 0, "match": "histogram", "augment": True, "copies": 2}.items()
+        ),
         ({"model": "any", "load": ["refined=network"]}, "refined=...: another option makes a row"),
         ({"protocol": "leave-one-person-out"}, "--test: leave it out, since --protocol"),
+        (BY_PERSON | {"photos": "test"}, "--photos: leave it out, since --protocol"),
         (BY_PERSON | {"train": TWO}, "--train: given 2 times; --protocol"),
         (BY_PERSON | {"estimator": ["knn", "resnet"]}, "--estimator: given 2 times; --protocol"),
     ],

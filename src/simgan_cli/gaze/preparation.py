@@ -193,7 +193,7 @@ def _check(config: EvalGazeConfig) -> None:
     if config.protocol == LEFT_OUT:
         problems += [
             f"--{flag}: leave it out, since --protocol leave-one-person-out tests on each person of --train"
-            for flag in ("test", "model", "real-train", "reweight-to", "baseline", "load")
+            for flag in ("test", "model", "real-train", "reweight-to", "photos", "baseline", "load")
             if getattr(config, flag.replace("-", "_"))
         ]
         problems += [
@@ -203,8 +203,12 @@ def _check(config: EvalGazeConfig) -> None:
         ]
     elif config.test is None:
         problems.append("no --test; give --test DIR with labelled real images")
-    if config.step is not None and config.model is None:
-        problems.append(f"--step {config.step} names a checkpoint of --model; give --model, too")
+    if config.model is None:
+        problems += [
+            f"--{flag} sets how --model refines; give --model, too"
+            for flag in ("match", "augment", "copies", "step")
+            if getattr(config, flag) != EvalGazeConfig.model_fields[flag].default
+        ]
     if config.model is not None and not config.train:
         problems.append("--model refines the first --train; give --train")
     if config.reweight_to is not None and (not config.train or set(config.estimator) == {KNN}):
