@@ -53,6 +53,7 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
             {"test": "train"},
             "share 12 images (0.png = 0.png, 1.png = 1.png, 10.png = 10.png); test images must not be trained on",
         ),
+        ({"test": "test", "include": "/0.png"}, "test: 1 image; an interval, and so a verdict, needs 2 or more"),
         ({"train": ["a=train", "a=test"]}, "must differ"),
         ({"train": []}, "no --train; give --train NAME=DIR"),
         ({"test": None}, "no --test; give --test DIR"),

@@ -152,6 +152,8 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
     warnings += [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
     _check_points(sets, loaded, test)
     if test is not None:
+        if len(test) < 2:
+            raise DataError(f"{test.source}: 1 image; an interval, and so a verdict, needs 2 or more; add test images")
         for images in sets.values():
             check_apart(images, test)
             warnings += apart_warnings(images, test)
