@@ -284,6 +284,7 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> N
         ("file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up'; wanted a number"),
         ('file,pitch,yaw\n0.png,"1,230",0\n', "line 2: pitch is '1,230', with a decimal comma or thousands; write"),
         ("file,pitch,yaw\n0.png,0\n", "line 2: yaw is ''; wanted a number"),
+        ("file,pitch,yaw,pitch\n0.png,0,0,1\n", "labels.csv: has the column pitch more than once; keep one"),
         ("file,pitch,yaw\n0.png,nan,0.1\n", r"1 label with NaN, .*\(0\.png\)"),
         ("file,gx,gy,gz\n0.png,0,0,0\n", "or length 0"),
         ("file,pitch,yaw\n0.png,12,-7\n", "are degrees; pass --degrees"),
