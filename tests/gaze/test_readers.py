@@ -148,6 +148,9 @@ def test_points_of_an_npz_are_rows_of_pairs(tmp_path: Path) -> None:
     hands = read(tmp_path / "hands.npz", POINTS)
     assert hands.points == ("0", "1", "2")
     np.testing.assert_array_equal(hands.targets, [[0, 1, 2, 3, 4, 5], [np.nan, np.nan, 8, 9, 10, 11]])
+    np.savez(tmp_path / "hands.npz", x=np.zeros((2, 20, 30), np.uint8), points=np.ones((2, 5)))
+    with pytest.raises(DataError, match=r"hands\.npz: 5 numbers for each image; wanted x and y of each point"):
+        read(tmp_path / "hands.npz", POINTS)
 
 
 # MPIIGaze
