@@ -125,6 +125,8 @@ def test_unlabelled_images_are_prepared_like_labelled_ones(tmp_path: Path, prepr
     for name in ("0.png", "1.png"):
         Image.fromarray(deep).save(test / name)
         deep = deep[::-1]
+    grey, alpha = np.random.default_rng(0).integers(0, 255, (2, 40, 50), np.uint8)
+    Image.fromarray(np.dstack([grey, alpha])).save(test / "2.png")
     (test / "torn.png").write_bytes(b"not an image")
     (test / "gone.png").symlink_to("nowhere.png")
     evaluation = prepared(
