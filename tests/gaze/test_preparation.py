@@ -10,8 +10,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from simgan_cli.data.decoding import equalize
+from simgan_cli.data.matching import quantiles_of
 from simgan_cli.engine.export.network_folder import save_network
-from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.engine.export.refiner_model import open_model, save_tones
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
@@ -213,6 +214,17 @@ def test_an_estimator_of_other_images_gives_a_warning_and_no_row(
     evaluation = prepared(**evaluated(folder, tmp_path), model=run_with_estimator(tmp_path, **of_run), **settings)
     assert evaluation.loaded == {}
     assert any(warning.endswith(says) for warning in evaluation.warnings)
+
+
+def test_a_gain_of_augmentation_is_not_credited_to_refining_without_a_warning(folder: Path, tmp_path: Path) -> None:
+    model = write_refiner(tmp_path / "model")
+    save_tones(model, quantiles_of(discs(3, 5)[0][:, None]))
+    common = evaluated(folder, tmp_path) | {"model": model, "photos": folder / "train"}
+    warned = [
+        any("refining gets the credit" in warning for warning in prepared(**common, **settings).warnings)
+        for settings in ({}, {"augment": True}, {"match": "mean-std"}, {"augment": True, "baseline": "augment"})
+    ]
+    assert warned == [False, True, True, False]
 
 
 def test_the_refined_set_has_the_requested_copies(folder: Path, tmp_path: Path) -> None:

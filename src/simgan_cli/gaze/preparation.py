@@ -163,6 +163,10 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
             for folder, images in unlabelled.items()
             if (shared := test.digests.keys() & set(digests_of(images)))
         ]
+    if (config.augment or config.match != "off") and not config.baseline:
+        warnings.append(
+            "--match and --augment may help without a refiner, too; give --baseline mixed, or refining gets the credit"
+        )
     unknown = "intervals and verdicts cover other test images, not other trainings"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
         warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
