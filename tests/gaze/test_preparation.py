@@ -1,6 +1,7 @@
 """The inputs of an evaluation, and refusals before anything is trained."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.files import write_json
 from simgan_cli.gaze.baselines import make_baseline
-from simgan_cli.gaze.labels import LabelFormat
+from simgan_cli.gaze.labels import LabelFormat, apart_warnings
 from simgan_cli.gaze.preparation import Evaluation, prepare
 from simgan_cli.gaze.preservation import measure_preservation
 from simgan_cli.gaze.readers import read
@@ -225,6 +226,13 @@ def test_a_gain_of_augmentation_is_not_credited_to_refining_without_a_warning(fo
         for settings in ({}, {"augment": True}, {"match": "mean-std"}, {"augment": True, "baseline": "augment"})
     ]
     assert warned == [False, True, True, False]
+
+
+def test_sets_are_described_by_their_grey_values(folder: Path) -> None:
+    images = read(folder / "train", LabelFormat())
+    assert images.grey == pytest.approx((images.pixels.mean(), images.pixels.std()))
+    assert images.describe().endswith(f"; grey {images.pixels.mean():.0f} +- {images.pixels.std():.0f}")
+    assert apart_warnings(images, replace(images, pixels=images.pixels // 4))[0].startswith("grey values of ")
 
 
 def test_the_refined_set_has_the_requested_copies(folder: Path, tmp_path: Path) -> None:
