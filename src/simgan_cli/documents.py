@@ -283,7 +283,7 @@ class EvalGazeInputs(TypedDict):
 class EvaluationVerdict(TypedDict):
     """Which set to train on, by the first estimator."""
 
-    train_on: Annotated[str | None, "the set's name; null if guessing is as good"]
+    train_on: Annotated[str | None, "the set's name; null if it is not significantly better than guessing"]
     estimator: Annotated[str, "of the compared rows"]
     refining_helps: Annotated[bool | None, "whether a refined set is the best; null without one"]
     sentence: Annotated[str, "both in words"]
@@ -368,7 +368,7 @@ class Row(ErrorSummary):
 
     to_best_free: Annotated[ToBestFree | None, "against the best row that needs neither a refiner nor labels of the target; null for that row and for guesses"]
     gap_closed: Annotated[GapClosed | None, "with `--real-train`; null for the first row, the oracle and guesses"]
-    worth: Annotated[Worth | None, "with `--worth`; null for rows of photographs alone"]
+    worth: Annotated[Worth | None, "with `--worth`; null for rows of photographs alone, and for loaded estimators other than `--estimator`"]
 
 
 class EstimateShift(TypedDict):

@@ -88,6 +88,10 @@ def test_images_are_kept_or_replaced_as_asked(tmp_path: Path) -> None:
     assert files_below(folder) == before
     invoke("demo-data", folder, "--count", "2", "--size", "18x30", "--overwrite")
     assert read(folder / "synthetic", LabelFormat()).pixels.shape == (2, 18, 30)
+    (folder / "run").mkdir()
+    refused = invoke("demo-data", folder, "--count", "3", "--overwrite", code=2).stderr
+    assert "--overwrite would delete run; move that elsewhere first" in refused
+    assert (folder / "run").is_dir()
 
 
 def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:

@@ -34,12 +34,12 @@ def test_contradictory_arguments_are_errors_with_advice(tmp_path: Path) -> None:
 
 
 def test_a_score_shows_each_person_all_persons_and_table_1(tmp_path: Path) -> None:
-    anna = write(tmp_path / "a.json", document(*map(trial, range(10)), subject="An\x1bna"))
+    anna = write(tmp_path / "a.json", document(*map(trial, range(10)), subject="An\x1bna[/]"))
     ben = write(tmp_path / "b.json", document(*(trial(n, "refined", n < 4) for n in range(10))))
     other = write(tmp_path / "c.json", document(trial(0), page=PAGES[1]))
     shown = invoke("turing-test", "--score", anna, ben, other).output
     lines = [line.split() for line in shown.splitlines()]
-    assert ["An\\x1bna", "10", "of", "10", "100.0%", "72.2%", "to", "100.0%", "<", "0.001"] in lines
+    assert ["An\\x1bna[/]", "10", "of", "10", "100.0%", "72.2%", "to", "100.0%", "<", "0.001"] in lines
     assert ["b.json", "4", "of", "10", "40.0%", "16.8%", "to", "68.7%", "0.828"] in lines
     assert ["all", "2", "14", "of", "20", "70.0%", "48.1%", "to", "85.5%", "0.058"] in lines
     assert ["real", "10", "6"] in lines

@@ -21,6 +21,7 @@ def test_the_overlap_equals_that_by_hand() -> None:
     assert 0.4 < low < 0.5 < high < 0.6
     assert overlap(ours, ours, 100)[0] == 1
     assert overlap(left, right, 100) == (0, 0, 0)
+    assert overlap(left, right[:39], 100) == (1, 0, 1)  # too few to know
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(40, 40), (100, 144), (600, 4000), (2000, 6000)])

@@ -1,6 +1,7 @@
 """The inputs of an evaluation, and refusals before anything is trained."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ from PIL import Image
 from pydantic import ValidationError
 
 from simgan_cli.data.decoding import equalize
+from simgan_cli.data.matching import quantiles_of
 from simgan_cli.engine.export.network_folder import save_network
-from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.engine.export.refiner_model import open_model, save_tones
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.errors import CheckpointError, DataError, SettingsError
 from simgan_cli.files import write_json
 from simgan_cli.gaze.baselines import make_baseline
-from simgan_cli.gaze.labels import LabelFormat
+from simgan_cli.gaze.labels import LabelFormat, apart_warnings
 from simgan_cli.gaze.preparation import Evaluation, prepare
+from simgan_cli.gaze.preservation import measure_preservation
 from simgan_cli.gaze.readers import read
 from simgan_cli.settings.eval_gaze import EvalGazeConfig
 from tests.gaze.helpers import HEIGHT, WIDTH, discs, write_csv, write_estimator, write_unityeyes
@@ -52,6 +55,7 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
             {"test": "train"},
             "share 12 images (0.png = 0.png, 1.png = 1.png, 10.png = 10.png); test images must not be trained on",
         ),
+        ({"test": "test", "include": "/0.png"}, "test: 1 image; an interval, and so a verdict, needs 2 or more"),
         ({"train": ["a=train", "a=test"]}, "must differ"),
         ({"train": []}, "no --train; give --train NAME=DIR"),
         ({"test": None}, "no --test; give --test DIR"),
@@ -72,9 +76,13 @@ BY_PERSON = {"protocol": "leave-one-person-out", "test": None}
         ({"few": [5, 20], "real_train": "test"}, "--few 20: --real-train has 8 labelled photographs; give fewer"),
         ({"worth": True, "real_train": "test"}, "--worth: --real-train has 8 labelled photographs; give more than 50"),
         ({"few": "5", "real_train": "test", "train": ["real-5=train"]}, "real-5=...: another option makes a row"),
-        ({"step": 5}, "--step 5 names a checkpoint of --model"),
+        *(
+            ({flag: value}, f"--{flag} sets how --model refines; give --model, too")
+            for flag, value in {"step": 0, "match": "histogram", "augment": True, "copies": 2}.items()
+        ),
         ({"model": "any", "load": ["refined=network"]}, "refined=...: another option makes a row"),
         ({"protocol": "leave-one-person-out"}, "--test: leave it out, since --protocol"),
+        (BY_PERSON | {"photos": "test"}, "--photos: leave it out, since --protocol"),
         (BY_PERSON | {"train": TWO}, "--train: given 2 times; --protocol"),
         (BY_PERSON | {"estimator": ["knn", "resnet"]}, "--estimator: given 2 times; --protocol"),
     ],
@@ -119,6 +127,8 @@ def test_unlabelled_images_are_prepared_like_labelled_ones(tmp_path: Path, prepr
     for name in ("0.png", "1.png"):
         Image.fromarray(deep).save(test / name)
         deep = deep[::-1]
+    grey, alpha = np.random.default_rng(0).integers(0, 255, (2, 40, 50), np.uint8)
+    Image.fromarray(np.dstack([grey, alpha])).save(test / "2.png")
     (test / "torn.png").write_bytes(b"not an image")
     (test / "gone.png").symlink_to("nowhere.png")
     evaluation = prepared(
@@ -207,8 +217,28 @@ def test_an_estimator_of_other_images_gives_a_warning_and_no_row(
     assert any(warning.endswith(says) for warning in evaluation.warnings)
 
 
+def test_a_gain_of_augmentation_is_not_credited_to_refining_without_a_warning(folder: Path, tmp_path: Path) -> None:
+    model = write_refiner(tmp_path / "model")
+    save_tones(model, quantiles_of(discs(3, 5)[0][:, None]))
+    common = evaluated(folder, tmp_path) | {"model": model, "photos": folder / "train"}
+    warned = [
+        any("refining gets the credit" in warning for warning in prepared(**common, **settings).warnings)
+        for settings in ({}, {"augment": True}, {"match": "mean-std"}, {"augment": True, "baseline": "augment"})
+    ]
+    assert warned == [False, True, True, False]
+
+
+def test_sets_are_described_by_their_grey_values(folder: Path) -> None:
+    images = read(folder / "train", LabelFormat())
+    assert images.grey == pytest.approx((images.pixels.mean(), images.pixels.std()))
+    assert images.describe().endswith(f"; grey {images.pixels.mean():.0f} +- {images.pixels.std():.0f}")
+    assert apart_warnings(images, replace(images, pixels=images.pixels // 4))[0].startswith("grey values of ")
+
+
 def test_the_refined_set_has_the_requested_copies(folder: Path, tmp_path: Path) -> None:
-    common = evaluated(folder, tmp_path) | {"model": run_with_estimator(tmp_path)}
-    one, three = (prepared(**common, copies=copies).sets["refined"] for copies in (1, 3))
+    common = evaluated(folder, tmp_path) | {"model": run_with_estimator(tmp_path), "estimator": "knn"}
+    evaluations = [prepared(**common, copies=copies) for copies in (1, 3)]
+    one, three = (evaluation.sets["refined"] for evaluation in evaluations)
     assert len(three) == 3 * len(one)
     assert np.array_equal(three.targets[::3], one.targets)
+    assert measure_preservation(evaluations[1]) == measure_preservation(evaluations[0])  # of the first look

@@ -148,6 +148,9 @@ def test_points_of_an_npz_are_rows_of_pairs(tmp_path: Path) -> None:
     hands = read(tmp_path / "hands.npz", POINTS)
     assert hands.points == ("0", "1", "2")
     np.testing.assert_array_equal(hands.targets, [[0, 1, 2, 3, 4, 5], [np.nan, np.nan, 8, 9, 10, 11]])
+    np.savez(tmp_path / "hands.npz", x=np.zeros((2, 20, 30), np.uint8), points=np.ones((2, 5)))
+    with pytest.raises(DataError, match=r"hands\.npz: 5 numbers for each image; wanted x and y of each point"):
+        read(tmp_path / "hands.npz", POINTS)
 
 
 # MPIIGaze
@@ -284,6 +287,7 @@ def test_a_table_is_read_as_spreadsheets_save_it(tmp_path: Path, text: str) -> N
         ("file,pitch,yaw\n\n0.png,0,1\n1.png,up,1\n", "line 4: pitch is 'up'; wanted a number"),
         ('file,pitch,yaw\n0.png,"1,230",0\n', "line 2: pitch is '1,230', with a decimal comma or thousands; write"),
         ("file,pitch,yaw\n0.png,0\n", "line 2: yaw is ''; wanted a number"),
+        ("file,pitch,yaw,pitch\n0.png,0,0,1\n", "labels.csv: has the column pitch more than once; keep one"),
         ("file,pitch,yaw\n0.png,nan,0.1\n", r"1 label with NaN, .*\(0\.png\)"),
         ("file,gx,gy,gz\n0.png,0,0,0\n", "or length 0"),
         ("file,pitch,yaw\n0.png,12,-7\n", "are degrees; pass --degrees"),

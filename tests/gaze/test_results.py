@@ -14,7 +14,7 @@ from simgan_cli.gaze.labels import LabelledImages
 from simgan_cli.gaze.preparation import Evaluation
 from simgan_cli.gaze.results import summarize, write_results
 from simgan_cli.gaze.scores import Result
-from simgan_cli.settings.eval_gaze import EvalGazeConfig
+from simgan_cli.settings.eval_gaze import EvalGazeConfig, only_on_curve
 from tests.gaze.helpers import discs
 from tests.helpers import parse_document, write_refiner
 
@@ -97,6 +97,35 @@ def test_rows_are_compared_with_the_best_row_without_refiner_and_labels(tmp_path
     assert {row["to_best_free"] for row in document["rows"] if row["estimator"] == "mean"} == {None}
     assert document["verdict"]["train_on"] == "refined"  # the oracle has labels of the target
     assert summarize(evaluation_of(tmp_path, {"oracle": 2.0}))["verdict"] is None
+
+
+@pytest.mark.parametrize(
+    ("estimators", "says"), [(["resnet"], "a is worth "), (["resnet", "knn"], "a, resnet is worth ")]
+)
+def test_a_worth_names_the_estimator_where_there_are_several(tmp_path: Path, estimators: list[str], says: str) -> None:
+    errors = {"a": 8.0, "real-2": 9.0, "oracle": 2.0}
+    evaluation = evaluation_of(tmp_path, errors, worth=True, few="2", estimator=estimators)
+    (found,) = [row["worth"] for row in summarize(evaluation)["rows"] if row["worth"] is not None]
+    assert found["sentence"].startswith(says)
+
+
+def test_a_set_may_have_any_name(tmp_path: Path) -> None:
+    """Names that other options give to their rows mean nothing without these options."""
+    evaluation = evaluation_of(tmp_path, {"a": 8.0, "b-weighted": 7.0})
+    evaluation.rows.append(replace(evaluation.rows[-1], name="a-weighted"))  # loaded
+    assert [row.name for row in evaluation.free_rows("resnet")] == ["a", "b-weighted"]
+    curve = {f"real-{count}" for count in (50, 100, 300, 1000, 3000)}
+    hidden = [only_on_curve({"worth": worth, "few": few}) for worth, few in ((True, []), (True, [100]), (False, []))]
+    assert hidden == [curve, curve - {"real-100"}, set()]
+
+
+def test_an_estimator_without_a_learning_curve_has_no_worth(tmp_path: Path) -> None:
+    """A run exports a resnet, whatever --estimator trains here."""
+    evaluation = evaluation_of(tmp_path, {"a": 8.0, "real-2": 9.0, "oracle": 2.0}, worth=True, few="2")
+    evaluation.rows.append(replace(evaluation.rows[-1], name="run-estimator", estimator="cnn"))
+    worths = {row["name"]: row["worth"] for row in summarize(evaluation)["rows"] if row["estimator"] != "mean"}
+    assert worths.pop("a") is not None
+    assert worths == {"real-2": None, "oracle": None, "run-estimator": None}
 
 
 @pytest.mark.slow  # Matplotlib starts a program to list fonts

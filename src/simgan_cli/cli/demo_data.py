@@ -12,7 +12,7 @@ from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settin
 from simgan_cli.cli.console import ProgressLine, echo_err, exit_codes, print_json
 from simgan_cli.cli.resolve import print_settings, read_settings
 from simgan_cli.cli.signals import stop_on_signals
-from simgan_cli.demo.dataset import RECORD, record, test_count, write_demo_data
+from simgan_cli.demo.dataset import RECORD, WRITTEN, record, test_count, write_demo_data
 from simgan_cli.documents import DemoDataDocument
 from simgan_cli.errors import SettingsError
 from simgan_cli.settings.demo import DemoDataConfig
@@ -81,6 +81,9 @@ def _is_there(folder: Path, settings: DemoDataConfig, *, overwrite: bool) -> boo
     except (OSError, ValueError):
         raise SettingsError(f"{folder}: this command did not write it; give a new or empty folder") from None
     if overwrite:
+        others = sorted({entry.name for entry in folder.iterdir()} - WRITTEN)
+        if others:
+            raise SettingsError(f"{folder}: --overwrite would delete {', '.join(others)}; move that elsewhere first")
         return False
     if written != record(settings.count, settings.seed, settings.size):
         raise SettingsError(

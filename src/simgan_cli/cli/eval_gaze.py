@@ -87,7 +87,7 @@ def _warn(warnings: list[str]) -> None:
 def _print(document: EvalGazeDocument) -> None:
     """Write the table to stdout, after a difference in content, and the verdict last."""
     unit = document["unit"]
-    hidden = only_on_curve(document["settings"]["few"])
+    hidden = only_on_curve(document["settings"])
     rows = [row for row in document["rows"] if row["name"] not in hidden]
     names = _names(rows)
     if document["content"] is not None and document["content"]["differs"]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from simgan_cli.cli.command import ConfigFile, Json, Quiet, Verbose, with_settings
@@ -122,9 +123,8 @@ def _persons_table(page: PageScore) -> Table:
         low, high = row["ci95"]
         p = f"{row['p']:.3f}" if row["p"] >= 0.001 else "< 0.001"
         interval = f"{low:.1%} to {high:.1%}"
-        table.add_row(
-            strip_control(name), f"{row['correct']:,} of {row['trials']:,}", f"{row['accuracy']:.1%}", interval, p
-        )
+        right = f"{row['correct']:,} of {row['trials']:,}"
+        table.add_row(escape(strip_control(name)), right, f"{row['accuracy']:.1%}", interval, p)
     return table
 
 

@@ -18,6 +18,7 @@ from simgan_cli.demo.eye_world import CLEAN_LOOK, FACE, UNIFORM_GAZE, Eyes, rend
 from simgan_cli.files import atomic_directory, write_json
 
 RECORD = "demo-data.json"  # the settings that a folder was written with
+WRITTEN = {"synthetic", "camera", "README.txt", RECORD}  # entries of such a folder
 BATCH_IMAGES = 64  # a larger batch leaves the processor's caches
 MAX_JSON = 300  # renders that also get UnityEyes' JSON
 README = """All images below this folder are simulated: `simgan demo-data` drew them, none is a photograph.

@@ -101,6 +101,15 @@ class LabelledImages:
         return replace(self, pixels=np.stack([equalize(image) for image in self.pixels]))
 
     @cached_property
+    def grey(self) -> tuple[float, float]:
+        """Mean and standard deviation of all grey values, without NumPy's copy of the pixels as float64."""
+        levels, counts = np.arange(256), np.zeros(256)
+        for image in self.pixels:
+            counts += np.bincount(image.ravel(), minlength=256)
+        mean = np.average(levels, weights=counts)
+        return float(mean), float(np.sqrt(np.average((levels - mean) ** 2, weights=counts)))
+
+    @cached_property
     def digests(self) -> dict[bytes, str]:
         """Hashes of the images' pixels, and their files; empty frames are left out, since they are often equal."""
         pairs = zip(digests_of(self.pixels), self.files, strict=True)
@@ -127,7 +136,7 @@ class LabelledImages:
         height, width = self.size
         return (
             f"{plural(len(self), 'image')} of {height}x{width} ({self.reader}: {self.source}){who}; {ranges}; "
-            f"grey {self.pixels.mean():.0f} +- {self.pixels.std():.0f}"
+            f"grey {_spread(self)}"
         )
 
 
@@ -250,13 +259,17 @@ def apart_warnings(train: LabelledImages, test: LabelledImages) -> list[str]:
                 f"{outside:.0%} of the test labels' {name} lie outside the range of {train.source}, {low:.1f} to "
                 f"{high:.1f}; render the missing range, or check --convention"
             )
-    brightness, contrast = test.pixels.mean() - train.pixels.mean(), test.pixels.std() / max(1e-9, train.pixels.std())
+    brightness, contrast = test.grey[0] - train.grey[0], test.grey[1] / max(1e-9, train.grey[1])
     if abs(brightness) > 40 or not 0.6 < contrast < 1.6:
         warnings.append(
-            f"grey values of {train.source} ({train.pixels.mean():.0f} +- {train.pixels.std():.0f}) and {test.source} "
-            f"({test.pixels.mean():.0f} +- {test.pixels.std():.0f}) are far apart; try --preprocess equalize"
+            f"grey values of {train.source} ({_spread(train)}) and {test.source} ({_spread(test)}) are far apart; "
+            "try --preprocess equalize"
         )
     return warnings
+
+
+def _spread(images: LabelledImages) -> str:
+    return "{:.0f} +- {:.0f}".format(*images.grey)
 
 
 def prepared(image: NDArray[Any], size: tuple[int, int], label_format: LabelFormat) -> Grey:

@@ -73,7 +73,7 @@ class Evaluation:
     def _label_free(self, estimator: str) -> list[Result]:
         names = self.sets.keys() - {ORACLE}
         rows = [row for row in self.rows if row.estimator == estimator]
-        return [row for row in rows if row.name.removesuffix(WEIGHTED) in names]
+        return [row for row in rows if row.name in names or row.weights is not None]
 
     @property
     def counts(self) -> list[int]:
@@ -152,6 +152,8 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
     warnings += [warning for images in [*sets.values(), *([test] if test else [])] for warning in images.warnings]
     _check_points(sets, loaded, test)
     if test is not None:
+        if len(test) < 2:
+            raise DataError(f"{test.source}: 1 image; an interval, and so a verdict, needs 2 or more; add test images")
         for images in sets.values():
             check_apart(images, test)
             warnings += apart_warnings(images, test)
@@ -161,6 +163,10 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
             for folder, images in unlabelled.items()
             if (shared := test.digests.keys() & set(digests_of(images)))
         ]
+    if (config.augment or config.match != "off") and not config.baseline:
+        warnings.append(
+            "--match and --augment may help without a refiner, too; give --baseline mixed, or refining gets the credit"
+        )
     unknown = "intervals and verdicts cover other test images, not other trainings"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
         warnings.append(f"one seed: {unknown}; give --seeds 3 or more")
@@ -193,7 +199,7 @@ def _check(config: EvalGazeConfig) -> None:
     if config.protocol == LEFT_OUT:
         problems += [
             f"--{flag}: leave it out, since --protocol leave-one-person-out tests on each person of --train"
-            for flag in ("test", "model", "real-train", "reweight-to", "baseline", "load")
+            for flag in ("test", "model", "real-train", "reweight-to", "photos", "baseline", "load")
             if getattr(config, flag.replace("-", "_"))
         ]
         problems += [
@@ -203,8 +209,12 @@ def _check(config: EvalGazeConfig) -> None:
         ]
     elif config.test is None:
         problems.append("no --test; give --test DIR with labelled real images")
-    if config.step is not None and config.model is None:
-        problems.append(f"--step {config.step} names a checkpoint of --model; give --model, too")
+    if config.model is None:
+        problems += [
+            f"--{flag} sets how --model refines; give --model, too"
+            for flag in ("match", "augment", "copies", "step")
+            if getattr(config, flag) != EvalGazeConfig.model_fields[flag].default
+        ]
     if config.model is not None and not config.train:
         problems.append("--model refines the first --train; give --train")
     if config.reweight_to is not None and (not config.train or set(config.estimator) == {KNN}):

@@ -17,7 +17,8 @@ def measure_preservation(evaluation: Evaluation) -> Preservation:
     first = next(iter(evaluation.sets))
     count = len(evaluation.sets[first])
     index = np.linspace(0, count - 1, min(MAX_PAIRS, count)).astype(np.int64)
-    before, after = (evaluation.sets[name].part(index) for name in (first, REFINED))
+    before = evaluation.sets[first].part(index)
+    after = evaluation.sets[REFINED].part(index * evaluation.config.copies)  # the first look of each
     shifts = drift(torch.from_numpy(before.pixels)[:, None], torch.from_numpy(after.pixels)[:, None]).numpy()
     result: Preservation = {
         "images": len(index),

@@ -9,12 +9,11 @@ import numpy as np
 
 from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import BATCH_IMAGES, Source, decoded
-from simgan_cli.data.decoding import Preparation
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage, plural
 from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, collect, prepared
 from simgan_cli.gaze.layouts.arrays import is_hdf5, is_npz, read_hdf5, read_npz
 from simgan_cli.gaze.layouts.coco import is_coco_folder, read_coco
-from simgan_cli.gaze.layouts.common import Samples, describe_content
+from simgan_cli.gaze.layouts.common import STORED_GREY, Samples, describe_content
 from simgan_cli.gaze.layouts.mpiigaze import is_mpiigaze_folder, read_mpiigaze
 from simgan_cli.gaze.layouts.table import is_table_folder, read_table_folder
 from simgan_cli.gaze.layouts.unityeyes import EYE_SIZE, is_unityeyes_folder, read_unityeyes
@@ -78,7 +77,7 @@ def read_unlabelled(path: Path, size: tuple[int, int], label_format: LabelFormat
     images = list[Grey]()
     left_out = [f"{path / name}: {reason}" for name, reason in selection.tree.unusable]
     batches = image_batches(selection.tree, selection.archives, BATCH_IMAGES)
-    for file, image in decoded(batches, Preparation(channels="1"), None, selection):
+    for file, image in decoded(batches, STORED_GREY, None, selection):
         if isinstance(image, UnreadableImage):
             left_out.append(f"{file}: {image.reason}")
         else:

@@ -15,7 +15,7 @@ PAGE = "report.html"
 
 def write_page(config: EvalGazeConfig, document: EvalGazeDocument, pictures: Mapping[str, bytes]) -> None:
     """Write the page of results.json, of `pictures` by file name, and of the refiner's run. Raises OSError."""
-    hidden = only_on_curve(config.few)
+    hidden = only_on_curve(document["settings"])
     page = _TEMPLATE.render(
         document,
         name=config.out.resolve().name,

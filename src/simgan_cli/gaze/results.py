@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -132,11 +133,15 @@ def _to_best_free(evaluation: Evaluation, row: Result) -> ToBestFree | None:
 
 
 def _worth(evaluation: Evaluation, row: Result) -> Worth | None:
-    """Return how many labelled photographs a row is worth; None without --worth and for rows of photographs only."""
+    """Return how many labelled photographs a row is worth; None without --worth and for rows of photographs only.
+
+    A loaded estimator may have no learning curve.
+    """
     curve = _photographs_alone(evaluation, row.estimator)
-    if not evaluation.config.worth or row.estimator == MEAN or any(row is point for point in curve):
+    if not evaluation.config.worth or not curve or row.estimator == MEAN or any(row is point for point in curve):
         return None
-    return worth(row, curve, evaluation.tested.persons, evaluation.config.bootstrap)
+    name = row.name if len(evaluation.config.estimator) == 1 else f"{row.name}, {row.estimator}"
+    return worth(replace(row, name=name), curve, evaluation.tested.persons, evaluation.config.bootstrap)
 
 
 def _photographs_alone(evaluation: Evaluation, estimator: str) -> list[Result]:
@@ -188,7 +193,7 @@ def _inputs(evaluation: Evaluation) -> EvalGazeInputs:
 def _draw(evaluation: Evaluation, document: EvalGazeDocument) -> dict[str, bytes]:
     """Return the pictures by file name; without Matplotlib only the worst images."""
     config, test = evaluation.config, evaluation.tested
-    hidden = only_on_curve(config.few)
+    hidden = only_on_curve(document["settings"])
     rows = [row for row in evaluation.rows if row.name not in hidden]
     trained = [row for row in rows if row.estimator != MEAN] or rows
     pictures = {"worst.png": worst_images(trained, test)}
@@ -198,7 +203,7 @@ def _draw(evaluation: Evaluation, document: EvalGazeDocument) -> dict[str, bytes
     pictures["error-map.png"] = error_map(rows, test)
     ours = [row for row in document["rows"] if row["estimator"] == config.estimator[0]]
     if config.worth:
-        points = [row for row in ours if row["name"].startswith(FEW) or row["name"] == ORACLE]
+        points = [row for row in ours if row["worth"] is None]
         points.sort(key=lambda row: row["images"])
         others = [row for row in ours if row["worth"] is not None]
         pictures["worth.svg"] = learning_curve(points, others, UNIT[test.target])

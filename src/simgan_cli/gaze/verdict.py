@@ -36,8 +36,8 @@ def decide(
     if guessing["verdict"] != "helps":
         train_on, wins = None, False
         sentence = (
-            f"No set is better than guessing the mean label ({chosen.name} {_signed(guessing, unit)}): check labels, "
-            "crops and warnings first."
+            f"{chosen.name} is not significantly better than guessing the mean label ({_signed(guessing, unit)}): "
+            "check labels, crops and warnings first."
         )
     else:
         train_on = chosen.name

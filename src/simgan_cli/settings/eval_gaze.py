@@ -1,9 +1,9 @@
 """Every setting of `simgan eval-gaze`: its default, bounds and meaning. Imports no torch."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -32,9 +32,9 @@ BaselineName = Literal["histogram", "reinhard", "fda", "augment", "mixed"]
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
 
-def only_on_curve(few: Collection[int]) -> set[str]:
-    """Return the names of rows that only the learning curve needs, not `few`."""
-    return {f"{FEW}{count}" for count in CURVE if count not in few}
+def only_on_curve(settings: Mapping[str, Any]) -> set[str]:
+    """Return the names of rows that only the learning curve of `worth` needs, from the settings in results.json."""
+    return {f"{FEW}{count}" for count in CURVE if settings["worth"] and count not in settings["few"]}
 
 
 def parse_named_path(value: object) -> object:

@@ -119,8 +119,10 @@ def _samples_of(
     if label_format.target == "pupil":
         targets = targets[:, :2]
     elif label_format.target == "points":
+        if targets.shape[1] % 2:
+            raise DataError(f"{path}: {targets.shape[1]} numbers for each image; wanted x and y of each point")
         points = tuple(str(number) for number in range(targets.shape[1] // 2))
-        targets = paired(targets[:, : 2 * len(points)])
+        targets = paired(targets)
     elif targets.shape[1] != 3:  # rows begin with the angles; in MPIIFaceGaze head pose and landmarks follow
         targets = to_vectors(targets[:, :2], label_format, path)
     persons = [str(each) for each in read(content[PERSON_KEY])] if PERSON_KEY in content else [person] * len(images)

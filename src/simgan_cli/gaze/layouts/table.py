@@ -29,6 +29,8 @@ def read_table_folder(folder: Path, label_format: LabelFormat) -> Samples:
     columns, rows, delimiter = _read_table(table)
     points = _point_columns(columns, table) if label_format.target == "points" else {}
     wanted = [column for pair in points.values() for column in pair] or _wanted_columns(columns, label_format, table)
+    if repeated := [column for column in ["file", *wanted] if columns.count(column) > 1]:
+        raise DataError(f"{table}: has the column {repeated[0]} more than once; keep one")
     missing = "nan" if points else ""
     numbers = [[_number(row[name] or missing, name, table, line, delimiter) for name in wanted] for line, row in rows]
     targets = np.array(numbers, np.float64).reshape(len(rows), len(wanted))
