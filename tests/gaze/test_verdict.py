@@ -80,7 +80,7 @@ def test_a_set_no_better_than_the_mean_label_is_not_advised() -> None:
 @pytest.mark.parametrize(
     ("error", "spread", "says"),
     [
-        (1.5, 0, "Better still, take the run's estimator (1.50 px, -0.50 px, 95%: -0.50 to -0.50)."),
+        (1.5, 0, "The run's estimator is better: take it (1.50 px, -0.50 px, 95%: -0.50 to -0.50)."),
         (2.5, 0, "The run's estimator is worse (2.50 px, +0.50 px, 95%: +0.50 to +0.50)."),
         (2.0, 3, "The run's estimator is as good, and trained already (2.00 px, "),
     ],
@@ -90,3 +90,11 @@ def test_the_estimator_of_the_run_is_compared_with_the_best_set(error: float, sp
     train_on, helps, sentence = verdict(free, refined, along)
     assert (train_on, helps) == ("refined", True)
     assert f"refining helps. {says}" in sentence
+
+
+def test_the_estimator_of_the_run_is_named_where_it_alone_beats_guessing() -> None:
+    sets = [row("renders", 9.75)], [row("refined", 9.5)]
+    assert verdict(*sets, row("run-estimator", 9.25))[2] == verdict(*sets)[2]
+    train_on, _, sentence = verdict(*sets, row("run-estimator", 8.0))
+    assert train_on is None
+    assert sentence.endswith("The run's estimator is better: take it (8.00 px, -1.50 px, 95%: -1.50 to -1.50).")

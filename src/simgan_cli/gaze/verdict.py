@@ -25,7 +25,7 @@ def decide(
     `free` are an estimator's rows without a refiner or labels of the target, the plain renders first. `refined` are its
     refined rows, and `guess` predicts the mean label. The best refined row is compared with the best free one; without
     refined rows, the best free one with the renders. The simpler set is chosen unless the other is significantly
-    better. `along` is the run's estimator; the sentence compares it with the chosen row.
+    better. `along` is the run's estimator; the sentence compares it with the chosen row if either is better than guessing.
     """
     base = min(free, key=mean_error) if refined else free[0]
     rival = min(refined or free[1:], key=mean_error, default=None)
@@ -44,7 +44,7 @@ def decide(
         sentence = (
             f"Train on {train_on}: {mean_error(chosen):.2f} {unit}{_reason(base, difference, unit, bool(refined))}."
         )
-    if along is not None and train_on is not None:
+    if along is not None and (train_on or compare(guess, along, persons, resamples)["verdict"] == "helps"):
         sentence += f" {_of_estimator(along, chosen, unit, persons, resamples)}"
     return {
         "train_on": train_on,
@@ -58,7 +58,7 @@ def _of_estimator(along: Result, chosen: Result, unit: str, persons: Sequence[st
     difference = compare(chosen, along, persons, resamples)
     shown = f"{mean_error(along):.2f} {unit}, {_signed(difference, unit)}"
     if difference["verdict"] == "helps":
-        return f"Better still, take the run's estimator ({shown})."
+        return f"The run's estimator is better: take it ({shown})."
     if difference["verdict"] == "hurts":
         return f"The run's estimator is worse ({shown})."
     return f"The run's estimator is as good, and trained already ({shown})."
