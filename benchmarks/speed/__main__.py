@@ -75,7 +75,7 @@ def estimators(rounds: int, add_row: Callable[[tuple[object, ...]], None]) -> No
 
 
 def training_steps(rounds: int, add_row: Callable[[tuple[object, ...]], None]) -> None:
-    """Add a row for each width and precision of a training step without labels and halves, as the plain loop has none."""
+    """Add a row for each width and precision of a training step without labels and halves, as in the plain loop."""
     for width in (16, 64):
         config = TrainConfig(
             synthetic=Path("s"), real=Path("r"), refiner_width=width, discriminator_scales="1", device="cpu"

@@ -25,7 +25,7 @@ def decide(
     `free` are an estimator's rows without a refiner or labels of the target, the plain renders first. `refined` are its
     refined rows, and `guess` predicts the mean label. The best refined row is compared with the best free one; without
     refined rows, the best free one with the renders. The simpler set is chosen unless the other is significantly
-    better. `along` is the run's estimator; the sentence compares it with the chosen row if either is better than guessing.
+    better. `along` is the run's estimator, compared with the chosen row if either is better than guessing.
     """
     base = min(free, key=mean_error) if refined else free[0]
     rival = min(refined or free[1:], key=mean_error, default=None)
