@@ -21,8 +21,8 @@ from simgan_cli.settings.demo import DemoConfig
 SETTINGS: dict[str, dict[str, Any]] = {
     "demo-data": {"count": 4000},
     "train": {"steps": 1000, "log-every": 100},
-    # Twice the batch, or half as many updates more, would lower all errors by some 0.3 degrees. No baseline is better on
-    # these eyes.
+    # Twice the batch, or half as many updates more, would lower all errors by some 0.3 degrees. No baseline is better
+    # on these eyes.
     "eval-gaze": {"baseline": "reinhard", "estimator": "resnet", "steps": 1000, "batch-size": 32, "seeds": 1},
 }
 QUICK: dict[str, dict[str, Any]] = {
