@@ -133,6 +133,13 @@ def test_held_out_images_without_any_weight_count_equally() -> None:
     assert np.isfinite(predict(network, eyes(2, 2).pixels, CPU, "fp32")).all()
 
 
+def test_looks_of_a_held_out_render_are_not_trained_on() -> None:
+    train, stop = held_out(replace(eyes(103, 1), copies=4), 0)
+    assert sorted([*train, *stop]) == list(range(103))
+    assert not {index // 4 for index in train} & {index // 4 for index in stop}
+    assert len(stop) in (11, 12)  # 3 of 26 renders, the last of 3 images
+
+
 def test_held_out_persons_are_not_trained_on() -> None:
     persons = [f"p{i % 10}" for i in range(100)]
     train, stop = held_out(eyes(100, 1, persons=persons), 0)

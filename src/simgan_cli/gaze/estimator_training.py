@@ -40,14 +40,17 @@ class Schedule:
 def held_out(images: LabelledImages, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices to train on, and a held-out tenth, of other persons where five or more are known.
 
-    Raises DataError for fewer than two images.
+    Looks of one render stay together. Raises DataError for fewer than two images.
     """
     count = len(images)
     if count < 2:
         raise DataError(f"{images.source}: {count} image; an estimator needs 2, and thousands to be useful")
     rng = np.random.default_rng([seed, stream_number("held-out")])
-    wanted = min(MAX_HELD_OUT, max(1, round(HELD_OUT_FRACTION * count)))
-    order = rng.permutation(count)
+    copies = images.copies
+    renders = rng.permutation(-(-count // copies))
+    order = (renders[:, None] * copies + np.arange(copies)).ravel()
+    order = order[order < count]  # a few photographs at the end may be no multiple
+    wanted = min(MAX_HELD_OUT // copies, max(1, round(HELD_OUT_FRACTION * len(renders)))) * copies
     if images.persons is not None and len(set(images.persons)) >= MIN_PERSONS_TO_HOLD_OUT:
         names = np.array(images.persons)
         people = rng.permutation(np.unique(names))

@@ -59,7 +59,7 @@ class LabelledImages:
     """Grey images N x H x W with targets: unit vectors N x 3, or K points N x 2K in pixels, such as the pupil.
 
     `points` are the names of points. Each image has at least one of them; others may be NaN. `weights`, 1 on average,
-    are how often training draws each image.
+    are how often training draws each image. `copies` are the looks of one render, which follow each other.
     """
 
     source: Path
@@ -72,6 +72,7 @@ class LabelledImages:
     warnings: list[str] = field(default_factory=list)
     weights: NDArray[np.float64] | None = None
     points: tuple[str, ...] = ()
+    copies: int = 1
 
     def __len__(self) -> int:
         return len(self.files)

@@ -344,7 +344,7 @@ def refined_by(
     looks = [np.concatenate([refiner.refine(part, copy=copy)[:, 0] for part in parts]) for copy in range(copies)]
     if copies > 1:
         files = [copy_name(file, copy) for file in images.files for copy in range(copies)]
-        images = replace(images.part(np.repeat(np.arange(len(images)), copies)), files=files)
+        images = replace(images.part(np.repeat(np.arange(len(images)), copies)), files=files, copies=copies)
     pixels = np.stack(looks, axis=1).reshape(images.pixels.shape)
     return replace(images, reader=f"{images.reader}, refined", pixels=pixels)
 
