@@ -46,12 +46,21 @@ def _checkpoint_at(path: Path, run: RunFolder) -> Path:
     if existing and not run.holds(checkpoint):
         raise SettingsError(f"--out {run.root}: holds another run than --resume {path}; choose another folder")
     # Otherwise each rerun of the command would drop later checkpoints.
-    if existing and step_of(existing[-1]) > verify_checkpoint(checkpoint)["step"]:  # whatever its name
+    if has_later(run, checkpoint):
         raise SettingsError(
             f"--resume {path}: its run has checkpoints up to step {step_of(existing[-1])}, and --resume auto resumes "
             "there; to train from this one again, give another --out, or delete the later ones first"
         )
     return checkpoint
+
+
+def has_later(run: RunFolder, checkpoint: Path) -> bool:
+    """Return whether a run has a later checkpoint than this one, which may be a copy under another name.
+
+    Raises CheckpointError where this one is damaged.
+    """
+    existing = run.existing_checkpoints()
+    return bool(existing) and step_of(existing[-1]) > verify_checkpoint(checkpoint)["step"]
 
 
 def run_at(path: Path) -> RunFolder:

@@ -27,9 +27,9 @@ from simgan_cli.engine.method.noise import NoiseSource
 from simgan_cli.engine.method.psi import SelfRegularization
 from simgan_cli.engine.metrics.label_drift import MIN_SIDE_PIXELS
 from simgan_cli.engine.metrics.realism import HeldOut
-from simgan_cli.engine.run_folder.checkpoints import verify_checkpoint
+from simgan_cli.engine.run_folder.checkpoints import has_later
 from simgan_cli.engine.run_folder.health import MIN_MEASURED_IMAGES
-from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, step_of
+from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder
 from simgan_cli.engine.runtime.device import (
     autocast,
     compiler,
@@ -120,10 +120,11 @@ def train(
 
 def _check_newest(run: RunFolder, checkpoint: Path | None) -> None:
     """Raise SettingsError where another process has trained further since `checkpoint` was looked up."""
-    is_ours = checkpoint is not None and run.holds(checkpoint) and (checkpoint / MANIFEST).is_file()
-    # By steps, since it may be a copy under another name.
-    step = verify_checkpoint(checkpoint)["step"] if checkpoint is not None and is_ours else -1
-    if any(step_of(path) > step for path in run.existing_checkpoints()):
+    if checkpoint is not None and run.holds(checkpoint) and (checkpoint / MANIFEST).is_file():
+        is_behind = has_later(run, checkpoint)
+    else:
+        is_behind = bool(run.existing_checkpoints())
+    if is_behind:
         raise SettingsError(f"{run.root}: another process has trained into it meanwhile; rerun the same command")
 
 
