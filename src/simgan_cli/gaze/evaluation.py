@@ -131,7 +131,8 @@ def _weigh(evaluation: Evaluation, unlabelled: Grey, progress: Progress) -> None
             evaluation.content = _compare_content(evaluation, min(rows, key=mean_error), unlabelled)
         best = [min(group, key=mean_error) for group in (free, refined) if group]  # the verdict compares them
         if config.reweight_to is not None:
-            chosen += [row for row in rows if row.name not in config.baseline or any(row is each for each in best)]
+            names = {row.name for row in best}
+            chosen += [row for row in rows if row.name not in config.baseline or row.name in names]
         elif evaluation.content.differs:
             chosen += best
     weights = {

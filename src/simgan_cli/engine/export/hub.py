@@ -40,7 +40,7 @@ def fetch(address: str) -> Path:
     match = re.fullmatch(rf"{SCHEME}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address, re.ASCII)
     if match is None:
         raise SettingsError(f"{address}: wanted {SCHEME}USER/NAME or {SCHEME}USER/NAME@REVISION")
-    with _explained(f"{address}"):
+    with _explained(address):
         api = _api()
         return Path(api.snapshot_download(match[1], revision=match[2], allow_patterns=list(FETCHED)))
 

@@ -186,15 +186,15 @@ def discriminator_layers(preset: str, size: tuple[int, int]) -> Sequence[Layer]:
     )
 
 
-def layers_of_halves(layers: Sequence[Layer]) -> list[Layer] | None:
-    """Return `layers` for images of half the size, with as many patches; None where all strides are 1.
+def layers_of_halves(layers: Sequence[Layer]) -> list[Layer]:
+    """Return `layers` for images of half the size, with as many patches; none where all strides are 1.
 
     The last stride is halved, so that a patch covers up to twice the side in the complete image. 35x55 has 23 px, and
     30 px at half the size.
     """
     strided = [index for index, layer in enumerate(layers) if layer[2] > 1]
     if not strided:
-        return None
+        return []
     halved = list(layers)
     kind, kernel, stride, maps = layers[strided[-1]]
     halved[strided[-1]] = (kind, kernel, stride // 2, maps)
@@ -214,13 +214,13 @@ def build_discriminator(
         with torch.device("meta"):
             head = map_size(Discriminator(layers, channels), size)
         return Discriminator(layers, channels, head)
-    half_layers = None if scales == "1" else layers_of_halves(layers)
-    if scales == "2" and half_layers is None:
+    half_layers = [] if scales == "1" else layers_of_halves(layers)
+    if scales == "2" and not half_layers:
         raise SettingsError(
             f"--discriminator-scales 2: images of {size[0]}x{size[1]} have no 4x4 patches at half the size; "
             "leave it out, or give a larger --size"
         )
-    return Discriminator(layers, channels, half_layers=half_layers or ())
+    return Discriminator(layers, channels, half_layers=half_layers)
 
 
 def spatial_layers(network: nn.Module) -> Iterator[tuple[tuple[int, int], int]]:
