@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from simgan_cli.data.decoding import Pixels
 
 Match = Literal["histogram", "mean-std", "off"]
+MatchSetting = Literal["auto"] | Match
 Levels = NDArray[np.floating[Any]]  # in [0, 1]
 Bank = NDArray[np.float32]  # photographs x channels x N_QUANTILES, in [0, 1]
 N_QUANTILES = 256
@@ -64,9 +65,11 @@ def are_equalized(images: Pixels) -> bool:
 
 
 def _histogram(channel: Levels, quantiles: NDArray[np.float32]) -> Levels:
-    _, which, ranks = _levels(channel)
-    matched: Levels = np.interp(ranks, QUANTILE_RANKS, quantiles)[which].reshape(channel.shape)
-    return matched
+    flat = channel.ravel()
+    order, starts, ends = _runs(flat)
+    matched = np.empty_like(flat)
+    matched[order] = np.repeat(np.interp((starts + ends) / (2 * flat.size), QUANTILE_RANKS, quantiles), ends - starts)
+    return matched.reshape(channel.shape)
 
 
 def _mean_std(channel: Levels, quantiles: NDArray[np.float32]) -> Levels:
@@ -77,11 +80,15 @@ def _mean_std(channel: Levels, quantiles: NDArray[np.float32]) -> Levels:
 
 def _distance_from_uniform(image: Pixels) -> float:
     """Return the largest distance between the distribution of an image's levels and the uniform one."""
-    levels, _, ranks = _levels(image)
-    return float(np.abs(ranks - (levels + 0.5) / (np.iinfo(image.dtype).max + 1)).max())
+    flat = image.ravel()
+    order, starts, ends = _runs(flat)
+    levels = flat[order[starts]]
+    return float(np.abs((starts + ends) / (2 * flat.size) - (levels + 0.5) / (np.iinfo(image.dtype).max + 1)).max())
 
 
-def _levels(image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.float64]]:
-    """Return the sorted levels of an image, each pixel's index into them, and their ranks in [0, 1]."""
-    levels, which, counts = np.unique(image, return_inverse=True, return_counts=True)
-    return levels, which, (np.cumsum(counts) - counts / 2) / image.size
+def _runs(flat: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the order that sorts pixels, and where in it each level starts and ends."""
+    order = np.argsort(flat)
+    ordered = flat[order]
+    ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, flat.size)
+    return order, np.append(0, ends[:-1]), ends
