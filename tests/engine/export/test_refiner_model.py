@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -37,6 +38,9 @@ def test_a_run_gives_its_export_or_the_same_weights_of_a_checkpoint(domains: Dom
     assert (newest.step, same.step, earlier.step) == (5, 5, 4)
     x = torch.rand(1, newest.network.inputs, 16, 20)
     assert torch.equal(newest.network(x), same.network(x))
+    assert same.tones is not None
+    assert newest.tones is not None
+    assert np.array_equal(same.tones, newest.tones)
     assert not torch.equal(newest.network(x), earlier.network(x))
     assert open_model(domains.out / "checkpoints" / "step-00000004").sha256 == earlier.sha256
     with pytest.raises(CheckpointError, match="no checkpoint at step 3; it has 2, 4, 5"):

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,7 +101,7 @@ def open_model(place: str | Path, step: int | None = None) -> RefinerModel:
         raise SettingsError(f"{path}: {found}; give a run, the folder of an exported refiner, or an .onnx file")
     run = RunFolder(path)
     if run.is_run():
-        return _from_checkpoint(checkpoint_of(run, step)) if step is not None else _from_export(_export_of(run))
+        return _from_export(_export_of(run)) if step is None else _at_step(run, step)
     if step is not None:
         raise SettingsError(f"--step {step}: {path} is not a run, and only runs have steps; leave it out")
     return _from_checkpoint(path) if (path / MANIFEST).is_file() else _from_export(path)
@@ -121,6 +121,20 @@ def _from_onnx(path: Path) -> RefinerModel:
         step=_step_in(network.metadata, STEP_KEY),
         tones=_parse_tones(tones, path) if tones else None,
         **_facts(network.config, path),
+    )
+
+
+def _at_step(run: RunFolder, step: int) -> RefinerModel:
+    """Return a run's checkpoint with what its export alone knows of the photographs."""
+    model = _from_checkpoint(checkpoint_of(run, step))
+    if not (run.refiner / CONFIG).is_file():
+        return model
+    facts = _facts(read_json(run.refiner / CONFIG), run.refiner / CONFIG)
+    return replace(
+        model,
+        tones=_read_tones(run.refiner / TONES),
+        equalized=facts["equalized"],
+        background=facts["background"],
     )
 
 
