@@ -220,7 +220,7 @@ class Downstream:
             "histogram": lambda: self.made("histogram", seed),
             "reinhard": lambda: self.made("reinhard", seed),
             "mixed": lambda: together([self.made("mixed", seed * COPIES + copy) for copy in range(COPIES)]),
-            "refined": refined,
+            "refined": lambda: refined(match="off"),
             "refined, matched": lambda: refined(match="histogram"),
             "refined, mixed": lambda: refined(match="histogram", augment=True, copies=COPIES),
             "oracle": lambda: self.oracle,
@@ -243,7 +243,7 @@ class Downstream:
     def refined_at(self, run: Path, step: int, seed: int) -> float:
         """Return the mean error after training on renders refined by the run's checkpoint at `step`."""
         model = open_model(run, step)
-        images = refined_by(model, self.synthetic, self.device)
+        images = refined_by(model, self.synthetic, self.device, match="off")
         return float(np.load(self.work / self.errors(f"{model.sha256[:16]}-refined", lambda: images, seed)).mean())
 
 

@@ -222,7 +222,7 @@ class Sets:
         return self._refined_by(open_model(self.alike_run), self.renders)
 
     def _refined_by(self, model: RefinerModel, images: LabelledImages, noise: int = 0) -> LabelledImages:
-        return refined_by(model, images, self.downstream.device, noise)
+        return refined_by(model, images, self.downstream.device, noise, match="off")
 
 
 if __name__ == "__main__":

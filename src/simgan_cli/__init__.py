@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simgan_cli.data.matching import Match
+    from simgan_cli.data.matching import MatchSetting
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ def load_refiner(
     precision: str = "auto",
     strength: float = 1.0,
     seed: int = 0,
-    match: "Match" = "off",
+    match: "MatchSetting" = "auto",
     augment: bool = False,
 ) -> "ImageRefiner":
     """Return a trained refiner: a callable that maps NumPy or PIL images or tensors to refined ones of the same shape.
@@ -27,7 +27,7 @@ def load_refiner(
     `path` is a run (its exported refiner, or its checkpoint at `step`), a checkpoint, an exported folder or an ONNX
     file of `simgan export`. It may also be a Hugging Face Hub address: hf://user/name or hf://user/name@revision.
     `device` is auto, cpu, cuda, cuda:N or mps. `strength` is A in x + A (R(x) - x). `seed` chooses the look of an
-    image. `precision` (auto, fp32 or bf16), `match` (histogram, mean-std or off) and `augment` are those of
+    image. `precision` (auto, fp32 or bf16), `match` (auto, histogram, mean-std or off) and `augment` are those of
     `simgan refine`. `ImageRefiner.__call__` has the shapes and types of images. Raises SettingsError for a missing
     path, device, precision or tones, and CheckpointError for weights that are damaged or do not fit.
     """

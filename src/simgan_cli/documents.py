@@ -162,7 +162,7 @@ class RefineDocument(TypedDict):
     seconds: Annotated[float, "time of the job"]
     images_per_second: Annotated[float, "its rate"]
     limit: Annotated[str | None, "the largest part of `time`, or `waiting` if the cores were idle for more than half of the job; null if nothing was refined"]
-    time: Annotated[dict[str, float], "shares of the CPU time of all threads: `network`, `decoding`, `encoding`, `noise`, `files` and `other`"]
+    time: Annotated[dict[str, float], "shares of the CPU time of all threads: `network`, `decoding`, `encoding`, `noise`, `matching`, `files` and `other`"]
     model_sha256: ModelHash
 
 

@@ -223,9 +223,11 @@ def test_a_gain_of_augmentation_is_not_credited_to_refining_without_a_warning(fo
     common = evaluated(folder, tmp_path) | {"model": model, "photos": folder / "train"}
     warned = [
         any("refining gets the credit" in warning for warning in prepared(**common, **settings).warnings)
-        for settings in ({}, {"augment": True}, {"match": "mean-std"}, {"augment": True, "baseline": "augment"})
-    ]
-    assert warned == [False, True, True, False]
+        for settings in (
+            {"match": "off"}, {}, {"augment": True}, {"match": "mean-std"}, {"augment": True, "baseline": "augment"},
+        )
+    ]  # fmt: skip
+    assert warned == [False, True, True, True, False]
 
 
 def test_sets_are_described_by_their_grey_values(folder: Path) -> None:

@@ -111,19 +111,13 @@ def _open_model(settings: RefineConfig) -> "RefinerModel":
         )
     if settings.channels is not None and int(settings.channels) != model.channels:
         raise SettingsError(f"--channels {settings.channels}: the model has {model.channels}; leave it out")
-    changes_tones = settings.augment or settings.match != "off"
-    if changes_tones and settings.pixels == "packed16":
-        raise SettingsError("--pixels packed16: packed numbers have no tones; leave out --match and --augment")
-    if settings.copies > 1 and not changes_tones and not (model.network.settings["noise"] and settings.strength):
-        raise SettingsError(
-            f"--copies {settings.copies}: all would be the same; add --match or --augment, or train with --noise"
-        )
     return model
 
 
 def _as_trained(settings: RefineConfig, model: "RefinerModel") -> RefineConfig:
-    """Return the settings, with those of the training where the user gave none."""
+    """Return the settings, with those of the training where the user gave none. Raises SettingsError."""
     from simgan_cli.engine.refining.image_file import Reading
+    from simgan_cli.engine.refining.image_refiner import resolve_match
 
     trained: dict[str, object] = {
         name: getattr(model, name)
@@ -132,7 +126,16 @@ def _as_trained(settings: RefineConfig, model: "RefinerModel") -> RefineConfig:
     }
     if not settings.include and not settings.exclude:
         trained |= {"include": model.include, "exclude": model.exclude}
-    return settings.model_copy(update=trained)
+    is_packed = settings.pixels == "packed16"
+    match = "off" if is_packed and settings.match == "auto" else resolve_match(settings.match, model, settings.strength)
+    changes_tones = settings.augment or match != "off"
+    if changes_tones and is_packed:
+        raise SettingsError("--pixels packed16: packed numbers have no tones; leave out --match and --augment")
+    if settings.copies > 1 and not changes_tones and not (model.network.settings["noise"] and settings.strength):
+        raise SettingsError(
+            f"--copies {settings.copies}: all would be the same; add --match or --augment, or train with --noise"
+        )
+    return settings.model_copy(update=trained | {"match": match})
 
 
 def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks, *, is_recorded: bool) -> "Plan":
@@ -287,10 +290,9 @@ def _warnings(plan: "Plan", settings: RefineConfig, model: "RefinerModel", size:
     warnings = [warning for source in plan.sources for warning in source.selection.warnings(settings.pixels or "plain")]
     if foreign := plan.foreign_images():
         warnings.append(foreign_note(foreign, "carried along unrefined" if settings.copy_others else "left out"))
-    if settings.look_by != "image" and not model.network.settings["noise"]:
-        warnings.append(
-            f"--look-by {settings.look_by}: this refiner was trained without noise, and has one look for all"
-        )
+    has_one_look = not model.network.settings["noise"] and settings.match == "off" and not settings.augment
+    if settings.look_by != "image" and has_one_look:
+        warnings.append(f"--look-by {settings.look_by}: all images have one look without noise and --match")
     if settings.format != "same" and any(True for _ in chain(plan.other_tasks(), plan.packed_other_tasks())):
         warnings.append(f"--format {settings.format} may change suffixes; label files that name images do not follow")
     if settings.look_by not in ("image", "folder") and not any(map(look_by(settings.look_by), plan.image_tasks())):

@@ -8,14 +8,14 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 
-from simgan_cli.data.matching import Match
+from simgan_cli.data.matching import MatchSetting
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.documents import Preservation
 from simgan_cli.engine.export.network_folder import CONFIG, load_network, read_json
 from simgan_cli.engine.export.refiner_model import RefinerModel, open_model
 from simgan_cli.engine.method.gaze_estimator import Architecture, Estimator, can_read
 from simgan_cli.engine.refining.copies import copy_name
-from simgan_cli.engine.refining.image_refiner import ImageRefiner
+from simgan_cli.engine.refining.image_refiner import ImageRefiner, resolve_match
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, resolve_precision
 from simgan_cli.errors import CheckpointError, DataError, SettingsError, plural
@@ -113,6 +113,9 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
         return read(path, label_format, config.labels)
 
     _check(config)
+    model = open_model(config.model, config.step) if config.model is not None else None
+    if model is not None:
+        config = config.model_copy(update={"match": resolve_match(config.match, model, strength=1)})
     loaded = {name: load_estimator(path, config.target) for name, path in config.load}
     device = resolve_device(config.device)
     prepare_process(device, deterministic=device.type == "cpu")
@@ -120,10 +123,10 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
     labels = LabelFormat(config.target, config.size, config.preprocess, config.convention, config.degrees, patterns)
     sets: dict[str, LabelledImages] = {}
     for name, path in config.train:
-        if config.model is not None and not sets:
+        if model is not None and not sets:
             images = read_set(path, replace(labels, preprocess="none"))  # the refiner gets the renders unchanged
             report(f"refining {plural(len(images), 'image')} by {config.model}")
-            sets |= _with_refined(config, config.model, name, images, device)
+            sets |= _with_refined(config, model, name, images, device)
         else:
             sets[name] = read_set(path, labels)
         labels = replace(labels, size=sets[name].size)
@@ -163,9 +166,11 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
             for folder, images in unlabelled.items()
             if (shared := test.digests.keys() & set(digests_of(images)))
         ]
-    if (config.augment or config.match != "off") and not config.baseline:
+    if model is not None and (config.augment or config.match != "off") and not config.baseline:
+        how, baseline = ("augmented", "mixed") if config.augment else ("matched to photographs", "histogram")
         warnings.append(
-            "--match and --augment may help without a refiner, too; give --baseline mixed, or refining gets the credit"
+            f"refined images are {how}, which may help without a refiner, too; give --baseline {baseline} and "
+            "--photos, or refining gets the credit"
         )
     unknown = "intervals and verdicts cover other test images, not other trainings"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:
@@ -318,12 +323,12 @@ def _shown(value: object) -> str:
 
 
 def _with_refined(
-    config: EvalGazeConfig, model: str, name: str, images: LabelledImages, device: torch.device
+    config: EvalGazeConfig, model: RefinerModel, name: str, images: LabelledImages, device: torch.device
 ) -> dict[str, LabelledImages]:
     """Return the set and its refined images, by name, both preprocessed like the other sets."""
     how: dict[str, Any] = {"match": config.match, "augment": config.augment, "copies": config.copies}
-    refined = refined_by(open_model(model, config.step), images, device, **how)
-    sets = {name: images, REFINED: replace(refined, source=Path(model))}
+    refined = refined_by(model, images, device, **how)
+    sets = {name: images, REFINED: replace(refined, source=Path(str(config.model)))}
     return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
 
 
@@ -333,7 +338,7 @@ def refined_by(
     device: torch.device,
     seed: int = 0,
     *,
-    match: Match = "off",
+    match: MatchSetting = "auto",
     augment: bool = False,
     copies: int = 1,
 ) -> LabelledImages:

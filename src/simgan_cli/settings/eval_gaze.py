@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from simgan_cli.data.matching import Match
+from simgan_cli.data.matching import MatchSetting
 from simgan_cli.settings.base import (
     RUNTIME,
     Convention,
@@ -74,7 +74,7 @@ class EvalGazeConfig(Settings):
     train: NamedPaths = setting((), "Labelled set to train on; once for each.", "Data", essential=True, metavar="NAME=DIR")
     test: PathSetting | None = setting(None, "Labelled real eyes to test on.", "Data", essential=True, metavar="DIR")
     model: ModelSetting | None = setting(None, "Refiner: adds the first --train set, refined.", "Data", essential=True, short="-m", metavar="MODEL")
-    match: Match = setting("off", "Tones of the refined set, as refine --match gives them.", "Data")
+    match: MatchSetting = setting("auto", "Tones of the refined set, as refine --match gives them.", "Data")
     augment: bool = setting(False, "Augment the refined set, as refine --augment does.", "Data")
     copies: int = setting(1, "Looks of each render in the refined set, as refine --copies makes them.", "Data", ge=1, metavar="N")
     step: int | None = setting(None, "Take the run's checkpoint at this step instead of RUN/refiner. Training must have kept it (--keep 0).", "Data", ge=0, metavar="N")

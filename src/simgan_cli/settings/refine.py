@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from simgan_cli.data.decoding import PixelCoding
-from simgan_cli.data.matching import Match
+from simgan_cli.data.matching import MatchSetting
 from simgan_cli.data.renders import Curve
 from simgan_cli.settings.base import (
     RUNTIME,
@@ -69,7 +69,7 @@ class RefineConfig(Settings):
     tone_curve: Curve | None = setting(None, "How linear pixels of EXR and other float files become pictures, and back. By default as in training.", "Images")
     keep_value: int | None = setting(None, "Leave pixels of this value as they are, such as 0 for no measurement.", "Images", ge=0, le=65535, metavar="N")
     strength: float = setting(1.0, "A in x + A (R(x) - x): 0 is the input, 1 the refiner.", "Images", ge=0, le=1, metavar="A")
-    match: Match = setting("off", "Give each result the tones of a random photograph of the training.", "Images")
+    match: MatchSetting = setting("auto", "Give each result the tones of a random photograph of the training. auto: the histogram, for grey refiners of pictures.", "Images")
     augment: bool = setting(False, "Blur, light and noise each result at random, after --match.", "Images")
     copies: int = setting(1, "Looks of each render, each with its labels. b.png becomes b_0.png, b_1.png and so on.", "Images", ge=1, metavar="N")
     seed: Seed = setting(0, "Seed of noise, photographs and augmentation. Look I of --copies has seed + I.", RUNTIME)

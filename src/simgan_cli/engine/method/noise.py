@@ -61,20 +61,12 @@ class NoiseSource:
 
 
 def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None] | None = None) -> Tensor:
-    """Return N x C x H x W float32 images on the CPU with z behind them that follows from `seed` and their pixels.
+    """Return N x C x H x W float32 images on the CPU with z behind them that follows from their `look_keys`.
 
-    An image's look does not depend on its batch, and changes with the seed. Pixels count as 16-bit levels, so that
-    integers and floats of one image have one look. Where `looks` has a name, z follows from it instead: all images of
-    one size under one name get the same z.
+    All images of one size under one name in `looks` get the same z.
     """
     count, channels, height, width = images.shape
-    levels = to_pixels(images.contiguous(), np.dtype(np.uint16))
-    sources = [
-        (zlib.crc32(image), 0) if look is None else (zlib.crc32(look.encode("utf-8", "surrogateescape")), 1)
-        for image, look in zip(levels, looks or [None] * count, strict=True)
-    ]
-    of_seed = np.random.SeedSequence(seed).generate_state(4).reshape(2, 2)  # for images and for looks
-    keys = np.array([of_seed[kind] ^ np.uint32(number) for number, kind in sources])
+    keys = look_keys(images, seed, looks)
     drawn = 0
 
     def normal(height: int, width: int) -> Tensor:
@@ -87,6 +79,28 @@ def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None
     seen[:, :channels] = images
     seen[:, channels:] = noise_maps((height, width), normal)
     return seen
+
+
+def look_keys(images: Tensor, seed: int, looks: Sequence[str | None] | None = None) -> NDArray[np.uint32]:
+    """Return N x 2 keys of random streams for N x C x H x W float32 images on the CPU in [-1, 1].
+
+    An image's key follows from its pixels and `seed`, not from its batch. Pixels count as 16-bit levels, so that
+    integers and floats of one image have one look. Where `looks` has a name, the key follows from it instead.
+    """
+    levels = to_pixels(images.contiguous(), np.dtype(np.uint16))
+    sources = [
+        (zlib.crc32(image), 0) if look is None else (zlib.crc32(look.encode("utf-8", "surrogateescape")), 1)
+        for image, look in zip(levels, looks or [None] * len(images), strict=True)
+    ]
+    of_seed = np.random.SeedSequence(seed).generate_state(4).reshape(2, 2)  # for images and for looks
+    return np.array([of_seed[kind] ^ np.uint32(number) for number, kind in sources])
+
+
+def choices(keys: NDArray[np.uint32], count: int) -> list[int]:
+    """Return a random number below `count` for each of N x 2 `keys`, from a place that no noise reaches."""
+    last = np.full((len(keys), 1), -1, np.int64).astype(np.uint32)
+    bits = _hashed(_hashed(last * GOLDEN + keys[:, :1]) + keys[:, 1:])
+    return (bits[:, 0] % count).tolist()  # type: ignore[no-any-return]
 
 
 def normal_values(keys: NDArray[np.uint32], first: int, count: int) -> NDArray[np.float32]:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from simgan_cli.data.augmentation import augment
 from simgan_cli.data.decoding import Pixels, equalize, luma
-from simgan_cli.data.matching import Match, look_generators, match_tones
+from simgan_cli.data.matching import Match, MatchSetting, look_generators, match_tones
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.export.onnx_network import OnnxNetwork
 from simgan_cli.engine.export.refiner_model import RefinerModel
 from simgan_cli.engine.method.fused_cpu import FusedRefiner, can_fuse_in
 from simgan_cli.engine.method.networks import Refiner
-from simgan_cli.engine.method.noise import beside_their_own_noise
+from simgan_cli.engine.method.noise import beside_their_own_noise, choices, look_keys
 from simgan_cli.engine.refining.cpu_clock import CpuClock
 from simgan_cli.engine.refining.tiling import in_tiles
 from simgan_cli.engine.runtime.device import autocast, resolve_precision
@@ -33,7 +33,17 @@ MIN_TILE = 64  # pixels; smaller ones would not help where memory is out
 # One core refines a part of a batch alone: cores that share a convolution wait for each other whenever one of them
 # reads or writes a file.
 IMAGES_PER_CORE = 16
-AUGMENTATION = 1  # its random stream; the photograph's is 0
+AUGMENTATION = 1  # ends the seed of its random stream
+
+
+def resolve_match(match: MatchSetting, model: RefinerModel, strength: float) -> Match:
+    """Return how results are matched: auto is the histogram for grey refiners that have tones, else off.
+
+    Strength 0 then gives the input itself.
+    """
+    if match != "auto":
+        return match
+    return "histogram" if model.tones is not None and model.channels == 1 and strength else "off"
 
 
 class ImageRefiner:
@@ -53,13 +63,13 @@ class ImageRefiner:
         tile: int = 512,
         strength: float = 1.0,
         seed: int = 0,
-        match: Match = "off",
+        match: MatchSetting = "auto",
         augment: bool = False,
     ) -> None:
-        self.match: Match = match
+        self.match = resolve_match(match, model, strength)
         self.augment = augment
         if self._changes_tones and model.tones is None:
-            flag = "--augment" if match == "off" else f"--match {match}"
+            flag = "--augment" if augment else f"--match {match}"
             raise SettingsError(
                 f"{flag}: {model.weights} has no tones of photographs beside it; take the refiner "
                 "that a run on pictures exported (RUN/refiner)"
@@ -113,7 +123,7 @@ class ImageRefiner:
         type, rounded half to even. Floating-point images lie in `value_range`, (0, 1) or (-1, 1); their result is
         float32 in that range. A PIL image of mode L, RGB or I;16 gives one of the same mode. The result has the images'
         shape, and for a tensor its device. Raises DataError for another shape, type or range, and for floating-point
-        images where the refiner equalizes histograms.
+        images where the refiner equalizes histograms or `augment` is set.
         """
         if isinstance(images, Image.Image):
             if images.mode not in PIL_MODES:
@@ -152,8 +162,8 @@ class ImageRefiner:
             raise DataError(f"images of type {batch.dtype}; wanted uint8, uint16 or floating point")
         if self.model.preprocess == "equalize":
             raise DataError("floating-point images; this refiner equalizes histograms, of uint8 or uint16 images alone")
-        if self._changes_tones:
-            raise DataError("floating-point images; match and augment take uint8 or uint16 images alone")
+        if self.augment:
+            raise DataError("floating-point images; augment takes uint8 or uint16 images alone")
         low, high = value_range
         smallest, largest = float(batch.min()), float(batch.max())  # NaN where there is one
         if not low - TOLERANCE <= smallest <= largest <= high + TOLERANCE:
@@ -162,13 +172,14 @@ class ImageRefiner:
                 "scale them, or give another value_range"
             )
         scale = 2 / (high - low)
-        return self._blend((batch.float() - low) * scale - 1).add_(1).div_(scale).add_(low)
+        x = (batch.float() - low) * scale - 1
+        return self._matched(self._blend(x), x).add_(1).div_(scale).add_(low)
 
     def refine(self, pixels: Pixels, looks: Sequence[str | None] | None = None, copy: int = 0) -> Pixels:
         """Refine images of one size, N x C x H x W, uint8 or uint16, C 1 or 3; return the same shape and type.
 
-        Images with the same name in `looks` get the same noise; by default, and for None, noise follows from the image.
-        Each `copy` is another look: that of copy 0 under the seed plus `copy`.
+        Images with the same name in `looks` get the same noise and photograph. By default, and for None, both follow
+        from the image. Each `copy` is another look: that of copy 0 under the seed plus `copy`.
 
         A grey model refines the luma of colour images, whose hues stay. A colour model sees grey as three equal
         channels; the result is its luma.
@@ -180,13 +191,8 @@ class ImageRefiner:
         channels, wanted = pixels.shape[1], self.model.channels
         seen = pixels if channels == wanted else luma(pixels) if wanted == 1 else np.repeat(pixels, 3, axis=1)
         prepared = _equalize(seen) if self.model.preprocess == "equalize" else seen
-        blended = self._blend(to_network(torch.from_numpy(prepared)), looks, copy)
-        if self.model.tones is not None and self.match != "off":
-            generators = look_generators(seen, self.seed + copy, looks)
-            chosen = [int(generator.integers(len(self.model.tones))) for generator in generators]
-            levels = (blended.clamp(-1, 1).numpy() + 1) / 2  # before they are rounded to few grey levels
-            blended = torch.from_numpy(match_tones(levels, self.model.tones, chosen, self.match)) * 2 - 1
-        refined = to_pixels(blended, pixels.dtype)
+        x = to_network(torch.from_numpy(prepared))
+        refined = to_pixels(self._matched(self._blend(x, looks, copy), x, looks, copy), pixels.dtype)
         if channels == wanted:
             return refined
         if wanted == 3:
@@ -214,6 +220,15 @@ class ImageRefiner:
     @property
     def _changes_tones(self) -> bool:
         return self.match != "off" or self.augment
+
+    def _matched(self, blended: Tensor, x: Tensor, looks: Sequence[str | None] | None = None, copy: int = 0) -> Tensor:
+        """Return images in [-1, 1] with the tones of photographs that follow from the originals `x`."""
+        if self.model.tones is None or self.match == "off":
+            return blended
+        with self.clock.of("matching"):
+            chosen = choices(look_keys(x, self.seed + copy, looks), len(self.model.tones))
+            levels = (blended.clamp(-1, 1).numpy() + 1) / 2
+            return torch.from_numpy(match_tones(levels, self.model.tones, chosen, self.match)) * 2 - 1
 
     @torch.no_grad()
     def _blend(self, x: Tensor, looks: Sequence[str | None] | None = None, copy: int = 0) -> Tensor:

@@ -81,7 +81,7 @@ class Report:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Shares of the CPU time: network, decoding, encoding, noise, files and other, the largest first."""
+        """Shares of the CPU time: network, decoding, encoding, noise, matching, files and other, the largest first."""
         parts = sorted(self.cpu.items(), key=lambda part: -part[1])
         return {name: seconds / self.cpu_seconds for name, seconds in parts}
 
