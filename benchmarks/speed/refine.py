@@ -24,10 +24,11 @@ from PIL import Image
 
 from benchmarks.speed._table import SIMGAN, parser_of, print_head, print_row, spread, watched
 from benchmarks.speed.data_path import made, sources_of
+from simgan_cli.data.matching import MAX_PHOTOGRAPHS, quantiles_of
 from simgan_cli.demo.dataset import synthetic_eyes
 from simgan_cli.demo.eye_world import render
 from simgan_cli.engine.export.network_folder import save_network
-from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.engine.export.refiner_model import open_model, save_tones
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.refining.image_file import FORMATS
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -133,11 +134,13 @@ def job(images: Path, model: Path, out: Path, size: tuple[int, int], device_name
 
 
 def made_model(folder: Path, channels: int) -> Path:
-    """Export a refiner of the default settings and random weights."""
+    """Export a refiner of the default settings and random weights, with tones of noise."""
     torch.manual_seed(0)
     network = Refiner(**TrainConfig(synthetic=folder, real=folder, out=folder).refiner_settings(channels))
     torch.nn.init.normal_(network.last.weight, std=0.02)
     save_network(folder, network, {"preprocess": "none"}, {"step": "0"})
+    photographs = np.random.default_rng(0).integers(0, 256, (MAX_PHOTOGRAPHS, channels, 35, 55)).astype(np.uint8)
+    save_tones(folder, quantiles_of(photographs))
     return folder
 
 
