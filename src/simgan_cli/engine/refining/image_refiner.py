@@ -32,7 +32,7 @@ RANGES: tuple[ValueRange, ...] = ((0, 1), (-1, 1))  # of floating-point images
 MIN_TILE = 64  # pixels; smaller ones would not help where memory is out
 # One core refines a part of a batch alone: cores that share a convolution wait for each other whenever one of them
 # reads or writes a file.
-IMAGES_PER_CORE = 16
+IMAGES_PER_CORE = 32
 AUGMENTATION = 1  # ends the seed of its random stream
 
 

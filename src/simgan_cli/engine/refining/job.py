@@ -43,7 +43,6 @@ from simgan_cli.files import copy_atomic, write_atomic
 from simgan_cli.pictures.grid import before_and_after
 from simgan_cli.settings.refine import RefineConfig
 
-MAX_GROUPS = 2  # in the network
 MAX_OPEN_ARCHIVES = 16  # that may wait in front of the network, and as many behind it
 MAX_FILES_AT_ONCE = 32  # that one thread holds open and writes with one sync: 16 threads stay below 1,024 open files
 MAX_COMPARED_IMAGES = 8  # rows of --compare
@@ -98,6 +97,8 @@ class RefineJob:
         self.clock = refiner.clock
         self.refuse_odd = refuse_odd or OddImages(lambda: self.report.images).add
         self.manifest = None if manifest is None else Manifest(manifest, refiner.model.sha256)
+        # A second group uses cores that the last passes of the first leave idle. On one core they share its cache.
+        self.groups = 1 if refiner.device.type == "cpu" and refiner.cores == 1 else 2
         self.refining: deque[tuple[Group, Future[tuple[Pixels, list[float]]]]] = deque()
         self.outputs = Outputs(plan, others=config.copy_others, skip_existing=config.skip_existing)
 
@@ -135,7 +136,7 @@ class RefineJob:
     def _refine_images(self) -> None:
         try:
             with (
-                ThreadPoolExecutor(MAX_GROUPS) as self.network,
+                ThreadPoolExecutor(self.groups) as self.network,
                 WriteBehind(self._write, self._cost_of_writing, self.waiting_bytes, self.threads) as self.writer,
                 closing(
                     read_ahead(
@@ -207,8 +208,8 @@ class RefineJob:
         return self.outputs.keep([(Outcome(task, "carried", why, sha256, sha256, labels=1), content)])
 
     def _refine(self, group: Group) -> None:
-        """Start a group; a second one in the network uses cores that the last passes of the first leave idle."""
-        if len(self.refining) == MAX_GROUPS:
+        """Start a group in the network."""
+        if len(self.refining) == self.groups:
             self._collect()
         pixels = np.stack([picture.pixels for _, picture in group])
         looks = [self.look_of(task) for task, _ in group]
