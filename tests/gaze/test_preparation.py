@@ -217,6 +217,14 @@ def test_an_estimator_of_other_images_gives_a_warning_and_no_row(
     assert any(warning.endswith(says) for warning in evaluation.warnings)
 
 
+def test_persons_that_the_upper_limit_has_seen_give_a_warning(folder: Path, tmp_path: Path) -> None:
+    for name, seed, persons in (("known", 3, 3), ("unknown", 4, 0)):
+        write_csv(tmp_path / name, 9, seed, persons=persons)
+        warnings = prepared(**evaluated(folder, tmp_path), real_train=tmp_path / name).warnings
+        shared = [warning for warning in warnings if "share 2 persons" in warning]
+        assert len(shared) == (persons > 0)
+
+
 def test_a_gain_of_augmentation_is_not_credited_to_refining_without_a_warning(folder: Path, tmp_path: Path) -> None:
     model = write_refiner(tmp_path / "model")
     save_tones(model, quantiles_of(discs(3, 5)[0][:, None]))

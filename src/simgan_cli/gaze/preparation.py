@@ -166,6 +166,11 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
             for folder, images in unlabelled.items()
             if (shared := test.digests.keys() & set(digests_of(images)))
         ]
+    if test is not None and ORACLE in sets and (known := set(sets[ORACLE].persons or ()) & set(test.persons or ())):
+        warnings.append(
+            f"{config.real_train} and {test.source} share {plural(len(known), 'person')}, such as {min(known)}, so the "
+            "upper limit has seen them; test on other persons to know it for new ones"
+        )
     if model is not None and (config.augment or config.match != "off") and not config.baseline:
         how, baseline = ("augmented", "mixed") if config.augment else ("matched to photographs", "histogram")
         warnings.append(
