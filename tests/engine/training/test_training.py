@@ -196,6 +196,7 @@ def test_sixteen_bits_and_colour_train(
     domains = {name: write_images(tmp_path / f"other-{name}", 5, 3, shape, dtype) for name in ("synthetic", "real")}
     run(folders | domains)
     assert weights(folders)["last.weight"].shape == (channels, 3, 1, 1)
+    assert (open_model(folders["out"]).tones is None) == (dtype == np.uint16), "depth has no tones to match"
 
 
 @pytest.mark.slow
