@@ -38,6 +38,8 @@ def load_refiner(
 
     if precision not in ("auto", "fp32", "bf16"):
         raise SettingsError(f"precision {precision!r}: wanted auto, fp32 or bf16")
+    if match not in ("auto", "histogram", "mean-std", "off"):
+        raise SettingsError(f"match {match!r}: wanted auto, histogram, mean-std or off")
     model = open_model(path, step)
     return ImageRefiner(
         model,

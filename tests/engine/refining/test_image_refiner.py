@@ -170,6 +170,10 @@ def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> N
         simgan_cli.load_refiner(tmp_path / "nowhere")
     with pytest.raises(SettingsError, match="'fp16': wanted auto, fp32 or bf16"):
         simgan_cli.load_refiner(grey, precision="fp16")
+    with pytest.raises(SettingsError, match="match 'histgram': wanted auto, histogram, mean-std or off"):
+        simgan_cli.load_refiner(grey, match="histgram")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="--device gpu: wanted auto, cpu, cuda"):
+        simgan_cli.load_refiner(grey, device="gpu")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
