@@ -150,7 +150,7 @@ class RefineDocument(TypedDict):
     status: Annotated[JobStatus, "how the job ended"]
     images: Annotated[int, "images of this job or part; with `--copies` each look counts, an unreadable image once"]
     refined: Annotated[int, "images that changed"]
-    unchanged: Annotated[int, "images that the refiner did not change"]
+    unchanged: Annotated[int, "images that came out as they went in"]
     looked_like_labels: Annotated[int, "images carried along because they [look like labels](../guides/own-data.md#without-patterns)"]
     skipped: Annotated[int, "images whose results existed"]
     failed: Annotated[list[Failure], "files that could not be refined or carried along"]

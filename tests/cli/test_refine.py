@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from typer.testing import Result
 
 import simgan_cli
+from simgan_cli.data.matching import quantiles_of
 from simgan_cli.documents import ManifestLine
+from simgan_cli.engine.export.refiner_model import save_tones
 from simgan_cli.engine.refining.outcome import Report
 from simgan_cli.engine.refining.record import RECORD
 from tests.helpers import (
@@ -92,6 +95,20 @@ def test_images_of_few_bits_that_come_out_the_same_count_as_unchanged(refine: Re
     same = [path.name for path in few.iterdir() if path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()]
     assert document["unchanged"] == len(same) == 3
     assert document["refined"] == 3
+
+
+def test_a_refiner_that_does_nothing_is_reported_though_tones_are_matched(renders: Path, tmp_path: Path) -> None:
+    model = write_refiner(tmp_path / "idle")
+    weights = safetensors.torch.load_file(model / "model.safetensors")
+    safetensors.torch.save_file({name: tensor * 0 for name, tensor in weights.items()}, model / "model.safetensors")
+    save_tones(model, quantiles_of(np.random.default_rng(1).integers(0, 90, (3, 1, 20, 30), np.uint8)))
+
+    def refine(out: str, *arguments: str) -> str:
+        return invoke("refine", renders, "--model", model, "--out", tmp_path / out, *arguments).stderr
+
+    assert "7 of 7 images came out as without the refiner: this refiner does nothing" in refine("matched")
+    assert "7 of 7 images came out unchanged: this refiner does nothing" in refine("same", "--match", "off")
+    assert "does nothing" not in refine("baseline", "--strength", "0", "--match", "histogram")
 
 
 def test_mixed_folders_are_refined_in_one_call(refine: Refine, tmp_path: Path) -> None:

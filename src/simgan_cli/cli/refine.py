@@ -402,12 +402,13 @@ def _summarize(report: "Report", settings: RefineConfig) -> None:
 def _warn_of_results(report: "Report", settings: RefineConfig, model: "RefinerModel") -> None:
     """Print warnings about the results, also when quiet."""
     warnings = []
-    unchanged = report.counts["unchanged"]
-    if unchanged and not report.counts["refined"]:
+    refined = report.counts["refined"]
+    if report.through_network and (not refined or (settings.strength and not report.has_changed)):
         concluded = f"; its training concluded: {model.conclusion}" if model.conclusion else ""
         warnings.append(
-            f"{unchanged:,} of {plural(report.images, 'image')} came out unchanged: this refiner does nothing at this "
-            f"scale and --strength {settings.strength:g}{concluded}"
+            f"{report.through_network:,} of {plural(report.images, 'image')} came out "
+            f"{'as without the refiner' if refined else 'unchanged'}: this refiner does nothing at this scale "
+            f"and --strength {settings.strength:g}{concluded}"
         )
     if report.odd:
         warnings.append(odd_note(report.odd, "carried along unrefined" if settings.copy_others else "left out"))

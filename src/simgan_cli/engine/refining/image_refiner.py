@@ -88,6 +88,7 @@ class ImageRefiner:
             nullcontext if is_fused else autocast(precision, device)
         )
         self.clock = CpuClock()
+        self.has_changed = False  # whether the network has changed a pixel, before tones are matched
         self._margin = model.receptive_field // 2
         self._min_tile = max(MIN_TILE, 4 * self._margin)
         self._tile = max(tile, self._min_tile)
@@ -192,7 +193,9 @@ class ImageRefiner:
         seen = pixels if channels == wanted else luma(pixels) if wanted == 1 else np.repeat(pixels, 3, axis=1)
         prepared = _equalize(seen) if self.model.preprocess == "equalize" else seen
         x = to_network(torch.from_numpy(prepared))
-        refined = to_pixels(self._matched(self._blend(x, looks, copy), x, looks, copy), pixels.dtype)
+        blended = self._blend(x, looks, copy)
+        self.has_changed = self.has_changed or not np.array_equal(to_pixels(blended, pixels.dtype), prepared)
+        refined = to_pixels(self._matched(blended, x, looks, copy), pixels.dtype)
         if channels == wanted:
             return refined
         if wanted == 3:

@@ -119,6 +119,7 @@ class RefineJob:
             self.report.stopped = self.stop.reason
         finally:
             self.report.seconds = time.monotonic() - started
+            self.report.has_changed = self.refiner.has_changed
             parts = dict(self.clock.seconds)
             self.report.cpu = parts | {"other": time.process_time() - cpu - sum(parts.values())}
         return self.report

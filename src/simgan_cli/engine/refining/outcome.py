@@ -35,6 +35,7 @@ class Report:
 
     images: int = 0
     counts: Counter[str] = field(default_factory=Counter)  # images refined, unchanged and skipped
+    has_changed: bool = False  # whether the network changed a pixel of any image, before tones were matched
     odd: dict[str, str] = field(default_factory=dict)  # images carried along since they look like labels, and why
     failed: list[Failure] = field(default_factory=list)
     labels: int = 0
@@ -118,6 +119,7 @@ class Report:
         return cls(
             images=sum(part.images for part in parts),
             counts=sum((part.counts for part in parts), Counter()),
+            has_changed=any(part.has_changed for part in parts),
             odd={path: why for part in parts for path, why in part.odd.items()},
             failed=[failure for part in parts for failure in part.failed],
             labels=sum(part.labels for part in parts),
