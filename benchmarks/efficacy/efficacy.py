@@ -407,7 +407,7 @@ def drawn(job: Job, runs: dict[str, Path], title: str) -> bytes:
     renders, photos = (_a_few(folder) for folder in (job.synthetic, job.real))
     columns, device = {"synthetic": renders}, resolve_device("auto")
     for name, run in runs.items():
-        refined = ImageRefiner(open_model(run), device).refine(renders[:, None])
+        refined = ImageRefiner(open_model(run), device, match="off").refine(renders[:, None])
         columns[name] = np.asarray(refined, np.uint8)[:, 0]
     columns["real"] = photos
     return sheet(list(columns), list(zip(*columns.values(), strict=True)), title)
