@@ -60,6 +60,7 @@ ROWS = (
     "mixed",
     "refined",
     "refined, matched",
+    "refined, mean-std",
     "refined, mixed",
     RUN_ESTIMATOR,
     "oracle",
@@ -222,6 +223,7 @@ class Downstream:
             "mixed": lambda: together([self.made("mixed", seed * COPIES + copy) for copy in range(COPIES)]),
             "refined": lambda: refined(match="off"),
             "refined, matched": lambda: refined(match="histogram"),
+            "refined, mean-std": lambda: refined(match="mean-std"),
             "refined, mixed": lambda: refined(match="histogram", augment=True, copies=COPIES),
             "oracle": lambda: self.oracle,
         }
