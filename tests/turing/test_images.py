@@ -72,6 +72,17 @@ def test_images_of_16_bits_are_stretched_alike(tmp_path: Path) -> None:
         assert np.abs(image.levels - (values - low) / (high - low) * 255).max() <= 0.5001
 
 
+def test_images_of_8_bits_beside_some_of_16_bits_keep_their_levels(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "wide").mkdir()
+    for path in (tmp_path / "photos").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) * np.uint16(257)).save(tmp_path / "wide" / path.name)
+    narrow, wide = choose(run), choose(run, real=tmp_path / "wide")
+    for kind, images in wide.items():
+        for image, expected in zip(images, narrow[kind], strict=True):
+            assert np.array_equal(image.levels, expected.levels)
+
+
 def test_too_few_images_are_an_error_with_the_possible_trials(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     with pytest.raises(DataError, match=r"photos2: 12 images.*give --real a larger folder, or --trials 2$"):

@@ -92,11 +92,12 @@ def _choose(domain: PixelSet, trials: int, name: str, rng: np.random.Generator) 
 
 
 def _to_8_bits(*kinds: Pixels) -> list[NDArray[np.uint8]]:
-    """Return 8-bit images unchanged; stretch 16-bit ones of all kinds together from darkest to brightest."""
+    """Return 8-bit images unchanged; with 16-bit ones, stretch all together from darkest to brightest."""
     if all(images.dtype == np.uint8 for images in kinds):
         return list(kinds)
-    low, high = (float(edge([edge(images) for images in kinds])) for edge in (np.min, np.max))
-    return [np.rint((images - low) * (255 / max(1.0, high - low))).astype(np.uint8) for images in kinds]
+    wide = [images * np.uint16(257) if images.dtype == np.uint8 else images for images in kinds]  # 255 becomes 65535
+    low, high = (float(edge([edge(images) for images in wide])) for edge in (np.min, np.max))
+    return [np.rint((images - low) * (255 / max(1.0, high - low))).astype(np.uint8) for images in wide]
 
 
 def _channels_last(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
