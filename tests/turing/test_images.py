@@ -83,6 +83,12 @@ def test_images_of_8_bits_beside_some_of_16_bits_keep_their_levels(tmp_path: Pat
             assert np.array_equal(image.levels, expected.levels)
 
 
+def test_other_folders_are_brought_to_the_size_and_channels_of_the_training(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    chosen = choose(run, real=write_images(tmp_path / "colour", 14, 5, (32, 40, 3)))
+    assert {image.levels.shape for images in chosen.values() for image in images} == {(16, 20)}
+
+
 def test_too_few_images_are_an_error_with_the_possible_trials(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     with pytest.raises(DataError, match=r"photos2: 12 images.*give --real a larger folder, or --trials 2$"):

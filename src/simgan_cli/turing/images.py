@@ -42,8 +42,10 @@ def choose_images(run: Path, settings: TuringTestConfig, listener: DataListener)
     config = _training_of(run, settings)
     device = resolve_device(settings.device)
     prepare_process(device, deterministic=False)
-    refiner = ImageRefiner(open_model(run), device, seed=settings.seed)
-    domains = open_domains(config, listener)
+    model = open_model(run)
+    refiner = ImageRefiner(model, device, seed=settings.seed)
+    prepared = {"size": model.trained_size or config.size, "channels": str(model.channels)}
+    domains = open_domains(config.model_copy(update=prepared), listener)
     rng = np.random.default_rng([settings.seed, stream_number("turing-test")])
     chosen = {name: _choose(domains[name], settings.trials, name, rng) for name in ("synthetic", "real")}
     refined = refiner.refine(domains["synthetic"].pixels[chosen["synthetic"]])
