@@ -60,8 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/api/validate-yaml":
-            self._answer({"errors": [], "warnings": []})
+        if self.headers["Authorization"] == "Bearer hf_unknown":
+            self._answer({"error": "Invalid username or password."}, 401)
+        elif self.path == "/api/validate-yaml":
+            is_wrong = "license: MIT\n" in json.loads(body)["content"]
+            errors = [{"message": '"license" must be one of [mit]'}] if is_wrong else []
+            self._answer({"errors": errors, "warnings": []}, 400 if errors else 200)
         elif self.path == "/api/repos/create":
             given = json.loads(body)
             repository = f"{given['organization']}/{given['name']}" if given.get("organization") else given["name"]
@@ -114,8 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.fetched.append(name)
         self._send(200, files[name], {"X-Repo-Commit": sha, "ETag": f'"{_blob(files[name])}"'})
 
-    def _answer(self, document: Any) -> None:
-        self._send(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+    def _answer(self, document: Any, status: int = 200) -> None:
+        self._send(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
     def _refuse(self, code: str) -> None:
         self._send(404, b"{}", {"X-Error-Code": code, "X-Error-Message": code})

@@ -134,13 +134,20 @@ def test_a_missing_repository_or_file_of_the_hub_is_named(
     assert not (tmp_path / "hub-cache" / "models--me--eyes" / "snapshots").exists()
 
 
-def test_an_impossible_push_gives_the_reason(tmp_path: Path, hub: Hub) -> None:
+def test_an_impossible_push_gives_the_reason(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     refiner = write_refiner(tmp_path / "refiner")
     assert "lacks training_images" in invoke("push", refiner, "me/eyes", code=4).stderr
     write_export(tmp_path / "refiner")
     assert "a//b" in invoke("push", refiner, "a//b", code=2).stderr
+    assert "error: eyes: wanted USER/NAME" in invoke("push", refiner, "eyes", code=2).stderr
     (tmp_path / "other.json").write_text("{}")
     stderr = invoke("push", refiner, "me/eyes", "--evaluation", tmp_path / "other.json", code=2).stderr
     assert "wanted the results.json of simgan eval-gaze" in stderr
     assert "cannot be read" in invoke("push", refiner, "me/eyes", "--evaluation", tmp_path / "none", code=2).stderr
     assert not hub.repositories
+    stderr = invoke("push", refiner, "me/eyes", "--license", "MIT", code=2).stderr
+    assert '"license" must be one of [mit]' in stderr
+    monkeypatch.setenv("HF_TOKEN", "hf_unknown")
+    stderr = invoke("push", refiner, "me/eyes", code=2).stderr
+    assert "Invalid username or password" in stderr
+    assert "run `hf auth login`, or set HF_TOKEN" in stderr

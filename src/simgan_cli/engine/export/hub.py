@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 SCHEME = "hf://"
+REPOSITORY = r"[\w.-]+/[\w.-]+"
 TONES = "tones.safetensors"
 FETCHED = (CONFIG, WEIGHTS, TONES)  # no code, no pickle
 
@@ -37,7 +38,7 @@ def fetch(address: str) -> Path:
     Only JSON and safetensors are fetched. Raises SettingsError for a wrong address, or a missing repository, revision
     or library.
     """
-    match = re.fullmatch(rf"{SCHEME}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address, re.ASCII)
+    match = re.fullmatch(rf"{SCHEME}({REPOSITORY})(?:@([\w./-]+))?", address, re.ASCII)
     if match is None:
         raise SettingsError(f"{address}: wanted {SCHEME}USER/NAME or {SCHEME}USER/NAME@REVISION")
     with _explained(address):
@@ -48,8 +49,10 @@ def fetch(address: str) -> Path:
 def upload(repository: str, files: Mapping[str, bytes], message: str, *, private: bool) -> Commit:
     """Upload `files` by name as one commit to a model repository, created if missing.
 
-    Raises SettingsError for a wrong name or missing rights or library.
+    Raises SettingsError for a wrong name, a model card that the Hub refuses, or missing rights or library.
     """
+    if re.fullmatch(REPOSITORY, repository, re.ASCII) is None:
+        raise SettingsError(f"{repository}: wanted USER/NAME")
     with _explained(repository):
         from huggingface_hub import CommitOperationAdd
 
@@ -82,7 +85,11 @@ def _explained(what: str) -> Iterator[None]:
         raise SettingsError(
             f"{what}: found no such repository, or one that you may not read; check the name, or run `hf auth login`"
         ) from error
-    except hub.HFValidationError as error:
-        raise SettingsError(f"{what}: {error}") from error
     except (hub.LocalEntryNotFoundError, hub.HTTPError) as error:  # type: ignore[attr-defined]
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            raise SettingsError(
+                f"{what}: the Hub refused ({error}); run `hf auth login`, or set HF_TOKEN to a token that may do this"
+            ) from error
         raise SimganError(f"{what}: the Hub cannot be reached or refused ({error}); try again later") from error
+    except ValueError as error:  # a wrong name, or a model card whose --license the Hub does not know
+        raise SettingsError(f"{what}: {error}") from error
