@@ -110,6 +110,13 @@ def test_a_pushed_run_shows_its_renders_but_no_photograph(domains: Domains, hub:
     assert "grid.png" not in hub.repositories["me/bare"][-1][1]
 
 
+def test_fetching_draws_no_bar(tmp_path: Path, hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
+    refiner = write_export(tmp_path / "refiner")
+    hub.commit("me/eyes", {path.name: path.read_bytes() for path in refiner.iterdir()})
+    assert simgan_cli.load_refiner("hf://me/eyes", device="cpu").model.step == 7
+    assert capfd.readouterr().err == ""
+
+
 def test_a_missing_repository_or_file_of_the_hub_is_named(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

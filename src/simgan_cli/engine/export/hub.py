@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simgan_cli import __version__
 from simgan_cli.engine.export.network_folder import CONFIG, WEIGHTS
@@ -42,8 +42,16 @@ def fetch(address: str) -> Path:
     if match is None:
         raise SettingsError(f"{address}: wanted {SCHEME}USER/NAME or {SCHEME}USER/NAME@REVISION")
     with _explained(address):
-        api = _api()
-        return Path(api.snapshot_download(match[1], revision=match[2], allow_patterns=list(FETCHED)))
+        from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+        class NoBar(tqdm):
+            """The library's bar, unseen: it would also be drawn into logs, and despite --quiet."""
+
+            def __init__(self, *arguments: Any, **settings: Any) -> None:
+                super().__init__(*arguments, **settings | {"disable": True})  # type: ignore[no-untyped-call]
+
+        api, files = _api(), list(FETCHED)
+        return Path(api.snapshot_download(match[1], revision=match[2], allow_patterns=files, tqdm_class=NoBar))
 
 
 def upload(repository: str, files: Mapping[str, bytes], message: str, *, private: bool) -> Commit:
