@@ -42,7 +42,10 @@ def test_a_run_gives_its_export_or_the_same_weights_of_a_checkpoint(domains: Dom
     assert newest.tones is not None
     assert np.array_equal(same.tones, newest.tones)
     assert not torch.equal(newest.network(x), earlier.network(x))
-    assert open_model(domains.out / "checkpoints" / "step-00000004").sha256 == earlier.sha256
+    by_path = open_model(domains.out / "checkpoints" / "step-00000004")
+    assert by_path.sha256 == earlier.sha256
+    assert by_path.tones is not None
+    assert np.array_equal(by_path.tones, newest.tones)
     with pytest.raises(CheckpointError, match="no checkpoint at step 3; it has 2, 4, 5"):
         open_model(domains.out, 3)
     alone = tmp_path / "elsewhere"

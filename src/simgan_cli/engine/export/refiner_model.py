@@ -101,7 +101,7 @@ def open_model(place: str | Path, step: int | None = None) -> RefinerModel:
         raise SettingsError(f"{path}: {found}; give a run, the folder of an exported refiner, or an .onnx file")
     run = RunFolder(path)
     if run.is_run():
-        return _from_export(_export_of(run)) if step is None else _at_step(run, step)
+        return _from_export(_export_of(run)) if step is None else _from_checkpoint(checkpoint_of(run, step))
     if step is not None:
         raise SettingsError(f"--step {step}: {path} is not a run, and only runs have steps; leave it out")
     return _from_checkpoint(path) if (path / MANIFEST).is_file() else _from_export(path)
@@ -124,9 +124,8 @@ def _from_onnx(path: Path) -> RefinerModel:
     )
 
 
-def _at_step(run: RunFolder, step: int) -> RefinerModel:
-    """Return a run's checkpoint with what its export alone knows of the photographs."""
-    model = _from_checkpoint(checkpoint_of(run, step))
+def _with_photographs(model: RefinerModel, run: RunFolder) -> RefinerModel:
+    """Return a checkpoint's model with what the export of its run alone knows of the photographs."""
     if not (run.refiner / CONFIG).is_file():
         return model
     facts = _facts(read_json(run.refiner / CONFIG), run.refiner / CONFIG)
@@ -199,7 +198,7 @@ def _from_checkpoint(folder: Path) -> RefinerModel:
         raise CheckpointError(f"{weights}: missing first.weight; use another checkpoint")
     channels = first.shape[1] - (MAPS if config.noise else 0)
     network = build_network({"network": "refiner", "settings": config.refiner_settings(channels)}, folder)
-    return RefinerModel(
+    model = RefinerModel(
         network=_filled(network, content, weights),
         weights=weights,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -212,6 +211,7 @@ def _from_checkpoint(folder: Path) -> RefinerModel:
         background=MID_GREY if config.background == "real" else config.background,  # exports alone know the mean
         tone_curve=config.tone_curve,
     )
+    return _with_photographs(model, RunFolder(folder.resolve().parents[1]))
 
 
 def _filled(network: Any, content: bytes, source: Path) -> Refiner:
