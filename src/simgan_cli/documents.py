@@ -567,7 +567,7 @@ class RefinerConfig(ExportedConfig):
     """The fields of an exported refiner's `config.json` beside those of [simgan.network/1](#simgannetwork1)."""
 
     training_images: Annotated[dict[str, int], "their numbers in `synthetic` and `real`"]
-    training_settings: Annotated[dict[str, Any], "the resolved settings, without `synthetic`, `real`, `out` and `cache`"]
+    training_settings: Annotated[dict[str, Any], "the resolved settings, without `synthetic`, `real`, `out` and `cache`; of files and folders the name"]
 
 
 # fmt: on

@@ -319,6 +319,18 @@ def test_a_trained_network_serves_as_psi(folders: dict[str, Any], tmp_path: Path
         run(learned | {"steps": 6}, resume="latest")
 
 
+def test_an_exported_refiner_names_files_without_their_folders(folders: dict[str, Any], tmp_path: Path) -> None:
+    run(folders)
+    table = tmp_path / "table.csv"
+    table.write_text("file,weight\n" + "".join(f"{path.name},1\n" for path in folders["synthetic"].iterdir()))
+    second = {"out": tmp_path / "second", "psi": f"identity=0.5,{folders['out'] / 'refiner'}=2", "weights": table}
+    run(folders | second)
+    config = (tmp_path / "second" / "refiner" / "config.json").read_text()
+    settings = json.loads(config)["training_settings"]
+    assert (settings["psi"], settings["weights"]) == ("identity=0.5,refiner=2", "table.csv")
+    assert str(tmp_path) not in config
+
+
 def test_more_steps_extend_a_finished_run_and_none_do_nothing(folders: dict[str, Any]) -> None:
     run(folders)
     before = sha256_of(folders["out"] / "checkpoints/step-00000005/manifest.json")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,7 @@ class BackgroundWriter:
             equalized=photographs is not None and are_equalized(photographs),
             size=(height, width),
             training_images=self._images,
-            training_settings=config.model_dump(
-                mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"}
-            ),
+            training_settings=_without_paths(config),
         )
         self._thread = ThreadPoolExecutor(1)
         self._given: list[Future[None]] = []
@@ -141,6 +140,13 @@ class BackgroundWriter:
 
     def _give(self, work: Callable[[], None]) -> None:
         self._given.append(self._thread.submit(work))
+
+
+def _without_paths(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings to publish with a refiner: of files and folders, the names alone."""
+    settings = config.model_dump(mode="json", by_alias=True, exclude={"synthetic", "real", "out", "cache"})
+    psi = ",".join(Path(term).name for term in config.psi.split(","))
+    return settings | {"weights": Path(config.weights).name, "psi": psi}
 
 
 def mean_colour(pixels: Pixels) -> str:
