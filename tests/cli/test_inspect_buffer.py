@@ -1,6 +1,7 @@
 """`simgan inspect-buffer` on real runs, by the installed program."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -49,6 +50,16 @@ def test_json_holds_what_the_checkpoint_does(run: Path) -> None:
     assert document["ages"]["median"] == np.median(ages)
     assert document["draws"]["max"] == stored["draws"].max()
     assert all(0 < value < 1 for value in document["score"].values())
+
+
+def test_each_bar_counts_the_ages_that_it_names(run: Path) -> None:
+    stored = safetensors.torch.load_file(run / "checkpoints" / "step-00000014" / "history.safetensors")
+    ages = 14 - stored["made_at"].numpy()
+    rows = re.findall(r"^ *(\d+)-(\d+) +(\d+) +\d+ ", simgan("inspect-buffer", run).stdout, re.MULTILINE)
+    assert rows
+    assert [int(count) for _, _, count in rows] == [
+        np.sum((int(first) <= ages) & (ages <= int(last))) for first, last, _ in rows
+    ]
 
 
 def test_an_earlier_step_is_not_filled(run: Path, tmp_path: Path) -> None:

@@ -113,7 +113,9 @@ def _print_histogram(view: "BufferView") -> None:
     table = Table("age, steps", "images", "expected", "", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[:3]:
         column.justify, column.no_wrap = "right", True
-    for count, wanted, low, high in zip(counts, expected, edges[:-1], edges[1:], strict=True):
+    starts = np.ceil(edges[:-1])  # ages are whole steps
+    ends = [*(starts[1:] - 1), edges[-1]]
+    for count, wanted, low, high in zip(counts, expected, starts, ends, strict=True):
         bar = "\N{FULL BLOCK}" * round(MAX_BAR_CHARACTERS * count / counts.max())
-        table.add_row(f"{np.ceil(low):,.0f}-{high:,.0f}", f"{count:,}", f"{wanted:,.0f}", bar)
+        table.add_row(f"{low:,.0f}-{high:,.0f}", f"{count:,}", f"{wanted:,.0f}", bar)
     stdout.print(table)
