@@ -196,8 +196,8 @@ def json_page() -> str:
         [
             f"# JSON documents\n\n{intro}",
             *sections,
-            "## Metadata of an exported file\n\nTexts in an ONNX file. `simgan.json` in a `.pt2` has the first two as "
-            f"values, and `interface`.\n\n{_table(('key', 'meaning'), metadata)}",
+            "## Metadata of an exported file\n\nTexts in an ONNX file. `simgan.json` in a `.pt2` has the first three "
+            f"as values, and `interface`.\n\n{_table(('key', 'meaning'), metadata)}",
             "## predictions.csv\n\nBeside `results.json`, a line for each row, seed and test image.\n\n"
             f"{_table(('column', 'meaning'), columns)}",
         ]

@@ -596,7 +596,7 @@ FILES = (ManifestLine, Answers, NetworkConfig, RefinerConfig)
 EXPORT_METADATA = {
     "simgan.config": "`config.json` of the refiner, without `training_images` and `training_settings`",
     "simgan.step": "of the training; absent or null where unknown",
-    "simgan.weights_sha256": "of the weights that an ONNX file was made from",
+    "simgan.weights_sha256": "of the weights that the file was made from",
     "simgan.tones": "of photographs, for `--match`: `tones.safetensors` in base64, in ONNX only",
     "model_card": "`README.md` of the refiner",
 }

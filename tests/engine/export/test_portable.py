@@ -175,6 +175,7 @@ def test_a_pt2_file_computes_what_the_network_does_at_any_size(case: str, tmp_pa
     assert (program(*parts) - in_float64(refiner, x)).abs().max() < 1e-5
     assert torch.equal(run(x), program(*parts))
     described = json.loads(files["simgan.json"])
+    assert described["simgan.weights_sha256"] == open_model(refiner).sha256
     assert list(described["interface"]) == ["image", *(["noise"] if "noise" in case else []), "refined"]
     assert described["simgan.config"]["preprocess"] == "none"
 

@@ -13,6 +13,7 @@ from simgan_cli.files import parse_json
 
 # Keys of the file's metadata.
 CONFIG_KEY, STEP_KEY, TONES_KEY = "simgan.config", "simgan.step", "simgan.tones"
+SHA256_KEY = "simgan.weights_sha256"
 
 
 class OnnxNetwork(nn.Module):

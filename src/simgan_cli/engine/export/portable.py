@@ -18,7 +18,7 @@ from simgan_cli.data.decoding import Pixels, Preparation
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import to_network
 from simgan_cli.documents import Port
-from simgan_cli.engine.export.onnx_network import CONFIG_KEY, STEP_KEY, TONES_KEY, OnnxNetwork, parted
+from simgan_cli.engine.export.onnx_network import CONFIG_KEY, SHA256_KEY, STEP_KEY, TONES_KEY, OnnxNetwork, parted
 from simgan_cli.engine.export.refiner_model import RefinerModel, tones_content
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import CELL, MAPS, beside_their_own_noise
@@ -74,7 +74,9 @@ def export_model(model: RefinerModel, form: Format) -> tuple[bytes, Network]:
     exported = _exported_program(model)
     if form == "pt2":
         file = io.BytesIO()
-        description = {CONFIG_KEY: model.config, STEP_KEY: model.step, "interface": interface(model)}
+        description = {
+            CONFIG_KEY: model.config, STEP_KEY: model.step, SHA256_KEY: model.sha256, "interface": interface(model)
+        }  # fmt: skip
         files = {"simgan.json": json.dumps(description, indent=2), "README.md": _card_of(model)}
         torch.export.save(exported, file, extra_files=files)
         program = exported.module()
@@ -116,7 +118,7 @@ def _onnx_of(exported: torch.export.ExportedProgram, model: RefinerModel) -> byt
     proto.producer_name, proto.producer_version = "simgan", __version__
     graph.doc_string = "R(image, noise) of SimGAN: makes renders look real, pixel for pixel in place."
     tones = {} if model.tones is None else {TONES_KEY: base64.b64encode(tones_content(model.tones)).decode()}
-    metadata = {CONFIG_KEY: json.dumps(model.config), "simgan.weights_sha256": model.sha256} | tones
+    metadata = {CONFIG_KEY: json.dumps(model.config), SHA256_KEY: model.sha256} | tones
     metadata |= {} if model.step is None else {STEP_KEY: str(model.step)}
     onnx.helper.set_model_props(proto, metadata | {"model_card": _card_of(model)})
     onnx.checker.check_model(proto)
