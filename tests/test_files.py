@@ -41,6 +41,14 @@ def test_a_copy_replaces_the_read_only_leftover_of_a_killed_one(tmp_path: Path) 
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file")
+def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    nothing.symlink_to(os.devnull)
+    write_atomic(nothing, b"results")
+    assert nothing.is_char_device()
+
+
 def test_files_of_a_group_appear_together(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     paths[1].write_bytes(b"old")

@@ -34,8 +34,12 @@ def atomic_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     Unless `synced`, the caller makes the rename survive a power cut (`sync_directory`), once for many files.
     The new file's name depends on `path` alone, so that a rerun replaces what a killed process left. Its lock makes
     two writers of one path take turns; on Windows one of them fails. Raises OSError; `path` is then untouched and the
-    new file removed.
+    new file removed. A device or pipe, such as /dev/null, is written to as it is: a rename would replace it.
     """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
     temporary = _temporary_of(path)
     with os.fdopen(_open_locked(temporary), "wb") as file:
         try:
