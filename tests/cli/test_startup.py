@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,9 @@ def test_a_shell_completes_commands_and_values_without_torch(typed: str, offered
     assert result.stdout.split() == [offered]
     assert re.search(r"^import time:.*\|\s*simgan_cli\.cli\.train$", result.stderr, re.MULTILINE)
     assert not re.search(r"^import time:.*\|\s*torch(vision)?$", result.stderr, re.MULTILINE)
+
+
+def test_ctrl_c_during_imports_leaves_no_traceback() -> None:
+    script = "import simgan_cli.cli.app; raise KeyboardInterrupt"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
