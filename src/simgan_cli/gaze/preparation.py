@@ -172,10 +172,10 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
             "upper limit has seen them; test on other persons to know it for new ones"
         )
     if model is not None and (config.augment or config.match != "off") and not config.baseline:
-        how, baseline = ("augmented", "mixed") if config.augment else ("matched to photographs", "histogram")
+        baseline = "mixed" if config.augment else {"mean-std": "reinhard"}.get(config.match, config.match)
         warnings.append(
-            f"refined images are {how}, which may help without a refiner, too; give --baseline {baseline} and "
-            "--photos, or refining gets the credit"
+            f"refined images are also changed as by --baseline {baseline}, which may help without a refiner, too; "
+            "give it and --photos, or refining gets the credit"
         )
     unknown = "intervals and verdicts cover other test images, not other trainings"
     if config.seeds == 1 and sets and set(config.estimator) != {KNN}:

@@ -69,7 +69,7 @@ class RefineConfig(Settings):
     tone_curve: Curve | None = setting(None, "How linear pixels of EXR and other float files become pictures, and back. By default as in training.", "Images")
     keep_value: int | None = setting(None, "Leave pixels of this value as they are, such as 0 for no measurement.", "Images", ge=0, le=65535, metavar="N")
     strength: float = setting(1.0, "A in x + A (R(x) - x), before --match: 0 is the input, 1 the refiner.", "Images", ge=0, le=1, metavar="A")
-    match: MatchSetting = setting("auto", "Give each result the tones of a random photograph of the training. auto: the histogram, for grey refiners of pictures.", "Images")
+    match: MatchSetting = setting("auto", "Give each result the tones of a random photograph of the training. auto: mean and deviation, for grey refiners of pictures.", "Images")
     augment: bool = setting(False, "Blur, light and noise each result at random, after --match.", "Images")
     copies: int = setting(1, "Looks of each render, each with its labels. b.png becomes b_0.png, b_1.png and so on.", "Images", ge=1, metavar="N")
     seed: Seed = setting(0, "Seed of noise, photographs and augmentation. Look I of --copies has seed + I.", RUNTIME)
@@ -89,7 +89,7 @@ class RefineConfig(Settings):
     workers: int | None = setting(None, "Threads that read, and as many that write, in all processes. By default one per core, at most 16.", RUNTIME, ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
     backend: Backend = setting("auto", "Runtime of the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
-    precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it, before --match within one grey level of fp32; else, and for depth, fp32.", RUNTIME)
+    precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it; else, and for depth, fp32.", RUNTIME)
     # fmt: on
 
     @property

@@ -291,9 +291,9 @@ def test_the_model_records_the_mean_colour_of_real_images(
     photographs = [np.asarray(Image.open(path)) for path in real.iterdir()]
     mean = np.stack(photographs).mean(axis=(0, 1, 2)) / np.iinfo(dtype).max * 255
     levels = [round(level) for level in np.broadcast_to(mean, 3)]
-    for step in (None, 5):
-        assert open_model(folders["out"], step).background == "#{:02x}{:02x}{:02x}".format(*levels)
-    assert open_model(folders["out"] / "checkpoints" / "step-00000005").background == "#808080"  # not recorded there
+    out = folders["out"]
+    for model in (open_model(out), open_model(out, step=5), open_model(out / "checkpoints" / "step-00000005")):
+        assert model.background == "#{:02x}{:02x}{:02x}".format(*levels)
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,13 @@ AUGMENTATION = 1  # ends the seed of its random stream
 
 
 def resolve_match(match: MatchSetting, model: RefinerModel, strength: float) -> Match:
-    """Return how results are matched: auto is the histogram for grey refiners that have tones, else off.
+    """Return how results are matched: auto is mean-std for grey refiners that have tones, else off.
 
     Strength 0 then gives the input itself.
     """
     if match != "auto":
         return match
-    return "histogram" if model.tones is not None and model.channels == 1 and strength else "off"
+    return "mean-std" if model.tones is not None and model.channels == 1 and strength else "off"
 
 
 class ImageRefiner:
