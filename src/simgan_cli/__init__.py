@@ -29,7 +29,7 @@ def load_refiner(
     `device` is auto, cpu, cuda, cuda:N or mps. `strength` is A in x + A (R(x) - x). `seed` chooses the look of an
     image. `precision` (auto, fp32 or bf16), `match` (auto, histogram, mean-std or off) and `augment` are those of
     `simgan refine`. `ImageRefiner.__call__` has the shapes and types of images. Raises SettingsError for a missing
-    path, device, precision or tones, and CheckpointError for weights that are damaged or do not fit.
+    path, device or tones and a wrong argument, and CheckpointError for weights that are damaged or do not fit.
     """
     from simgan_cli.engine.export.refiner_model import open_model  # torch takes seconds to import
     from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -40,6 +40,10 @@ def load_refiner(
         raise SettingsError(f"precision {precision!r}: wanted auto, fp32 or bf16")
     if match not in ("auto", "histogram", "mean-std", "off"):
         raise SettingsError(f"match {match!r}: wanted auto, histogram, mean-std or off")
+    if not 0 <= strength <= 1:
+        raise SettingsError(f"strength {strength}: wanted 0 to 1")
+    if not 0 <= seed < 2**63:
+        raise SettingsError(f"seed {seed}: wanted 0 or more, below 2**63")
     model = open_model(path, step)
     return ImageRefiner(
         model,

@@ -172,6 +172,11 @@ def test_wrong_images_are_refused(grey: Path, colour: Path, tmp_path: Path) -> N
         simgan_cli.load_refiner(grey, precision="fp16")
     with pytest.raises(SettingsError, match="match 'histgram': wanted auto, histogram, mean-std or off"):
         simgan_cli.load_refiner(grey, match="histgram")  # type: ignore[arg-type]
+    for strength in (2, float("nan")):
+        with pytest.raises(SettingsError, match=f"strength {strength}: wanted 0 to 1"):
+            simgan_cli.load_refiner(grey, strength=strength)
+    with pytest.raises(SettingsError, match="seed -1: wanted 0 or more"):
+        simgan_cli.load_refiner(grey, seed=-1)
     with pytest.raises(SettingsError, match="--device gpu: wanted auto, cpu, cuda"):
         simgan_cli.load_refiner(grey, device="gpu")
 
