@@ -71,3 +71,12 @@ def test_ctrl_c_during_imports_leaves_no_traceback() -> None:
     script = "import simgan_cli.cli.app; raise KeyboardInterrupt"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_full_stdout_leaves_the_error_and_its_code(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [SIMGAN, "status", "nowhere", "--json"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "nowhere: not a run of simgan" in result.stderr

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from simgan_cli.documents import Document, ErrorDocument
 from simgan_cli.errors import EXIT_INTERRUPTED, Interrupted, LabelImages, SettingsError, SimganError, is_out_of_memory
+from simgan_cli.files import with_filename
 
 REFRESH = 0.1  # seconds between updates of a bar: drawing takes longer than a small image
 
@@ -65,8 +66,9 @@ def format_duration(seconds: float) -> str:
 
 def print_json(document: Document) -> None:
     """Write the one document that --json promises to stdout."""
-    sys.stdout.write(json.dumps(document) + "\n")
-    sys.stdout.flush()
+    with with_filename(Path("standard output")):
+        sys.stdout.write(json.dumps(document) + "\n")
+        sys.stdout.flush()
 
 
 def print_error(exit_code: int, problems: Sequence[str]) -> None:
@@ -77,7 +79,8 @@ def print_error(exit_code: int, problems: Sequence[str]) -> None:
         "message": "\n".join(problems),
         "problems": list(problems),
     }
-    print_json(document)
+    with suppress(OSError):  # a full stdout may be the error itself
+        print_json(document)
 
 
 class ProgressLine:
