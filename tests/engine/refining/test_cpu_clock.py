@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from simgan_cli.engine.export.refiner_model import open_model
+from simgan_cli.data.matching import quantiles_of
+from simgan_cli.engine.export.refiner_model import open_model, save_tones
 from simgan_cli.engine.method.fused_cpu import FusedRefiner
 from simgan_cli.engine.refining import image_refiner, job
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
@@ -24,6 +26,7 @@ FUNCTIONS: list[tuple[str, Any, str]] = [
     ("decoding", job, "read_picture"),
     ("encoding", job, "write_picture"),
     ("noise", image_refiner, "beside_their_own_noise"),
+    ("matching", image_refiner, "match_tones"),
     ("network", FusedRefiner, "__call__"),
     ("files", job, "read_content"),
     ("files", Outputs, "keep"),
@@ -52,8 +55,10 @@ def test_the_report_gives_the_shares_of_cpu_time_that_functions_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, out = write_images(tmp_path / "images", 48, 1, shape=(40, 60)), tmp_path / "out"
-    config = RefineConfig(inputs=(images,), model=write_refiner(tmp_path / "model", noise=True), out=out, workers=1)
-    refiner = ImageRefiner(open_model(config.model), torch.device("cpu"))
+    model = write_refiner(tmp_path / "model", noise=True)
+    save_tones(model, quantiles_of(np.random.default_rng(0).integers(0, 256, (9, 1, 40, 60)).astype(np.uint8)))
+    config = RefineConfig(inputs=(images,), model=model, out=out, workers=1, match="histogram")
+    refiner = ImageRefiner(open_model(model), torch.device("cpu"), match=config.match)
     plan = make_plan(check_inputs([images], out), out, None, (0, 1))
     seconds: Counter[str] = Counter()
     for name, place, attribute in FUNCTIONS:
