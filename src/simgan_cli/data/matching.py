@@ -35,14 +35,14 @@ def match_tones(images: Levels, bank: Bank, chosen: Sequence[int], kind: Match) 
     `histogram` maps each level to the photograph's level of the same rank (Gonzalez and Woods, Sec. 3.3). `mean-std`
     shifts and scales to its mean and standard deviation (Reinhard et al., 2001). Each channel is matched alone.
     """
-    tone = {"histogram": _histogram, "mean-std": _mean_std}.get(kind)
-    if tone is None:
+    if kind == "off":
         return images
-    matched = [
-        [tone(channel, quantiles) for channel, quantiles in zip(image, bank[photograph], strict=True)]
-        for image, photograph in zip(images, chosen, strict=True)
-    ]
-    return np.array(matched, images.dtype)
+    channels = images.reshape(-1, images.shape[2] * images.shape[3])
+    quantiles = bank[list(chosen)].reshape(-1, N_QUANTILES)
+    matched = (
+        _mean_std(channels, quantiles) if kind == "mean-std" else np.stack([*map(_histogram, channels, quantiles)])
+    )
+    return matched.reshape(images.shape)
 
 
 def look_generators(
@@ -64,17 +64,17 @@ def are_equalized(images: Pixels) -> bool:
     return float(np.median([_distance_from_uniform(image) for image in images])) < MAX_DISTANCE_EQUALIZED
 
 
-def _histogram(channel: Levels, quantiles: NDArray[np.float32]) -> Levels:
-    flat = channel.ravel()
+def _histogram(flat: Levels, quantiles: NDArray[np.float32]) -> Levels:
     order, starts, ends = _runs(flat)
     matched = np.empty_like(flat)
     matched[order] = np.repeat(np.interp((starts + ends) / (2 * flat.size), QUANTILE_RANKS, quantiles), ends - starts)
-    return matched.reshape(channel.shape)
+    return matched
 
 
-def _mean_std(channel: Levels, quantiles: NDArray[np.float32]) -> Levels:
-    toned = (channel - channel.mean()) / max(channel.std(), 1e-6) * quantiles.std() + quantiles.mean()
-    matched: Levels = np.clip(toned, 0, 1)
+def _mean_std(channels: Levels, quantiles: NDArray[np.float32]) -> Levels:
+    mean, deviation = channels.mean(1, keepdims=True), np.maximum(channels.std(1, keepdims=True), 1e-6)
+    gain = (quantiles.std(1, keepdims=True) / deviation).astype(channels.dtype)
+    matched: Levels = np.clip((channels - mean) * gain + quantiles.mean(1, keepdims=True), 0, 1)
     return matched
 
 
