@@ -211,7 +211,7 @@ def _from_checkpoint(folder: Path) -> RefinerModel:
         background=MID_GREY if config.background == "real" else config.background,  # exports alone know the mean
         tone_curve=config.tone_curve,
     )
-    return _with_photographs(model, RunFolder(folder.resolve().parents[1]))
+    return _with_photographs(model, RunFolder(folder.resolve().parent.parent))
 
 
 def _filled(network: Any, content: bytes, source: Path) -> Refiner:
