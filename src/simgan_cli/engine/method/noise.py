@@ -98,7 +98,7 @@ def look_keys(images: Tensor, seed: int, looks: Sequence[str | None] | None = No
 
 def choices(keys: NDArray[np.uint32], count: int) -> list[int]:
     """Return a random number below `count` for each of N x 2 `keys`, from a place that no noise reaches."""
-    last = np.full((len(keys), 1), -1, np.int64).astype(np.uint32)
+    last = np.full((len(keys), 1), 2**32 - 1, np.uint32)
     bits = _hashed(_hashed(last * GOLDEN + keys[:, :1]) + keys[:, 1:])
     return (bits[:, 0] % count).tolist()  # type: ignore[no-any-return]
 
