@@ -1,5 +1,6 @@
 """Each baseline against its definition, pixel by pixel in numpy."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_fda_takes_amplitudes_of_low_frequencies_and_keeps_phases() -> None:
     expected = np.fft.ifft2(np.fft.ifftshift(amplitude * np.exp(1j * np.angle(ours)))).real
     changed = make_baseline("fda", labelled(RENDERS), PHOTOGRAPHS, 0).pixels[0]
     assert np.abs(changed - np.clip(expected, 0, 255)).max() <= 0.51
+
+
+@pytest.mark.parametrize("name", ["histogram", "reinhard", "fda"])
+def test_many_images_are_not_all_floating_point_at_once(name: BaselineName) -> None:
+    many = labelled(np.resize(RENDERS, (3000, *SIZE)))
+    tracemalloc.start()
+    try:
+        pixels = make_baseline(name, many, PHOTOGRAPHS, 0).pixels
+        assert tracemalloc.get_traced_memory()[1] < 16 * pixels.nbytes
+    finally:
+        tracemalloc.stop()
+    assert (pixels == np.resize(make_baseline(name, labelled(RENDERS), PHOTOGRAPHS, 0).pixels, pixels.shape)).all()
 
 
 def test_augmented_images_differ_from_each_other_and_follow_from_the_seed() -> None:

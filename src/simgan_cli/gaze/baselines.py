@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan_cli.data.augmentation import augment
-from simgan_cli.data.matching import Match, are_equalized, match_tones, quantiles_of
+from simgan_cli.data.matching import Levels, Match, are_equalized, match_tones, quantiles_of
 from simgan_cli.gaze.labels import Grey, LabelledImages
 from simgan_cli.settings.eval_gaze import BaselineName
 
 BETA = 0.05  # FDA's low frequencies, as a share of the shorter side, on either side of zero
+BLOCK = 256  # images that are floating-point numbers at once
 Make = Callable[[Grey, Grey, np.random.Generator], Grey]  # images and photographs, N x H x W uint8 -> images
 
 
@@ -25,27 +26,37 @@ def make_baseline(name: BaselineName, images: LabelledImages, photographs: Grey,
     return result.equalized() if are_equalized(photographs[:, None]) else result
 
 
+def _in_blocks(images: Grey, chosen: NDArray[np.int64], change: Callable[[Grey, NDArray[np.int64]], Levels]) -> Grey:
+    """Return `change` of images and their chosen photographs, levels of 0 to 255, a block at a time to save memory."""
+    starts = range(0, len(images), BLOCK)
+    blocks = (change(images[at : at + BLOCK], chosen[at : at + BLOCK]) for at in starts)
+    return np.concatenate([np.rint(block.clip(0, 255)).astype(np.uint8) for block in blocks])
+
+
 def _matched(kind: Match) -> Make:
     def make(images: Grey, photographs: Grey, rng: np.random.Generator) -> Grey:
-        chosen = rng.integers(len(photographs), size=len(images)).tolist()
-        matched = match_tones(images[:, None] / 255, quantiles_of(photographs[:, None]), chosen, kind)[:, 0]
-        result: Grey = np.rint(matched * 255).astype(np.uint8)
-        return result
+        bank = quantiles_of(photographs[:, None])
+
+        def match(block: Grey, chosen: NDArray[np.int64]) -> Levels:
+            return 255 * match_tones(block[:, None] / 255, bank, chosen.tolist(), kind)[:, 0]
+
+        return _in_blocks(images, rng.integers(len(photographs), size=len(images)), match)
 
     return make
 
 
 def _fda(images: Grey, photographs: Grey, rng: np.random.Generator) -> Grey:
     """Return images with the amplitudes of a photograph's low frequencies (Yang and Soatto, CVPR 2020, Eq. 2)."""
-    chosen = photographs[rng.integers(len(photographs), size=len(images))]
     side = int(BETA * min(images.shape[1:]))
-    ours, theirs = np.fft.fft2(images), np.fft.fft2(chosen)
     rows, columns = (np.abs(np.fft.fftfreq(n, 1 / n)) <= side for n in images.shape[1:])
     low = rows[:, None] & columns
-    amplitude = np.where(low, np.abs(theirs), np.abs(ours))
-    mixed = np.fft.ifft2(amplitude * np.exp(1j * np.angle(ours))).real
-    result: NDArray[np.uint8] = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
-    return result
+
+    def adapt(block: Grey, chosen: NDArray[np.int64]) -> Levels:
+        ours, theirs = np.fft.fft2(block), np.fft.fft2(photographs[chosen])
+        amplitude = np.where(low, np.abs(theirs), np.abs(ours))
+        return np.fft.ifft2(amplitude * np.exp(1j * np.angle(ours))).real
+
+    return _in_blocks(images, rng.integers(len(photographs), size=len(images)), adapt)
 
 
 def _augmented(images: Grey, _: Grey, rng: np.random.Generator) -> Grey:
