@@ -84,7 +84,7 @@ class RefineConfig(Settings):
     manifest: PathSetting | None = setting(None, "Write a JSON line for each image: source, result, hashes, status, model. Each part writes its own file.", "Job", metavar="FILE.jsonl")
     compare: PathSetting | None = setting(None, "Draw a few images before and after, with their difference.", "Job", essential=True, metavar="FILE.png")
 
-    batch_size: int | None = setting(None, "Images, or tiles, refined together. By default 32 for each core, or 512 on a GPU.", RUNTIME, ge=1)
+    batch_size: int | None = setting(None, "Images, or tiles, refined together. By default 64 for each core, or 512 on a GPU.", RUNTIME, ge=1)
     tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", RUNTIME, ge=32)
     workers: int | None = setting(None, "Threads that read, and as many that write, in all processes. By default one per core, at most 16.", RUNTIME, ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
