@@ -115,7 +115,7 @@ class TrainConfig(Settings):
     background: Background = setting("#000000", "Background of transparent pixels: a colour, real (random photographs), or keep (the colours hidden there).", "Data", metavar="real|#rrggbb|keep")
     tone_curve: Curve = setting("srgb", "How linear pixels of EXR and other float files become pictures. refine applies the inverse.", "Data")
     weights: Weights = setting("auto", "How often to draw each render: auto (as often as its label seems to occur in photographs), off (equally), or a table of weights.", "Data", metavar="auto|off|FILE")
-    flip: bool = setting(False, "Mirror random images of both domains. Labels that depend on left and right become wrong.", "Data")
+    flip: bool = setting(False, "Mirror random images of both domains. Labels of renders are then not used.", "Data")
     strict: bool = setting(False, "Make an unreadable image an error instead of a warning.", "Data", changeable=True)
 
     preset: Literal["auto", "eyes", "hands"] = setting("auto", "Networks: eyes (35x55 grey), hands (224x224 depth), or auto (as eyes, but narrower and for any size).", "Networks")
