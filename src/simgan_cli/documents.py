@@ -592,7 +592,7 @@ Document = (
 )
 FILES = (ManifestLine, Answers, NetworkConfig, RefinerConfig)
 
-# Metadata of an exported ONNX file; `simgan.json` in a .pt2 has the first two, and `interface` as simgan.export/1.
+# Metadata of an exported ONNX file; `simgan.json` in a .pt2 has the first three, and `interface` as simgan.export/1.
 EXPORT_METADATA = {
     "simgan.config": "`config.json` of the refiner, without `training_images` and `training_settings`",
     "simgan.step": "of the training; absent or null where unknown",
