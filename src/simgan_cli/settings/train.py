@@ -164,7 +164,7 @@ class TrainConfig(Settings):
 
     log_every: int = setting(25, "Steps between lines of metrics. Each measurement has a line, too.", "Run folder", ge=1, changeable=True)
     sample_every: int = setting(250, "Steps between pictures of a few fixed images; 0 for none.", "Run folder", ge=0, changeable=True)
-    eval_every: int = setting(250, "Steps between measurements on held-out images (patch distance, label drift); 0 for none.", "Run folder", ge=0, changeable=True)
+    eval_every: int = setting(250, "Steps between measurements on held-out images (patch distance, label drift) and --weights auto; 0 for none.", "Run folder", ge=0, changeable=True)
     select: Literal["last", "best"] = setting("best", "Refiner to export: the last, or the best: the closest to real images, with labels in place and varied images.", "Run folder")
     save_every: int = setting(100, "Steps between checkpoints; 0 saves only at the end.", "Run folder", ge=0, changeable=True)
     keep: int = setting(2, "Newest checkpoints to keep; 0 keeps all.", "Run folder", ge=0, changeable=True)
