@@ -30,7 +30,7 @@ class HistoryBuffer:
 
     def draw(self, count: int) -> Tensor:
         """Return up to `count` different images, min(count, filled) x C x H x W float32 in [-1, 1]."""
-        chosen = self._choose(min(count, self.filled), self.filled)
+        chosen = self._choose(min(count, self.filled))
         self.draws[chosen] += 1
         return self.images[on_device(chosen, self.images.device)].float()
 
@@ -41,7 +41,7 @@ class HistoryBuffer:
         """
         refined = refined[: self.capacity]
         room = min(len(refined), self.capacity - self.filled)
-        overwritten = self._choose(len(refined) - room, self.filled)
+        overwritten = self._choose(len(refined) - room)
         places = np.concatenate([np.arange(self.filled, self.filled + room), overwritten])
         self.images[on_device(places, self.images.device)] = refined.detach().to(torch.float16)
         self.made_at[places] = step
@@ -64,5 +64,5 @@ class HistoryBuffer:
         self.draws[: self.filled] = tensors["draws"].numpy()
         self.rng.bit_generator.state = rng_state
 
-    def _choose(self, count: int, among: int) -> np.ndarray:
-        return self.rng.choice(among, size=count, replace=False) if count else np.empty(0, dtype=np.int64)
+    def _choose(self, count: int) -> np.ndarray:
+        return self.rng.choice(self.filled, size=count, replace=False) if count else np.empty(0, dtype=np.int64)
