@@ -57,7 +57,8 @@ class NoiseSource:
         """Return N x C x H x W images with z behind them, N x (C + MAPS) x H x W; all have one z where `alike`."""
         count, _, height, width = images.shape
         noise = noise_maps((height, width), normal_of(self._generator, 1 if alike else count))
-        return _joined(images, noise.expand(count, -1, -1, -1))
+        seen = torch.cat([images, noise.expand(count, -1, -1, -1)], dim=1)
+        return seen.contiguous(memory_format=torch.channels_last)
 
 
 def beside_their_own_noise(images: Tensor, seed: int, looks: Sequence[str | None] | None = None) -> Tensor:
@@ -135,7 +136,3 @@ def _hashed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
 def mixed_seed(*numbers: int) -> int:
     """Return one 32-bit number for all of them: PyTorch's generator on CPUs uses no more bits of its seed."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def _joined(images: Tensor, noise: Tensor) -> Tensor:
-    return torch.cat([images, noise], dim=1).contiguous(memory_format=torch.channels_last)
