@@ -156,8 +156,7 @@ def _plan(settings: RefineConfig, inputs: list[tuple[Path, Path]], ranks: Ranks,
 
 def _check_files(settings: RefineConfig, plan: "Plan") -> None:
     """Raise SettingsError where --manifest or --compare cannot be written, or would replace a file unasked."""
-    part, parts = plan.part
-    manifest = settings.manifest and file_of_part(settings.manifest, part + 1, parts)
+    manifest = settings.manifest and file_of_part(settings.manifest, plan.part)
     for flag, file in (("manifest", manifest), ("compare", settings.comparison)):
         if file is None:
             continue

@@ -35,9 +35,10 @@ def parse_shard(value: object) -> object:
     return int(match[1]), int(match[2])
 
 
-def file_of_part(file: Path, part: int, parts: int) -> Path:
-    """Return the name under which part I of N, counted from 1, writes a file of its own."""
-    return file if parts == 1 else file.with_name(f"{file.stem}-part-{part}-of-{parts}{file.suffix}")
+def file_of_part(file: Path, part: tuple[int, int]) -> Path:
+    """Return the name under which a part (index from 0, count) writes a file of its own."""
+    index, count = part
+    return file if count == 1 else file.with_name(f"{file.stem}-part-{index + 1}-of-{count}{file.suffix}")
 
 
 Shard = Annotated[
@@ -101,8 +102,7 @@ class RefineConfig(Settings):
     @property
     def comparison(self) -> Path | None:
         """The file that --compare draws: with --shard, one of its own."""
-        index, parts = self.part
-        return self.compare and file_of_part(self.compare, index + 1, parts)
+        return self.compare and file_of_part(self.compare, self.part)
 
     @property
     def resume_hint(self) -> str:

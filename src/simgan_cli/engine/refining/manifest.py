@@ -61,8 +61,7 @@ def open_manifest(config: RefineConfig, plan: Plan) -> Iterator[BinaryIO | None]
     if config.manifest is None:
         yield None
         return
-    part, parts = plan.part
-    path = file_of_part(config.manifest, part + 1, parts)
+    path = file_of_part(config.manifest, plan.part)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         yield file
