@@ -236,7 +236,7 @@ def build_state(
     if isinstance(config.weights, Path):
         fingerprints["weights"] = sha256_of(config.weights)
     fingerprints |= {f"psi {folder}": sha256_of(folder / WEIGHTS) for folder in learned_folders(config.psi)}
-    return TrainState(gan, ranks, samplers["synthetic"], samplers["real"], held_out, fingerprints, targets)
+    return TrainState(gan, ranks, samplers, held_out, fingerprints, targets)
 
 
 def build_gan(

@@ -77,15 +77,14 @@ class TrainState:
         self,
         gan: SimGAN,
         ranks: Ranks,
-        synthetic: Sampler,
-        real: Sampler,
+        samplers: dict[str, Sampler],
         held_out: HeldOut,
         fingerprints: dict[str, str],
         labels: NDArray[np.float32] | None = None,
     ) -> None:
         self.step = 0
         self.gan, self.ranks = gan, ranks
-        self.samplers = {"synthetic": synthetic, "real": real}
+        self.samplers = samplers  # by domain
         self.held_out = held_out
         self.metrics = RunningMeans()
         self.best: Best | None = None
