@@ -12,18 +12,13 @@ from simgan_cli.engine.training.task import TaskLabels
 from simgan_cli.errors import DataError, SimganError, UnreadableImage
 from simgan_cli.gaze.geometry import unit
 from simgan_cli.gaze.labels import LabelFormat, Sample, as_points, check_inside, check_names, direction_warnings
-from simgan_cli.gaze.layouts.coco import is_coco_folder
 from simgan_cli.gaze.layouts.common import paired
-from simgan_cli.gaze.layouts.table import is_table_folder
-from simgan_cli.gaze.layouts.unityeyes import is_unityeyes_folder
 from simgan_cli.gaze.readers import READERS
 from simgan_cli.settings.base import Target
 from simgan_cli.settings.eval_gaze import Layout
 from simgan_cli.settings.train import TrainConfig
 
-RECOGNISERS: dict[Layout, Callable[[Path], bool]] = {
-    "csv": is_table_folder, "unityeyes": is_unityeyes_folder, "coco": is_coco_folder,
-}  # fmt: skip
+LAYOUTS: tuple[Layout, ...] = ("csv", "unityeyes", "coco")  # of folders; the first that fits is read
 
 
 def read_task_labels(
@@ -36,8 +31,8 @@ def read_task_labels(
     folder = config.synthetic
     if not folder.is_dir() or config.labels == "off":
         return None
-    layouts = [name for name, recognises in RECOGNISERS.items() if recognises(folder)]
-    layout = config.labels if config.labels != "auto" else next(iter(layouts), None)
+    found = (name for name in LAYOUTS if READERS[name].recognises(folder))
+    layout = config.labels if config.labels != "auto" else next(found, None)
     if layout is None:
         return None
     if config.flip:
