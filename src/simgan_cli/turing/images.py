@@ -11,13 +11,11 @@ from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
-from simgan_cli.engine.run_folder.checkpoints import stored_config
-from simgan_cli.engine.run_folder.layout import RunFolder
+from simgan_cli.engine.run_folder.checkpoints import config_of, run_at
 from simgan_cli.engine.runtime.device import prepare_process, resolve_device, stream_number
 from simgan_cli.engine.training.build import open_domains
 from simgan_cli.engine.training.metrics_log import DataListener
-from simgan_cli.errors import CheckpointError, DataError, SettingsError, plural
-from simgan_cli.files import parse_json
+from simgan_cli.errors import DataError, SettingsError, plural
 from simgan_cli.settings.train import TrainConfig
 from simgan_cli.settings.turing_test import TuringTestConfig
 
@@ -64,13 +62,7 @@ def choose_images(run: Path, settings: TuringTestConfig, listener: DataListener)
 
 def _training_of(run: Path, settings: TuringTestConfig) -> TrainConfig:
     """Return the settings of the run's training, with the folders of `settings` if given."""
-    folder = RunFolder(run)
-    if not folder.is_run():
-        raise SettingsError(f"{run}: not a run of simgan; give the folder that simgan train wrote")
-    recorded = parse_json(folder.config.read_bytes()).get("settings")
-    if not isinstance(recorded, dict):
-        raise CheckpointError(f"{folder.config}: holds no settings; give another run")
-    config = stored_config(recorded, folder.config)
+    config = config_of(run_at(run))
     given = {"synthetic": settings.synthetic, "real": settings.real}
     problems = [
         f"{run} was trained on {path}, which is missing; give --{name} DIR"

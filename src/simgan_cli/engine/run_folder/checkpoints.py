@@ -127,6 +127,11 @@ def stored_config(settings: dict[str, Any], source: Path) -> TrainConfig:
         ) from error
 
 
+def config_of(run: RunFolder) -> TrainConfig:
+    """Return the settings of a run. Raises CheckpointError where they are not valid in this version."""
+    return stored_config(parse_json(run.config.read_bytes()).get("settings", {}), run.config)
+
+
 def resumed_config(checkpoint: Path, explicit: dict[str, Any]) -> TrainConfig:
     """Return the checkpoint's settings with those given now on top.
 

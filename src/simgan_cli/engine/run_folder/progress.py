@@ -4,10 +4,9 @@ import time
 from pathlib import Path
 
 from simgan_cli.documents import NewestCheckpoint, StatusDocument
-from simgan_cli.engine.run_folder.checkpoints import run_at, stored_config
+from simgan_cli.engine.run_folder.checkpoints import config_of, run_at
 from simgan_cli.engine.run_folder.health import Health
 from simgan_cli.engine.run_folder.layout import MANIFEST, RunFolder, step_of
-from simgan_cli.files import parse_json
 
 
 def progress_of(path: Path) -> StatusDocument:
@@ -16,7 +15,7 @@ def progress_of(path: Path) -> StatusDocument:
     Raises SettingsError where there is no run, and CheckpointError where its settings are of another version.
     """
     run = run_at(path)
-    config = stored_config(parse_json(run.config.read_bytes()).get("settings", {}), run.config)
+    config = config_of(run)
     lines = run.read_metrics()
     checkpoint = _newest_checkpoint(run)
     step = max(lines[-1]["step"] if lines else 0, checkpoint["step"] if checkpoint else 0)
