@@ -4,7 +4,6 @@ Its source reveals neither the file names nor which image is real. All images ar
 of bytes, in random order, and answers are salted SHA-256.
 """
 
-import base64
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
+from simgan_cli.engine.run_folder.report_page import PAGES, inline
 from simgan_cli.turing.images import N_EXAMPLES, Kind, TuringImage
 
 N_EXAMPLE_PIXELS = 110  # largest width of an enlarged example; the factor is an integer
@@ -51,13 +50,13 @@ def build_page(chosen: Mapping[Kind, Sequence[TuringImage]], *, pairs: bool, see
         "pairs": pairs,
         "width": width,
         "height": height,
-        "images": [_data_url(pngs[place]) for place in order],
+        "images": [inline(pngs[place]) for place in order],
         "answers": [hash_of(page, place, image.kind) for place, image in enumerate(images)],
         "shown": shown,
     }
     html = _TEMPLATE.render(
         data=data,
-        examples={kind: [_data_url(_stored_png(image)) for image in some] for kind, some in examples.items()},
+        examples={kind: [inline(_stored_png(image)) for image in some] for kind, some in examples.items()},
         example_width=width * max(1, N_EXAMPLE_PIXELS // width),
         trials=len(shown),
     )
@@ -76,9 +75,4 @@ def _stored_png(image: TuringImage) -> bytes:
     return file.getvalue()
 
 
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-_ENVIRONMENT = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
-_TEMPLATE = _ENVIRONMENT.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+_TEMPLATE = PAGES.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))

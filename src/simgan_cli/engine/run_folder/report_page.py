@@ -90,13 +90,14 @@ def _series(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Series:
     return {key: points for key in keys if (points := [(line["step"], line[key]) for line in lines if key in line])}
 
 
-def _inline(picture: bytes, kind: str = "png") -> str:
+def inline(picture: bytes, kind: str = "png") -> str:
+    """Return a picture as a URL that a page holds."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, undefined=StrictUndefined
 )
-PAGES.filters |= {"inline": _inline, "thousands": "{:,}".format, "plural": plural, "percent": "{:.0%}".format}
+PAGES.filters |= {"inline": inline, "thousands": "{:,}".format, "plural": plural, "percent": "{:.0%}".format}
 PAGES.globals |= {"line_chart": line_chart, "json": json.dumps}
 _TEMPLATE = PAGES.get_template("page.html")
