@@ -263,8 +263,8 @@ def _over(photograph: Pixels, array: Pixels, alpha: Pixels, path: Readable, prep
             f"{describe(photograph.shape, photograph.dtype)}; pass --background '#000000', or images of one kind",
         )
     shown = laid + (photograph.astype(np.int64) * clear + top // 2) // top
-    array = np.clip(shown, 0, top).astype(array.dtype).transpose(1, 2, 0)
-    return _in_size(array[..., 0] if len(laid) == 1 else array, replace(preparation, size=None))
+    array = channels_last(np.clip(shown, 0, top).astype(array.dtype))
+    return _in_size(array, replace(preparation, size=None))
 
 
 def describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
@@ -370,6 +370,11 @@ def _bits(image: Image.Image) -> int:
         return _BITS_OF_PNG.get(arguments.partition(";")[2], 1 if arguments == "1" else 8)
     is_deep_ppm = image.format == "PPM" and isinstance(arguments, tuple) and arguments[-1] > 255
     return 16 if is_deep_ppm else 8
+
+
+def channels_last(pixels: Pixels) -> Pixels:
+    """Return C x H x W pixels as H x W, or H x W x 3: a view."""
+    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
 
 
 def channels_first(array: Pixels) -> Pixels:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan_cli.data.cache import PixelSet
-from simgan_cli.data.decoding import Pixels
+from simgan_cli.data.decoding import Pixels, channels_last
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.run_folder.checkpoints import config_of, run_at
@@ -53,7 +53,7 @@ def choose_images(run: Path, settings: TuringTestConfig, listener: DataListener)
     places = {"refined": chosen["synthetic"], "real": chosen["real"]}
     return {
         kind: [
-            TuringImage(kind, files[kind][place], _channels_last(image))
+            TuringImage(kind, files[kind][place], channels_last(image))
             for place, image in zip(places[kind], levels[kind], strict=True)
         ]
         for kind in kinds
@@ -92,7 +92,3 @@ def _to_8_bits(*kinds: Pixels) -> list[NDArray[np.uint8]]:
     wide = [images * np.uint16(257) if images.dtype == np.uint8 else images for images in kinds]  # 255 becomes 65535
     low, high = (float(edge([edge(images) for images in wide])) for edge in (np.min, np.max))
     return [np.rint((images - low) * (255 / max(1.0, high - low))).astype(np.uint8) for images in wide]
-
-
-def _channels_last(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1))

@@ -18,6 +18,7 @@ from simgan_cli.data.decoding import (
     PixelCoding,
     Pixels,
     Preparation,
+    channels_last,
     decode,
     prepare,
     top_of,
@@ -106,7 +107,7 @@ def read_picture(path: Readable, reading: Reading = Reading(), content: bytes | 
     decoded = decode(path, content, single=True, curve=reading.tone_curve)
     pixels = prepare(decoded, _preparation(reading.pixels, reading.background))
     if reading.pixels == "plain" and decoded.alpha is None:  # the same pixels: once in memory
-        decoded = decoded._replace(array=_channels_last(pixels))
+        decoded = decoded._replace(array=channels_last(pixels))
     name = _format_of(decoded)
     return Picture(
         path=path,
@@ -190,9 +191,9 @@ def _merge_into_file(picture: Picture, pixels: Pixels) -> Pixels:
     """
     decoded, reading = picture.decoded, picture.reading
     is_packed = reading.pixels == "packed16"
-    new, old = _channels_last(pixels), unpacked(decoded) if is_packed else decoded.array
+    new, old = channels_last(pixels), unpacked(decoded) if is_packed else decoded.array
     if decoded.alpha is not None:
-        change = new.astype(np.int32) - _channels_last(picture.pixels)
+        change = new.astype(np.int32) - channels_last(picture.pixels)
         new = np.clip(old + change, 0, top_of(old.dtype)).astype(old.dtype)
         hidden = decoded.alpha == 0
         new[hidden] = old[hidden]
@@ -268,11 +269,6 @@ def _scale(array: Pixels, maxval: int) -> Pixels:
     """Return pixels, which use the full range of their type, as samples of 0 to `maxval`."""
     top = top_of(array.dtype)
     return array if maxval == top else np.rint(array * (maxval / top)).astype(array.dtype)
-
-
-def _channels_last(pixels: Pixels) -> Pixels:
-    """Return C x H x W pixels as H x W, or H x W x 3: a view."""
-    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
 
 
 def is_written_lossy(picture: Picture, wanted: FormatName | None) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from simgan_cli.data.augmentation import augment
-from simgan_cli.data.decoding import Pixels, equalize, luma
+from simgan_cli.data.decoding import Pixels, channels_first, channels_last, equalize, luma
 from simgan_cli.data.matching import Match, MatchSetting, look_generators, match_tones
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.export.onnx_network import OnnxNetwork
@@ -299,17 +299,9 @@ def _tensor_of(array: NDArray[Any]) -> Tensor:
 
 def _augmented(image: Pixels, generator: np.random.Generator) -> Pixels:
     unit = np.iinfo(image.dtype).max // 255
-    augmented = augment(_channels_last(np.rint(image / unit).astype(np.uint8)), generator)
-    return _channels_first(augmented).astype(image.dtype) * unit
+    augmented = augment(channels_last(np.rint(image / unit).astype(np.uint8)), generator)
+    return channels_first(augmented).astype(image.dtype) * unit
 
 
 def _equalize(pixels: Pixels) -> Pixels:
-    return np.stack([_channels_first(equalize(_channels_last(image))) for image in pixels])
-
-
-def _channels_last(image: Pixels) -> Pixels:
-    return image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, -1))
-
-
-def _channels_first(image: Pixels) -> Pixels:
-    return np.moveaxis(np.atleast_3d(image), -1, 0)
+    return np.stack([channels_first(equalize(channels_last(image))) for image in pixels])
