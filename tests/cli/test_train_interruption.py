@@ -140,7 +140,7 @@ def test_a_closed_stdout_gives_no_message(place: Path) -> None:
 
 
 def test_a_second_ctrl_c_exits_at_once_without_a_false_claim(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as ended, exit_codes("results", "again", "less"), stop_on_signals() as stop:
+    with pytest.raises(typer.Exit) as ended, exit_codes("results", "less"), stop_on_signals() as stop:
         stop.is_listening = True
         signal.raise_signal(signal.SIGINT)
         assert stop.reason == "interrupt"  # steps are done, and would be saved

@@ -125,15 +125,15 @@ class ProgressLine:
 @contextmanager
 def exit_codes(
     writing: str,
-    again: str,
     smaller: str,
+    again: str = "the same command",
     interrupted: str = "interrupted; earlier saves are untouched",
     *,
     json: bool = False,
 ) -> Iterator[None]:
     """Turn errors into messages and exit codes (see simgan_cli.errors), with `json` into a document, too.
 
-    `writing` names the output, `again` the way to resume after a full disk, `smaller` the way to need less memory.
+    `writing` names the output, `smaller` the way to need less memory, `again` the way to resume after a full disk.
     `interrupted` is the message after a stop.
     """
     try:

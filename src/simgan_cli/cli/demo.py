@@ -55,7 +55,7 @@ def demo(
     of the first command that fails.
     """
     smaller = "end other programs, or try --quick, whose figures mean nothing"
-    with exit_codes("the results", again="the same command", smaller=smaller, json=json):
+    with exit_codes("the results", smaller=smaller, json=json):
         settings = read_settings(DemoConfig, flags, config)
         started = time.monotonic()
         lines = commands(folder, settings)

@@ -39,13 +39,7 @@ def demo_data(
     camera/test has them, to measure. camera/oracle is camera/train with labels.
     A folder that holds these images already is left as it is.
     """
-    with exit_codes(
-        "the images",
-        again="the same command",
-        smaller="lower --size",
-        interrupted="stopped; nothing written",
-        json=json,
-    ):
+    with exit_codes("the images", smaller="lower --size", interrupted="stopped; nothing written", json=json):
         settings = read_settings(DemoDataConfig, flags, config)
         folder = folder.resolve()
         is_there = _is_there(folder, settings, overwrite=overwrite)

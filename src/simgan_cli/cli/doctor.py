@@ -38,7 +38,7 @@ def doctor(flags: dict[str, Any], *, config: ConfigFile = None, json: Json = Fal
     Run it first, and send its output with a question.
     """
     smaller = "the self-test takes little: end other programs, or give another --device"
-    with exit_codes("the self-test", again="the same command", smaller=smaller, json=json):
+    with exit_codes("the self-test", smaller=smaller, json=json):
         settings = read_settings(DoctorConfig, flags, config)
         from simgan_cli.engine.runtime.device import resolve_device
         from simgan_cli.engine.selftest import self_test  # torch takes seconds to import

@@ -40,7 +40,7 @@ def export(
 
     Compares the file with the refiner on renders of its training.
     """
-    with exit_codes("the file", again="the same command", smaller="give smaller images with --check", json=json):
+    with exit_codes("the file", smaller="give smaller images with --check", json=json):
         if out.suffix != f".{form}" or out.is_dir():
             raise SettingsError(f"--out {out}: give the name of a .{form} file")
         from simgan_cli.engine.export.portable import OPSET, export_model, interface, largest_difference

@@ -45,7 +45,7 @@ def inspect_buffer(
 
     --grid draws the images. The run may still be training.
     """
-    with exit_codes("the pictures", again="the same command", smaller="leave out --score", json=json):
+    with exit_codes("the pictures", smaller="leave out --score", json=json):
         if grid is not None and (grid.suffix.lower() != ".png" or grid.is_dir()):
             raise SettingsError(f"--grid {grid}: give the name of a .png file")
         from simgan_cli.engine.metrics.buffer_inspection import (  # torch takes seconds to import

@@ -48,7 +48,7 @@ def push(
 
     Uploads weights, settings, tones and a model card. The token is that of `hf auth login` or HF_TOKEN.
     """
-    with exit_codes("the upload", again="the same command", smaller="give --no-grid", json=json):
+    with exit_codes("the upload", smaller="give --no-grid", json=json):
         results = _read_evaluation(evaluation) if evaluation is not None else None
         from simgan_cli.engine.export.hub import FETCHED, SCHEME, upload
         from simgan_cli.engine.export.model_card import GRID, missing_facts, model_card

@@ -25,7 +25,7 @@ def status(
 
     It only reads files, so it never disturbs a training.
     """
-    with exit_codes("nothing", again="the same command", smaller="end other programs", json=json):
+    with exit_codes("nothing", smaller="end other programs", json=json):
         document = progress_of(run)
         if json:
             print_json(document)

@@ -35,7 +35,7 @@ def turing_test(
 
     The page needs no server. At its end it gives a JSON file of answers.
     """
-    with exit_codes("the page", again="the same command", smaller="lower --trials", json=json):
+    with exit_codes("the page", smaller="lower --trials", json=json):
         settings = read_settings(TuringTestConfig, flags, config)
         if settings.score:
             _score(settings, json=json)
