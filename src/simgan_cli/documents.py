@@ -9,17 +9,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from simgan_cli.data.decoding import PixelCoding
+from simgan_cli.data.decoding import PixelCoding, Preprocess
 from simgan_cli.data.renders import Curve
-from simgan_cli.settings.base import Globs, PlainBackground, Target
+from simgan_cli.settings.base import Arithmetic, Globs, PlainBackground, Target
+from simgan_cli.settings.eval_gaze import Protocol
 
 JobStatus = Literal["finished", "stopped"]
 ImageStatus = Literal["refined", "unchanged", "skipped", "carried", "left out", "failed"]
 Quantile = Literal["min", "median", "p90", "max"]
-Choice = Literal["real", "refined", "left", "right"]
-Protocol = Literal["cross-domain", "leave-one-person-out"]
+Kind = Literal["real", "refined"]
+Choice = Literal[Kind, "left", "right"]
+ExportFormat = Literal["onnx", "pt2"]
+Unit = Literal["deg", "px"]
 Interval = Annotated[list[float], "95% interval, [low, high]"]
-Precision = Annotated[Literal["bf16", "fp32"], "arithmetic of the network"]
+Precision = Annotated[Arithmetic, "arithmetic of the network"]
 Device = Annotated[str, "device of the training"]
 ModelHash = Annotated[str, "SHA-256 of the model's weights file"]
 Step = Annotated[int, "finished steps, pretraining included"]
@@ -214,7 +217,7 @@ class ExportDocument(TypedDict):
 
     schema: Literal["simgan.export/1"]
     file: Annotated[str, "that was written"]
-    format: Annotated[Literal["onnx", "pt2"], "of the file"]
+    format: Annotated[ExportFormat, "of the file"]
     sha256: Annotated[str, "of the file"]
     opset: Annotated[int | None, "of ONNX; null for `pt2`"]
     step: Annotated[int | None, "of the training; null where unknown"]
@@ -271,7 +274,7 @@ class EvalGazeInputs(TypedDict):
     """The inputs of an evaluation."""
 
     target: Annotated[Target, "what is estimated"]
-    unit: Annotated[Literal["deg", "px"], "of all errors"]
+    unit: Annotated[Unit, "of all errors"]
     points: Annotated[list[str], "names of the points, in order; empty for `gaze` and `pupil`"]
     protocol: Annotated[Protocol, "as `--protocol`"]
     test: Annotated[TestImages, "the labelled real images"]
@@ -409,7 +412,7 @@ class EvalGazePlanDocument(EvalGazeInputs):
 class ShownImage(TypedDict):
     """An image of a page."""
 
-    kind: Annotated[Literal["real", "refined"], "what it is"]
+    kind: Annotated[Kind, "what it is"]
     file: Annotated[str, "the photograph, or the render"]
 
 
@@ -553,7 +556,7 @@ class ExportedConfig(BaseModel):
     """The facts about images in a config.json, by the names of `RefinerModel`."""
 
     trained_size: Annotated[tuple[int, int] | None, "rows and columns of the training images"] = Field(None, alias="size")
-    preprocess: Annotated[Literal["none", "equalize"], "histogram equalization"] = "none"
+    preprocess: Annotated[Preprocess, "histogram equalization"] = "none"
     include: Annotated[Globs, "patterns of the renders' pictures"] = ()
     exclude: Annotated[Globs, "patterns of files that are not pictures"] = ()
     pixels: Annotated[PixelCoding, "how files code pixels"] = "plain"

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from simgan_cli import load_refiner
+from simgan_cli.documents import Kind
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.settings.turing_test import TuringTestConfig
-from simgan_cli.turing.images import N_EXAMPLES, Kind, TuringImage, choose_images
+from simgan_cli.turing.images import N_EXAMPLES, TuringImage, choose_images
 from tests.helpers import write_images
 from tests.turing.helpers import write_run
 

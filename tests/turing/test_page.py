@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simgan_cli.turing.images import N_EXAMPLES, Kind, TuringImage
+from simgan_cli.documents import Kind
+from simgan_cli.turing.images import N_EXAMPLES, TuringImage
 from simgan_cli.turing.page import TuringPage, build_page
 
 TRIALS = 6

@@ -2,13 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simgan_cli.cli.command import Json
 from simgan_cli.cli.console import echo_err, exit_codes, print_json
-from simgan_cli.documents import ExportDocument
+from simgan_cli.documents import ExportDocument, ExportFormat
 from simgan_cli.engine.run_folder.layout import RunFolder
 from simgan_cli.errors import DataError, SettingsError
 from simgan_cli.files import parse_json, write_atomic
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run, checkpoint or exported refiner.", show_default=False)],
     *,
-    form: Annotated[
-        Literal["onnx", "pt2"], typer.Option("--format", help="ONNX, or an exported program of PyTorch.")
-    ] = "onnx",
+    form: Annotated[ExportFormat, typer.Option("--format", help="ONNX, or an exported program of PyTorch.")] = "onnx",
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="File to write.", show_default=False)],
     step: Annotated[
         int | None, typer.Option("--step", metavar="N", help="Take the run's checkpoint at this step.")

@@ -30,6 +30,9 @@ ORIENTATION = 0x0112  # EXIF tag
 _BITS_OF_PNG = {"1": 1, "2": 2, "4": 4, "16B": 16}  # by the end of Pillow's name of its layout
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 Pixels = NDArray[Any]  # C x H x W, uint8 or uint16
+Fit = Literal["resize", "crop", "pad"]
+Channels = Literal["1", "3"]
+Preprocess = Literal["none", "equalize"]
 PixelCoding = Literal["plain", "packed16"]
 
 # Images above our own limit are refused before decoding; Pillow would warn in addition.
@@ -45,9 +48,9 @@ class Preparation:
     """How an image is prepared for the networks; `size` is (H, W)."""
 
     size: tuple[int, int] | None = None
-    fit: Literal["resize", "crop", "pad"] = "resize"
-    channels: Literal["1", "3"] | None = None
-    preprocess: Literal["none", "equalize"] = "none"
+    fit: Fit = "resize"
+    channels: Channels | None = None
+    preprocess: Preprocess = "none"
     pixels: PixelCoding = "plain"  # packed16: one 16-bit value in the green and the blue byte
     background: str = (
         "#000000"  # behind transparent pixels: #rrggbb, real (a photograph), keep (the file's own colours)
@@ -308,7 +311,7 @@ def unpacked(decoded: Decoded) -> Pixels:
     return array[..., 1].astype(np.uint16) << 8 | array[..., 2]
 
 
-def _with_channels(array: Pixels, channels: Literal["1", "3"] | None) -> Pixels:
+def _with_channels(array: Pixels, channels: Channels | None) -> Pixels:
     if channels == "3" and array.ndim == 2:
         return np.stack([array] * 3, axis=-1)
     if channels == "1" and array.ndim == 3:
@@ -382,7 +385,7 @@ def channels_first(array: Pixels) -> Pixels:
     return np.array(np.atleast_3d(array).transpose(2, 0, 1), order="C")
 
 
-def resize(array: Pixels, size: tuple[int, int], fit: Literal["resize", "crop", "pad"]) -> Pixels:
+def resize(array: Pixels, size: tuple[int, int], fit: Fit) -> Pixels:
     """Return an H x W or H x W x 3 array in `size` (H, W), antialiased; the same array where it has that size.
 
     resize stretches; crop scales to cover and keeps the middle; pad scales to fit inside and fills with black.

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simgan_cli.data.decoding import equalize, resize, top_of
+from simgan_cli.data.decoding import Preprocess, equalize, resize, top_of
 from simgan_cli.data.patterns import ANY, Patterns
+from simgan_cli.documents import Unit
 from simgan_cli.errors import DataError, plural
 from simgan_cli.gaze.geometry import Vectors, angles_from_vectors, unit
 from simgan_cli.settings.base import Convention, Target
 
-UNIT: dict[Target, Literal["deg", "px"]] = {"gaze": "deg", "pupil": "px", "points": "px"}
+UNIT: dict[Target, Unit] = {"gaze": "deg", "pupil": "px", "points": "px"}
 Grey = NDArray[np.uint8]  # H x W, or N x H x W
 MAX_RADIANS = np.pi / 2  # the largest angle of an eye that a camera sees; angles in degrees are far larger
 MAX_DECODED = 256  # images of any size in memory at once
@@ -33,7 +34,7 @@ class LabelFormat:
 
     target: Target = "gaze"
     size: tuple[int, int] | None = None
-    preprocess: Literal["none", "equalize"] = "none"
+    preprocess: Preprocess = "none"
     convention: Convention = "mpiigaze"
     degrees: bool = False
     patterns: Patterns = ANY

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from simgan_cli.gaze.labels import (
 )
 from simgan_cli.gaze.readers import read, read_unlabelled
 from simgan_cli.gaze.scores import Result
+from simgan_cli.settings.base import Arithmetic
 from simgan_cli.settings.eval_gaze import CURVE, FEW, WEIGHTED, EvalGazeConfig
 
 REFINED, ORACLE, KNN = "refined", "oracle", "knn"
@@ -96,7 +97,7 @@ class Evaluation:
         return self.config.reweight_to or self.config.photos
 
     @property
-    def precision(self) -> Literal["fp32", "bf16"]:
+    def precision(self) -> Arithmetic:
         """The precision of the estimators' convolutions."""
         return resolve_precision(self.config.precision, self.device)
 

@@ -55,7 +55,8 @@ PlainBackground = Annotated[str, Field(pattern=r"^(keep|#[0-9a-fA-F]{6})$")]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?|mps)$")]
 Convention = Literal["mpiigaze", "gazehub", "xgaze"]  # meaning of two angles
 Target = Literal["gaze", "pupil", "points"]  # meaning of labels
-Precision = Literal["auto", "fp32", "bf16"]
+Arithmetic = Literal["fp32", "bf16"]
+Precision = Literal["auto", Arithmetic]
 Size = Annotated[
     tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]],
     BeforeValidator(parse_size),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from simgan_cli.data.decoding import Preprocess
 from simgan_cli.data.matching import MatchSetting
 from simgan_cli.settings.base import (
     RUNTIME,
@@ -29,6 +30,7 @@ FEW = "real-"  # starts the names of rows that are trained on a number of labell
 CURVE = (50, 100, 300, 1000, 3000)  # photographs at the points of the learning curve of `worth`; its last has all
 Layout = Literal["csv", "unityeyes", "coco", "mpiigaze", "hdf5", "npz"]
 BaselineName = Literal["histogram", "reinhard", "fda", "augment", "mixed"]
+Protocol = Literal["cross-domain", "leave-one-person-out"]
 EstimatorName = Literal["cnn", "cnn-full", "resnet", "knn"]
 
 
@@ -93,10 +95,10 @@ class EvalGazeConfig(Settings):
     test_convention: Convention | None = setting(None, "The same for --test and --real-train. By default --convention.", "Labels")
     degrees: bool = setting(False, "Angles in files are degrees, not radians.", "Labels")
     size: Size | None = setting(None, "Size that all images are brought to. By default that of the first --train.", "Labels", metavar="HxW")
-    preprocess: Literal["none", "equalize"] = setting("none", "Histogram equalization of all images.", "Labels")
+    preprocess: Preprocess = setting("none", "Histogram equalization of all images.", "Labels")
 
     estimator: EstimatorNames = setting(("resnet",), "resnet, cnn (the paper's), cnn-full, knn; once for each.", "Estimator", essential=True, metavar="NAME")
-    protocol: Literal["cross-domain", "leave-one-person-out"] = setting("cross-domain", "Train on --train and test on --test, or train on all persons of --train but one and test on that one.", "Estimator")
+    protocol: Protocol = setting("cross-domain", "Train on --train and test on --test, or train on all persons of --train but one and test on that one.", "Estimator")
     baseline: BaselineNames = setting((), "Also train on the first --train, changed without a refiner: histogram, reinhard, fda, augment or mixed.", "Estimator", essential=True, metavar="NAME")
     seeds: int = setting(1, "Trainings with different seeds.", "Estimator", essential=True, ge=1)
     seed: Seed = setting(0, "The first of the seeds.", RUNTIME)

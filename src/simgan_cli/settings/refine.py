@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from simgan_cli.data.decoding import PixelCoding
+from simgan_cli.data.decoding import Channels, PixelCoding
 from simgan_cli.data.matching import MatchSetting
 from simgan_cli.data.renders import Curve
 from simgan_cli.settings.base import (
@@ -64,7 +64,7 @@ class RefineConfig(Settings):
     exclude: Globs = setting((), "Copy these files unrefined. By default as in training.", "Data", essential=True, metavar="GLOB")
 
     format: Literal["same"] | FormatName = setting("same", "File format of the results. All but jpeg are lossless; same keeps JPEG at quality 95.", "Images")
-    channels: Literal["1", "3"] | None = setting(None, "Convert images for the model: 1 (luma) or 3 (grey thrice). Results keep their input's mode.", "Images")
+    channels: Channels | None = setting(None, "Convert images for the model: 1 (luma) or 3 (grey thrice). Results keep their input's mode.", "Images")
     pixels: PixelCoding | None = setting(None, "How files code pixels: plain, or packed16, 16 bits in green (high) and blue (low). By default as in training.", "Images")
     background: PlainBackground | None = setting(None, "Background of transparent pixels: a colour, or keep (the colours hidden there). By default as in training.", "Images", metavar="#rrggbb|keep")
     tone_curve: Curve | None = setting(None, "How linear pixels of EXR and other float files become pictures, and back. By default as in training.", "Images")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from simgan_cli.data.decoding import PixelCoding
+from simgan_cli.data.decoding import Channels, Fit, PixelCoding, Preprocess
 from simgan_cli.data.renders import Curve
 from simgan_cli.data.tree import ARCHIVE_SUFFIXES, is_archive
 from simgan_cli.settings.base import (
@@ -108,9 +108,9 @@ class TrainConfig(Settings):
     real_include: Globs = setting((), "The same as --include, below --real.", "Data", metavar="GLOB")
     real_exclude: Globs = setting((), "The same as --exclude, below --real.", "Data", metavar="GLOB")
     size: Size | None = setting(None, "Bring all images to this size (rows x columns).", "Data", essential=True, metavar="HxW")
-    fit: Literal["resize", "crop", "pad"] | None = setting(None, "How --size is met: stretch (resize, the default), scale and cut (crop), or scale and fill with black (pad).", "Data")
-    channels: Literal["1", "3"] | None = setting(None, "Make all images grey (1) or colour (3).", "Data", essential=True)
-    preprocess: Literal["none", "equalize"] = setting("none", "Histogram equalization of both domains. refine then does the same.", "Data")
+    fit: Fit | None = setting(None, "How --size is met: stretch (resize, the default), scale and cut (crop), or scale and fill with black (pad).", "Data")
+    channels: Channels | None = setting(None, "Make all images grey (1) or colour (3).", "Data", essential=True)
+    preprocess: Preprocess = setting("none", "Histogram equalization of both domains. refine then does the same.", "Data")
     pixels: PixelCoding = setting("plain", "How files code pixels: plain, or packed16, 16 bits in green (high) and blue (low).", "Data")
     background: Background = setting("#000000", "Background of transparent pixels: a colour, real (random photographs), or keep (the colours hidden there).", "Data", metavar="real|#rrggbb|keep")
     tone_curve: Curve = setting("srgb", "How linear pixels of EXR and other float files become pictures. refine applies the inverse.", "Data")

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simgan_cli.data.cache import PixelSet
 from simgan_cli.data.decoding import Pixels, channels_last
+from simgan_cli.documents import Kind
 from simgan_cli.engine.export.refiner_model import open_model
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.run_folder.checkpoints import config_of, run_at
@@ -20,7 +20,6 @@ from simgan_cli.settings.train import TrainConfig
 from simgan_cli.settings.turing_test import TuringTestConfig
 
 N_EXAMPLES = 10  # of each kind, shown as examples before the first trial
-Kind = Literal["real", "refined"]
 
 
 @dataclass(frozen=True)

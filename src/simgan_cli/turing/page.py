@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from simgan_cli.documents import Kind
 from simgan_cli.engine.run_folder.report_page import PAGES, inline
-from simgan_cli.turing.images import N_EXAMPLES, Kind, TuringImage
+from simgan_cli.turing.images import N_EXAMPLES, TuringImage
 
 N_EXAMPLE_PIXELS = 110  # largest width of an enlarged example; the factor is an integer
 

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,17 +14,16 @@ from torch import Tensor, nn
 from simgan_cli import __version__
 from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import Source, decoded
-from simgan_cli.data.decoding import Pixels, Preparation
+from simgan_cli.data.decoding import Channels, Pixels, Preparation
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import to_network
-from simgan_cli.documents import Port
+from simgan_cli.documents import ExportFormat, Port
 from simgan_cli.engine.export.onnx_network import CONFIG_KEY, SHA256_KEY, STEP_KEY, TONES_KEY, OnnxNetwork, parted
 from simgan_cli.engine.export.refiner_model import RefinerModel, tones_content
 from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import CELL, MAPS, beside_their_own_noise
 from simgan_cli.errors import DataError, SettingsError, SimganError, UnreadableImage, plural
 
-Format = Literal["onnx", "pt2"]
 Network = Callable[[Tensor], Tensor]  # N x (C + MAPS) x H x W -> N x C x H x W
 OPSET = 18  # of ONNX; runtimes from 2023 on have it
 MAX_DIFFERENCE = 0.1  # grey levels of 255 between a file and the refiner that it was made from
@@ -64,7 +63,7 @@ def interface(model: RefinerModel) -> dict[str, Port]:
     }
 
 
-def export_model(model: RefinerModel, form: Format) -> tuple[bytes, Network]:
+def export_model(model: RefinerModel, form: ExportFormat) -> tuple[bytes, Network]:
     """Return the content of a file with `model`, and a function that runs it.
 
     Raises SettingsError for a model that is such a file already, or where a package is missing.
@@ -138,7 +137,7 @@ def renders_in(folder: Path, model: RefinerModel) -> list[Pixels]:
     Raises DataError where there is none that can be read.
     """
     source = Source(folder, Patterns(model.include, model.exclude))
-    channels: Literal["1", "3"] = "1" if model.channels == 1 else "3"
+    channels: Channels = "1" if model.channels == 1 else "3"
     preparation = Preparation(
         None, "resize", channels, model.preprocess, model.pixels, model.background, model.tone_curve
     )

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 
-from simgan_cli.data.decoding import PixelCoding
+from simgan_cli.data.decoding import PixelCoding, Preprocess
 from simgan_cli.data.matching import N_QUANTILES, Bank
 from simgan_cli.data.renders import Curve
 from simgan_cli.documents import ExportedConfig
@@ -46,7 +46,7 @@ class RefinerModel:
     weights: Path
     sha256: str
     step: int | None  # None where the weights do not record it
-    preprocess: Literal["none", "equalize"]
+    preprocess: Preprocess
     trained_size: tuple[int, int] | None  # H, W
     include: tuple[str, ...] = ()  # patterns of the renders that it was trained on, and of those left out
     exclude: tuple[str, ...] = ()

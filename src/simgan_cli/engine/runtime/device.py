@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
 from simgan_cli.errors import SettingsError, plural
 from simgan_cli.portability import peak_memory_bytes
+from simgan_cli.settings.base import Arithmetic
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ def _of_rank(name: str, ranks: Ranks) -> str:
     return f"cuda:{ranks.local_rank}"
 
 
-def resolve_precision(name: str, device: "torch.device") -> Literal["fp32", "bf16"]:
+def resolve_precision(name: str, device: "torch.device") -> Arithmetic:
     """Return the arithmetic of the networks: auto is bf16 on a GPU or CPU that computes in it, else fp32."""
     if name == "auto":
         return "bf16" if _computes_in_bf16(device) else "fp32"

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from simgan_cli.data.decoding import Pixels, Preparation, describe
 from simgan_cli.data.patterns import Patterns
 from simgan_cli.data.sampler import Sampler
 from simgan_cli.data.weights import read_weights
+from simgan_cli.documents import JobStatus
 from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.method.algorithm import Network, SimGAN
 from simgan_cli.engine.method.fused_cpu import fuse
@@ -59,7 +59,7 @@ ReadLabels = Callable[[Report, Report], TaskLabels | None]  # its arguments repo
 class TrainResult:
     """How a training ended."""
 
-    status: Literal["finished", "stopped"]
+    status: JobStatus
     step: int
     seconds: float
     reason: StopReason | None
@@ -113,7 +113,7 @@ def train(
             tensorboard = stack.enter_context(TensorBoardLog(run, config, state.step))
         writer = stack.enter_context(BackgroundWriter(run, config, domains, tensorboard))
         reason = Loop(config, run, state, domains, listener, stop, tensorboard, writer, started).run()
-    status: Literal["finished", "stopped"] = "stopped" if reason else "finished"
+    status: JobStatus = "stopped" if reason else "finished"
     images = {name: len(domain.pixels) for name, domain in domains.items()}
     return TrainResult(status, state.step, time.monotonic() - started, reason, images)
 
