@@ -90,9 +90,9 @@ def _cross_domain(evaluation: Evaluation, progress: Progress) -> None:
     for name, network in evaluation.loaded.items():
         predictions = [_predicted(evaluation, network, test.pixels)]
         evaluation.rows.append(result_of(name, network.settings["architecture"], 0, predictions, test))
-    constant = min((float(row.errors.mean()) for row in evaluation.rows if row.estimator == MEAN), default=math.inf)
+    constant = min((mean_error(row) for row in evaluation.rows if row.estimator == MEAN), default=math.inf)
     for row in evaluation.rows:
-        if row.estimator != MEAN and row.errors.mean() >= constant:
+        if row.estimator != MEAN and mean_error(row) >= constant:
             evaluation.warnings.append(
                 f"{row.name}, {row.estimator}: no better than guessing the mean label ({constant:.2f})"
             )

@@ -134,10 +134,7 @@ def prepare(config: EvalGazeConfig, report: Callable[[str], None] = lambda _: No
     size = labels.size or _size_of(next(iter(loaded.values())))  # without --train, --load is given
     labels = replace(labels, size=size)
     _check_networks(config, loaded, size)
-    test_labels = replace(
-        labels,
-        convention=config.test_convention or config.convention,
-    )
+    test_labels = replace(labels, convention=config.test_convention or config.convention)
     points = next(iter(sets.values())).points if sets else ()
     along, warnings = _run_estimator(config, size, points)
     loaded |= along

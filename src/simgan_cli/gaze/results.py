@@ -167,8 +167,8 @@ def _pairs(rows: Sequence[Result], baselines: Collection[str]) -> list[tuple[Res
         weighted = [row for row in compared if row.weights is not None]  # does refining help with weights, too?
         pairs += [(group[0], row) for group in (compared, weighted) for row in group[1:]]
         refined = [row for row in compared if row.name == REFINED]
-        free = sorted((row for row in compared if row.name in baselines), key=lambda row: float(row.errors.mean()))
-        pairs += [(free[0], row) for row in refined if free]
+        free = [row for row in compared if row.name in baselines]
+        pairs += [(min(free, key=mean_error), row) for row in refined if free]
     return pairs
 
 
