@@ -48,7 +48,6 @@ MAX_WAITING = 4  # decoded images for each thread that wait for the writer; boun
 Progress = Callable[[int, int], None]  # images done, images in all
 Index = dict[str, Any]  # describes the pixels of a cache entry
 PIXELS, INDEX = "pixels.bin", "index.json"  # the files of a cache entry
-_KEY_LENGTH = 32  # hexadecimal digits
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def open_pixels(
     if index is not None:
         return _open(source, entry / PIXELS, index, tree)
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with locked_file(_lock_of(entry)):
+    with locked_file(entry.with_name(f"{entry.name}.lock")):
         index = _index_of(entry) or _build(entry, work)  # another process may have built it while we waited
         pixels = _open(source, entry / PIXELS, index, tree)
         if index["failed"]:
@@ -155,10 +154,6 @@ def _build(entry: Path, work: _Work) -> Index:
 def cache_folder(cache: str | None) -> Path:
     """Return the folder for cached pixels alone, below `cache` or the platform's cache folder."""
     return Path(cache or platformdirs.user_cache_dir()) / "simgan-pixels"
-
-
-def _lock_of(entry: Path) -> Path:
-    return entry.with_name(f"{entry.name}.lock")
 
 
 def _decode_to(file: BinaryIO, work: _Work) -> Index:
@@ -331,4 +326,4 @@ def _key(work: _Work) -> str:
         digest.update(
             f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode("utf-8", "surrogateescape")
         )
-    return digest.hexdigest()[:_KEY_LENGTH]
+    return digest.hexdigest()[:32]
