@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from simgan_cli.data.cache import MAX_WAITING, PixelSet, Source, _key, _Work, decoded, open_pixels
 from simgan_cli.data.decoding import Preparation
 from simgan_cli.data.label_images import MAX_GROUP_SAMPLES
+from simgan_cli.data.selection import Selection
+from simgan_cli.data.tree import Tree
 from simgan_cli.engine.training.build import build_state
 from simgan_cli.engine.training.state import TrainState
 from simgan_cli.settings.train import TrainConfig
@@ -81,7 +83,8 @@ def image(tmp_path: Path) -> Path:
 
 def test_the_images_that_wait_for_a_slow_disk_are_bounded(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "images", 60, 1)
-    with opened_files() as files, closing(decoded([sorted(folder.iterdir())], Preparation(), 2)) as images:
+    every = Selection(Tree(folder), [])
+    with opened_files() as files, closing(decoded([sorted(folder.iterdir())], Preparation(), 2, every)) as images:
         next(images)
     assert 0 < len(images_of(files)) <= 2 * MAX_WAITING + 2
 

@@ -241,7 +241,7 @@ def decoded(
     batches: Iterable[Sequence[Readable]],
     preparation: Preparation,
     workers: int | None,
-    selection: Selection | None = None,
+    selection: Selection,
     photographs: Pixels | None = None,
 ) -> Generator[tuple[Readable, Prepared | UnreadableImage], None, None]:
     """Yield each image of `batches`, prepared by `workers` threads, or the error of an unreadable one.
@@ -252,10 +252,10 @@ def decoded(
 
     def read(number: int, path: Readable) -> Prepared | UnreadableImage:
         try:
-            if selection is not None and (why := selection.oddity(path)):
+            if why := selection.oddity(path):
                 return OddImage(path, why)
             image = decode(path, curve=preparation.tone_curve)
-            if selection is not None and (why := selection.oddity(path, image)):
+            if why := selection.oddity(path, image):
                 return OddImage(path, why)
             photograph = photographs[number * PHOTOGRAPH_STEP % len(photographs)] if photographs is not None else None
             return Prepared(prepare(image, preparation, photograph), hidden_share(image))
