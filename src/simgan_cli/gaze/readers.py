@@ -11,10 +11,10 @@ from simgan_cli.data.archives import image_batches
 from simgan_cli.data.cache import BATCH_IMAGES, Source, decoded
 from simgan_cli.errors import DataError, SettingsError, UnreadableImage, plural
 from simgan_cli.gaze.labels import Grey, LabelFormat, LabelledImages, collect, prepared
-from simgan_cli.gaze.layouts.arrays import is_hdf5, is_npz, read_hdf5, read_npz
-from simgan_cli.gaze.layouts.coco import is_coco_folder, read_coco
+from simgan_cli.gaze.layouts.arrays import hdf5_files, is_npz, read_hdf5, read_npz
+from simgan_cli.gaze.layouts.coco import coco_files, read_coco
 from simgan_cli.gaze.layouts.common import STORED_GREY, Samples, describe_content
-from simgan_cli.gaze.layouts.mpiigaze import is_mpiigaze_folder, read_mpiigaze
+from simgan_cli.gaze.layouts.mpiigaze import mpiigaze_days, read_mpiigaze
 from simgan_cli.gaze.layouts.table import is_table_folder, read_table_folder
 from simgan_cli.gaze.layouts.unityeyes import EYE_SIZE, is_unityeyes_folder, read_unityeyes
 from simgan_cli.settings.eval_gaze import Layout
@@ -23,18 +23,18 @@ from simgan_cli.settings.eval_gaze import Layout
 class Reader(NamedTuple):
     """How to recognise a layout, and to read its labels as samples with warnings."""
 
-    recognises: Callable[[Path], bool]
+    recognises: Callable[[Path], object]  # true for a path of this layout
     read: Callable[[Path, LabelFormat], Samples]
 
 
 # The first reader that recognises a path reads it.
 READERS: dict[Layout, Reader] = {
     "csv": Reader(is_table_folder, read_table_folder),
-    "mpiigaze": Reader(is_mpiigaze_folder, read_mpiigaze),
+    "mpiigaze": Reader(mpiigaze_days, read_mpiigaze),
     "npz": Reader(is_npz, read_npz),
-    "hdf5": Reader(is_hdf5, read_hdf5),
+    "hdf5": Reader(hdf5_files, read_hdf5),
     "unityeyes": Reader(is_unityeyes_folder, read_unityeyes),
-    "coco": Reader(is_coco_folder, read_coco),
+    "coco": Reader(coco_files, read_coco),
 }
 
 

@@ -42,12 +42,8 @@ def read_npz(path: Path, label_format: LabelFormat) -> Samples:
         return _samples_of(archive, keys, np.asarray, path, path.stem, label_format), []
 
 
-def is_hdf5(path: Path) -> bool:
-    """Return whether a file, or one in a folder, has a suffix of HDF5."""
-    return bool(_hdf5_files(path))
-
-
-def _hdf5_files(path: Path) -> list[Path]:
+def hdf5_files(path: Path) -> list[Path]:
+    """Return the file at `path`, or those of a folder, that have a suffix of HDF5."""
     files = path.iterdir() if path.is_dir() else [path]
     return sorted(file for file in files if file.suffix in HDF5_SUFFIXES)
 
@@ -61,7 +57,7 @@ def read_hdf5(path: Path, label_format: LabelFormat) -> Samples:
         import h5py  # an extra
     except ImportError as error:
         raise SettingsError(f"{path}: reading it needs h5py; pip install 'simgan-cli[gaze]'") from error
-    files = _hdf5_files(path) if path.is_dir() else [path]
+    files = hdf5_files(path) if path.is_dir() else [path]
     samples: list[Sample] = []
     for file in files:
         with damage_as_data_error(file, "damaged or cut off HDF5"), h5py.File(file, "r") as content:

@@ -21,12 +21,8 @@ NAME = re.compile(r".*(keypoints|coco).*\.json", re.IGNORECASE)
 TO_CENTRE = 0.5
 
 
-def is_coco_folder(path: Path) -> bool:
-    """Return whether a folder, or its `annotations/`, holds a JSON file with "keypoints" or "coco" in its name."""
-    return bool(_files(path))
-
-
-def _files(folder: Path) -> list[Path]:
+def coco_files(folder: Path) -> list[Path]:
+    """Return the JSON files of a folder and its `annotations/` with "keypoints" or "coco" in their names."""
     places = [place for place in (folder, folder / "annotations") if place.is_dir()]
     return sorted(entry for place in places for entry in place.iterdir() if NAME.fullmatch(entry.name))
 
@@ -38,7 +34,7 @@ def read_coco(folder: Path, label_format: LabelFormat) -> Samples:
     """
     if label_format.target != "points":
         raise DataError(f"{folder}: COCO holds keypoints; use --target points")
-    files = _files(folder)
+    files = coco_files(folder)
     if len(files) != 1:
         raise DataError(
             f"{folder}: {list_names(file.name for file in files)} matches *keypoints*.json or *coco*.json; wanted one "

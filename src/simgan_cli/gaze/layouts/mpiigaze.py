@@ -19,12 +19,7 @@ LISTS = "Evaluation Subset/sample list for eye image"
 MAX_MAT_BYTES = 64_000_000  # of a file; the largest published one has 7 million
 
 
-def is_mpiigaze_folder(path: Path) -> bool:
-    """Return whether a folder holds days of MPIIGaze."""
-    return bool(_days(path))
-
-
-def _days(folder: Path) -> list[Path]:
+def mpiigaze_days(folder: Path) -> list[Path]:
     """Return the pXX/dayYY.mat at a folder, its Data/Normalized or Normalized."""
     for root in (folder, folder / "Data" / "Normalized", folder / "Normalized"):
         days = sorted(root.glob("p[0-9][0-9]/day*.mat"))
@@ -37,7 +32,7 @@ def read_mpiigaze(folder: Path, label_format: LabelFormat) -> Samples:
     """Return the eyes of the evaluation subset, or all where its lists are missing. Raises DataError."""
     if label_format.target != "gaze":
         raise DataError(f"{folder}: MPIIGaze holds gaze alone; use --target gaze, or other data")
-    days = _days(folder)
+    days = mpiigaze_days(folder)
     if not days:
         raise DataError(f"{folder}: no pXX/dayYY.mat; wanted MPIIGaze's Data/Normalized or a folder that holds it")
     samples = [sample for day in days for sample in _read_day(day)]
