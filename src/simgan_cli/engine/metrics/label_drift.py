@@ -22,11 +22,7 @@ def drift(before: Tensor, after: Tensor) -> Tensor:
         [_gradients(_grey(part)) for part in pair]
         for pair in zip(torch.split(before, count), torch.split(after, count), strict=True)
     )
-    return torch.cat([_drift(first, second) for first, second in fields])
-
-
-def _drift(first: Tensor, second: Tensor) -> Tensor:
-    return torch.minimum(_shift(first, second), _shift(_limited(first), _limited(second)))
+    return torch.cat([torch.minimum(_shift(a, b), _shift(_limited(a), _limited(b))) for a, b in fields])
 
 
 def _grey(images: Tensor) -> Tensor:
