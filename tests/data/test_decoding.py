@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from simgan_cli.data.decoding import Preparation, decode, equalize, hidden_share, read_pixels, resize
+from simgan_cli.data.decoding import Preparation, decode, equalize, hidden_share, prepare, read_pixels, resize
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.errors import UnreadableImage
 
@@ -240,17 +240,17 @@ def test_a_photograph_shows_through_transparent_pixels(tmp_path: Path) -> None:
     own = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [100, 0, 0, 51]]], np.uint8)
     photograph = np.full((3, 1, 3), 200, np.uint8)
     path = saved(Image.fromarray(own), tmp_path / "a.png")
-    pixels = read_pixels(path, REAL, photograph)
+    pixels = prepare(decode(path), REAL, photograph)
     assert pixels[:, 0].T.tolist() == [[10, 20, 30], [200, 200, 200], [180, 160, 160]]
     assert read_pixels(path, REAL)[:, 0, 1].tolist() == [0, 0, 0]
     with pytest.raises(UnreadableImage, match="photographs are 1x3 grey, 8 bits"):
-        read_pixels(path, REAL, photograph[:1])
+        prepare(decode(path), REAL, photograph[:1])
 
 
 def test_the_bars_of_padding_show_no_photograph(tmp_path: Path) -> None:
     path = saved(Image.new("RGBA", (40, 10), (0, 0, 0, 0)), tmp_path / "a.png")
     preparation = Preparation(size=(20, 20), fit="pad", background="real")
-    pixels = read_pixels(path, preparation, np.full((3, 20, 20), 200, np.uint8))
+    pixels = prepare(decode(path), preparation, np.full((3, 20, 20), 200, np.uint8))
     assert (pixels[:, 8:12] == 200).all()
     assert (pixels[:, :6] == 0).all()
 

@@ -78,9 +78,9 @@ class Decoded(NamedTuple):
     render: Render | None = None  # the numbers of a renderer that `array` shows
 
 
-def read_pixels(path: Readable, preparation: Preparation, photograph: Pixels | None = None) -> Pixels:
+def read_pixels(path: Readable, preparation: Preparation) -> Pixels:
     """Return the prepared pixels of a file, C x H x W, uint8 or uint16. Raises UnreadableImage with the reason."""
-    return prepare(decode(path, curve=preparation.tone_curve), preparation, photograph)
+    return prepare(decode(path, curve=preparation.tone_curve), preparation)
 
 
 def decode(path: Readable, content: bytes | None = None, *, single: bool = False, curve: Curve = "srgb") -> Decoded:
