@@ -119,7 +119,8 @@ def _train(settings: TrainConfig, checkpoint: Path | None, ranks: Ranks, *, quie
             from simgan_cli.engine.training import build  # torch takes seconds to import
             from simgan_cli.gaze.task_labels import read_task_labels
 
-            with _ConsoleListener(run, quiet=quiet, is_first=ranks.is_first) as listener:
+            with ProgressLine(quiet=quiet, pause=READING_PAUSE) as progress:
+                listener = _ConsoleListener(run, progress, quiet=quiet, is_first=ranks.is_first)
                 result = build.train(settings, checkpoint, listener, stop, ranks, partial(read_task_labels, settings))
         except Interrupted:
             if json:
@@ -217,16 +218,8 @@ def progress_line(line: dict[str, Any], total_steps: int, eta_seconds: float) ->
 class _ConsoleListener:
     """Shows progress as a bar on a terminal, elsewhere as plain lines, and writes log.txt; only if it `is_first`."""
 
-    def __init__(self, run: RunFolder, *, quiet: bool, is_first: bool) -> None:
-        self.run, self.quiet, self.is_first = run, quiet, is_first
-        self.progress = ProgressLine(quiet=quiet, pause=READING_PAUSE)
-
-    def __enter__(self) -> "_ConsoleListener":
-        self.progress.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.__exit__()
+    def __init__(self, run: RunFolder, progress: ProgressLine, *, quiet: bool, is_first: bool) -> None:
+        self.run, self.progress, self.quiet, self.is_first = run, progress, quiet, is_first
 
     def decoding(self, domain: str, done: int, total: int) -> None:
         self.progress.update(f"reading {domain}", "images", done, total)
