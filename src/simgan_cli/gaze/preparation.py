@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -329,8 +329,7 @@ def _with_refined(
     config: EvalGazeConfig, model: RefinerModel, name: str, images: LabelledImages, device: torch.device
 ) -> dict[str, LabelledImages]:
     """Return the set and its refined images, by name, both preprocessed like the other sets."""
-    how: dict[str, Any] = {"match": config.match, "augment": config.augment, "copies": config.copies}
-    refined = refined_by(model, images, device, **how)
+    refined = refined_by(model, images, device, match=config.match, augment=config.augment, copies=config.copies)
     sets = {name: images, REFINED: replace(refined, source=Path(str(config.model)))}
     return {key: each.equalized() for key, each in sets.items()} if config.preprocess == "equalize" else sets
 

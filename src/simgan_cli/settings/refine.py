@@ -24,8 +24,6 @@ from simgan_cli.settings.base import (
 
 FormatName = Literal["png", "jpeg", "tiff", "bmp", "webp", "pgm", "ppm"]
 
-Backend = Literal["auto", "torch", "onnxruntime"]
-
 
 def parse_shard(value: object) -> object:
     """Read "I/N", part I of N counted from 1, as (I, N)."""
@@ -89,7 +87,7 @@ class RefineConfig(Settings):
     tile: int = setting(512, "Longest side, in pixels, that is refined in one piece.", RUNTIME, ge=32)
     workers: int | None = setting(None, "Threads that read, and as many that write, in all processes. By default one per core, at most 16.", RUNTIME, ge=1)
     device: Device = setting("auto", "auto, cpu, cuda, cuda:N or mps.", RUNTIME, essential=True, metavar="DEVICE")
-    backend: Backend = setting("auto", "Runtime of the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
+    backend: Literal["auto", "torch", "onnxruntime"] = setting("auto", "Runtime of the network. auto is onnxruntime for an ONNX file (simgan export), else torch.", RUNTIME)
     precision: Precision = setting("auto", "Arithmetic of the network. auto is bf16 on CPUs that compute in it; else, and for depth, fp32.", RUNTIME)
     # fmt: on
 
