@@ -50,7 +50,7 @@ def demo(
 
         simgan demo
 
-    Runs the other commands one after the other, and prints each. Takes about 9 minutes of one
+    Runs the other commands one after the other, and prints each. Takes 6 to 9 minutes of one
     core with bf16, several times as long without; nothing is downloaded. Rerun it to resume. It ends with the exit code
     of the first command that fails.
     """
