@@ -26,8 +26,14 @@ def make_baseline(name: BaselineName, images: LabelledImages, photographs: Grey,
     return result.equalized() if are_equalized(photographs[:, None]) else result
 
 
-def _in_blocks(images: Grey, chosen: NDArray[np.int64], change: Callable[[Grey, NDArray[np.int64]], Levels]) -> Grey:
-    """Return `change` of images and their chosen photographs, levels of 0 to 255, a block at a time to save memory."""
+def _toward_chosen(
+    images: Grey, photographs: Grey, rng: np.random.Generator, change: Callable[[Grey, NDArray[np.int64]], Levels]
+) -> Grey:
+    """Return `change` of images and the indices of random photographs, levels of 0 to 255.
+
+    It takes a block of images at a time, since floating-point numbers need many times the memory.
+    """
+    chosen = rng.integers(len(photographs), size=len(images))
     starts = range(0, len(images), BLOCK)
     blocks = (change(images[at : at + BLOCK], chosen[at : at + BLOCK]) for at in starts)
     return np.concatenate([np.rint(block.clip(0, 255)).astype(np.uint8) for block in blocks])
@@ -40,7 +46,7 @@ def _matched(kind: Match) -> Make:
         def match(block: Grey, chosen: NDArray[np.int64]) -> Levels:
             return 255 * match_tones(block[:, None] / 255, bank, chosen.tolist(), kind)[:, 0]
 
-        return _in_blocks(images, rng.integers(len(photographs), size=len(images)), match)
+        return _toward_chosen(images, photographs, rng, match)
 
     return make
 
@@ -56,7 +62,7 @@ def _fda(images: Grey, photographs: Grey, rng: np.random.Generator) -> Grey:
         amplitude = np.where(low, np.abs(theirs), np.abs(ours))
         return np.fft.ifft2(amplitude * np.exp(1j * np.angle(ours))).real
 
-    return _in_blocks(images, rng.integers(len(photographs), size=len(images)), adapt)
+    return _toward_chosen(images, photographs, rng, adapt)
 
 
 def _augmented(images: Grey, _: Grey, rng: np.random.Generator) -> Grey:
