@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from simgan_cli.engine.method.algorithm import Network, SimGAN
-from simgan_cli.engine.method.fused_cpu import fuse
 from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.engine.runtime.ranks import SINGLE, Ranks
@@ -37,7 +36,7 @@ def tiny_gan(
 ) -> SimGAN:
     torch.manual_seed(5)
     history = HistoryBuffer(config.history_size, SHAPE, np.random.default_rng(1), torch.device("cpu"))
-    refiner = fuse(Refiner(width=3, blocks=1, output="tanh", noise=config.noise))
+    refiner = Refiner(width=3, blocks=1, output="tanh", noise=config.noise)
     discriminator = Discriminator([("conv", 3, 2, 4), ("pool", 3, 1, 4), ("conv", 1, 1, 3)])
     with patch.object(build, "SimGAN", kind):  # as benchmarks/variants.py puts in a variant
         return build.build_gan(config, refiner, discriminator, history, config.rates(1), ranks, compiled)

@@ -12,7 +12,7 @@ import torch
 
 from simgan_cli.data.matching import quantiles_of
 from simgan_cli.engine.export.refiner_model import open_model, save_tones
-from simgan_cli.engine.method.fused_cpu import FusedRefiner
+from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.refining import image_refiner, job
 from simgan_cli.engine.refining.image_refiner import ImageRefiner
 from simgan_cli.engine.refining.job import RefineJob
@@ -27,7 +27,7 @@ FUNCTIONS: list[tuple[str, Any, str]] = [
     ("encoding", job, "write_picture"),
     ("noise", image_refiner, "beside_their_own_noise"),
     ("matching", image_refiner, "match_tones"),
-    ("network", FusedRefiner, "__call__"),
+    ("network", Refiner, "forward"),
     ("files", job, "read_content"),
     ("files", Outputs, "keep"),
 ]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from simgan_cli import __version__
 from simgan_cli.documents import NetworkConfig
-from simgan_cli.engine.method.fused_cpu import fuse
 from simgan_cli.engine.method.gaze_estimator import Estimator
 from simgan_cli.engine.method.networks import Discriminator, Refiner
 from simgan_cli.errors import CheckpointError
@@ -64,7 +63,7 @@ def build_network(config: dict[str, Any], source: Path) -> Network:
     try:
         _refuse_giants(settings)
         with torch.device("meta"):
-            return fuse(kind(**settings))
+            return kind(**settings)
     except (TypeError, ValueError, KeyError, RuntimeError, IndexError, OverflowError) as error:
         raise CheckpointError(
             f"{source}: its settings do not describe a {config['network']} ({error}); use another copy"

@@ -1,12 +1,13 @@
 """The refiner R and the discriminator D (Sec. 2 and 3 of the paper), their receptive fields and map sizes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simgan_cli.engine.method.fused_cpu import can_fuse, fused_features
 from simgan_cli.engine.method.noise import MAPS
 from simgan_cli.errors import SettingsError
 
@@ -106,11 +107,17 @@ class Refiner(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return the maps before the last convolution, N x width x H x W."""
+        if can_fuse(x):
+            blocks = cast("Iterable[ResidualBlock]", self.blocks)
+            layers = [self.first, *(layer for block in blocks for layer in (block.conv1, block.conv2))]
+            return fused_features(x, layers, replicate=self.first.padding_mode == "replicate")
         maps: Tensor = self.blocks(F.relu(self.first(x), inplace=True))
         return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        correction: Tensor = self.last(self.features(x))
+        maps = self.features(x)
+        with torch.autocast("cpu", enabled=False):  # bf16 is too coarse for a sum with the image
+            correction: Tensor = self.last(maps.to(x.dtype))
         return x[:, : self.settings["channels"]] + correction if self.residual else torch.tanh(correction)
 
 

@@ -1,8 +1,7 @@
 """Apply a refiner to images of any size: channels, preprocessing, batches, tiles, strength, memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, overload
 
 import numpy as np
@@ -17,8 +16,6 @@ from simgan_cli.data.matching import Match, MatchSetting, look_generators, match
 from simgan_cli.data.sampler import to_network, to_pixels
 from simgan_cli.engine.export.onnx_network import OnnxNetwork
 from simgan_cli.engine.export.refiner_model import RefinerModel
-from simgan_cli.engine.method.fused_cpu import FusedRefiner, can_fuse_in
-from simgan_cli.engine.method.networks import Refiner
 from simgan_cli.engine.method.noise import beside_their_own_noise, choices, look_keys
 from simgan_cli.engine.refining.cpu_clock import CpuClock
 from simgan_cli.engine.refining.tiling import in_tiles
@@ -81,12 +78,7 @@ class ImageRefiner:
             )
         self.model, self.device, self.strength, self.seed = model, device, strength, seed
         self._module: nn.Module = model.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        is_fused = isinstance(self._module, Refiner) and can_fuse_in(dtype, device)
-        self._run: Callable[[Tensor], Tensor] = FusedRefiner(self._module, dtype) if is_fused else self._module
-        self._autocast: Callable[[], AbstractContextManager[object]] = (
-            nullcontext if is_fused else autocast(precision, device)
-        )
+        self._autocast = autocast(precision, device)
         self.clock = CpuClock()
         self.has_changed = False  # whether the network has changed a pixel, before tones are matched
         self._margin = model.receptive_field // 2
@@ -275,7 +267,8 @@ class ImageRefiner:
             x = torch.cat([x, x[-1:].expand(filled - count, -1, -1, -1)])
         with self.clock.of("network"), self._autocast():
             x = x.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            return self._run(x)[:count].float().clamp(-1, 1).cpu()
+            refined: Tensor = self._module(x)
+            return refined[:count].float().clamp(-1, 1).cpu()
 
 
 def _precision_for(model: RefinerModel, device: torch.device, name: str) -> str:

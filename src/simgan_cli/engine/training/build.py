@@ -20,7 +20,6 @@ from simgan_cli.data.weights import read_weights
 from simgan_cli.documents import JobStatus
 from simgan_cli.engine.export.network_folder import WEIGHTS
 from simgan_cli.engine.method.algorithm import Network, SimGAN
-from simgan_cli.engine.method.fused_cpu import fuse
 from simgan_cli.engine.method.history_buffer import HistoryBuffer
 from simgan_cli.engine.method.networks import Discriminator, Refiner, build_discriminator, count_patches, map_size
 from simgan_cli.engine.method.noise import NoiseSource
@@ -304,7 +303,7 @@ def build_networks(config: TrainConfig, channels: int, size: tuple[int, int]) ->
     """Build both networks on the CPU, the same for a seed on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(np.random.SeedSequence([config.seed, stream_number("init")]).generate_state(1)[0])
-        refiner = fuse(Refiner(**config.refiner_settings(channels)))
+        refiner = Refiner(**config.refiner_settings(channels))
         return refiner, build_discriminator(
             config.preset, config.adversarial, channels, size, config.discriminator_scales
         )
