@@ -116,8 +116,11 @@ class Refiner(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.features(x)
-        with torch.autocast("cpu", enabled=False):  # bf16 is too coarse for a sum with the image
-            correction: Tensor = self.last(maps.to(x.dtype))
+        if can_fuse(x):
+            with torch.autocast("cpu", enabled=False):  # bf16 is too coarse for a sum with the image
+                correction: Tensor = self.last(maps.to(x.dtype))
+        else:
+            correction = self.last(maps)
         return x[:, : self.settings["channels"]] + correction if self.residual else torch.tanh(correction)
 
 
