@@ -80,3 +80,12 @@ def test_a_full_stdout_leaves_the_error_and_its_code(tmp_path: Path) -> None:
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "nowhere: not a run of simgan" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("arguments", [["--help"], ["refine", "--help"], ["--version"]])
+def test_help_into_a_full_stdout_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run([SIMGAN, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("error: stdout: No space left on device")

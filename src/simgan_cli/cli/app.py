@@ -68,4 +68,8 @@ def main() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # tables and names on a terminal without UTF-8
-    app(prog_name="simgan")
+    try:
+        app(prog_name="simgan")
+    except OSError as error:  # of help and tables; commands handle those of their files
+        sys.stdout = None  # Python would fail again when it writes the rest at exit
+        sys.exit(f"error: {error.filename or 'stdout'}: {error.strerror}; free some space, or write elsewhere")
