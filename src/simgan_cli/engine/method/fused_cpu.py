@@ -41,7 +41,7 @@ def fused_features(x: Tensor, layers: Sequence[nn.Conv2d], *, replicate: bool) -
             features: Tensor = _FusedFeatures.apply(seen, insides, margin, *tensors)
             return features
         for maps in _maps(seen, tensors, insides, margin):
-            last = maps
+            last = maps  # earlier ones are freed on the way
         return _inner(last, margin)
 
 
